@@ -1,0 +1,61 @@
+# make quickstart   train and evaluate on a real graph of 117,659 nodes (installs into .venv first)
+# make test         the test suite
+# make lint         format, lint, import directions, types
+# make bench        the benchmarks, into benchmarks/results/ (slow)
+# make format       put the code into its format
+# make clean        remove .venv and caches
+#
+# PYTHON=python3.12         another interpreter (3.11 or newer)
+# TORCH_INDEX=https://…     where to take PyTorch from, such as its CPU or CUDA index
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: quickstart test lint format bench clean
+.DELETE_ON_ERROR:
+
+quickstart: $(VENV)/.installed
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(VENV)/.lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/main_job.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gnnscale needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: it is the large one, and TORCH_INDEX is for it.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) torch
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(INSTALL) -e '.[test,lint]'
+	@touch $@

@@ -1,0 +1,98 @@
+"""gnnscale: graph neural networks on graphs too large for full-batch training.
+
+Names are loaded on first use: `import gnnscale` imports no torch.
+
+Example:
+    >>> import gnnscale as gs
+    >>> graph = gs.load("wordnet")
+    >>> model = gs.nn.GraphSAGE(graph.num_features, 128, 3, graph.num_classes, dropout=0.3)
+    >>> trainer = gs.ClusterTrainer(model, graph, num_parts=150, clusters_per_batch=15, epochs=20)
+    >>> report = trainer.fit()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "gnnscale.errors": (
+        "GnnscaleError",
+        "InexactConvolution",
+        "InputError",
+        "MissingDependency",
+        "PartitionError",
+        "RunMismatch",
+        "StoreError",
+        "UnsupportedModel",
+    ),
+    "gnnscale.graph": (
+        "Adjacency",
+        "ClusteredGraph",
+        "Graph",
+        "Partition",
+        "cluster",
+        "open_graph",
+    ),
+    "gnnscale.partitioning": ("partition",),
+    "gnnscale.data": ("load",),
+    "gnnscale.loader": ("Batch", "ClusterLoader"),
+    "gnnscale.train": (
+        "Callback",
+        "ClusterTrainer",
+        "NodeTask",
+        "Report",
+        "Task",
+        "TensorBoard",
+        "baselines",
+        "load_run",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_ROOMS = ("nn",)
+
+__all__ = sorted([*_HOME_OF, *_ROOMS])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"gnnscale.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'gnnscale' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from gnnscale import nn
+    from gnnscale.data import load
+    from gnnscale.errors import (
+        GnnscaleError,
+        InexactConvolution,
+        InputError,
+        MissingDependency,
+        PartitionError,
+        RunMismatch,
+        StoreError,
+        UnsupportedModel,
+    )
+    from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Partition, cluster, open_graph
+    from gnnscale.loader import Batch, ClusterLoader
+    from gnnscale.partitioning import partition
+    from gnnscale.train import (
+        Callback,
+        ClusterTrainer,
+        NodeTask,
+        Report,
+        Task,
+        TensorBoard,
+        baselines,
+        load_run,
+    )

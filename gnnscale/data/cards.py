@@ -1,0 +1,222 @@
+"""Cards: what is known about a data set, in a TOML file beside its arrays.
+
+A card is ``<root>/<name>/card.toml``. Roots are searched in this order: the ``root=`` argument, the
+folder named by the environment variable ``GNNSCALE_DATASETS``, ``datasets/`` of the repository
+beside the package, and the copy inside the installed package. The working directory is never one:
+what a name means must not depend on where a script is started.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from gnnscale.errors import InputError, StoreError
+
+CARD_FILE = "card.toml"
+ROOT_VARIABLE = "GNNSCALE_DATASETS"
+TASKS = ("classification", "multilabel", "regression")
+LEVELS = ("node", "edge", "graph")
+PREPROCESSING = ("tf-idf", "row-normalise", "standardise")
+
+
+@dataclass(frozen=True)
+class KnownResult:
+    """A result known for a data set, to compare with."""
+
+    method: str
+    metric: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about a data set.
+
+    Attributes:
+        name: what :func:`gnnscale.load` calls it; the name of its folder.
+        title: one line for people.
+        task: "classification", "multilabel" or "regression".
+        metric: headline metric, such as "accuracy" or "roc_auc"; None for the task's own.
+        num_nodes: nodes.
+        num_edges: edges as stored: each undirected edge once where ``undirected`` is set.
+        num_features: feature columns; 0 for none.
+        num_classes: classes, labels or regression targets.
+        split: where the split comes from, in words.
+        licence: the terms the data come under.
+        source: where the data come from.
+        citation: what to cite.
+        file: the arrays, relative to the card's folder: an ``.npz`` or a folder of ``.npy`` files;
+            the card's folder itself where it is not given.
+        undirected: each edge is stored once and stands for both directions.
+        y_level: what a label belongs to: "node", "edge" or "graph".
+        preprocessing: steps applied to the features on load, in order (see
+            :mod:`gnnscale.data.preprocessing`).
+        results: known results.
+        notes: what a user should know before using it.
+        path: the card's own file.
+    """
+
+    name: str
+    title: str
+    task: str
+    num_nodes: int
+    num_edges: int
+    num_features: int
+    num_classes: int
+    split: str
+    licence: str
+    source: str
+    metric: str | None = None
+    citation: str = ""
+    file: str = "."
+    undirected: bool = False
+    y_level: str = "node"
+    preprocessing: tuple[str, ...] = ()
+    results: tuple[KnownResult, ...] = ()
+    notes: str = ""
+    path: Path = field(default=Path(CARD_FILE), compare=False)
+
+    @property
+    def data_path(self) -> Path:
+        """The ``.npz`` file or the folder of arrays."""
+        return self.path.parent / self.file
+
+
+def read_card(path: str | Path) -> Card:
+    """Read a card.
+
+    Raises:
+        StoreError: the file cannot be read.
+        InputError: it is not TOML, or fields are missing, unknown or wrong; all faults at once,
+            each with file and field.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"could not read {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+    faults = _faults(content)
+    if not faults and content["name"] != path.resolve().parent.name:
+        folder = path.resolve().parent.name
+        faults.append(f"field 'name' is {content['name']!r}, but its folder is {folder!r}")
+    if faults:
+        raise InputError([f"{path}: {fault}" for fault in faults])
+    results = tuple(KnownResult(**entry) for entry in content.pop("results", ()))
+    steps = tuple(content.pop("preprocessing", ()))
+    return Card(**content, results=results, preprocessing=steps, path=path)
+
+
+def roots(root: str | Path | None = None) -> list[Path]:
+    """Return the folders that are searched for cards, in order.
+
+    Raises:
+        InputError: ``root``, or what ``GNNSCALE_DATASETS`` names, is not a folder.
+    """
+    package = Path(__file__).resolve().parents[1]
+    found = []
+    for label, given in (("root", root), (ROOT_VARIABLE, os.environ.get(ROOT_VARIABLE) or None)):
+        if given is not None:
+            if not Path(given).is_dir():
+                raise InputError(f"{label}={os.fspath(given)!r} is not a folder of data sets")
+            found.append(Path(given).resolve())
+    found += [package.parent / "datasets", package / "_datasets"]
+    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
+def find_card(name: str, root: str | Path | None = None) -> Card | None:
+    """Return the card of the data set called ``name``, or None where no root has one.
+
+    Raises:
+        InputError: the card is malformed, or ``root`` is not a folder.
+    """
+    for folder in roots(root):
+        path = folder / name / CARD_FILE
+        if path.is_file():
+            return read_card(path)
+    return None
+
+
+def list_cards(root: str | Path | None = None) -> list[Card]:
+    """Return all cards, sorted by name. Of two with one name, the root searched first wins.
+
+    Raises:
+        InputError: a card is malformed, or ``root`` is not a folder.
+    """
+    found: dict[str, Path] = {}
+    for folder in roots(root):
+        for path in sorted(folder.glob(f"*/{CARD_FILE}")):
+            found.setdefault(path.parent.name, path)
+    return [read_card(found[name]) for name in sorted(found)]
+
+
+def unknown_name(name: str, root: str | Path | None = None) -> InputError:
+    """Return the error for a data set that there is not: close matches, then the list."""
+    # Folder names, so that one malformed card does not hide the others.
+    paths = [path for folder in roots(root) for path in folder.glob(f"*/{CARD_FILE}")]
+    names = sorted({path.parent.name for path in paths})
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    message = f"no data set is called {name!r}.{hint} There are: {', '.join(names) or 'none'}"
+    message += "; a path to an .npz or a folder; synthetic:planted?nodes=10000"
+    if Path(name).exists():
+        message += f". A file or folder of this name is here: write './{name}' to load it"
+    return InputError(message)
+
+
+_KINDS: dict[str, Any] = {"str": str, "int": int, "bool": bool, "str | None": str}
+_CHOICES = {"task": TASKS, "y_level": LEVELS}
+
+
+def _faults(content: dict[str, Any]) -> list[str]:
+    known = {f.name: f for f in fields(Card) if f.name != "path"}
+    required = [name for name, f in known.items() if f.default is MISSING]
+    faults = [f"field {name!r} is missing" for name in required if name not in content]
+    for name, value in content.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            faults.append(f"unknown field {name!r}{hint}")
+        elif name == "preprocessing":
+            faults += _preprocessing_faults(value)
+        elif name == "results":
+            faults += _result_faults(value)
+        else:
+            kind = _KINDS[str(known[name].type)]
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                faults.append(f"field {name!r} is {value!r}; it must be of type {kind.__name__}")
+            elif kind is int and value < 0:
+                faults.append(f"field {name!r} is {value}; it must not be negative")
+            elif name in _CHOICES and value not in _CHOICES[name]:
+                faults.append(f"field {name!r} is {value!r}; it must be one of {_CHOICES[name]}")
+    return faults
+
+
+def _preprocessing_faults(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        return [f"field 'preprocessing' is {value!r}; it must be a list of steps"]
+    return [
+        f"field 'preprocessing' has the unknown step {step!r}; there are {', '.join(PREPROCESSING)}"
+        for step in value
+        if step not in PREPROCESSING
+    ]
+
+
+def _result_faults(value: Any) -> list[str]:
+    wanted = {f.name for f in fields(KnownResult)}
+    if not isinstance(value, list):
+        return ["field 'results' must be tables: [[results]]"]
+    faults = []
+    for position, entry in enumerate(value, start=1):
+        if not isinstance(entry, dict) or set(entry) != wanted:
+            faults.append(f"field 'results', entry {position}: its keys must be {sorted(wanted)}")
+        elif isinstance(entry["value"], bool) or not isinstance(entry["value"], int | float):
+            faults.append(f"field 'results', entry {position}: value must be a number")
+    return faults

@@ -1,0 +1,169 @@
+"""``gnnscale.load``: a graph from its name.
+
+=========================  =========================================================================
+``wordnet``                a data set with a card (see :mod:`gnnscale.data.cards`)
+``path/to/graph``          a folder or an ``.npz`` of arrays (see :mod:`gnnscale.data.arrays`), a
+                           folder with a card, or a store written by gnnscale. A bare name is never
+                           a path: write ``./name``
+``synthetic:planted?...``  a generator (see :mod:`gnnscale.data.synthetic`)
+=========================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gnnscale.data.arrayfiles import read_arrays
+from gnnscale.data.arrays import graph_from_arrays
+from gnnscale.data.cards import CARD_FILE, LEVELS, TASKS, Card, find_card, read_card, unknown_name
+from gnnscale.data.options import Option, as_query, read_bool, read_options
+from gnnscale.data.preprocessing import preprocess
+from gnnscale.data.synthetic import PREFIX, load_synthetic
+from gnnscale.errors import InputError, StoreError
+from gnnscale.graph import Graph, is_store, open_graph
+
+LATER = {
+    "ogb": "Open Graph Benchmark data sets come with a later version of gnnscale",
+    "planetoid/": "gnnscale does not download Planetoid's data sets yet",
+}
+
+
+def read_steps(text: str) -> list[str]:
+    """Read steps of preprocessing, as in "tf-idf,standardise"; "none" is no step."""
+    return [] if text in ("none", "") else text.split(",")
+
+
+OPTIONS = {
+    "split": Option(str),
+    "seed": Option(int, 0, least=0),
+    "preprocessing": Option(read_steps),
+    "undirected": Option(read_bool),
+    "task": Option(str, choices=TASKS),
+    "metric": Option(str),
+    "y_level": Option(str, choices=LEVELS),
+}
+
+
+def load(name: str | os.PathLike[str], root: str | Path | None = None, **options: Any) -> Graph:
+    """Load a graph by the name of its data set, a path, or a generator with options.
+
+    Args:
+        name: "wordnet", "path/to/graph", "graph.npz", "synthetic:planted?nodes=10000".
+        root: a folder of data sets with cards, searched first.
+        options: also in the name, as "graph.npz?split=60/20/20&seed=1". For arrays: ``split`` (the
+            set to use by default, or percentages of a random one), ``seed`` of a random split,
+            ``preprocessing`` (steps, "none" for none), ``undirected`` (each edge is stored once),
+            ``task``, ``metric``, ``y_level``. A generator has its own.
+
+    Returns:
+        The graph; its ``source`` loads it again in another process.
+
+    Raises:
+        InputError: no such data set or option, or faulty arrays; says what there is.
+        StoreError: a file is missing, damaged or truncated.
+
+    Example:
+        >>> graph = load("synthetic:planted?nodes=1000&classes=4")
+        >>> graph.num_nodes, graph.num_classes
+        (1000, 4)
+    """
+    text = os.fspath(name)
+    if text.startswith(PREFIX):
+        return load_synthetic(text, options)
+    base, query = _split_query(text)
+    if _is_path(base) or not isinstance(name, str):
+        return _load_path(Path(base), query, options)
+    card = find_card(base, root)
+    if card is None:
+        for prefix, message in LATER.items():
+            if base.startswith(prefix):
+                raise InputError(
+                    f"{text!r}: {message}. A folder or .npz of its arrays can be loaded by its path"
+                )
+        if base != os.path.basename(base):
+            return _load_path(Path(base), query, options)
+        raise unknown_name(base, root)
+    return _load_card(card, query, options, base if root is None else None)
+
+
+def _split_query(text: str) -> tuple[str, str]:
+    """Split "a.npz?seed=1"; a file whose name has a question mark is taken as it is."""
+    if "?" not in text or Path(text).exists():
+        return text, ""
+    base, _, query = text.partition("?")
+    return base, query
+
+
+def _is_path(base: str) -> bool:
+    if any(base.startswith(prefix) for prefix in LATER):
+        return base.endswith(".npz")
+    return base != os.path.basename(base) or base.endswith(".npz") or base in ("", ".", "..")
+
+
+def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
+    path = Path(os.path.abspath(path.expanduser()))
+    if path.is_dir():
+        if is_store(path):
+            return _load_store(path, query, options)
+        if (path / CARD_FILE).is_file():
+            return _load_card(read_card(path / CARD_FILE), query, options, None)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a folder of arrays, an .npz or a store")
+    given = read_options(str(path), query, options, OPTIONS)
+    return _from_arrays(path, given, {"name": path.stem}, str(path))
+
+
+def _load_card(card: Card, query: str, options: Mapping[str, Any], source: str | None) -> Graph:
+    given = read_options(f"data set {card.name}", query, options, OPTIONS)
+    defaults = {
+        "name": card.name,
+        "task": card.task,
+        "metric": card.metric,
+        "undirected": card.undirected,
+        "y_level": card.y_level,
+        "num_classes": card.num_classes,
+        "preprocessing": card.preprocessing,
+    }
+    if not card.data_path.exists():
+        raise StoreError(f"{card.data_path}, named by {card.path}, does not exist")
+    graph = _from_arrays(card.data_path, given, defaults, source or str(card.path.resolve().parent))
+    counted = {
+        "num_nodes": graph.num_nodes,
+        "num_features": graph.num_features,
+        "num_classes": graph.num_classes,
+    }
+    faults = [
+        f"{card.path}: field {field!r} is {getattr(card, field)}, but {card.data_path} has {count}"
+        for field, count in counted.items()
+        if getattr(card, field) != count
+    ]
+    if faults:
+        raise InputError(faults)
+    return graph
+
+
+def _from_arrays(
+    path: Path, given: Mapping[str, Any], defaults: Mapping[str, Any], source: str
+) -> Graph:
+    wanted = {**defaults, **given}
+    steps = wanted.pop("preprocessing", ())
+    graph = graph_from_arrays(read_arrays(path), path, **wanted)
+    if graph.x is not None:
+        try:
+            graph.x = preprocess(graph.x, steps, graph.train_mask)
+        except InputError as error:
+            raise InputError([f"{path}: {fault}" for fault in error.faults]) from error
+    elif steps:
+        raise InputError(f"{path}: preprocessing {', '.join(steps)}, but there are no features")
+    graph.source = source + as_query(given)
+    return graph
+
+
+def _load_store(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
+    read_options(f"store {path}", query, options, {})
+    graph = open_graph(path).graph
+    graph.source = str(path)  # not where it came from: its nodes are renumbered
+    return graph

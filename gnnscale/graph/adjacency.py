@@ -1,0 +1,168 @@
+"""Adjacency: the structure of a graph as compressed sparse rows, rows being targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.kernels import CSR
+
+
+class Adjacency(CSR):
+    """A square sparse matrix whose entry (i, j) is the edge j → i, its value the edge weight.
+
+    Row i lists the sources of the edges that arrive at node i, so row lengths are in-degrees and
+    `A @ x` is what message passing with sum aggregation computes. Multi-edges are kept.
+
+    Attributes:
+        indptr: int64 `[num_nodes + 1]`.
+        indices: int32 or int64 `[num_edges]`, the sources, ascending in every row when made by
+            `from_edge_index`.
+        values: edge weights `[num_edges]`, or None where all are 1.
+        cache: whatever is derived from this adjacency and worth keeping (propagation
+            coefficients, for one), by key. Not carried over by `to`.
+    """
+
+    def __init__(
+        self,
+        indptr: Tensor,
+        indices: Tensor,
+        values: Tensor | None = None,
+        shape: tuple[int, int] | None = None,
+        *,
+        symmetric: bool | None = None,
+    ) -> None:
+        num_nodes = indptr.numel() - 1
+        super().__init__(indptr, indices, values, shape or (num_nodes, num_nodes))
+        self._symmetric = symmetric
+        self._edge_index: Tensor | None = None
+        self.cache: dict[Any, Any] = {}
+
+    @property
+    def num_nodes(self) -> int:
+        return self.shape[0]
+
+    @property
+    def num_edges(self) -> int:
+        """Directed edges: an undirected edge counts twice."""
+        return self.nnz
+
+    @property
+    def edge_weight(self) -> Tensor | None:
+        return self.values
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether structure and weights equal their transpose. Checked once, then remembered.
+
+        Rows must be sorted for a symmetric graph to be recognised; an unrecognised one costs a
+        transpose in the backward pass and nothing else.
+        """
+        if self._symmetric is None:
+            # A fresh CSR, so that the transpose is not kept where it turns out to be needless.
+            transposed = CSR(self.indptr, self.indices, self.values, self.shape).t()
+            self._symmetric = (
+                torch.equal(transposed.indptr, self.indptr)
+                and torch.equal(transposed.indices, self.indices)
+                and (self.values is None or torch.equal(transposed.values, self.values))
+            )
+        return self._symmetric
+
+    @property
+    def edge_index(self) -> Tensor:
+        """int64 `[2, num_edges]` in PyG's order: row 0 the sources, row 1 the targets."""
+        if self._edge_index is None:
+            self._edge_index = torch.stack([self.indices.long(), self.row_index])
+        return self._edge_index
+
+    def in_degree(self, weighted: bool = False) -> Tensor:
+        """In-degrees `[num_nodes]`: edge counts, or sums of edge weights with `weighted`."""
+        if not weighted or self.values is None:
+            return self.indptr.diff()
+        # float64 keeps the sum independent of how rows are grouped into batches.
+        total = torch.zeros(self.num_nodes, dtype=torch.float64, device=self.device)
+        total.index_add_(0, self.row_index, self.values.double())
+        return total.to(self.values.dtype)
+
+    def _apply(self, move: Callable[[Tensor], Tensor]) -> Adjacency:
+        moved = super()._apply(move)
+        moved._edge_index = None if self._edge_index is None else move(self._edge_index)
+        moved.cache = {}
+        return moved
+
+    @classmethod
+    def from_edge_index(
+        cls,
+        edge_index: Tensor,
+        num_nodes: int | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Adjacency:
+        """Build from PyG's `edge_index` `[2, num_edges]` and weights `[num_edges]`.
+
+        Raises:
+            InputError: an index is negative or not below `num_nodes`, or a shape is wrong.
+        """
+        return cls.with_permutation(edge_index, num_nodes, edge_weight)[0]
+
+    @classmethod
+    def with_permutation(
+        cls,
+        edge_index: Tensor,
+        num_nodes: int | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> tuple[Adjacency, Tensor]:
+        """As `from_edge_index`, with the position in `edge_index` of every stored edge."""
+        from gnnscale.graph.checks import edge_index_faults
+
+        faults = edge_index_faults(edge_index, num_nodes)
+        if faults:
+            raise InputError(faults)
+        if num_nodes is None:
+            num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+        csr, permutation = CSR.from_coo(
+            edge_index[1].long(), edge_index[0].long(), edge_weight, (num_nodes, num_nodes)
+        )
+        return cls(csr.indptr, csr.indices, csr.values, csr.shape), permutation
+
+
+def as_adjacency(adj: Any, num_nodes: int | None = None) -> Adjacency:
+    """Read an adjacency as PyG reads it.
+
+    Args:
+        adj: an `Adjacency`; `edge_index` `[2, num_edges]` (a tensor or PyG's `EdgeIndex`); or a
+            torch sparse tensor (COO, CSR or CSC), whose rows are targets.
+        num_nodes: for an `edge_index`, the number of nodes.
+
+    Raises:
+        InputError: it is none of these, or its indices are out of range.
+    """
+    if isinstance(adj, Adjacency):
+        return adj
+    if isinstance(adj, Tensor) and adj.layout != torch.strided:
+        return _from_torch_sparse(adj)
+    if isinstance(adj, Tensor) and adj.dim() == 2 and adj.size(0) == 2:
+        return Adjacency.from_edge_index(adj.as_subclass(Tensor), num_nodes)
+    what = f"{type(adj).__name__} of shape {tuple(getattr(adj, 'shape', ()))}"
+    raise InputError(
+        f"cannot read {what} as an adjacency: give an Adjacency, an edge_index [2, num_edges] or "
+        "a torch sparse tensor"
+    )
+
+
+def _from_torch_sparse(adj: Tensor) -> Adjacency:
+    if adj.dim() != 2 or adj.size(0) != adj.size(1):
+        raise InputError(f"an adjacency is square; this one has shape {tuple(adj.shape)}")
+    if adj.layout == torch.sparse_csr:
+        values = adj.values()
+        plain = values.is_floating_point() and not bool((values == 1).all())
+        return Adjacency(adj.crow_indices().long(), adj.col_indices(), values if plain else None)
+    coo = adj.to_sparse_coo().coalesce()
+    row, col = coo.indices()
+    values = coo.values()
+    plain = values.is_floating_point() and not bool((values == 1).all())
+    edge_index = torch.stack([col, row])
+    return Adjacency.from_edge_index(edge_index, adj.size(0), values if plain else None)

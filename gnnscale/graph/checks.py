@@ -1,0 +1,139 @@
+"""Checks of input. Each returns a list of faults, so that all can be reported at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gnnscale.kernels import CSR
+
+_ROWS_AT_ONCE = 1 << 16  # features are checked in row blocks: no mask of the whole matrix
+
+
+def edge_index_faults(edge_index: Tensor, num_nodes: int | None) -> list[str]:
+    """Faults of an `edge_index` `[2, num_edges]` for a graph of `num_nodes` nodes."""
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        return [f"edge_index has shape {tuple(edge_index.shape)}; it must be [2, num_edges]"]
+    if edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+        return [f"edge_index has dtype {edge_index.dtype}; it must hold integers"]
+    if edge_index.numel() == 0:
+        return []
+    low, high = int(edge_index.min()), int(edge_index.max())
+    faults = []
+    if low < 0:
+        count = int((edge_index < 0).sum())
+        faults.append(f"edge_index holds {count} negative ids (least {low}); ids start at 0")
+    if num_nodes is not None and high >= num_nodes:
+        count = int((edge_index >= num_nodes).sum())
+        faults.append(
+            f"edge_index holds {count} ids out of range (greatest {high}); with {num_nodes} nodes "
+            f"the greatest allowed is {num_nodes - 1}. Pass num_nodes={high + 1} if nodes are missing"
+        )
+    return faults
+
+
+def feature_faults(x: Tensor | CSR, num_nodes: int) -> list[str]:
+    """Faults of node features `[num_nodes, num_features]`, dense or sparse."""
+    if isinstance(x, CSR):
+        faults = csr_faults(x, "x")
+        if x.shape[0] != num_nodes:
+            faults.append(f"x has {x.shape[0]} rows for {num_nodes} nodes")
+        if not faults and x.values is not None and not bool(torch.isfinite(x.values).all()):
+            faults.append("x holds NaN or infinite values; clean or impute them first")
+        return faults
+    if x.dim() != 2:
+        return [f"x has shape {tuple(x.shape)}; it must be [num_nodes, num_features]"]
+    faults = []
+    if x.size(0) != num_nodes:
+        faults.append(f"x has {x.size(0)} rows for {num_nodes} nodes")
+    if not x.is_floating_point():
+        faults.append(f"x has dtype {x.dtype}; features are floating point (x.float())")
+    else:
+        bad = sum(
+            int((~torch.isfinite(x[start : start + _ROWS_AT_ONCE])).any(dim=1).sum())
+            for start in range(0, x.size(0), _ROWS_AT_ONCE)
+        )
+        if bad:
+            faults.append(
+                f"x holds NaN or infinite values in {bad} of {x.size(0)} rows; clean or impute them"
+            )
+    return faults
+
+
+def csr_faults(csr: CSR, name: str) -> list[str]:
+    """Faults of the structure of a CSR matrix: pointers, lengths, range of the columns."""
+    rows, cols = csr.shape
+    pointers = csr.indptr
+    if pointers.numel() != rows + 1:
+        return [f"{name}: indptr has {pointers.numel()} entries for {rows} rows; it needs {rows + 1}"]
+    if int(pointers[0]) != 0 or int(pointers[-1]) != csr.indices.numel():
+        return [
+            f"{name}: indptr runs from {int(pointers[0])} to {int(pointers[-1])}; it must run from "
+            f"0 to the number of entries, {csr.indices.numel()}"
+        ]
+    if rows and int(pointers.diff().min()) < 0:
+        return [f"{name}: indptr decreases"]
+    if csr.indices.numel():
+        low, high = int(csr.indices.min()), int(csr.indices.max())
+        if low < 0 or high >= cols:
+            return [f"{name}: column indices span [{low}, {high}]; allowed is [0, {cols - 1}]"]
+    if csr.values is not None and csr.values.numel() != csr.indices.numel():
+        return [f"{name}: {csr.values.numel()} values for {csr.indices.numel()} entries"]
+    return []
+
+
+def label_faults(y: Tensor, task: str, num_classes: int, expected: int, level: str) -> list[str]:
+    """Faults of labels: their number, NaN, and for classification their range (-1 is unlabelled)."""
+    faults = []
+    if y.size(0) != expected:
+        faults.append(f"y has {y.size(0)} rows for {expected} {level}s")
+    if y.numel() == 0:
+        return faults
+    if task == "classification":
+        if y.dim() != 1 or y.is_floating_point():
+            faults.append(
+                f"classification wants integer labels [{level}s]; y is {y.dtype} {tuple(y.shape)}"
+            )
+        else:
+            low, high = int(y.min()), int(y.max())
+            if low < -1:
+                faults.append(f"labels go down to {low}; classes start at 0, -1 is unlabelled")
+            if high >= num_classes:
+                faults.append(
+                    f"labels go up to {high}, outside the {num_classes} classes 0..{num_classes - 1}"
+                )
+    elif task == "multilabel":
+        known = y[~torch.isnan(y)] if y.is_floating_point() else y
+        if y.dim() != 2 or not bool(((known == 0) | (known == 1)).all()):
+            faults.append(f"multilabel wants y of 0 and 1 [{level}s, labels]; y is {tuple(y.shape)}")
+    elif y.is_floating_point() and bool(torch.isinf(y).any()):
+        faults.append("y holds infinite values")
+    return faults
+
+
+def mask_faults(name: str, mask: Tensor, num_nodes: int) -> list[str]:
+    """Faults of a boolean mask over the nodes."""
+    if mask.dtype != torch.bool:
+        return [f"mask {name} has dtype {mask.dtype}; it must be bool"]
+    if mask.dim() != 1 or mask.numel() != num_nodes:
+        return [f"mask {name} has shape {tuple(mask.shape)}; it must be [{num_nodes}], one per node"]
+    return []
+
+
+def training_faults(y: Tensor | None, train_mask: Tensor | None) -> list[str]:
+    """Faults that stand in the way of supervised training on these labels and this mask."""
+    if y is None:
+        return ["the graph has no labels y; give y, or train with a task that needs none"]
+    if train_mask is None:
+        return [
+            "the graph has no training nodes: give train_mask, or splits={'default': {'train': …}}"
+        ]
+    if not bool(train_mask.any()):
+        return ["the training set is empty: train_mask selects no node"]
+    known = y[train_mask]
+    missing = torch.isnan(known) if known.is_floating_point() else known < 0
+    missing = missing.flatten(1).all(1) if missing.dim() > 1 else missing
+    if bool(missing.any()):
+        count = int(missing.sum())
+        return [f"{count} of {known.size(0)} training nodes have no label; leave them out of the mask"]
+    return []

@@ -1,0 +1,328 @@
+"""Graph: structure, features, labels and splits of a node-, edge- or graph-level data set."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.graph import checks
+from gnnscale.graph.adjacency import Adjacency
+from gnnscale.kernels import CSR
+
+if TYPE_CHECKING:
+    import networkx
+    import torch_geometric.data
+
+logger = logging.getLogger(__name__)
+
+TASKS = ("classification", "multilabel", "regression")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training, validation and test nodes: boolean masks `[num_nodes]`."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in ("train", "val", "test"):
+            raise InputError(f"no part {name!r} in a split; there are train, val and test")
+        return getattr(self, name)
+
+
+@dataclass(eq=False)
+class Graph:
+    """A graph (or several in one) with what is known about its nodes.
+
+    Make one with `from_arrays`, `from_data` (PyG), `from_networkx` or `gnnscale.load`.
+
+    Attributes:
+        adj: the structure, CSR rows being targets; edge weights are its values.
+        x: node features `[num_nodes, num_features]`, dense or `CSR`, or None.
+        y: labels, by `y_level` one row a node, edge (in CSR order) or graph: int64 classes `[rows]`
+            with -1 for unlabelled, 0/1 `[rows, labels]`, or floats.
+        y_level: "node", "edge" or "graph".
+        edge_attr: `[num_edges, channels]` in CSR order, or None.
+        splits: named sets of splits; the first, usually "default", is the one used by default.
+        node_ptr: int64 `[num_graphs + 1]`: graph g owns nodes `node_ptr[g]` up to
+            `node_ptr[g + 1]`; None for a single graph.
+        task: "classification", "multilabel" or "regression".
+        metric: the data set's headline metric, or None for the task's own.
+        num_classes: classes, labels, or regression targets.
+        name: what to call it in reports.
+        source: what `gnnscale.load` makes it from again, or None.
+    """
+
+    adj: Adjacency
+    x: Tensor | CSR | None = None
+    y: Tensor | None = None
+    y_level: str = "node"
+    edge_attr: Tensor | None = None
+    splits: dict[str, Split] = field(default_factory=dict)
+    node_ptr: Tensor | None = None
+    task: str = "classification"
+    metric: str | None = None
+    num_classes: int = 0
+    name: str = "graph"
+    source: str | None = None
+
+    @property
+    def num_nodes(self) -> int:
+        return self.adj.num_nodes
+
+    @property
+    def num_edges(self) -> int:
+        """Directed edges: an undirected edge counts twice."""
+        return self.adj.num_edges
+
+    @property
+    def num_features(self) -> int:
+        return 0 if self.x is None else self.x.shape[1]
+
+    @property
+    def num_graphs(self) -> int:
+        return 1 if self.node_ptr is None else self.node_ptr.numel() - 1
+
+    @property
+    def edge_index(self) -> Tensor:
+        return self.adj.edge_index
+
+    @property
+    def edge_weight(self) -> Tensor | None:
+        return self.adj.edge_weight
+
+    def split(self, name: str = "default") -> Split | None:
+        """The split set called `name`; "default" is the first one. None if there are no splits."""
+        if name in self.splits:
+            return self.splits[name]
+        if name == "default":
+            return next(iter(self.splits.values()), None)
+        raise InputError(f"no split set {name!r}; there are {sorted(self.splits) or 'none'}")
+
+    @property
+    def train_mask(self) -> Tensor | None:
+        return None if (split := self.split()) is None else split.train
+
+    @property
+    def val_mask(self) -> Tensor | None:
+        return None if (split := self.split()) is None else split.val
+
+    @property
+    def test_mask(self) -> Tensor | None:
+        return None if (split := self.split()) is None else split.test
+
+    def __repr__(self) -> str:
+        features = "no features" if self.x is None else f"{self.num_features} features"
+        if isinstance(self.x, CSR):
+            features += " (sparse)"
+        graphs = f" in {self.num_graphs} graphs" if self.node_ptr is not None else ""
+        return (
+            f"Graph({self.name}: {self.num_nodes:,} nodes{graphs}, {self.num_edges:,} directed "
+            f"edges, {features}, {self.num_classes} classes)"
+        )
+
+    # --- construction -----------------------------------------------------------------------
+
+    @classmethod
+    def from_arrays(
+        cls,
+        edge_index: Any,
+        x: Any = None,
+        y: Any = None,
+        *,
+        num_nodes: int | None = None,
+        edge_weight: Any = None,
+        edge_attr: Any = None,
+        splits: Mapping[str, Mapping[str, Any]] | None = None,
+        train_mask: Any = None,
+        val_mask: Any = None,
+        test_mask: Any = None,
+        node_ptr: Any = None,
+        y_level: str = "node",
+        task: str | None = None,
+        metric: str | None = None,
+        num_classes: int | None = None,
+        name: str = "graph",
+        source: str | None = None,
+        undirected: bool = False,
+    ) -> Graph:
+        """Build a graph from tensors or NumPy arrays, and check all of it.
+
+        Args:
+            edge_index: integers `[2, num_edges]`, row 0 the sources, row 1 the targets.
+            x: features `[num_nodes, num_features]`: dense, SciPy sparse, torch sparse or `CSR`.
+            y: labels, one row per node, edge or graph as `y_level` says.
+            num_nodes: taken from `x`, `y` or the masks, else from the greatest id, when not given.
+            edge_weight: `[num_edges]`, in the order of `edge_index`.
+            edge_attr: `[num_edges, channels]`, in the order of `edge_index`.
+            splits: `{"name": {"train": …, "val": …, "test": …}}`, each a bool mask `[num_nodes]` or
+                an array of node ids.
+            train_mask: with `val_mask` and `test_mask`, short for a split set called "default".
+            val_mask: see `train_mask`.
+            test_mask: see `train_mask`.
+            node_ptr: `[num_graphs + 1]` for several graphs in one.
+            y_level: "node", "edge" or "graph".
+            task: "classification", "multilabel" or "regression"; read off `y` when not given.
+            metric: headline metric, or None for the task's own.
+            num_classes: read off `y` when not given.
+            name: what to call it in reports.
+            source: what `gnnscale.load` makes it from again.
+            undirected: each edge is stored once; the reverse of every edge but self-loops is added.
+
+        Raises:
+            InputError: listing every fault found.
+        """
+        from gnnscale.graph import convert
+
+        return convert.from_arrays(**{k: v for k, v in locals().items() if k not in ("cls", "convert")})
+
+    @classmethod
+    def from_data(cls, data: torch_geometric.data.Data, **overrides: Any) -> Graph:
+        """Build a graph from a PyG `Data` or `Batch` object.
+
+        `edge_index` or `adj_t`, `x`, `y`, `edge_weight`, `edge_attr`, `train_mask` …, and a batch's
+        `ptr` are taken over; masks of shape `[num_nodes, k]` become k split sets. `overrides` are
+        arguments of `from_arrays` that take precedence.
+
+        Raises:
+            InputError: the data is heterogeneous, or faulty.
+        """
+        from gnnscale.graph import convert
+
+        return convert.from_data(data, **overrides)
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: networkx.Graph,
+        *,
+        x: str | None = "x",
+        y: str | None = "y",
+        weight: str | None = "weight",
+        **overrides: Any,
+    ) -> Graph:
+        """Build a graph from a networkx graph, nodes numbered in its order.
+
+        Args:
+            graph: any networkx graph; an undirected edge becomes two directed ones.
+            x: node attribute with the feature vector; ignored where no node has it.
+            y: node attribute with the label; ignored where no node has it.
+            weight: edge attribute with the weight; ignored where no edge has it.
+            overrides: further arguments of `from_arrays`.
+        """
+        from gnnscale.graph import convert
+
+        return convert.from_networkx(graph, x=x, y=y, weight=weight, **overrides)
+
+    def to_data(self) -> torch_geometric.data.Data:
+        """The graph as a PyG `Data`. Sparse features become a torch sparse CSR tensor."""
+        from gnnscale.graph import convert
+
+        return convert.to_data(self)
+
+    # --- checks -----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Check everything that this graph holds.
+
+        Raises:
+            InputError: listing every fault found.
+        """
+        faults = checks.csr_faults(self.adj, "adjacency")
+        if self.edge_weight is not None and not bool(torch.isfinite(self.edge_weight).all()):
+            faults.append("edge_weight holds NaN or infinite values")
+        if self.edge_attr is not None and self.edge_attr.size(0) != self.num_edges:
+            faults.append(f"edge_attr has {self.edge_attr.size(0)} rows for {self.num_edges} edges")
+        if self.x is not None:
+            faults += checks.feature_faults(self.x, self.num_nodes)
+        if self.node_ptr is not None:
+            faults += self._node_ptr_faults()
+        if self.task not in TASKS:
+            faults.append(f"unknown task {self.task!r}; there are {', '.join(TASKS)}")
+        elif self.y is not None:
+            expected = {"node": self.num_nodes, "edge": self.num_edges, "graph": self.num_graphs}
+            if self.y_level not in expected:
+                faults.append(f"unknown y_level {self.y_level!r}; there are node, edge and graph")
+            else:
+                rows, level = expected[self.y_level], self.y_level
+                faults += checks.label_faults(self.y, self.task, self.num_classes, rows, level)
+        for name, split in self.splits.items():
+            before = len(faults)
+            for part in ("train", "val", "test"):
+                mask = f"{part}_mask" if name == "default" else f"{name}/{part}"
+                faults += checks.mask_faults(mask, split[part], self.num_nodes)
+            if len(faults) == before and bool((split.train & (split.val | split.test)).any()):
+                logger.warning("split %s: training nodes are also validation or test nodes", name)
+        if faults:
+            raise InputError(faults)
+
+    def _node_ptr_faults(self) -> list[str]:
+        pointers = self.node_ptr
+        if pointers.numel() < 2 or int(pointers[0]) != 0 or int(pointers[-1]) != self.num_nodes:
+            return [f"node_ptr must run from 0 to the number of nodes, {self.num_nodes}"]
+        if int(pointers.diff().min()) < 0:
+            return ["node_ptr decreases"]
+        graph = torch.repeat_interleave(torch.arange(self.num_graphs), pointers.diff())
+        crossing = int((graph[self.adj.row_index] != graph[self.adj.indices.long()]).sum())
+        return [f"{crossing} edges connect different graphs of node_ptr"] if crossing else []
+
+    # --- identity ---------------------------------------------------------------------------
+
+    def structure_fingerprint(self) -> str:
+        """A hash of structure and edge weights: equal for equal adjacencies, whatever the name."""
+        digest = _Digest()
+        digest.add("shape", self.adj.shape)
+        for part in (self.adj.indptr, self.adj.indices, self.adj.values, self.node_ptr):
+            digest.add_array(part)
+        return digest.hex()
+
+    def fingerprint(self) -> str:
+        """A hash of everything the graph holds but its name and source."""
+        digest = _Digest()
+        digest.add("structure", self.structure_fingerprint())
+        digest.add("task", (self.task, self.metric, self.num_classes, self.y_level))
+        if isinstance(self.x, CSR):
+            digest.add("x", self.x.shape)
+            for part in (self.x.indptr, self.x.indices, self.x.values):
+                digest.add_array(part)
+        else:
+            digest.add_array(self.x)
+        digest.add_array(self.y)
+        digest.add_array(self.edge_attr)
+        for name, split in self.splits.items():
+            digest.add("split", name)
+            for part in ("train", "val", "test"):
+                digest.add_array(split[part])
+        return digest.hex()
+
+
+class _Digest:
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, key: str, value: Any) -> None:
+        self._hash.update(f"{key}={value!r};".encode())
+
+    def add_array(self, array: Tensor | None) -> None:
+        if array is None:
+            self._hash.update(b"none;")
+            return
+        narrow = array.dtype == torch.int32  # index width is a storage choice: hash as 64-bit
+        self.add("int64" if narrow else str(array.dtype).removeprefix("torch."), tuple(array.shape))
+        flat = array.detach().cpu().reshape(-1)
+        for start in range(0, flat.numel(), 1 << 20):
+            block = flat[start : start + (1 << 20)]
+            block = block.long() if narrow else block
+            self._hash.update(block.contiguous().view(torch.uint8).numpy().data)
+
+    def hex(self) -> str:
+        return self._hash.hexdigest()

@@ -1,0 +1,299 @@
+"""The on-disk format of a clustered graph. docs/format.md describes it.
+
+A folder with `meta.json` and one `.npy` file an array, written under a temporary name and renamed
+when whole. `meta.json` names the format and its version, and holds size and checksum of every
+file: sizes are checked at every open, checksums on request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnscale.errors import StoreError
+from gnnscale.graph.adjacency import Adjacency
+from gnnscale.graph.clustered import ClusteredGraph
+from gnnscale.graph.files import read_json, write_json
+from gnnscale.graph.graph import Graph, Split
+from gnnscale.kernels import CSR
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "gnnscale-clustered-graph"
+VERSION = 1
+_BLOCK = 1 << 24
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether `path` is a folder that a clustered graph was written to."""
+    meta = Path(path) / "meta.json"
+    try:
+        return meta.is_file() and read_json(meta).get("format") == FORMAT
+    except (StoreError, AttributeError):
+        return False
+
+
+def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
+    """Write a clustered graph to the folder `path`.
+
+    Raises:
+        StoreError: the folder cannot be written, holds something else, or the disk is full.
+    """
+    path = Path(path)
+    if path.exists() and not is_store(path) and (not path.is_dir() or any(path.iterdir())):
+        raise StoreError(f"{path} exists and is no gnnscale store; choose another path or remove it")
+    arrays = dict(_arrays(clustered))
+    needed = sum(a.numel() * a.element_size() for a in arrays.values())
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if free < needed:
+            raise StoreError(
+                f"storing the graph at {path} takes {needed:,} bytes; the disk has {free:,} left"
+            )
+        _remove_leftovers(path)
+        partial.mkdir()
+        files = {name: _write_array(partial, name, array) for name, array in arrays.items()}
+        meta = {**_meta(clustered), "arrays": files}
+        write_json(partial / "meta.json", {**meta, "checksum": _meta_checksum(meta)})
+        _replace_folder(partial, path)
+    except OSError as error:
+        raise StoreError(
+            f"could not write the graph ({needed:,} bytes) to {path}: {error.strerror or error}"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
+    """Open a clustered graph written by `cluster(…, path=…)`, memory-mapped.
+
+    Args:
+        path: the folder.
+        verify: also read every byte and compare checksums.
+
+    Raises:
+        StoreError: it is missing, of another format or version, damaged or truncated.
+    """
+    path = Path(path).absolute()
+    if not (path / "meta.json").is_file():
+        raise StoreError(f"no gnnscale graph at {path}: meta.json is missing")
+    meta = read_json(path / "meta.json")
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise StoreError(f"{path} is not a gnnscale clustered graph")
+    if meta.get("version") != VERSION:
+        raise StoreError(
+            f"{path} has format version {meta.get('version')}; this gnnscale reads {VERSION}. "
+            "Write the graph anew"
+        )
+    try:
+        arrays = {name: _open_array(path, name, f) for name, f in meta["arrays"].items()}
+        if verify:
+            verify_store(path, meta)
+        return _assemble(path, meta, arrays)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path}/meta.json is damaged: {error!r}") from error
+
+
+def verify_store(path: str | Path, meta: dict[str, Any] | None = None) -> None:
+    """Read every byte of a store and compare it with the checksums of `meta.json`.
+
+    Raises:
+        StoreError: naming every file that differs.
+    """
+    path = Path(path)
+    meta = read_json(path / "meta.json") if meta is None else meta
+    if meta.get("checksum") != _meta_checksum(meta):
+        raise StoreError(f"{path}/meta.json is damaged: its checksum differs")
+    damaged = [
+        about["file"]
+        for about in meta["arrays"].values()
+        if _file_checksum(path / about["file"]) != about["checksum"]
+    ]
+    if damaged:
+        raise StoreError(f"{path} is damaged: the checksum differs for {', '.join(damaged)}")
+
+
+# --- the layout -------------------------------------------------------------------------------
+
+
+def _arrays(clustered: ClusteredGraph) -> Iterator[tuple[str, Tensor]]:
+    graph = clustered.graph
+    yield "indptr", graph.adj.indptr
+    yield "indices", graph.adj.indices
+    yield "node_id", clustered.node_id
+    yield "offsets", clustered.offsets
+    yield "train_ends", clustered.train_ends
+    optional: dict[str, Tensor | None] = {
+        "edge_weight": graph.edge_weight,
+        "edge_attr": graph.edge_attr,
+        "y": graph.y,
+        "node_ptr": graph.node_ptr,
+    }
+    if isinstance(graph.x, CSR):
+        optional["x_indptr"], optional["x_indices"] = graph.x.indptr, graph.x.indices
+        optional["x_values"] = graph.x.values
+    else:
+        optional["x"] = graph.x
+    for i, split in enumerate(graph.splits.values()):
+        for part in ("train", "val", "test"):
+            optional[f"split{i}_{part}"] = split[part]
+    yield from ((name, array) for name, array in optional.items() if array is not None)
+
+
+def _meta(clustered: ClusteredGraph) -> dict[str, Any]:
+    graph = clustered.graph
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "num_nodes": graph.num_nodes,
+        "num_edges": graph.num_edges,
+        "num_parts": clustered.num_parts,
+        "num_features": graph.num_features,
+        "num_classes": graph.num_classes,
+        "task": graph.task,
+        "metric": graph.metric,
+        "y_level": graph.y_level,
+        "symmetric": graph.adj.symmetric,
+        "splits": list(graph.splits),
+        "split": clustered.split,
+        "method": clustered.method,
+        "seed": clustered.seed,
+        "name": graph.name,
+        "source": graph.source,
+    }
+
+
+def _assemble(path: Path, meta: dict[str, Any], arrays: dict[str, Tensor]) -> ClusteredGraph:
+    x = arrays.get("x")
+    if "x_indptr" in arrays:
+        shape = (meta["num_nodes"], meta["num_features"])
+        x = CSR(arrays["x_indptr"], arrays["x_indices"], arrays.get("x_values"), shape)
+    splits = {
+        name: Split(*(arrays[f"split{i}_{part}"] for part in ("train", "val", "test")))
+        for i, name in enumerate(meta["splits"])
+    }
+    adj = Adjacency(
+        arrays["indptr"],
+        arrays["indices"],
+        arrays.get("edge_weight"),
+        symmetric=meta["symmetric"],
+    )
+    graph = Graph(
+        adj=adj,
+        x=x,
+        y=arrays.get("y"),
+        y_level=meta["y_level"],
+        edge_attr=arrays.get("edge_attr"),
+        splits=splits,
+        node_ptr=arrays.get("node_ptr"),
+        task=meta["task"],
+        metric=meta["metric"],
+        num_classes=meta["num_classes"],
+        name=meta["name"],
+        source=meta["source"],
+    )
+    return ClusteredGraph(
+        graph=graph,
+        node_id=arrays["node_id"],
+        offsets=arrays["offsets"],
+        train_ends=arrays["train_ends"],
+        split=meta["split"],
+        path=path,
+        method=meta["method"],
+        seed=meta["seed"],
+    )
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def _write_array(folder: Path, name: str, tensor: Tensor) -> dict[str, Any]:
+    array = tensor.detach().numpy()
+    digest = hashlib.blake2b(digest_size=16)
+    file_path = folder / f"{name}.npy"
+    with open(file_path, "wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(np.empty((0,), array.dtype))
+        header["shape"] = array.shape
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        digest.update(file_path.read_bytes())
+        flat = np.ascontiguousarray(array).reshape(-1)
+        per_block = max(1, _BLOCK // array.itemsize)
+        for start in range(0, flat.size, per_block):
+            block = flat[start : start + per_block].tobytes()
+            digest.update(block)
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+    return {
+        "file": file_path.name,
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "bytes": size,
+        "checksum": digest.hexdigest(),
+    }
+
+
+def _open_array(folder: Path, name: str, about: dict[str, Any]) -> Tensor:
+    path = folder / about["file"]
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise StoreError(f"{path} is missing or unreadable: {error.strerror}") from error
+    if size != about["bytes"]:
+        raise StoreError(f"{path} has {size:,} bytes; {about['bytes']:,} were written: truncated?")
+    try:
+        # Mode "c": an in-place operation on a mode "r" map kills the process.
+        array = np.lib.format.open_memmap(path, mode="c") if 0 not in about["shape"] else None
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    if array is None:
+        array = np.empty(about["shape"], np.dtype(about["dtype"]))
+    if list(array.shape) != about["shape"] or array.dtype.str != about["dtype"]:
+        raise StoreError(f"{path} is damaged: array {name} has another shape or type than recorded")
+    return torch.from_numpy(np.asarray(array))
+
+
+def _meta_checksum(meta: dict[str, Any]) -> str:
+    content = {key: value for key, value in meta.items() if key != "checksum"}
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _file_checksum(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what an interrupted write of the same store left behind."""
+    for leftover in path.parent.glob(f".{path.name}.????????.part"):
+        logger.info("removing what an interrupted write left at %s", leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    if not path.exists():
+        new.rename(path)
+        return
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,339 @@
+"""Exact full-graph inference: phase by phase, every phase in chunks of rows.
+
+Memory is that of one chunk and two layers of activations (plus the slots a model keeps), in memory
+or in files; never that of the computation graph. Work is one forward pass, whatever the depth.
+
+A pass reads the previous layer (through the graph where a convolution stands at its start), runs
+the row-local phases that follow, and writes the next layer. A norm ends a pass: its moments are
+gathered while the layer is written, and applied at the start of the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Adjacency, Graph
+from gnnscale.kernels import CSR, spmm
+from gnnscale.nn import Context, LayeredGNN, statistics
+from gnnscale.nn.matrices import coefficients, structure
+from gnnscale.nn.phases import Add, Collect, Neighbourhood, Propagate, Read, Save, Statistics
+from gnnscale.nn.propagation import densify
+from gnnscale.nn.reach import halo, run_on_halo
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 32 << 20  # of one chunk's widest activation: large enough to keep kernels busy
+Layer = Tensor | CSR
+
+
+@torch.no_grad()
+def stream(
+    model: LayeredGNN,
+    graph: Graph,
+    *,
+    device: torch.device | str = "cpu",
+    chunk_rows: int | None = None,
+    storage: str | Path | None = None,
+    head: bool = True,
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Run a model exactly over a whole graph and yield its output in chunks of rows.
+
+    Args:
+        model: the model; used in evaluation mode and set back after.
+        graph: the graph, in whatever order; rows come in that order.
+        device: where to compute. Layers are kept there too unless `storage` is given.
+        chunk_rows: rows computed at once; chosen by size when not given.
+        storage: a folder for the layers, as temporary files, instead of memory.
+        head: run the head. Without it, yield what the head reads (embeddings): the output of the
+            last block, or of the last but one where the last block is the output layer.
+
+    Yields:
+        `(start, end, out)`: the output `[end - start, channels]` of rows `start` to `end`, on
+        `device`. Use or copy it before the next one is taken.
+
+    Raises:
+        InputError: the graph has no features, or of another width than the model's.
+    """
+    check_features(model, graph)
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if storage is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=storage)))
+        stack.enter_context(evaluation_mode(model))
+        runner = _Runner(model, graph, torch.device(device), chunk_rows, folder)
+        yield from runner.run(model.phases if head else _before_the_output(model))
+
+
+def check_features(model: LayeredGNN, graph: Graph) -> None:
+    """Compare the graph's features with what the model's first layer expects.
+
+    Raises:
+        InputError: there are none, or their number differs.
+    """
+    if graph.x is None:
+        raise InputError("the graph has no features x; give some (degrees, positions, embeddings)")
+    expected = model.in_channels
+    if expected is not None and expected != graph.num_features:
+        raise InputError(
+            f"the model's first layer takes {expected} features, the graph has {graph.num_features}"
+            f": build it with in_channels={graph.num_features}"
+        )
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module's own mode is set back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@dataclass
+class _Pass:
+    """What happens between one stored layer and the next."""
+
+    source: Propagate | Neighbourhood | Statistics | None = None
+    rows: list[Any] = field(default_factory=list)
+    moments_for: nn.Module | None = None  # the norm whose statistics are gathered on the way
+    whole: Statistics | None = None  # a norm without a protocol, applied to the layer at once
+
+    @property
+    def row_local(self) -> bool:
+        return self.source is None or isinstance(self.source, Statistics)
+
+
+def plan_passes(phases: list[list[Any]]) -> list[_Pass]:
+    """Group a model's phases into passes over the rows."""
+    passes = [_Pass()]
+    for phase in (phase for block in phases for phase in block):
+        if isinstance(phase, Propagate | Neighbourhood):
+            passes.append(_Pass(source=phase))
+        elif isinstance(phase, Statistics) and not phase.row_local_in_evaluation:
+            if statistics.mergeable(phase.norm):
+                passes[-1].moments_for = phase.norm
+                passes.append(_Pass(source=phase))
+            else:
+                passes[-1].whole = phase
+                passes.append(_Pass())
+        else:
+            passes[-1].rows.append(phase)
+    needed = [p for p in passes[:-1] if p.source or p.rows or p.moments_for or p.whole]
+    return [*needed, passes[-1]]
+
+
+class _Runner:
+    """One inference: the stored layers, slots and moments between passes."""
+
+    def __init__(
+        self,
+        model: LayeredGNN,
+        graph: Graph,
+        device: torch.device,
+        chunk_rows: int | None,
+        folder: Path | None,
+    ) -> None:
+        self.graph = graph
+        self.device = device
+        self.folder = folder
+        # Layers in files are gathered from by the host, whatever computes the dense part.
+        self.home = torch.device("cpu") if folder else device
+        self.adj: Adjacency = graph.adj.to(self.home)
+        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        self.chunk_rows = chunk_rows or _default_chunk_rows(model)
+        self.slots: dict[str, list[Tensor]] = {}
+        self.moments: statistics.Moments | None = None
+        self._local: Tensor | None = None
+        self._files = 0
+
+    def run(self, phases: list[list[Any]]) -> Iterator[tuple[int, int, Tensor]]:
+        *before, last = plan_passes(phases)
+        layer = self._input()
+        for step in before:
+            reusable = layer if layer is not self.graph.x else None
+            layer = self._store(self._pass(layer, step), reusable if step.row_local else None)
+            if step.whole is not None:
+                layer = self._whole(step.whole, layer)
+        if last.whole is None:
+            yield from self._pass(layer, last)
+            return
+        layer = self._whole(last.whole, self._store(self._pass(layer, last)))
+        for start, end in self._ranges():
+            yield start, end, self._rows(layer, start, end)
+
+    def _input(self) -> Layer:
+        x = self.graph.x
+        assert x is not None
+        values = x.values if isinstance(x, CSR) else x
+        if values is None or values.dtype == self.dtype:
+            return x if x.device == self.home else x.to(self.home)
+        if isinstance(x, CSR):
+            return CSR(x.indptr, x.indices, values.to(self.dtype), x.shape).to(self.home)
+        return self._store((a, b, x[a:b].to(self.dtype)) for a, b in self._ranges())
+
+    # --- passes -----------------------------------------------------------------------------
+
+    def _pass(self, layer: Layer, step: _Pass) -> Iterator[tuple[int, int, Tensor]]:
+        gathered: statistics.Moments | None = None
+        for start, end, h in self._source(layer, step.source):
+            for phase in step.rows:
+                h = self._row_phase(phase, h, start, end)
+            if step.moments_for is not None:
+                moments = statistics.partial(step.moments_for, h)
+                gathered = moments if gathered is None else gathered.merge(moments)
+            yield start, end, h
+        if step.moments_for is not None:
+            self.moments = gathered
+
+    def _source(self, layer: Layer, source: Any) -> Iterator[tuple[int, int, Any]]:
+        if isinstance(source, Propagate):
+            yield from self._propagate(layer, source)
+        elif isinstance(source, Neighbourhood):
+            yield from self._neighbourhood(layer, source)
+        else:
+            moments = self.moments
+            for start, end in self._ranges():
+                h = self._rows(layer, start, end)
+                if isinstance(source, Statistics):
+                    assert moments is not None
+                    h = statistics.apply(source.norm, h, moments)
+                yield start, end, h
+
+    def _propagate(self, layer: Layer, phase: Propagate) -> Iterator[tuple[int, int, Tensor]]:
+        propagation = phase.propagation
+        first = propagation.transform_first(layer)
+        if first:
+            linear = (
+                (a, b, propagation.linear(self._rows(layer, a, b))) for a, b in self._ranges()
+            )
+            value = self._store(linear)
+        else:
+            value = self._dense(layer)
+        for _ in range(propagation.hops - 1):
+            value = self._store(self._aggregate(value, propagation))
+        for start, end, aggregated in self._aggregate(value, propagation):
+            # The rows themselves are read only where a root needs them.
+            own = aggregated if propagation.root is None else self._rows(layer, start, end)
+            complete = propagation.finish if first else propagation.combine
+            yield start, end, complete(aggregated, own)
+
+    def _aggregate(self, value: Tensor, propagation: Any) -> Iterator[tuple[int, int, Tensor]]:
+        matrix = propagation.resolve()
+        left, right, diag, weighted = coefficients(matrix, self.adj, value.dtype)
+        adj = structure(self.adj, weighted)
+        for a, b in self._ranges():
+            out = spmm(
+                adj.slice_rows(a, b),
+                value,
+                None if left is None else left[a:b],
+                right,
+                None if diag is None else diag[a:b],
+                value[a:b],
+            )
+            yield a, b, out.to(self.device)
+
+    def _neighbourhood(
+        self, layer: Layer, phase: Neighbourhood
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        if self._local is None:
+            self._local = torch.full((self.adj.num_nodes,), -1, device=self.home)
+        edge_attr = self.graph.edge_attr
+        edge_attr = None if edge_attr is None else edge_attr.to(self.home)
+        for a, b in self._ranges():
+            rows = torch.arange(a, b, device=self.home)
+            around = halo(self.adj, rows, phase.hops, self._local)
+            if isinstance(layer, CSR):
+                x = layer.select_rows(around.nodes).to_dense()
+            else:
+                x = layer[around.nodes]
+            out = run_on_halo(phase, x.to(self.device), self.adj, around, edge_attr)
+            yield a, b, out[: b - a]
+
+    def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:
+        if isinstance(phase, Save | Collect):
+            self._keep(phase, densify(h), start, end)
+            return h
+        context = Context(self.adj)
+        if isinstance(phase, Add | Read):
+            parts = [self._rows(part, start, end) for part in self.slots[phase.slot]]
+            context.slots[phase.slot] = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return phase(h, context)
+
+    def _keep(self, phase: Save | Collect, h: Tensor, start: int, end: int) -> None:
+        parts = self.slots.setdefault(phase.slot, [])
+        if isinstance(phase, Collect) and phase.mode == "max" and not phase.first:
+            h = torch.maximum(self._rows(parts[0], start, end), h)
+        elif start == 0:
+            parts.append(self._buffer(h))
+        parts[-1][start:end] = h
+
+    # --- layers -----------------------------------------------------------------------------
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        rows = self.graph.num_nodes
+        for start in range(0, max(rows, 1), self.chunk_rows):
+            yield start, min(start + self.chunk_rows, rows)
+
+    def _rows(self, layer: Layer, start: int, end: int) -> Any:
+        if isinstance(layer, CSR):
+            return layer.slice_rows(start, end).to(self.device)
+        return layer[start:end].to(self.device)
+
+    def _buffer(self, like: Tensor) -> Tensor:
+        shape = (self.graph.num_nodes, like.shape[1])
+        if self.folder is None or 0 in shape:
+            return torch.empty(shape, dtype=like.dtype, device=self.home)
+        self._files += 1
+        path = self.folder / f"layer{self._files}"
+        dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
+        return torch.from_numpy(np.memmap(path, dtype, "w+", shape=shape))
+
+    def _store(
+        self, chunks: Iterator[tuple[int, int, Tensor]], reuse: Layer | None = None
+    ) -> Tensor:
+        layer: Tensor | None = None
+        for start, end, h in chunks:
+            if layer is None:
+                # Row-local passes may write where they read.
+                fits = isinstance(reuse, Tensor) and reuse.shape[1] == h.shape[1]
+                layer = reuse if fits and reuse.dtype == h.dtype else self._buffer(h)
+            layer[start:end] = h
+        assert layer is not None
+        return layer
+
+    def _dense(self, layer: Layer) -> Tensor:
+        if isinstance(layer, CSR):
+            return self._store((a, b, self._rows(layer, a, b).to_dense()) for a, b in self._ranges())
+        return layer
+
+    def _whole(self, phase: Statistics, layer: Tensor) -> Tensor:
+        logger.info(
+            "%s has no exact form in chunks: it is applied to the whole layer at once",
+            type(phase.norm).__name__,
+        )
+        return phase.norm(layer.to(self.device)).to(self.home)
+
+
+def _before_the_output(model: LayeredGNN) -> list[list[Any]]:
+    if model.head is not None or len(model.blocks) == 1:
+        return model.phases[:-1]
+    return model.phases[: len(model.blocks) - 1]
+
+
+def _default_chunk_rows(model: LayeredGNN) -> int:
+    widest = max((max(p.shape) for p in model.parameters() if p.dim() > 1), default=256)
+    return max(1024, min(1 << 16, _CHUNK_BYTES // (4 * widest)))

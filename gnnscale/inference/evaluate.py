@@ -1,0 +1,138 @@
+"""Metrics and predictions over the whole graph, from the exact inference in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph
+from gnnscale.graph.files import atomic_write
+from gnnscale.inference.engine import stream
+from gnnscale.inference.metrics import Metric
+from gnnscale.nn import LayeredGNN
+
+
+def evaluate(
+    model: LayeredGNN,
+    graph: Graph,
+    rows: Mapping[str, Tensor],
+    metrics: Mapping[str, Sequence[Metric]],
+    **options: Any,
+) -> dict[str, dict[str, float]]:
+    """Gather metrics over several sets of nodes in one exact pass.
+
+    Args:
+        model: the model.
+        graph: the graph, with node-level labels.
+        rows: bool masks `[num_nodes]` by name ("val", "test", …). Unlabelled nodes are left out.
+        metrics: fresh metrics for each of those names.
+        options: of `stream`.
+
+    Returns:
+        `{"test": {"accuracy": …}, …}`.
+    """
+    if graph.y is None or graph.y_level != "node":
+        raise InputError("evaluation needs node-level labels y")
+    for start, end, out in stream(model, graph, **options):
+        y = graph.y[start:end]
+        labelled = _labelled(y)
+        for name, mask in rows.items():
+            chosen = mask[start:end] & labelled
+            if bool(chosen.any()):
+                picked, target = out[chosen.to(out.device)], y[chosen].to(out.device)
+                for metric in metrics[name]:
+                    metric.update(picked, target)
+    return {name: {m.name: m.compute() for m in metrics[name]} for name in rows}
+
+
+def predict(
+    model: LayeredGNN,
+    graph: Graph,
+    *,
+    position: Tensor | None = None,
+    nodes: Tensor | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> Tensor:
+    """The model's exact output, in the graph's original order.
+
+    Args:
+        model: the model.
+        graph: the graph, perhaps in another order.
+        position: int64 `[num_nodes]`, where each original node stands in `graph`; None where the
+            order is the original.
+        nodes: original ids `[k]` to return, in that order; None for all.
+        out: a `.npy` file to write to instead of memory; the result is then memory-mapped.
+        options: of `stream`.
+
+    Returns:
+        `[k, out_channels]` on the CPU.
+
+    Raises:
+        InputError: an id is out of range.
+        StoreError: the file cannot be written.
+    """
+    wanted = _wanted(nodes, graph.num_nodes)
+    if position is not None:
+        wanted = position if wanted is None else position[wanted]
+    if out is None:
+        return _gather(model, graph, wanted, lambda shape, _: torch.empty(shape), options)
+    with atomic_write(out) as file:
+
+        def mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+            array = np.lib.format.open_memmap(
+                file.name, "w+", dtype=torch.empty(0, dtype=dtype).numpy().dtype, shape=shape
+            )
+            return torch.from_numpy(array)
+
+        _gather(model, graph, wanted, mapped, options)
+    return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
+
+
+def _gather(
+    model: LayeredGNN, graph: Graph, wanted: Tensor | None, make: Any, options: dict[str, Any]
+) -> Tensor:
+    count = graph.num_nodes if wanted is None else wanted.numel()
+    result: Tensor | None = None
+    if wanted is not None:
+        order = wanted.argsort(stable=True)
+        ordered = wanted[order]
+    for start, end, chunk in stream(model, graph, **options):
+        chunk = chunk.cpu()
+        if result is None:
+            result = make((count, chunk.size(1)), chunk.dtype).to(chunk.dtype)
+        if wanted is None:
+            result[start:end] = chunk
+            continue
+        low, high = torch.searchsorted(ordered, torch.tensor([start, end])).tolist()
+        result[order[low:high]] = chunk[ordered[low:high] - start]
+    assert result is not None
+    return result
+
+
+def _wanted(nodes: Any, num_nodes: int) -> Tensor | None:
+    if nodes is None:
+        return None
+    nodes = torch.as_tensor(nodes)
+    if nodes.dtype == torch.bool:
+        if nodes.shape != (num_nodes,):
+            raise InputError(f"a mask of nodes is [{num_nodes}]; got {list(nodes.shape)}")
+        return nodes.nonzero().squeeze(1)
+    nodes = nodes.long().reshape(-1)
+    if nodes.numel() and (int(nodes.min()) < 0 or int(nodes.max()) >= num_nodes):
+        raise InputError(
+            f"nodes span [{int(nodes.min())}, {int(nodes.max())}]; allowed is [0, {num_nodes - 1}]"
+        )
+    return nodes
+
+
+def _labelled(y: Tensor) -> Tensor:
+    if y.dim() == 2:
+        return (~torch.isnan(y)).any(1) if y.is_floating_point() else torch.ones(len(y)).bool()
+    return ~torch.isnan(y) if y.is_floating_point() else y >= 0

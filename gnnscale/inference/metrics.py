@@ -1,0 +1,169 @@
+"""Metrics of the full graph, gathered chunk by chunk, each node once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+
+
+class Metric(Protocol):
+    """A figure gathered over chunks of rows."""
+
+    name: str
+    higher_is_better: bool
+
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """Add rows: outputs `[rows, out_channels]` and labels `[rows]` or `[rows, labels]`."""
+
+    def compute(self) -> float:
+        """The figure over all rows added; NaN where there were none."""
+
+
+class Accuracy:
+    """Share of rows whose greatest output is the label; for 0/1 labels, share of right labels."""
+
+    name, higher_is_better = "accuracy", True
+
+    def __init__(self) -> None:
+        self.right = self.total = 0
+
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """See `Metric`."""
+        if y.dim() == 2:
+            known = ~torch.isnan(y) if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
+            self.right += int((((out > 0) == (y == 1)) & known).sum())
+            self.total += int(known.sum())
+            return
+        self.right += int((out.argmax(dim=1) == y).sum())
+        self.total += y.numel()
+
+    def compute(self) -> float:
+        """See `Metric`."""
+        return self.right / self.total if self.total else float("nan")
+
+
+class F1:
+    """F1 from pooled counts (micro) or as the mean over classes that occur (macro).
+
+    A multi-label output counts as predicted where its logit is above 0.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, average: str) -> None:
+        self.name = f"f1_{average}"
+        self.average = average
+        self.counts: Tensor | None = None
+
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """See `Metric`."""
+        num_classes = out.size(1)
+        if y.dim() == 2:
+            predicted, actual = out > 0, y == 1
+            if y.is_floating_point():
+                predicted = predicted & ~torch.isnan(y)
+            rows = [(predicted & actual).sum(0), predicted.sum(0), actual.sum(0)]
+        else:
+            best = out.argmax(dim=1)
+            bins = [best[best == y], best, y]
+            rows = [torch.bincount(b, minlength=num_classes) for b in bins]
+        counts = torch.stack(rows).double().cpu()
+        self.counts = counts if self.counts is None else self.counts + counts
+
+    def compute(self) -> float:
+        """See `Metric`."""
+        if self.counts is None:
+            return float("nan")
+        hit, predicted, actual = self.counts
+        if self.average == "micro":
+            denominator = float((predicted + actual).sum())
+            return 2 * float(hit.sum()) / denominator if denominator else 0.0
+        occurs = (predicted + actual) > 0
+        if not bool(occurs.any()):
+            return float("nan")
+        return float((2 * hit[occurs] / (predicted + actual)[occurs]).mean())
+
+
+class RocAuc:
+    """Area under the ROC curve; for several labels the mean over those with both outcomes (OGB).
+
+    For two exclusive classes the score is the second output less the first.
+    """
+
+    name, higher_is_better = "roc_auc", True
+
+    def __init__(self) -> None:
+        self.scores: list[Tensor] = []
+        self.labels: list[Tensor] = []
+
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """See `Metric`."""
+        if y.dim() == 1 and out.size(1) != 2:
+            raise InputError(
+                f"roc_auc needs two classes or 0/1 labels; the model has {out.size(1)} outputs"
+            )
+        score = out if y.dim() == 2 else (out[:, 1] - out[:, 0]).unsqueeze(1)
+        self.scores.append(score.float().cpu().clone())
+        self.labels.append(y.reshape(y.size(0), -1).float().cpu().clone())
+
+    def compute(self) -> float:
+        """See `Metric`."""
+        from sklearn.metrics import roc_auc_score
+
+        if not self.scores:
+            return float("nan")
+        scores, labels = torch.cat(self.scores), torch.cat(self.labels)
+        areas = []
+        for score, label in zip(scores.T, labels.T, strict=True):
+            known = ~torch.isnan(label)
+            if label[known].unique().numel() == 2:
+                areas.append(roc_auc_score(label[known].numpy(), score[known].numpy()))
+        return float(sum(areas) / len(areas)) if areas else float("nan")
+
+
+class MeanError:
+    """Mean absolute (mae) or squared (mse) error over all known targets."""
+
+    higher_is_better = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.total, self.count = 0.0, 0
+
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """See `Metric`."""
+        difference = (out.reshape(y.shape) - y).double()
+        difference = difference[~torch.isnan(difference)]
+        error = difference.abs() if self.name == "mae" else difference.square()
+        self.total += float(error.sum())
+        self.count += error.numel()
+
+    def compute(self) -> float:
+        """See `Metric`."""
+        return self.total / self.count if self.count else float("nan")
+
+
+METRICS: dict[str, Callable[[], Metric]] = {
+    "accuracy": Accuracy,
+    "f1_micro": lambda: F1("micro"),
+    "f1_macro": lambda: F1("macro"),
+    "roc_auc": RocAuc,
+    "mae": lambda: MeanError("mae"),
+    "mse": lambda: MeanError("mse"),
+}
+
+
+def make_metric(name: str) -> Metric:
+    """A fresh metric by name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in METRICS:
+        raise InputError(f"unknown metric {name!r}; there are {', '.join(METRICS)}")
+    return METRICS[name]()

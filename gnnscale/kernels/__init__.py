@@ -1,0 +1,33 @@
+"""Sparse products, induced subgraphs and fused dropout: numba on CPU, plain PyTorch elsewhere."""
+
+from gnnscale.kernels.csr import CSR
+from gnnscale.kernels.dropout import (
+    dropout,
+    dropout_csr,
+    dropout_reference,
+    relu_dropout,
+    relu_dropout_reference,
+)
+from gnnscale.kernels.propagate import propagate, sparse_linear
+from gnnscale.kernels.spmm import spmm, spmm_reference
+from gnnscale.kernels.subgraph import induced_subgraph, induced_subgraph_reference
+from gnnscale.kernels.threads import THREADING_LAYER, njit_parallel, njit_serial, num_threads
+
+__all__ = [
+    "CSR",
+    "THREADING_LAYER",
+    "dropout",
+    "dropout_csr",
+    "dropout_reference",
+    "induced_subgraph",
+    "induced_subgraph_reference",
+    "njit_parallel",
+    "njit_serial",
+    "num_threads",
+    "propagate",
+    "relu_dropout",
+    "relu_dropout_reference",
+    "sparse_linear",
+    "spmm",
+    "spmm_reference",
+]

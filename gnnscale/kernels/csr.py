@@ -1,0 +1,288 @@
+"""Compressed sparse rows: the one sparse structure of gnnscale (adjacency and sparse features).
+
+Floors, bytes moved with 32-bit indices: the transpose reads ``indices`` twice and ``indptr`` once
+and writes both again (16 bytes an entry, 24 with values, and one random write each).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.kernels.threads import njit_serial
+
+_INT32_MAX = 2**31 - 1
+
+
+class CSR:
+    """A sparse matrix ``[rows, cols]`` in compressed rows; duplicates are allowed and add up.
+
+    The constructor checks nothing and copies nothing: one is made for every mini-batch. Use
+    :meth:`from_coo` for input that is not known to be sound.
+
+    Args:
+        indptr: int64 ``[rows + 1]``, where each row starts; the first entry is 0.
+        indices: int32 or int64 ``[nnz]``, the column of each entry.
+        values: float32 or float64 ``[nnz]``, or None where all entries are one.
+        shape: ``(rows, cols)``; square where it is not given.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor | None
+    shape: tuple[int, int]
+
+    def __init__(
+        self,
+        indptr: Tensor,
+        indices: Tensor,
+        values: Tensor | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> None:
+        self.indptr = indptr
+        self.indices = indices
+        self.values = values
+        self.shape = (indptr.numel() - 1, indptr.numel() - 1) if shape is None else shape
+        self._row_index: Tensor | None = None
+        self._t: CSR | None = None
+        self._t_permutation: Tensor | None = None
+
+    # ---------------------------------------------------------------- making one
+
+    @classmethod
+    def from_coo(
+        cls, row: Tensor, col: Tensor, values: Tensor | None, shape: tuple[int, int]
+    ) -> tuple[CSR, Tensor]:
+        """Return the matrix of entries ``(row, col)`` and the permutation that sorted them.
+
+        Entries are sorted by row, then column; equal ones keep their order and are not merged.
+
+        Args:
+            row: integer ``[nnz]``.
+            col: integer ``[nnz]``.
+            values: ``[nnz]`` or None (all ones).
+            shape: ``(rows, cols)``.
+
+        Returns:
+            ``(csr, permutation)``: entry ``k`` of ``csr`` was entry ``permutation[k]``, so
+            ``attributes[permutation]`` follows it. Indices are int32 where the columns fit.
+
+        Raises:
+            InputError: an index is out of range, or lengths differ.
+        """
+        rows, cols = int(shape[0]), int(shape[1])
+        faults = []
+        if row.shape != col.shape or row.dim() != 1:
+            faults.append(
+                f"row and col must be vectors of one length, not {[*row.shape]} and {[*col.shape]}"
+            )
+        if values is not None and values.shape != row.shape:
+            faults.append(f"values has shape {[*values.shape]}, expected {[*row.shape]}")
+        for name, index, limit in (("row", row, rows), ("column", col, cols)):
+            if index.numel():
+                low, high = (int(bound) for bound in index.aminmax())
+                if low < 0 or high >= limit:
+                    worst = low if low < 0 else high
+                    faults.append(f"{name} index {worst} is outside 0..{limit - 1}")
+        if faults:
+            raise InputError(faults)
+        if row.device.type == "cpu":
+            order = _sort_by(col, cols)[1]
+            indptr, order = _sort_by(row, rows, order)
+        else:
+            order = torch.argsort(col, stable=True)
+            order = order[torch.argsort(row[order], stable=True)]
+            indptr = _pointers(torch.bincount(row, minlength=rows))
+        dtype = torch.int32 if cols <= _INT32_MAX else torch.int64
+        indices = col[order].to(dtype)
+        return CSR(indptr, indices, None if values is None else values[order], (rows, cols)), order
+
+    @classmethod
+    def from_dense(cls, x: Tensor) -> CSR:
+        """Return the non-zero entries (NaN included) of a dense ``[rows, cols]`` tensor."""
+        row, col = x.nonzero(as_tuple=True)
+        indptr = _pointers(torch.bincount(row, minlength=x.shape[0]))
+        dtype = torch.int32 if x.shape[1] <= _INT32_MAX else torch.int64
+        return CSR(indptr, col.to(dtype), x[row, col], (x.shape[0], x.shape[1]))
+
+    # ---------------------------------------------------------------- reading it
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored entries, duplicates included."""
+        return self.indices.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.indices.device
+
+    @property
+    def row_index(self) -> Tensor:
+        """int64 ``[nnz]``: the row of each entry (made on first use, then kept)."""
+        if self._row_index is None:
+            rows = torch.arange(self.shape[0], device=self.device)
+            self._row_index = torch.repeat_interleave(
+                rows, self.indptr.diff(), output_size=self.nnz
+            )
+        return self._row_index
+
+    def t(self) -> CSR:
+        """Return the transpose, made on first use and kept; entries of a row keep their order."""
+        if self._t is None:
+            indptr, indices = self._transpose()
+            values = None if self.values is None else self.values[self.t_permutation]
+            self._t = CSR(indptr, indices, values, (self.shape[1], self.shape[0]))
+        return self._t
+
+    @property
+    def t_permutation(self) -> Tensor:
+        """int64 ``[nnz]``: where each entry of ``t()`` stands in this matrix."""
+        if self._t_permutation is None:
+            if self.device.type == "cpu":
+                self._t_permutation = _sort_by(self.indices, self.shape[1])[1]
+            else:
+                self._t_permutation = torch.argsort(self.indices, stable=True)
+        return self._t_permutation
+
+    def _transpose(self) -> tuple[Tensor, Tensor]:
+        dtype = torch.int32 if self.shape[0] <= _INT32_MAX else torch.int64
+        if self.device.type != "cpu":
+            counts = torch.bincount(self.indices, minlength=self.shape[1])
+            return _pointers(counts), self.row_index[self.t_permutation].to(dtype)
+        indptr = torch.zeros(self.shape[1] + 1, dtype=torch.int64)
+        indices = torch.empty(self.nnz, dtype=dtype)
+        _transpose_kernel(
+            self.indptr.numpy(), self.indices.numpy(), indptr.numpy(), indices.numpy()
+        )
+        return indptr, indices
+
+    def slice_rows(self, a: int, b: int) -> CSR:
+        """Return rows ``a`` to ``b`` (exclusive); indices and values are views."""
+        pointers = self.indptr[a : b + 1]
+        start, stop = int(pointers[0]), int(pointers[-1])
+        values = None if self.values is None else self.values[start:stop]
+        indptr = pointers - start if start else pointers
+        return CSR(indptr, self.indices[start:stop], values, (b - a, self.shape[1]))
+
+    def select_rows(self, index: Tensor) -> CSR:
+        """Return the rows in ``index`` (int64 ``[k]``, or bool ``[rows]``), in that order."""
+        indptr, positions = self.row_positions(index)
+        values = None if self.values is None else self.values[positions]
+        shape = (indptr.numel() - 1, self.shape[1])
+        return CSR(indptr, self.indices[positions], values, shape)
+
+    def row_positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pointers of ``select_rows(index)`` and, int64, its entries' places here."""
+        if index.dtype == torch.bool:
+            index = index.nonzero().squeeze(1)
+        first = self.indptr[index]
+        counts = self.indptr[index + 1] - first
+        indptr = _pointers(counts)
+        total = int(indptr[-1])
+        positions = torch.repeat_interleave(first - indptr[:-1], counts, output_size=total)
+        positions += torch.arange(total, device=self.device)
+        return indptr, positions
+
+    def to_dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the dense ``[rows, cols]`` tensor; duplicates are summed."""
+        if dtype is None:
+            dtype = torch.float32 if self.values is None else self.values.dtype
+        out = torch.zeros(self.shape, dtype=dtype, device=self.device)
+        if self.values is None:
+            values = torch.ones(self.nnz, dtype=dtype, device=self.device)
+        else:
+            values = self.values.to(dtype)
+        return out.index_put_((self.row_index, self.indices.long()), values, accumulate=True)
+
+    # ---------------------------------------------------------------- moving it
+
+    def _apply(self, move: Callable[[Tensor], Tensor]) -> Any:
+        """Return a copy, of this class, with ``move`` applied to every tensor (and the transpose).
+
+        A subclass that keeps further tensors extends it.
+        """
+        moved = copy.copy(self)
+        for name in ("indptr", "indices", "values", "_row_index", "_t_permutation"):
+            tensor = getattr(self, name)
+            setattr(moved, name, None if tensor is None else move(tensor))
+        moved._t = None if self._t is None else self._t._apply(move)
+        return moved
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Any:
+        """Return this matrix on ``device``: itself where it is there already."""
+        target = torch.device(device)
+        here = self.device
+        if target.type == here.type and target.index in (None, here.index):
+            return self
+        return self._apply(lambda tensor: tensor.to(target, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Any:
+        """Return a copy in page-locked memory, for transfers that do not block."""
+        return self._apply(Tensor.pin_memory)
+
+    def __repr__(self) -> str:
+        kind = "ones" if self.values is None else str(self.values.dtype).removeprefix("torch.")
+        index = str(self.indices.dtype).removeprefix("torch.")
+        return (
+            f"{type(self).__name__}({self.shape[0]} x {self.shape[1]}, nnz={self.nnz}, "
+            f"values={kind}, indices={index}, device='{self.device}')"
+        )
+
+
+def _pointers(counts: Tensor) -> Tensor:
+    """Return the row pointers ``[rows + 1]`` of rows with these counts."""
+    indptr = torch.zeros(counts.numel() + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=indptr[1:])
+    return indptr
+
+
+def _sort_by(keys: Tensor, num_keys: int, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sort entries by key, stably, after ``order`` where it is given: ``(pointers, positions)``."""
+    keys = keys.contiguous()
+    pointers = torch.zeros(num_keys + 1, dtype=torch.int64)
+    positions = torch.empty(keys.numel(), dtype=torch.int64)
+    before = positions if order is None else order  # a dummy: one compiled variant, not two
+    _counting_sort(
+        keys.numpy(), before.numpy(), order is not None, pointers.numpy(), positions.numpy()
+    )
+    return pointers, positions
+
+
+@njit_serial
+def _counting_sort(keys, order, ordered, pointers, positions):  # type: ignore[no-untyped-def]
+    count = keys.shape[0]
+    for k in range(count):
+        pointers[keys[k] + 1] += 1
+    for key in range(1, pointers.shape[0]):
+        pointers[key] += pointers[key - 1]
+    # pointers serves as the cursor of each key and is shifted back at the end.
+    for k in range(count):
+        entry = order[k] if ordered else k
+        key = keys[entry]
+        positions[pointers[key]] = entry
+        pointers[key] += 1
+    for key in range(pointers.shape[0] - 1, 0, -1):
+        pointers[key] = pointers[key - 1]
+    pointers[0] = 0
+
+
+@njit_serial
+def _transpose_kernel(indptr, indices, t_indptr, t_indices):  # type: ignore[no-untyped-def]
+    for k in range(indices.shape[0]):
+        t_indptr[indices[k] + 1] += 1
+    for col in range(1, t_indptr.shape[0]):
+        t_indptr[col] += t_indptr[col - 1]
+    for row in range(indptr.shape[0] - 1):
+        for k in range(indptr[row], indptr[row + 1]):
+            col = indices[k]
+            t_indices[t_indptr[col]] = row
+            t_indptr[col] += 1
+    for col in range(t_indptr.shape[0] - 1, 0, -1):
+        t_indptr[col] = t_indptr[col - 1]
+    t_indptr[0] = 0

@@ -1,0 +1,95 @@
+"""Numba's threading layer, and the two decorators with which every kernel here is compiled.
+
+Training runs parallel kernels on the main thread while a prefetch thread runs serial ones. Numba's
+``workqueue`` layer aborts the process when two threads launch at once, and is what numba falls back
+to by itself, so the layer is chosen here: OpenMP, else TBB, else none (the same kernels, compiled
+serially). This module is imported before any kernel is compiled.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import torch  # noqa: F401  first: its wheel brings an OpenMP runtime, which numba then shares
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_BACKENDS = {"omp": "numba.np.ufunc.omppool", "tbb": "numba.np.ufunc.tbbpool"}
+
+
+def _loads(layer: str) -> bool:
+    try:
+        importlib.import_module(_BACKENDS[layer])
+    except ImportError:
+        return False
+    return True
+
+
+def _running_layer() -> str | None:
+    """Return the layer that another library has already started, None where none has."""
+    try:
+        return numba.threading_layer()
+    except ValueError:
+        return None
+
+
+def choose_layer() -> str:
+    """Return "omp", "tbb" or "serial", having told numba; warns (RuntimeWarning) on "serial"."""
+    running = _running_layer()
+    if running in _BACKENDS:
+        return running
+    if running is None:
+        wish = str(numba.config.THREADING_LAYER)  # NUMBA_THREADING_LAYER, "default" where unset
+        for layer in sorted(_BACKENDS, key=lambda name: (name != wish, name)):
+            if _loads(layer):
+                numba.config.THREADING_LAYER = layer
+                return layer
+    warnings.warn(
+        f"gnnscale's kernels run on one thread: numba's threading layer is "
+        f"{running or 'neither OpenMP nor TBB'}. Install libgomp (Linux), libomp (macOS) or "
+        f"`pip install tbb`, and leave NUMBA_THREADING_LAYER unset.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return "serial"
+
+
+#: The layer in use: "omp", "tbb" or "serial".
+THREADING_LAYER: str = choose_layer()
+
+
+def num_threads() -> int:
+    """Return how many threads a parallel kernel launched from this Python thread uses."""
+    return 1 if THREADING_LAYER == "serial" else numba.get_num_threads()
+
+
+def _compile(function: F, **options: Any) -> F:
+    options.setdefault("cache", True)
+    try:
+        return numba.njit(nogil=True, **options)(function)
+    except RuntimeError as error:  # neither the package's folder nor a user cache can be written
+        if not options["cache"]:
+            raise
+        logger.info("compiled kernels are not kept: %s", error)
+        options["cache"] = False
+        return numba.njit(nogil=True, **options)(function)
+
+
+def njit_serial(function: F) -> F:
+    """Compile ``function`` to run on the calling thread, without the GIL (fit for prefetching)."""
+    return _compile(function)
+
+
+def njit_parallel(function: F) -> F:
+    """Compile ``function`` with its ``prange`` loops in parallel, without the GIL."""
+    if THREADING_LAYER == "serial":
+        # Numba's cache does not tell parallel code from serial code, so this one is not kept.
+        return _compile(function, cache=False)
+    return _compile(function, parallel=True)

@@ -1,0 +1,145 @@
+"""Batch: the subgraph induced by some clusters, links between them included.
+
+Floor of an assembly, in bytes: rows of x, y and ids are copied once (read + write); of the edges of
+the drawn clusters, 4 bytes of column and 4 of its cluster are read, and 4 written where kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gnnscale.graph import Adjacency, ClusteredGraph
+from gnnscale.kernels import CSR, induced_subgraph
+
+
+@dataclass
+class Batch:
+    """One mini-batch. Rows are the nodes of its clusters, cluster by cluster.
+
+    Attributes:
+        x: features `[num_nodes, num_features]`, dense or sparse; None if the graph has none.
+        y: labels of the nodes, or None.
+        adj: the induced adjacency: all edges among the batch's nodes, and no others.
+        train_mask: bool `[num_nodes]`.
+        node_id: int64 `[num_nodes]`, original ids.
+        clusters: int64 `[num_clusters]`, ascending.
+        ptr: int64 `[num_clusters + 1]`: where each cluster's rows start.
+        edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
+        epoch: the epoch it belongs to.
+        step: the step within the epoch.
+        step_train_nodes: training nodes of the step over all ranks: what a loss is divided by.
+    """
+
+    x: Tensor | CSR | None
+    y: Tensor | None
+    adj: Adjacency
+    train_mask: Tensor
+    node_id: Tensor
+    clusters: Tensor
+    ptr: Tensor
+    edge_attr: Tensor | None = None
+    epoch: int = 0
+    step: int = 0
+    step_train_nodes: int = 0
+
+    @property
+    def num_nodes(self) -> int:
+        return self.adj.num_nodes
+
+    @property
+    def edge_index(self) -> Tensor:
+        """int64 `[2, num_edges]`, as PyG's layers take it."""
+        return self.adj.edge_index
+
+    @property
+    def edge_weight(self) -> Tensor | None:
+        return self.adj.edge_weight
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The batch on a device; itself where it is there already."""
+        if self.adj.device == torch.device(device):
+            return self
+        moved = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | CSR)
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory."""
+        pinned = {
+            name: value.pin_memory()
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | CSR)
+        }
+        return replace(self, **pinned)
+
+
+class Assembler:
+    """Puts batches together from a clustered graph. One per thread: it owns scratch memory."""
+
+    def __init__(self, clustered: ClusteredGraph) -> None:
+        self.clustered = clustered
+        self._shift = torch.zeros(clustered.num_parts, dtype=torch.int64)
+        self._limit = torch.zeros(clustered.num_parts, dtype=torch.int64)
+        split = clustered.graph.split(clustered.split)
+        self._train = None if split is None else split.train
+
+    def __call__(self, clusters: Tensor) -> Batch:
+        """The batch of these clusters (distinct ids; sorted here, so that reads are sequential)."""
+        clustered, graph = self.clustered, self.clustered.graph
+        clusters = clusters.long().sort().values
+        starts, ends = clustered.offsets[clusters], clustered.ends[clusters]
+        ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        carried = graph.edge_weight is not None or graph.edge_attr is not None
+        indptr, indices, positions = induced_subgraph(
+            graph.adj.indptr,
+            graph.adj.indices,
+            clustered.cluster_of,
+            starts,
+            ends,
+            clusters,
+            self._shift,
+            self._limit,
+            with_positions=carried,
+        )
+        weight = None if graph.edge_weight is None else graph.edge_weight[positions]
+        adj = Adjacency(indptr, indices, weight, symmetric=graph.adj.symmetric)
+        node_id = _take(clustered.node_id, ranges)
+        if self._train is None:
+            train_mask = torch.zeros(node_id.numel(), dtype=torch.bool)
+        else:
+            train_mask = _take(self._train, ranges)
+        sizes = ends - starts
+        return Batch(
+            x=_take_features(graph.x, ranges),
+            y=_take(graph.y, ranges) if graph.y is not None and graph.y_level == "node" else None,
+            adj=adj,
+            train_mask=train_mask,
+            node_id=node_id,
+            clusters=clusters,
+            ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
+            edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
+            step_train_nodes=int(clustered.train_counts[clusters].sum()),
+        )
+
+
+def _take(rows: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
+    return torch.cat([rows[start:end] for start, end in ranges])
+
+
+def _take_features(x: Tensor | CSR | None, ranges: list[tuple[int, int]]) -> Tensor | CSR | None:
+    if not isinstance(x, CSR):
+        return None if x is None else _take(x, ranges)
+    parts = [x.slice_rows(start, end) for start, end in ranges]
+    counts = torch.cat([part.indptr.diff() for part in parts])
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    indices = torch.cat([part.indices for part in parts])
+    values = None if x.values is None else torch.cat([part.values for part in parts])
+    taken = CSR(indptr, indices, values, (counts.numel(), x.shape[1]))
+    taken.t()  # the gradient of the first layer reads the transpose: made here, off the main thread
+    return taken

@@ -1,0 +1,169 @@
+"""ClusterLoader: an epoch of cluster mini-batches, prepared ahead by a thread, resumable."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError, RunMismatch
+from gnnscale.graph import ClusteredGraph
+from gnnscale.loader.batch import Assembler, Batch
+from gnnscale.loader.drawing import draw_batches
+
+
+class ClusterLoader:
+    """Iterates over the mini-batches of an epoch; the next iteration is the next epoch.
+
+    A batch is the subgraph induced by `clusters_per_batch` clusters drawn without replacement,
+    links between them included, so that degrees are those of the batch (Cluster-GCN, section 3.2).
+    What an epoch draws depends on (seed, epoch) alone: not on prefetching, nor on the rank.
+
+    Step t of an epoch takes the batches t·R … t·R + R − 1 for the R ranks. A rank that has none
+    in the last step gets None.
+
+    Args:
+        clustered: the clustered graph, or a view of it.
+        clusters_per_batch: q; all clusters at most.
+        shuffle: draw at random; else take clusters in order.
+        seed: of the draws.
+        rank: of this process.
+        world_size: number of processes, R.
+        prefetch: batches prepared ahead by a thread; 0 prepares each when it is asked for.
+        stratify: even out training nodes over the batches.
+        pin_memory: put batches in page-locked memory, for copies to a GPU.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        clustered: ClusteredGraph,
+        clusters_per_batch: int = 20,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        prefetch: int = 2,
+        *,
+        stratify: bool = True,
+        pin_memory: bool = False,
+    ) -> None:
+        faults = []
+        if clusters_per_batch < 1:
+            faults.append(f"clusters_per_batch={clusters_per_batch} must be at least 1")
+        if seed < 0:
+            faults.append(f"seed={seed} must not be negative")
+        if not 0 <= rank < world_size:
+            faults.append(f"rank={rank} must lie in [0, world_size={world_size})")
+        if prefetch < 0:
+            faults.append(f"prefetch={prefetch} must not be negative")
+        if faults:
+            raise InputError(faults)
+        self.clustered = clustered
+        self.clusters_per_batch = min(clusters_per_batch, clustered.num_parts)
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.prefetch = prefetch
+        self.stratify = stratify
+        self.pin_memory = pin_memory
+        self.epoch = 0
+        self.step = 0
+        self._resume_at = 0
+
+    def __len__(self) -> int:
+        """Steps of an epoch, the same on every rank."""
+        num_batches = -(-self.clustered.num_parts // self.clusters_per_batch)
+        return -(-num_batches // self.world_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield this epoch's batches from where the loader stands (the start, unless resumed)."""
+        first, self._resume_at = self._resume_at, 0
+        steps = self._steps(self.epoch)
+        for batch in self._prepared(steps[first:]):
+            # Counted before the batch is used: a state taken while it is in use says "next".
+            self.step = first = first + 1
+            yield batch
+        self.epoch += 1
+        self.step = 0
+
+    def steps(self, epoch: int) -> list[list[Tensor]]:
+        """The clusters of every rank in every step of an epoch, without reading any data."""
+        batches = draw_batches(
+            self.clustered.train_counts,
+            self.clusters_per_batch,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            epoch=epoch,
+            stratify=self.stratify,
+        )
+        size = self.world_size
+        return [batches[start : start + size] for start in range(0, len(batches), size)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands: the epoch, and the step that comes next."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seed": self.seed,
+            "clusters_per_batch": self.clusters_per_batch,
+            "world_size": self.world_size,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state: the next iteration yields what would have come next.
+
+        Raises:
+            RunMismatch: the state is of a loader that draws other batches.
+        """
+        for key in ("seed", "clusters_per_batch", "world_size"):
+            if state[key] != getattr(self, key):
+                raise RunMismatch(
+                    f"the loader's state has {key}={state[key]}, this loader {getattr(self, key)}"
+                )
+        # At the end of an epoch nothing remains of it: the next iteration is empty and closes it.
+        self.epoch, self.step = state["epoch"], state["step"]
+        self._resume_at = self.step
+
+    def _steps(self, epoch: int) -> list[tuple[int, Tensor | None, int]]:
+        counts = self.clustered.train_counts
+        steps = []
+        for number, of_ranks in enumerate(self.steps(epoch)):
+            mine = of_ranks[self.rank] if self.rank < len(of_ranks) else None
+            total = sum(int(counts[clusters].sum()) for clusters in of_ranks)
+            steps.append((number, mine, total))
+        return steps
+
+    def _prepared(self, steps: list[tuple[int, Tensor | None, int]]) -> Iterator[Any]:
+        assembler, epoch = Assembler(self.clustered), self.epoch
+
+        def prepare(number: int, clusters: Tensor | None, total: int) -> Batch | None:
+            if clusters is None:
+                return None
+            batch = assembler(clusters)
+            batch = replace(batch, epoch=epoch, step=number, step_train_nodes=total)
+            return batch.pin_memory() if self.pin_memory and torch.cuda.is_available() else batch
+
+        if self.prefetch == 0:
+            yield from (prepare(*step) for step in steps)
+            return
+        # One thread: it owns the assembler's scratch, and batches come in order.
+        pool = ThreadPoolExecutor(1, thread_name_prefix="gnnscale-loader")
+        waiting: deque[Future] = deque()
+        try:
+            for step in steps:
+                waiting.append(pool.submit(prepare, *step))
+                if len(waiting) > self.prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

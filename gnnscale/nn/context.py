@@ -1,0 +1,48 @@
+"""Context: what the phases of a model need to know of the graph they run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gnnscale.graph import Adjacency
+
+
+@dataclass
+class Context:
+    """One forward pass: structure, randomness, and the values that outlive a block.
+
+    Attributes:
+        adj: the adjacency of the batch or graph.
+        training: whether dropout and batch statistics are on.
+        seed: seed of the dropout masks; None draws one from torch's generator.
+        epoch: enters the dropout masks.
+        step: enters the seed of opaque modules' own randomness.
+        node_id: int64 `[num_nodes]`, global ids of the rows, so that a node's dropout mask does not
+            depend on the batch it is in; None numbers the rows.
+        edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
+        slots: values that outlive a block, by name.
+    """
+
+    adj: Adjacency
+    training: bool = False
+    seed: int | None = None
+    epoch: int = 0
+    step: int = 0
+    node_id: Tensor | None = None
+    edge_attr: Tensor | None = None
+    slots: dict[str, Tensor] = field(default_factory=dict)
+
+    def dropout_key(self, stream: int) -> tuple[int, int, int]:
+        """The key of a dropout mask; `stream` numbers the dropouts of a model."""
+        if self.seed is None:
+            self.seed = int(torch.randint(2**62, ()))
+        return self.seed, self.epoch, stream
+
+    def ids(self, rows: int, device: torch.device) -> Tensor:
+        """Global ids of the rows, int64 `[rows]`."""
+        if self.node_id is None:
+            self.node_id = torch.arange(rows, device=device)
+        return self.node_id

@@ -1,0 +1,135 @@
+"""as_layered: PyG models and lists of convolutions as LayeredGNN, sharing parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from gnnscale.errors import UnsupportedModel
+from gnnscale.nn.block import Block
+from gnnscale.nn.layered import LayeredGNN
+
+
+class LayeredPyG(LayeredGNN):
+    """A LayeredGNN over a PyG model: the same parameters under the same state-dict keys."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: Sequence[Block],
+        head: nn.Module | None,
+        jk: str | None,
+    ) -> None:
+        self._model = [model]  # in a list, so that it is not registered beside its own children
+        super().__init__(blocks, head, jk=jk)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_model":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def _register(self, blocks: Sequence[Block | nn.Module], head: nn.Module | None) -> None:
+        # Registered are the PyG model's own children, so the state-dict keys are PyG's.
+        self.__dict__["blocks"] = list(blocks)
+        self.__dict__["head"] = head
+        for name, child in self._model[0].named_children():
+            self.add_module(name, child)
+
+    def to_pyg(self) -> nn.Module:
+        """The PyG model behind this one. Parameters are shared."""
+        return self._model[0]
+
+
+def as_layered(
+    model: Any,
+    *,
+    norm: str | Callable[[int], nn.Module] | None = None,
+    act: str | Callable | None = "relu",
+    dropout: float = 0.0,
+    residual: bool = False,
+) -> LayeredGNN:
+    """Read a model as a `LayeredGNN`. Parameters are shared, not copied.
+
+    Args:
+        model: a `LayeredGNN` (returned as it is), a PyG `BasicGNN` (GCN, GraphSAGE, GIN, GAT, …),
+            or a list of convolutions and blocks.
+        norm: for a list: between convolutions, a name PyG's resolver knows or a function of width.
+        act: for a list: between convolutions.
+        dropout: for a list: between convolutions.
+        residual: add a block's input to its output where both are hidden layers.
+
+    Raises:
+        UnsupportedModel: naming what cannot be expressed.
+    """
+    from torch_geometric.nn.models.basic_gnn import BasicGNN
+
+    if isinstance(model, LayeredGNN):
+        return model
+    if isinstance(model, BasicGNN):
+        return _from_basic_gnn(model, residual)
+    if isinstance(model, list | tuple | nn.ModuleList):
+        return _from_list(list(model), norm, act, dropout, residual)
+    raise UnsupportedModel(
+        f"cannot read {type(model).__name__} as layers. Give a PyG BasicGNN, a list of "
+        "convolutions, or gs.nn.LayeredGNN([gs.nn.Block(conv), …])"
+    )
+
+
+def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
+    from torch_geometric.nn.models.basic_gnn import BasicGNN
+
+    if type(model).forward is not BasicGNN.forward:
+        raise UnsupportedModel(
+            f"{type(model).__name__} has a forward of its own, so its layers cannot be read off; "
+            "write it as gs.nn.LayeredGNN([gs.nn.Block(conv), …])"
+        )
+    jk = model.jk_mode
+    if jk == "lstm":
+        raise UnsupportedModel(
+            "jumping knowledge by LSTM reads all layers of a node at once, which exact inference "
+            "in chunks does not keep; use jk='cat' or jk='max'"
+        )
+    order = "conv-act-norm-dropout" if model.act_first else "conv-norm-act-dropout"
+    blocks = []
+    for i, (conv, norm) in enumerate(zip(model.convs, model.norms, strict=True)):
+        plain = i == model.num_layers - 1 and jk is None
+        blocks.append(
+            Block(
+                conv,
+                norm=None if plain or isinstance(norm, nn.Identity) else norm,
+                act=None if plain else model.act,
+                dropout=0.0 if plain else model.dropout,
+                order=order,
+                residual=residual and i > 0 and not plain,
+            )
+        )
+    head = getattr(model, "lin", None)
+    return LayeredPyG(model, blocks, head, jk if jk in ("cat", "max") else None)
+
+
+def _from_list(
+    convs: list[Any],
+    norm: str | Callable[[int], nn.Module] | None,
+    act: str | Callable | None,
+    dropout: float,
+    residual: bool,
+) -> LayeredGNN:
+    blocks = []
+    for i, conv in enumerate(convs):
+        last = i == len(convs) - 1
+        if isinstance(conv, Block):
+            blocks.append(conv)
+        elif last:
+            blocks.append(Block(conv, act=None))
+        else:
+            made: Any = norm
+            if callable(norm) and not isinstance(norm, nn.Module):
+                made = norm(conv.out_channels)
+            elif isinstance(norm, nn.Module):
+                made = copy.deepcopy(norm)
+            blocks.append(Block(conv, made, act, dropout, residual=residual and i > 0))
+    return LayeredGNN(blocks)

@@ -1,0 +1,123 @@
+"""Propagation matrices P = diag(left)·A·diag(right) + diag(diag), from the degrees of a graph.
+
+Degrees are those of the adjacency that is passed: of the batch while training on clusters, which
+is Cluster-GCN's renormalisation (Chiang et al., KDD 2019, section 3.2), and of the whole graph in
+inference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from gnnscale.graph import Adjacency
+from gnnscale.kernels import CSR
+
+
+class Coefficients(NamedTuple):
+    """P = diag(left)·A·diag(right) + diag(diag); each `[num_nodes]`, or None for ones (diag: zeros).
+
+    Attributes:
+        weighted: whether A carries the edge weights; if not, all its values are 1.
+    """
+
+    left: Tensor | None
+    right: Tensor | None
+    diag: Tensor | None
+    weighted: bool
+
+
+@runtime_checkable
+class Matrix(Protocol):
+    """What turns an adjacency into coefficients. Hashable: coefficients are cached by it."""
+
+    def coefficients(self, adj: Adjacency) -> Coefficients:
+        """The coefficients of P on `adj`, in float64."""
+
+
+@dataclass(frozen=True)
+class SymmetricNormalisation:
+    """D^-1/2 (A + f·I) D^-1/2 of GCN (Kipf & Welling, ICLR 2017, eq. 2).
+
+    Attributes:
+        fill: weight of the self-loop added where a node has none; None adds no self-loops.
+    """
+
+    fill: float | None = 1.0
+
+    def coefficients(self, adj: Adjacency) -> Coefficients:
+        """Degrees count edge weights and the added self-loops; isolated nodes get 0 without them."""
+        degree = adj.in_degree(weighted=True).double()
+        added = None
+        if self.fill is not None:
+            added = torch.where(has_self_loop(adj), 0.0, self.fill)
+            degree = degree + added
+        scale = torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
+        diag = None if added is None else scale * scale * added
+        return Coefficients(scale, scale, diag, weighted=True)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """D^-1 A: the mean over in-neighbours, 0 where there are none (GraphSAGE)."""
+
+    def coefficients(self, adj: Adjacency) -> Coefficients:
+        """Edges count once each, whatever their weight."""
+        degree = adj.in_degree().double()
+        return Coefficients(1 / degree.clamp(min=1), None, None, weighted=False)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A + s·I: the sum over in-neighbours, plus s times the node itself.
+
+    Attributes:
+        self_weight: s; GIN's 1 + ε (Xu et al., ICLR 2019, eq. 4.1).
+        weighted: whether edge weights count.
+    """
+
+    self_weight: float = 0.0
+    weighted: bool = False
+
+    def coefficients(self, adj: Adjacency) -> Coefficients:
+        """No degree enters."""
+        diag = None
+        if self.self_weight:
+            diag = torch.full((adj.num_nodes,), self.self_weight, device=adj.device).double()
+        return Coefficients(None, None, diag, self.weighted)
+
+
+def coefficients(matrix: Matrix, adj: Adjacency, dtype: torch.dtype) -> Coefficients:
+    """Coefficients of `matrix` on `adj` in `dtype`, kept in the adjacency's cache."""
+    key = (matrix, dtype)
+    found = adj.cache.get(key)
+    if found is None:
+        *vectors, weighted = matrix.coefficients(adj)
+        found = Coefficients(*(None if v is None else v.to(dtype) for v in vectors), weighted)
+        adj.cache[key] = found
+    return found
+
+
+def structure(adj: CSR, weighted: bool) -> CSR:
+    """`adj` itself, or the same structure with all values 1."""
+    if weighted or adj.values is None:
+        return adj
+    cache = getattr(adj, "cache", {})
+    plain = cache.get("unweighted")
+    if plain is None:
+        plain = cache["unweighted"] = CSR(adj.indptr, adj.indices, None, adj.shape)
+    return plain
+
+
+def has_self_loop(adj: Adjacency) -> Tensor:
+    """Which nodes have an edge to themselves, bool `[num_nodes]`."""
+    found = adj.cache.get("self_loop")
+    if found is None:
+        found = torch.zeros(adj.num_nodes, dtype=torch.bool, device=adj.device)
+        rows = adj.row_index
+        found[rows[adj.indices == rows]] = True
+        adj.cache["self_loop"] = found
+    return found

@@ -1,0 +1,227 @@
+"""Phases: the steps that a block consists of, and that everything else reads.
+
+Training runs them one after another on a batch; exact inference runs each over the whole graph in
+chunks of rows; the layer-wise trainer, the pipeline and the planner read their kinds.
+
+- `Propagate`: fixed linear propagation, with the transform beside it. Reads in-neighbours.
+- `Neighbourhood`: an opaque convolution. Reads a declared number of hops.
+- `Statistics`: a norm: one reduction over all rows, then a row-local map.
+- `Rows`, `Dropout`: row-local.
+- `Save`, `Add`, `Collect`, `Read`: row-local, through a slot that outlives the block.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.errors import InputError
+from gnnscale.kernels import CSR, dropout, dropout_csr, relu_dropout
+from gnnscale.nn import statistics
+from gnnscale.nn.context import Context
+from gnnscale.nn.propagation import Propagation, call_rows, densify
+from gnnscale.nn.registry import reach_of
+
+Features = Tensor | CSR
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A module applied to every row by itself."""
+
+    module: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Features, ctx: Context) -> Tensor:
+        return call_rows(self.module, x)
+
+
+@dataclass(frozen=True, eq=False)
+class Dropout:
+    """Dropout with a counter hash of (seed, epoch, stream, node, channel), ReLU fused before it.
+
+    Attributes:
+        module: where the probability is read from, or the probability itself.
+        stream: numbers the dropouts of a model.
+        relu: whether a ReLU comes first.
+    """
+
+    module: nn.Dropout | float
+    stream: int
+    relu: bool = False
+
+    def __call__(self, x: Features, ctx: Context) -> Features:
+        p = self.module if isinstance(self.module, float) else self.module.p
+        if not ctx.training or p == 0:
+            return densify(x).relu() if self.relu else x
+        key = ctx.dropout_key(self.stream)
+        if isinstance(x, CSR) and not self.relu:
+            return dropout_csr(x, p, key, ctx.ids(x.shape[0], x.device))
+        x = densify(x)
+        function = relu_dropout if self.relu else dropout
+        return function(x, p, key, ctx.ids(x.size(0), x.device))
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """A norm whose statistics run over all rows."""
+
+    norm: nn.Module
+
+    def __call__(self, x: Features, ctx: Context) -> Tensor:
+        from torch_geometric.nn import norm as pyg
+
+        if type(self.norm) is pyg.GraphNorm:
+            return statistics.graph_norm(self.norm, densify(x))
+        return self.norm(densify(x))
+
+    @property
+    def row_local_in_evaluation(self) -> bool:
+        return statistics.uses_running_statistics(self.norm)
+
+
+@dataclass(frozen=True, eq=False)
+class Propagate:
+    """A fixed linear propagation with its transform."""
+
+    propagation: Propagation
+
+    def __call__(self, x: Features, ctx: Context) -> Tensor:
+        return self.propagation(x, ctx.adj)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """An opaque convolution, run as it is on the batch's `edge_index`.
+
+    Attributes:
+        module: the convolution.
+        index: its place in the model; enters the seed of its own randomness.
+        hops: its reach where the block declares one; else the registry's, else 1.
+    """
+
+    module: nn.Module
+    index: int
+    declared: int | None = None
+
+    @property
+    def hops(self) -> int:
+        return self.declared or reach_of(self.module) or 1
+
+    def __call__(self, x: Features, ctx: Context) -> Tensor:
+        adj = ctx.adj
+        if not ctx.training or ctx.seed is None:
+            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr)
+        devices = [adj.device] if adj.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            seed = hash((ctx.seed, ctx.epoch, ctx.step, self.index))
+            torch.default_generator.manual_seed(seed)
+            if devices:
+                torch.cuda.manual_seed(seed)
+            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr)
+
+    def run(
+        self,
+        x: Features,
+        edge_index: Tensor,
+        edge_weight: Tensor | None,
+        edge_attr: Tensor | None,
+    ) -> Tensor:
+        """Call the module with what its `forward` takes of weights and attributes."""
+        takes = _parameters_of(type(self.module))
+        extra = {"edge_weight": edge_weight, "edge_attr": edge_attr}
+        given = {k: v for k, v in extra.items() if k in takes and v is not None}
+        out = self.module(densify(x), edge_index, **given)
+        if not isinstance(out, Tensor) or out.size(0) != x.shape[0]:
+            shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise InputError(
+                f"{type(self.module).__name__} returned {shape} for {x.shape[0]} nodes; a "
+                "convolution returns one row per node"
+            )
+        return out
+
+
+@functools.cache
+def _parameters_of(cls: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(cls.forward).parameters)
+
+
+@dataclass(frozen=True)
+class Save:
+    """Keep the current values in a slot."""
+
+    slot: str
+
+    def __call__(self, x: Features, ctx: Context) -> Features:
+        ctx.slots[self.slot] = x
+        return x
+
+
+@dataclass(frozen=True)
+class Add:
+    """Add a slot's values: a residual connection."""
+
+    slot: str
+
+    def __call__(self, x: Features, ctx: Context) -> Tensor:
+        return densify(x) + densify(ctx.slots[self.slot])
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Join the current values into a slot: jumping knowledge as a running cat or max.
+
+    Attributes:
+        slot: the slot.
+        mode: "cat" or "max".
+        first: whether this phase begins the slot.
+    """
+
+    slot: str
+    mode: Literal["cat", "max"]
+    first: bool
+
+    def __call__(self, x: Features, ctx: Context) -> Features:
+        x = densify(x)
+        if self.first:
+            ctx.slots[self.slot] = x
+        elif self.mode == "cat":
+            ctx.slots[self.slot] = torch.cat([ctx.slots[self.slot], x], dim=1)
+        else:
+            ctx.slots[self.slot] = torch.maximum(ctx.slots[self.slot], x)
+        return x
+
+
+@dataclass(frozen=True)
+class Read:
+    """Go on with a slot's values."""
+
+    slot: str
+
+    def __call__(self, x: Features, ctx: Context) -> Tensor:
+        return ctx.slots[self.slot]
+
+
+Phase = Rows | Dropout | Statistics | Propagate | Neighbourhood | Save | Add | Collect | Read
+
+
+def fuse(phases: list[Any]) -> list[Any]:
+    """Join every ReLU with the dropout that follows it: one pass instead of two."""
+    fused: list[Any] = []
+    for phase in phases:
+        before = fused[-1] if fused else None
+        if (
+            isinstance(phase, Dropout)
+            and isinstance(before, Rows)
+            and type(before.module) is nn.ReLU
+            and not before.module._forward_hooks
+        ):
+            fused[-1] = Dropout(phase.module, phase.stream, relu=True)
+        else:
+            fused.append(phase)
+    return fused

@@ -1,0 +1,165 @@
+"""PyG's convolutions as propagations, and the reach of its opaque ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.nn import conv as pyg
+
+from gnnscale.nn.matrices import Mean, Sum, SymmetricNormalisation
+from gnnscale.nn.propagation import Propagation, call_rows, is_plain_linear
+from gnnscale.nn.registry import register
+
+
+class Normalize(nn.Module):
+    """Rows divided by their Euclidean length (SAGEConv with normalize=True)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, p=2.0, dim=-1)
+
+
+class _Linear:
+    """A linear layer as the root of a propagation, on dense or sparse rows."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, x: Any) -> Tensor:
+        return call_rows(self.module, x)
+
+
+class _SelfWeight:
+    """(1 + ε)·x with a trained ε, as the root of a propagation."""
+
+    def __init__(self, conv: pyg.GINConv) -> None:
+        self.conv = conv
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (1 + self.conv.eps) * x
+
+
+def _plain(conv: pyg.MessagePassing, *aggregations: str) -> bool:
+    return conv.aggr in aggregations and conv.flow == "source_to_target" and conv.node_dim == -2
+
+
+def _gcn(conv: pyg.GCNConv) -> Propagation | None:
+    if not _plain(conv, "add", "sum") or not is_plain_linear(conv.lin) or conv.lin.bias is not None:
+        return None
+    if conv.normalize:
+        fill = (2.0 if conv.improved else 1.0) if conv.add_self_loops else None
+        matrix: Any = SymmetricNormalisation(fill)
+    else:
+        matrix = Sum(weighted=True)
+    return Propagation(matrix, weight=conv.lin.weight, bias=conv.bias)
+
+
+def _sage(conv: pyg.SAGEConv) -> Propagation | None:
+    if not _plain(conv, "mean", "add", "sum") or conv.project or not is_plain_linear(conv.lin_l):
+        return None
+    if conv.root_weight and not is_plain_linear(conv.lin_r):
+        return None
+    return Propagation(
+        Mean() if conv.aggr == "mean" else Sum(),
+        weight=conv.lin_l.weight,
+        bias=conv.lin_l.bias,
+        root=_Linear(conv.lin_r) if conv.root_weight else None,
+        then=(Normalize(),) if conv.normalize else (),
+    )
+
+
+def _gin(conv: pyg.GINConv) -> Propagation | None:
+    if not _plain(conv, "add", "sum"):
+        return None
+    steps = row_modules(conv.nn)
+    if steps is None:
+        return None
+    if isinstance(conv.eps, nn.Parameter):
+        return Propagation(Sum(), root=_SelfWeight(conv), then=steps)
+    matrix = _gin_matrix(conv)
+    first = steps[0] if steps else None
+    if first is not None and is_plain_linear(first):
+        return Propagation(matrix, weight=first.weight, bias=first.bias, then=steps[1:])
+    return Propagation(matrix, then=steps)
+
+
+def _gin_matrix(conv: pyg.GINConv) -> Callable[[], Sum]:
+    known: dict[tuple[int, int], Sum] = {}
+
+    def matrix() -> Sum:
+        key = (id(conv.eps), conv.eps._version)  # reading a CUDA scalar would stop the host
+        if key not in known:
+            known.clear()
+            known[key] = Sum(self_weight=1.0 + float(conv.eps))
+        return known[key]
+
+    return matrix
+
+
+def row_modules(module: nn.Module) -> list[nn.Module] | None:
+    """A row-local network as its steps, norms among them; None where it cannot be read.
+
+    PyG's `MLP` and `nn.Sequential` are taken apart, so that a norm inside becomes a phase of its
+    own; anything else is one step, provided it holds no norm.
+    """
+    from torch_geometric.nn import MLP
+
+    if type(module) is MLP:
+        return _mlp_steps(module)
+    if type(module) is nn.Sequential:
+        steps: list[nn.Module] = []
+        for child in module:
+            inner = row_modules(child)
+            if inner is None:
+                return None
+            steps += inner
+        return steps
+    hidden = any(is_norm(child) for child in module.modules() if child is not module)
+    return [module] if is_norm(module) or not hidden else None
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalization layer of torch or PyG."""
+    from torch_geometric.nn import norm as pyg_norm
+
+    kinds = tuple(getattr(pyg_norm, name) for name in pyg_norm.__all__)
+    torch_kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    return isinstance(module, kinds + torch_kinds)
+
+
+def _mlp_steps(mlp: nn.Module) -> list[nn.Module]:
+    steps: list[nn.Module] = []
+    for i, lin in enumerate(mlp.lins):
+        steps.append(lin)
+        plain = mlp.plain_last and i == len(mlp.lins) - 1
+        if not plain:
+            act = [] if mlp.act is None else [_module(mlp.act)]
+            norm = [mlp.norms[i]] if i < len(mlp.norms) else []
+            steps += act + norm if mlp.act_first else norm + act
+        if mlp.dropout[i]:
+            steps.append(nn.Dropout(mlp.dropout[i]))
+    return [step for step in steps if not isinstance(step, nn.Identity)]
+
+
+class Call(nn.Module):
+    """A plain function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def _module(function: Any) -> nn.Module:
+    return function if isinstance(function, nn.Module) else Call(function)
+
+
+register(pyg.GCNConv, propagation=_gcn)
+register(pyg.SAGEConv, propagation=_sage)
+register(pyg.GINConv, propagation=_gin)
+for _one_hop in (pyg.GATConv, pyg.GATv2Conv, pyg.TransformerConv, pyg.EdgeConv, pyg.GINEConv):
+    register(_one_hop, hops=1)

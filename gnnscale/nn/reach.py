@@ -1,0 +1,118 @@
+"""How far an opaque convolution reaches: its halo, and the check that it is wide enough."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InexactConvolution
+from gnnscale.graph import Adjacency
+from gnnscale.kernels import CSR
+from gnnscale.nn.phases import Neighbourhood
+
+_CHECKED_ROWS = 64
+_TOLERANCE = 1e-3  # float32 noise of a convolution is 1e-6; a missing degree is of order 1
+
+
+class Halo(NamedTuple):
+    """Some rows with everything within some hops of them, renumbered, the rows first.
+
+    Attributes:
+        nodes: int64 `[num_local]`, ids in the graph.
+        edge_index: int64 `[2, num_local_edges]` in local ids.
+        edges: int64 `[num_local_edges]`, positions in the graph's CSR.
+    """
+
+    nodes: Tensor
+    edge_index: Tensor
+    edges: Tensor
+
+
+def halo(adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None) -> Halo:
+    """All nodes within `hops` of `rows`, with all edges that arrive within `hops` − 1.
+
+    Args:
+        adj: the whole graph.
+        rows: int64 `[num_rows]`, distinct.
+        hops: at least 1.
+        local: scratch, int64 `[num_nodes]` filled with −1; restored before returning.
+    """
+    if local is None:
+        local = torch.full((adj.shape[0],), -1, device=adj.device)
+    nodes, frontier, targets, sources, positions = rows, rows, [], [], []
+    local[rows] = torch.arange(rows.numel(), device=adj.device)
+    for _ in range(hops):
+        indptr, at = adj.row_positions(frontier)
+        source = adj.indices[at].long()
+        targets.append(torch.repeat_interleave(local[frontier], indptr.diff()))
+        sources.append(source)
+        positions.append(at)
+        fresh = source[local[source] < 0].unique()
+        local[fresh] = torch.arange(nodes.numel(), nodes.numel() + fresh.numel(), device=adj.device)
+        nodes, frontier = torch.cat([nodes, fresh]), fresh
+    edge_index = torch.stack([local[torch.cat(sources)], torch.cat(targets)])
+    local[nodes] = -1
+    return Halo(nodes, edge_index, torch.cat(positions))
+
+
+@torch.no_grad()
+def run_on_halo(
+    phase: Neighbourhood, x: Tensor, adj: Adjacency, around: Halo, edge_attr: Tensor | None
+) -> Tensor:
+    """Run an opaque convolution on a halo, on the device of `x`, the rows of `around.nodes`."""
+    weight = None if adj.values is None else adj.values[around.edges].to(x.device)
+    attr = None if edge_attr is None else edge_attr[around.edges].to(x.device)
+    return phase.run(x, around.edge_index.to(x.device), weight, attr)
+
+
+@torch.no_grad()
+def check_reach(
+    phase: Neighbourhood,
+    width: int,
+    adj: Adjacency,
+    edge_attr: Tensor | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Compare an opaque convolution's output at its declared reach and one hop further.
+
+    64 random rows, random input; the module is in evaluation mode meanwhile.
+
+    Args:
+        phase: the convolution as a phase.
+        width: its input channels.
+        adj: the whole graph.
+        edge_attr: `[num_edges, channels]`, or None.
+        device: where the module is.
+
+    Raises:
+        InexactConvolution: they differ, so inference in chunks would be silently wrong.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randperm(adj.num_nodes, generator=generator)[:_CHECKED_ROWS]
+    outputs = []
+    was_training = phase.module.training
+    phase.module.eval()
+    try:
+        wide = halo(adj, rows, phase.hops + 1)
+        values = torch.randn(wide.nodes.numel(), width, generator=generator)
+        place = torch.full((adj.num_nodes,), -1)
+        place[wide.nodes] = torch.arange(wide.nodes.numel())
+        for around in (halo(adj, rows, phase.hops), wide):
+            x = values[place[around.nodes]].to(device)
+            out = run_on_halo(phase, x, adj, around, edge_attr)
+            outputs.append(out[: rows.numel()].float())
+    finally:
+        phase.module.train(was_training)
+    near, far = outputs
+    scale = far.abs().max().clamp(min=1e-12)
+    error = float((near - far).abs().max() / scale) if near.numel() else 0.0
+    if not error <= _TOLERANCE:
+        name = type(phase.module).__name__
+        raise InexactConvolution(
+            f"{name} is declared to reach {phase.hops} hop(s), but its output changes by "
+            f"{error:.1%} when one more is given; inference in chunks would be silently wrong. "
+            f"Declare its reach: gs.nn.register({name}, hops={phase.hops + 1}), or more"
+        )

@@ -1,0 +1,111 @@
+"""Norms as one reduction and one row-local map, so that they are exact however rows are cut up.
+
+`partial` reduces some rows to `Moments`; `Moments.merge` joins those of disjoint rows (Chan et al.,
+1983); `apply` normalises rows with the statistics of all. In training the same functions run on the
+whole batch, in inference chunk by chunk. A norm without such a protocol is applied to a whole layer
+at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import norm as pyg
+
+_ROW_LOCAL = (nn.LayerNorm, nn.RMSNorm, nn.Identity)
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations of some rows, in float64 `[channels]` or `[1]`."""
+
+    count: float
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> Moments:
+        """Moments per column of `x` `[rows, channels]`."""
+        wide = x.double()
+        mean = wide.mean(0) if x.size(0) else wide.new_zeros(x.size(1))
+        return cls(x.size(0), mean, (wide - mean).square().sum(0))
+
+    def merge(self, other: Moments) -> Moments:
+        """Moments of both sets of rows together."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.count / count)
+        correction = delta.square() * (self.count * other.count / count)
+        return Moments(count, mean, self.deviation + other.deviation + correction)
+
+
+def is_row_local(norm: nn.Module) -> bool:
+    """Whether a norm maps every row by itself, in training and in evaluation."""
+    if isinstance(norm, pyg.LayerNorm):
+        return norm.mode == "node"
+    return isinstance(norm, _ROW_LOCAL)
+
+
+def uses_running_statistics(norm: nn.Module) -> bool:
+    """Whether a norm is row-local in evaluation because it keeps running statistics."""
+    inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
+    return isinstance(inner, nn.modules.batchnorm._BatchNorm) and inner.running_mean is not None
+
+
+def mergeable(norm: nn.Module) -> bool:
+    """Whether `partial` and `apply` know this norm."""
+    graph_mode = type(norm) is pyg.LayerNorm and norm.mode == "graph"
+    return graph_mode or type(norm) is pyg.GraphNorm or _is_batch_norm(norm)
+
+
+def partial(norm: nn.Module, x: Tensor) -> Moments:
+    """The moments that `norm` needs of rows `x` `[rows, channels]`."""
+    if isinstance(norm, pyg.LayerNorm):
+        return Moments.of(x.reshape(-1, 1))
+    return Moments.of(x)
+
+
+def apply(norm: nn.Module, x: Tensor, moments: Moments) -> Tensor:
+    """Normalise rows `x` `[rows, channels]` with the moments of all rows."""
+    mean = moments.mean
+    variance = moments.deviation / max(moments.count, 1)
+    if isinstance(norm, pyg.GraphNorm):
+        # E[(h − αμ)²] = Var h + (1 − α)²μ²: one pass serves any α.
+        alpha = norm.mean_scale.double()
+        second = variance + ((1 - alpha) * mean).square()
+        shift, scale = alpha * mean, (second + norm.eps).rsqrt()
+        return _affine(x, shift, scale, norm.weight, norm.bias)
+    if isinstance(norm, pyg.LayerNorm):
+        scale = 1 / (variance.sqrt() + norm.eps)  # PyG adds ε to the standard deviation here
+        return _affine(x, mean, scale, norm.weight, norm.bias)
+    inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
+    return _affine(x, mean, (variance + inner.eps).rsqrt(), inner.weight, inner.bias)
+
+
+def graph_norm(norm: pyg.GraphNorm, x: Tensor) -> Tensor:
+    """GraphNorm over all rows as one graph (Cai et al., ICML 2021, section 3), differentiable.
+
+    PyG's own forward scatters rows into a single segment, which costs several times as much.
+    """
+    if x.size(0) == 0:
+        return x * norm.weight
+    centred = x - norm.mean_scale * x.mean(0)
+    scale = norm.weight * (centred.square().mean(0) + norm.eps).rsqrt()
+    return torch.addcmul(norm.bias, centred, scale)
+
+
+def _affine(
+    x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    out = (x - shift.to(x.dtype)) * scale.to(x.dtype)
+    if weight is not None:
+        out = out * weight
+    return out if bias is None else out + bias
+
+
+def _is_batch_norm(norm: nn.Module) -> bool:
+    inner = norm.module if type(norm) is pyg.BatchNorm else norm
+    return type(inner) is nn.BatchNorm1d

@@ -1,0 +1,97 @@
+"""Running the worker: a process of its own, so that a crash in native code is an exception here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gnnscale.errors import PartitionError
+
+logger = logging.getLogger(__name__)
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """A temporary folder for the files of one job, gone afterwards whatever happened.
+
+    Raises:
+        PartitionError: writing in it failed (a full disk, for one).
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="gnnscale-partition-"))
+    except OSError as error:
+        raise PartitionError(
+            f"no temporary folder for the partitioner: {error}; set TMPDIR to one"
+        ) from error
+    try:
+        yield folder
+    except OSError as error:
+        raise PartitionError(
+            f"could not hand the graph to the partitioner through {folder}: {error}; set TMPDIR to "
+            "a folder with room for the graph, or use method='streaming'"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_worker(job: dict[str, Any], folder: Path) -> None:
+    """Run the job in the worker and wait for it.
+
+    Never multiprocessing: a fork hangs once OpenMP has run, a spawn re-runs an unguarded script.
+    The worker is killed when this process is interrupted.
+
+    Raises:
+        PartitionError: it was killed by a signal or ended with another status than 0.
+    """
+    method = job["method"]
+    description, output = folder / "job.json", folder / "output.txt"
+    description.write_text(json.dumps(job), encoding="utf-8")
+    with output.open("wb") as sink:
+        # -P: the worker's own folder must not come before the standard library on its path.
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER), str(description)],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    said = output.read_text(encoding="utf-8", errors="replace").strip()
+    if said:
+        logger.debug("%s said:\n%s", method, said)
+    if status == 0:
+        return
+    last = said.splitlines()[-1] if said else "it said nothing"
+    raise PartitionError(
+        f"the {method} worker {_describe(status)}: {last}. "
+        f"Try another method ('kaminpar', 'metis' or 'streaming', which runs in this process)"
+        + ("; a kill often means too little memory" if status == -_SIGKILL else "")
+    )
+
+
+_SIGKILL = 9  # not in the signal module on Windows
+
+
+def _describe(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "an unknown signal"
+    return f"was killed by signal {-status} ({name})"

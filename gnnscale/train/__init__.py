@@ -1,0 +1,28 @@
+"""Trainers: the shared loop, Cluster-GCN, tasks, checkpoints, reports and baselines."""
+
+from gnnscale.train.baselines import baselines, label_propagation, majority, perceptron
+from gnnscale.train.callbacks import Callback, TensorBoard
+from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.config import ClusterConfig, TrainConfig
+from gnnscale.train.load_run import Run, load_run
+from gnnscale.train.report import Report
+from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.trainer import Trainer
+
+__all__ = [
+    "Callback",
+    "ClusterConfig",
+    "ClusterTrainer",
+    "NodeTask",
+    "Report",
+    "Run",
+    "Task",
+    "TensorBoard",
+    "TrainConfig",
+    "Trainer",
+    "baselines",
+    "label_propagation",
+    "load_run",
+    "majority",
+    "perceptron",
+]

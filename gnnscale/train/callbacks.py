@@ -1,0 +1,59 @@
+"""Callbacks: what is told of a run while it happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnnscale.errors import MissingDependency
+
+if TYPE_CHECKING:
+    from gnnscale.train.report import Report
+    from gnnscale.train.trainer import Trainer
+
+
+class Callback:
+    """Override what you need. Set `trainer.stop = True` to end training after the epoch."""
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Called once, before the first step of a sitting."""
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """Called after every epoch with its row of the report."""
+
+    def on_fit_end(self, trainer: Trainer, report: Report) -> None:
+        """Called once, when training has ended."""
+
+
+class TensorBoard(Callback):
+    """Writes every figure of every epoch to TensorBoard.
+
+    Args:
+        log_dir: the folder that `tensorboard --logdir` is given.
+
+    Raises:
+        MissingDependency: tensorboard is not installed (`pip install tensorboard`).
+    """
+
+    def __init__(self, log_dir: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingDependency("TensorBoard needs `pip install tensorboard`") from error
+        self._make = SummaryWriter
+        self._log_dir = str(log_dir)
+        self._writer: Any = None
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Go on after the last epoch of an interrupted run: what came later is purged."""
+        self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        for name, value in row.items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, row["epoch"])
+
+    def on_fit_end(self, trainer: Trainer, report: Report) -> None:
+        """See `Callback`."""
+        self._writer.close()

@@ -1,0 +1,311 @@
+"""ClusterTrainer: Cluster-GCN (Chiang et al., KDD 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.errors import InputError
+from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
+from gnnscale.loader import Assembler, Batch, ClusterLoader
+from gnnscale.nn import as_layered
+from gnnscale.partitioning import partition
+from gnnscale.train.callbacks import Callback
+from gnnscale.train.config import ClusterConfig
+from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS, describe
+from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.trainer import Trainer
+
+_NODES_PER_PART = 1000
+_PARTS_PER_BATCH = 8
+
+
+class ClusterTrainer(Trainer):
+    """Trains on mini-batches of clusters and evaluates exactly on the full graph.
+
+    A step draws `clusters_per_batch` of `num_parts` clusters, takes the subgraph induced by their
+    union, links between them included, renormalises it, and takes one optimizer step (Chiang et
+    al., KDD 2019, algorithm 1). One part is full-batch training.
+
+    Args:
+        model: a `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `nn.as_layered`).
+        graph: a `Graph`, a `ClusteredGraph` (its clusters are used), or PyG `Data`.
+        num_parts: clusters; about one per 1,000 nodes when None.
+        clusters_per_batch: clusters a step; 8 when None.
+        epochs: passes over the clusters.
+        lr: learning rate (for the named optimizers).
+        seed: of partition, draws and dropout. The model's initial weights are the caller's: seed
+            torch before building it.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ….
+        run_dir: a folder for checkpoint, report and curves; without it nothing is written.
+        inductive: train on the "train" view: only training nodes and edges among them.
+        evaluate_every: epochs between evaluations. "auto" takes the fewest that keep their
+            computed work under a tenth of training's; it depends on sizes alone, so that a resumed
+            run evaluates where an uninterrupted one does. The last epoch is always evaluated.
+        optimizer: "adam", "adamw", "sgd" (momentum 0.9), or a function from parameters to an
+            optimizer.
+        scheduler: None, "cosine", "onecycle" (both advance every step), or a function from the
+            optimizer to a schedule that advances every epoch.
+        task: "auto" takes the graph's; or "classification", "multilabel", "regression", or a
+            `Task`.
+        callbacks: `Callback`s, such as `TensorBoard`.
+        method: partitioner: "auto", "kaminpar", "metis", "streaming", "random", "contiguous", or a
+            function (see `partition`).
+        balance: "nodes" or "edges": what the partitioner evens out.
+        split: the split set.
+        metric: the headline metric; the graph's, else the task's own, when None.
+        weight_decay: for the named optimizers.
+        parameter_groups: a function from the model to the optimizer's parameters or groups.
+        clip_norm: greatest norm of the gradient.
+        class_weight: None, "balanced", or one weight a class.
+        label_smoothing: for classification.
+        early_stopping: stop after this many epochs without a better validation metric.
+        keep: "best" ends with the weights of the best validation metric, "last" with the last.
+        checkpoint_every: steps between checkpoints; "auto" writes one at the end of an epoch when
+            20 seconds have passed since the last.
+        stratify: even out training nodes over batches.
+        prefetch: batches prepared ahead.
+        chunk_rows: rows at once in exact inference; chosen by size when None.
+        storage: a folder for the layers of exact inference, instead of memory.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        InputError: listing every argument and every part of the data that is at fault.
+        StoreError: the run folder cannot be written.
+
+    Example:
+        >>> import gnnscale as gs
+        >>> graph = gs.load("synthetic:planted?nodes=2000")
+        >>> model = gs.nn.GraphSAGE(graph.num_features, 32, 2, graph.num_classes)
+        >>> trainer = gs.ClusterTrainer(model, graph, num_parts=20, clusters_per_batch=4, epochs=3)
+        >>> report = trainer.fit()
+        >>> accuracy = trainer.evaluate("test")["accuracy"]
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        graph: Any,
+        num_parts: int | None = None,
+        clusters_per_batch: int | None = None,
+        epochs: int = 50,
+        lr: float = 0.01,
+        seed: int = 0,
+        device: str = "auto",
+        run_dir: str | Path | None = None,
+        inductive: bool = False,
+        evaluate_every: int | str = "auto",
+        optimizer: str | Callable = "adam",
+        scheduler: str | Callable | None = None,
+        task: str | Task = "auto",
+        callbacks: Sequence[Callback] = (),
+        *,
+        method: str | Callable = "auto",
+        balance: str = "nodes",
+        split: str = "default",
+        metric: str | None = None,
+        weight_decay: float = 0.0,
+        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
+        clip_norm: float | None = None,
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+        early_stopping: int | None = None,
+        keep: str = "best",
+        checkpoint_every: int | str = "auto",
+        stratify: bool = True,
+        prefetch: int = 2,
+        chunk_rows: int | None = None,
+        storage: str | Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        data = as_data(graph)
+        given = data.graph if isinstance(data, ClusteredGraph) else data
+        if isinstance(data, ClusteredGraph):
+            if num_parts not in (None, data.num_parts):
+                raise InputError(
+                    f"num_parts={num_parts}, but the clustered graph has {data.num_parts} clusters"
+                )
+            num_parts, split = data.num_parts, data.split if split == "default" else split
+        if num_parts is None:
+            num_parts = max(1, math.ceil(given.num_nodes / _NODES_PER_PART), given.num_graphs)
+        if clusters_per_batch is None:
+            clusters_per_batch = min(_PARTS_PER_BATCH, num_parts)
+        config = ClusterConfig(
+            epochs=epochs,
+            lr=lr,
+            weight_decay=weight_decay,
+            seed=seed,
+            device=device,
+            split=split,
+            metric=metric,
+            optimizer=describe(optimizer) or "",
+            scheduler=describe(scheduler),
+            clip_norm=clip_norm,
+            evaluate_every=evaluate_every,
+            early_stopping=early_stopping,
+            keep=keep,
+            checkpoint_every=checkpoint_every,
+            chunk_rows=chunk_rows,
+            storage=None if storage is None else str(storage),
+            progress=progress,
+            num_parts=num_parts,
+            clusters_per_batch=clusters_per_batch,
+            method=describe(method) or "",
+            balance=balance,
+            stratify=stratify,
+            inductive=inductive,
+            prefetch=prefetch,
+        )
+        faults = config.faults()
+        if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+            faults.append(f"unknown optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}")
+        if isinstance(scheduler, str) and scheduler not in SCHEDULERS:
+            faults.append(f"unknown scheduler {scheduler!r}; there are {', '.join(SCHEDULERS)}")
+        if num_parts > given.num_nodes:
+            faults.append(
+                f"num_parts={num_parts} is more than the graph's {given.num_nodes} nodes; a part "
+                "holds at least one"
+            )
+        if isinstance(task, str):
+            kind = given.task if task == "auto" else task
+            task = NodeTask(kind, metric or given.metric, class_weight, label_smoothing)
+        try:
+            task.prepare(given, split)
+        except InputError as error:
+            faults += error.faults
+        if faults:
+            raise InputError(faults)
+        self._data: Graph | ClusteredGraph = data
+        self._clustered: ClusteredGraph | None = data if isinstance(data, ClusteredGraph) else None
+        self._method = method
+        self._fingerprint: str | None = None
+        self._loader: ClusterLoader | None = None
+        super().__init__(
+            as_layered(model),
+            config,
+            run_dir=run_dir,
+            task=task,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            parameter_groups=parameter_groups,
+            callbacks=callbacks,
+        )
+        self.config: ClusterConfig = config
+
+    @property
+    def loader(self) -> ClusterLoader:
+        """The batches of an epoch. The graph is partitioned on first use."""
+        self._prepare_data()
+        assert self._loader is not None
+        return self._loader
+
+    @property
+    def clustered(self) -> ClusteredGraph:
+        """The clustered graph. The graph is partitioned on first use."""
+        self._prepare_data()
+        assert self._clustered is not None
+        return self._clustered
+
+    @property
+    def graph(self) -> Graph:
+        """The whole graph: in storage order once partitioned, else as it was given."""
+        if self._clustered is not None:
+            return self._clustered.graph
+        assert isinstance(self._data, Graph)
+        return self._data
+
+    @property
+    def position(self) -> Tensor | None:
+        """Where each original node stands in `graph`; None for the original order."""
+        return None if self._clustered is None else self._clustered.position
+
+    def _prepare_data(self) -> None:
+        if self._loader is not None:
+            return
+        if self._clustered is None:
+            self._clustered = cluster(self.graph, self._partition(), split=self.config.split)
+        self._keep_graph()
+        seen = self._clustered.view("train") if self.config.inductive else self._clustered
+        self._loader = ClusterLoader(
+            seen,
+            self.config.clusters_per_batch,
+            seed=self.config.seed,
+            prefetch=self.config.prefetch,
+            stratify=self.config.stratify,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _partition(self) -> Partition:
+        """The run's own partition where it has one: two-thread KaMinPar differs between runs."""
+        if self.folder is not None and self.folder.partition.exists():
+            part = Partition.load(self.folder.partition)
+            if part.num_nodes == self.graph.num_nodes and part.num_parts == self.config.num_parts:
+                return part
+        part = partition(
+            self.graph,
+            self.config.num_parts,
+            method=self._method,
+            seed=self.config.seed,
+            balance=self.config.balance,
+        )
+        if self.folder is not None and self.folder.exists:
+            part.save(self.folder.partition)
+        self._count("partition", part.seconds)
+        return part
+
+    def _keep_graph(self) -> None:
+        """Store the graph with a run that nothing else could give it back to."""
+        assert self._clustered is not None
+        if self.folder is None or not self.folder.exists or self.folder.graph.exists():
+            return
+        in_memory = isinstance(self._data, ClusteredGraph) and self._data.path is None
+        if in_memory or (isinstance(self._data, Graph) and self._data.source is None):
+            from gnnscale.graph.store import write_store
+
+            write_store(self._clustered, self.folder.graph)
+
+    def _sample_batch(self) -> Batch:
+        seen = self.loader.clustered
+        sizes = seen.ends - seen.offsets[:-1]
+        return Assembler(seen)(torch.tensor([int(sizes.argmax())]))
+
+    def _identity(self) -> dict[str, Any]:
+        graph = self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
+        if self._fingerprint is None:
+            self._fingerprint = graph.fingerprint()
+        path = self._data.path if isinstance(self._data, ClusteredGraph) else None
+        return {
+            "name": graph.name,
+            "fingerprint": self._fingerprint,
+            "nodes": graph.num_nodes,
+            "edges": graph.num_edges,
+            "clustered": isinstance(self._data, ClusteredGraph),
+            "source": graph.source if path is None else str(path),
+        }
+
+    def _evaluation_interval(self) -> int:
+        """Epochs between evaluations such that their work stays under a tenth of training's."""
+        seen, whole = self.loader.clustered, self.graph
+        weights = sum(p.numel() for p in self.model.parameters() if p.dim() > 1)
+        widths = sum(p.size(0) for p in self.model.parameters() if p.dim() > 1)
+        share = seen.num_nodes / max(whole.num_nodes, 1)
+        # Backward costs twice the forward; edges between batches are not computed in training.
+        batches = len(self.loader)
+        kept = share * (0.7 if batches > 1 else 1.0)
+        training = 3 * (seen.num_nodes * weights + kept * whole.num_edges * widths)
+        evaluation = whole.num_nodes * weights + whole.num_edges * widths
+        return max(1, math.ceil(10 * evaluation / max(training, 1)))
+
+
+def as_data(data: Any) -> Graph | ClusteredGraph:
+    """Read what a trainer is given: a graph, a clustered graph, a store's path, or PyG data."""
+    if isinstance(data, Graph | ClusteredGraph):
+        return data
+    if isinstance(data, str | Path):
+        return open_graph(data)
+    return Graph.from_data(data)

@@ -1,0 +1,47 @@
+"""The check before training: one small batch through the model."""
+
+from __future__ import annotations
+
+import torch
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph
+from gnnscale.inference import check_features
+from gnnscale.inference.engine import evaluation_mode
+from gnnscale.loader import Batch
+from gnnscale.nn import Context, LayeredGNN, check_reach
+from gnnscale.nn.phases import Neighbourhood
+from gnnscale.train.task import NodeTask, Task
+
+
+@torch.no_grad()
+def dry_run(model: LayeredGNN, batch: Batch, graph: Graph, task: Task) -> None:
+    """Run one batch in evaluation mode; check widths, and the reach of opaque convolutions.
+
+    Lazy parameters get their shapes here, before the optimizer is made.
+
+    Raises:
+        InputError: features, model and labels do not fit together.
+        InexactConvolution: a convolution reaches further than declared.
+    """
+    check_features(model, graph)
+    opaque: list[tuple[Neighbourhood, int]] = []
+    with evaluation_mode(model):
+        context = Context(batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr)
+        x = batch.x
+        for phases in model.phases:
+            for phase in phases:
+                if isinstance(phase, Neighbourhood):
+                    opaque.append((phase, x.shape[1]))
+                try:
+                    x = phase(x, context)
+                except RuntimeError as error:
+                    raise InputError(
+                        f"{type(phase).__name__} cannot take {x.shape[1]} channels: {error}"
+                    ) from error
+        # Only now: a lazy convolution has parameters to check after its first forward.
+        for phase, width in opaque:
+            device = batch.adj.device
+            check_reach(phase, width, graph.adj, graph.edge_attr, device=device)
+    if isinstance(task, NodeTask):
+        task.check_output(x.shape[1], graph)

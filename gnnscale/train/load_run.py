@@ -1,0 +1,112 @@
+"""load_run: a run's model, graph and trainer again, in a new process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gnnscale.errors import RunMismatch, StoreError
+from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
+from gnnscale.nn import LayeredGNN, as_layered, from_spec
+from gnnscale.train.cluster_trainer import ClusterTrainer, as_data
+from gnnscale.train.report import Report
+from gnnscale.train.run_folder import RunFolder
+from gnnscale.train.task import NodeTask
+from gnnscale.train.trainer import Trainer
+
+
+class Run(NamedTuple):
+    """A finished or interrupted run.
+
+    Attributes:
+        model: with the best weights known.
+        graph: what it was trained on.
+        trainer: evaluates and predicts at once; `trainer.fit()` goes on where the run stopped.
+        report: the record so far.
+    """
+
+    model: LayeredGNN
+    graph: Graph | ClusteredGraph
+    trainer: Trainer
+    report: Report
+
+
+def load_run(
+    path: str | Path,
+    *,
+    model: Any = None,
+    graph: Any = None,
+    device: str | None = None,
+    **arguments: Any,
+) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: the run folder.
+        model: a fresh model, for one that gnnscale cannot build by itself (models of `gs.nn` by
+            name it can; your own layers it cannot).
+        graph: the graph, for one that is not where the run found it.
+        device: another device than the run's.
+        arguments: what a configuration cannot hold: `optimizer=`, `scheduler=`, `task=`,
+            `parameter_groups=`, `callbacks=` of the run, where they were functions or objects.
+
+    Raises:
+        StoreError: there is no run, or it is damaged.
+        RunMismatch: the model or graph is another one, or must be given.
+    """
+    folder = RunFolder(path)
+    about = folder.describe()
+    trainer_class = _TRAINERS.get(about["trainer"])
+    if trainer_class is None:
+        raise StoreError(f"{path} was trained by {about['trainer']}, which is unknown here")
+    if model is None:
+        if about["spec"] is None:
+            raise RunMismatch(
+                "this run's model is not one of gnnscale.nn by name: build it and pass model="
+            )
+        model = from_spec(about["spec"])
+    data = _find_graph(folder, about) if graph is None else as_data(graph)
+    config = dict(about["config"])
+    if about["data"]["clustered"]:
+        config.pop("num_parts")
+    if device is not None:
+        config["device"] = device
+    known = about["task"]
+    if known["built_in"]:
+        settings = (known["headline"], known["class_weight"], known["label_smoothing"])
+        arguments.setdefault("task", NodeTask(known["name"], *settings))
+    elif "task" not in arguments:
+        raise RunMismatch(f"the run's task {known['name']!r} is your own: pass task=")
+    for name in ("optimizer", "scheduler", "method"):
+        if "." in (config[name] or ""):
+            arguments.setdefault(name, _absent(name, config[name]))
+    trainer = trainer_class(as_layered(model), data, run_dir=path, **{**config, **arguments})
+    weights, report = folder.weights()
+    trainer.adopt(weights, Report(**report))
+    return Run(trainer.model, data, trainer, trainer.report)
+
+
+_TRAINERS: dict[str, type[Trainer]] = {"ClusterTrainer": ClusterTrainer}
+
+
+def _absent(name: str, description: str) -> Callable:
+    """Stands for a function that the configuration only names; needed for training alone."""
+
+    def absent(*_: Any) -> Any:
+        raise RunMismatch(f"the run's {name} was {description}: pass {name}= to load_run to go on")
+
+    absent.__module__, absent.__qualname__ = description.split(".", 1)
+    return absent
+
+
+def _find_graph(folder: RunFolder, about: dict[str, Any]) -> Graph | ClusteredGraph:
+    if is_store(folder.graph):
+        clustered = open_graph(folder.graph)
+        return clustered if about["data"]["clustered"] else clustered.original()
+    source = about["data"]["source"]
+    if about["data"]["clustered"]:
+        return open_graph(source)
+    from gnnscale.data import load
+
+    return load(source)

@@ -1,0 +1,74 @@
+"""Optimizers and learning-rate schedules by name, or by the user's own factory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from gnnscale.errors import InputError
+
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULERS = ("cosine", "onecycle")
+
+
+def make_optimizer(
+    choice: str | OptimizerFactory,
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    parameter_groups: Callable[[nn.Module], Iterable[Any]] | None,
+) -> Optimizer:
+    """The optimizer of a run.
+
+    Raises:
+        InputError: no optimizer has that name, or the model has nothing to train.
+    """
+    parameters = list((parameter_groups or _all_parameters)(model))
+    if not parameters:
+        raise InputError("the model has no parameters that require gradients")
+    if callable(choice):
+        return choice(parameters)
+    if choice == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
+    if choice not in OPTIMIZERS:
+        raise InputError(f"unknown optimizer {choice!r}; there are {', '.join(OPTIMIZERS)}")
+    kind = torch.optim.Adam if choice == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def make_scheduler(
+    choice: str | SchedulerFactory | None, optimizer: Optimizer, lr: float, total_steps: int
+) -> tuple[LRScheduler | None, str]:
+    """The schedule and how often it advances: a named one every "step", a user's every "epoch".
+
+    Raises:
+        InputError: no schedule has that name.
+    """
+    if choice is None:
+        return None, "epoch"
+    if callable(choice):
+        return choice(optimizer), "epoch"
+    if choice == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=total_steps), "step"
+    if choice == "onecycle":
+        return OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps), "step"
+    raise InputError(f"unknown scheduler {choice!r}; there are {', '.join(SCHEDULERS)}")
+
+
+def describe(choice: Any) -> str | None:
+    """What a choice is called in a saved configuration."""
+    if choice is None or isinstance(choice, str):
+        return choice
+    return f"{getattr(choice, '__module__', '')}.{getattr(choice, '__qualname__', repr(choice))}"
+
+
+def _all_parameters(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]

@@ -1,0 +1,157 @@
+"""Report: what a run did, epoch by epoch, and what it cost."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gnnscale.errors import StoreError
+from gnnscale.graph.files import atomic_write, read_json, write_json
+
+
+@dataclass
+class Report:
+    """The record of a training run.
+
+    Attributes:
+        rows: one dict an epoch: epoch, loss, lr, seconds, nodes_per_second, and where it was
+            evaluated the metrics, as "train_accuracy", "val_accuracy", ….
+        headline: the metric that "best" goes by.
+        best_epoch: the epoch whose weights were kept; None before the first evaluation.
+        final: metrics of the kept weights by set of nodes: `{"test": {"accuracy": …}}`.
+        seconds: wall time by phase, over all sittings: partition, train, evaluate, total.
+        memory: bytes; see `memory_use`.
+        stopped: why training ended: "epochs", "early stopping", "callback"; None while it runs.
+        run: what was run: model, graph, configuration, versions, threads, device.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    headline: str = "accuracy"
+    best_epoch: int | None = None
+    final: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    stopped: str | None = None
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def best(self) -> float | None:
+        """The headline metric of the kept epoch on the validation nodes."""
+        for row in self.rows:
+            if row["epoch"] == self.best_epoch:
+                return row.get(f"val_{self.headline}")
+        return None
+
+    def table(self) -> str:
+        """The epochs that were evaluated, and the final metrics, as text."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=self.run.get("title"))
+        evaluated = [row for row in self.rows if len(row) > len(_PLAIN)] or self.rows[-1:]
+        names = list(dict.fromkeys(key for row in evaluated for key in row))
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+        for row in evaluated:
+            table.add_row(*(_text(row.get(name)) for name in names))
+        console = Console(width=110, record=True, file=_Nowhere())
+        console.print(table)
+        for where, metrics in self.final.items():
+            console.print(f"{where}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+        return console.export_text()
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the learning curves to a PNG.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        from gnnscale.train.curves import draw_curves
+
+        path = Path(path)
+        with atomic_write(path) as file:
+            draw_curves(self, file)
+        return path
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON; figures that are NaN become null."""
+        write_json(path, _without_nan(asdict(self)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """Read what `save` wrote.
+
+        Raises:
+            StoreError: the file is missing or is no report.
+        """
+        content = read_json(path)
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise StoreError(f"{path} is no report: {error}") from error
+
+
+_PLAIN = ("epoch", "loss", "lr", "seconds", "nodes_per_second")
+
+
+def memory_use() -> dict[str, int]:
+    """Peak resident bytes so far: of this process, and of the largest child it waited for."""
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
+    return {
+        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "peak_rss_largest_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit,
+    }
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, threads and machine: what bit-identical results depend on."""
+    import numba
+    import numpy
+    import torch
+    import torch_geometric
+
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torch_geometric": torch_geometric.__version__,
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((ln.split(":", 1)[1].strip() for ln in lines if ln.startswith("model name")), "")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+    return "" if value is None else str(value)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+class _Nowhere:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,171 @@
+"""Task: targets, loss and metrics of what a model is trained for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph, Split
+from gnnscale.graph.checks import training_faults
+from gnnscale.inference import Metric, make_metric
+
+if TYPE_CHECKING:
+    from gnnscale.loader import Batch
+
+
+class Task(Protocol):
+    """What a trainer needs to know of the problem.
+
+    Built in are node classification, multi-label classification and regression; bring your own for
+    link prediction, edge-level or self-supervised training.
+
+    Attributes:
+        name: for reports.
+        headline: the metric that early stopping and "best" go by.
+    """
+
+    name: str
+    headline: str
+
+    def prepare(self, graph: Graph, split: str) -> None:
+        """Check that the graph can be trained on, and take from it what the loss needs.
+
+        Raises:
+            InputError: listing every fault found.
+        """
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor:
+        """The **sum** of the losses of a batch's targets, a scalar. `out`: the model's output."""
+
+    def normaliser(self, batch: Batch) -> float:
+        """What the step's loss is divided by, the same on all ranks; 0 skips the step."""
+
+    def metrics(self) -> list[Metric]:
+        """Fresh metrics, the headline first."""
+
+
+class NodeTask:
+    """Supervised training on node labels.
+
+    Args:
+        kind: "classification" (cross entropy), "multilabel" (binary cross entropy) or "regression"
+            (squared error).
+        metric: the headline metric; the task's own when None.
+        class_weight: None, "balanced" (n / (classes · count), as scikit-learn), or one weight a
+            class. Weights are scaled so that their mean over the training nodes is 1: the learning
+            rate keeps its meaning.
+        label_smoothing: for classification, in [0, 1).
+    """
+
+    _METRICS = {
+        "classification": ("accuracy", "f1_macro"),
+        "multilabel": ("f1_micro", "f1_macro"),
+        "regression": ("mae", "mse"),
+    }
+
+    def __init__(
+        self,
+        kind: str = "classification",
+        metric: str | None = None,
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if kind not in self._METRICS:
+            raise InputError(f"unknown task {kind!r}; there are {', '.join(self._METRICS)}")
+        if kind == "regression" and class_weight is not None:
+            raise InputError("class_weight goes with classes; this task is regression")
+        self.name = kind
+        self.headline = metric or self._METRICS[kind][0]
+        make_metric(self.headline)  # an unknown name is found now, not after the first epoch
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self._weight: Tensor | None = None
+
+    def prepare(self, graph: Graph, split: str) -> None:
+        """See `Task`."""
+        faults = []
+        if graph.y is not None and graph.y_level != "node":
+            faults.append(
+                f"the labels are {graph.y_level}-level; this trainer learns node-level labels "
+                "(give a Task of your own for others)"
+            )
+        else:
+            chosen: Split | None = graph.split(split)
+            faults += training_faults(graph.y, None if chosen is None else chosen.train)
+        if faults:
+            raise InputError(faults)
+        if self.class_weight is not None:
+            self._weight = self._class_weights(graph, graph.split(split))
+
+    def check_output(self, channels: int, graph: Graph) -> None:
+        """Compare the model's output channels with the labels.
+
+        Raises:
+            InputError: there are fewer outputs than classes, or not one per label or target.
+        """
+        wanted = graph.num_classes
+        if channels == wanted or (self.name == "classification" and channels > wanted):
+            return
+        what = "classes" if self.name == "classification" else "labels"
+        raise InputError(
+            f"the model has {channels} outputs, the graph {wanted} {what}: build it with "
+            f"out_channels={wanted}"
+        )
+
+    def _class_weights(self, graph: Graph, split: Split | None) -> Tensor:
+        assert split is not None and graph.y is not None
+        y = graph.y[split.train]
+        if self.name == "multilabel":
+            counts = (y == 1).sum(0).double()
+            total = float(y.size(0))
+        else:
+            counts = torch.bincount(y, minlength=graph.num_classes).double()
+            total = float(counts.sum())
+        if isinstance(self.class_weight, str):
+            if self.class_weight != "balanced":
+                raise InputError(f"class_weight={self.class_weight!r}: None, 'balanced' or weights")
+            weight = total / (graph.num_classes * counts.clamp(min=1))
+        else:
+            weight = torch.as_tensor(self.class_weight, dtype=torch.float64)
+            if weight.shape != (graph.num_classes,) or not bool((weight >= 0).all()):
+                raise InputError(
+                    f"class_weight wants {graph.num_classes} weights from 0 on, one a class; got "
+                    f"{weight.tolist() if weight.numel() < 9 else tuple(weight.shape)}"
+                )
+        mean = float((weight * counts).sum() / counts.sum().clamp(min=1))
+        return (weight / mean).float() if mean else weight.float()
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor:
+        """See `Task`."""
+        assert batch.y is not None
+        out, y = out[batch.train_mask], batch.y[batch.train_mask]
+        weight = None if self._weight is None else self._weight.to(out)
+        if self.name == "classification":
+            rows = functional.cross_entropy(
+                out, y, weight, reduction="none", label_smoothing=self.label_smoothing
+            )
+            return rows.sum()
+        if self.name == "multilabel":
+            known = ~torch.isnan(y) if y.is_floating_point() else torch.ones_like(y).bool()
+            target = torch.where(known, y, 0).to(out.dtype)
+            losses = functional.binary_cross_entropy_with_logits(
+                out, target, weight, reduction="none"
+            )
+            # Per node the mean over its labels: the scale does not grow with their number.
+            return (losses * known).sum() / out.size(1)
+        y = y.reshape(out.shape).to(out.dtype)
+        known = ~torch.isnan(y)
+        return ((out - torch.where(known, y, 0)).square() * known).sum() / out.size(1)
+
+    def normaliser(self, batch: Batch) -> float:
+        """See `Task`."""
+        return batch.step_train_nodes
+
+    def metrics(self) -> list[Metric]:
+        """See `Task`."""
+        names = [self.headline, *(n for n in self._METRICS[self.name] if n != self.headline)]
+        return [make_metric(name) for name in names]

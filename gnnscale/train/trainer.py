@@ -1,0 +1,566 @@
+"""Trainer: the loop that all trainers share.
+
+    prepare → for every epoch: steps, evaluation, callbacks, checkpoint → finish
+
+Everything that moves is in the checkpoint, so a run killed at any moment goes on to the same
+weights. A step reads no value back from the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale import comm
+from gnnscale.errors import GnnscaleError, InputError, RunMismatch
+from gnnscale.graph import Graph, Split
+from gnnscale.inference import evaluate, predict
+from gnnscale.loader import Batch, ClusterLoader
+from gnnscale.nn import Context, LayeredGNN
+from gnnscale.train.callbacks import Callback
+from gnnscale.train.config import TrainConfig
+from gnnscale.train.optimizers import make_optimizer, make_scheduler
+from gnnscale.train.progress import Progress
+from gnnscale.train.report import Report, environment, memory_use
+from gnnscale.train.run_folder import RunFolder
+from gnnscale.train.task import NodeTask, Task
+
+logger = logging.getLogger(__name__)
+
+_CHECKPOINT_SECONDS = 20.0
+
+
+class Trainer(ABC):
+    """The shared loop. A child says where the batches come from."""
+
+    report: Report
+
+    def __init__(
+        self,
+        model: LayeredGNN,
+        config: TrainConfig,
+        *,
+        run_dir: str | Path | None,
+        task: Task,
+        optimizer: Any,
+        scheduler: Any,
+        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        config.check()
+        if comm.world_size() > 1:
+            raise GnnscaleError(
+                f"{type(self).__name__} trains in one process; {comm.world_size()} ranks are set up"
+            )
+        self.model = model
+        self.config = config
+        self.task = task
+        self.callbacks = list(callbacks)
+        self.device = _choose_device(config.device)
+        self.folder = None if run_dir is None else RunFolder(run_dir)
+        self.stop = False
+        self._optimizer_choice = optimizer
+        self._scheduler_choice = scheduler
+        self._parameter_groups = parameter_groups
+        self._prepared = False
+        self._begin()
+
+    # --- what a child provides --------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def loader(self) -> ClusterLoader:
+        """The batches of an epoch, with a state."""
+
+    @property
+    @abstractmethod
+    def graph(self) -> Graph:
+        """The whole graph, in the order that is best to compute in."""
+
+    @property
+    @abstractmethod
+    def position(self) -> Tensor | None:
+        """Where each original node stands in `graph`; None for the original order."""
+
+    @abstractmethod
+    def _prepare_data(self) -> None:
+        """Partition, store, and whatever else comes before the first step."""
+
+    @abstractmethod
+    def _sample_batch(self) -> Batch:
+        """A small batch for the check before training."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """What identifies the data of this run."""
+
+    @abstractmethod
+    def _evaluation_interval(self) -> int:
+        """Epochs between evaluations for `evaluate_every="auto"`."""
+
+    # --- the public verbs -------------------------------------------------------------------
+
+    def fit(self, resume: str | bool = "auto") -> Report:
+        """Train.
+
+        Args:
+            resume: "auto" goes on with the run in `run_dir` if there is one; True insists on one;
+                False starts anew. Without a `run_dir`, every call trains from the present weights.
+
+        Returns:
+            The report. The model then has the weights that `keep` asks for.
+
+        Raises:
+            RunMismatch: the run in `run_dir` has another configuration, graph or model.
+            InputError: data and model do not fit together.
+            StoreError: the run folder cannot be written, or its checkpoint is damaged.
+            GnnscaleError: the loss is no longer finite.
+        """
+        if resume not in ("auto", True, False):
+            raise InputError(f"resume={resume!r} must be 'auto', True or False")
+        started = time.monotonic()
+        self._begin()
+        identity = self._run_identity()
+        state = None
+        if self.folder is not None:
+            state = self.folder.resume(identity, self.config, resume)
+        elif resume is True:
+            raise RunMismatch("resume=True needs a run_dir")
+        if state is not None and state["finished"]:
+            logger.info("the run in %s is complete; nothing is left to train", self.folder)
+            self.model.load_state_dict(state["model"])
+            self.model.to(self.device)
+            self.report = Report(**state["report"])
+            return self.report
+        if self.folder is not None and state is None:
+            self.folder.begin(identity, self.config)
+        self.prepare()
+        self._make_optimizer()
+        elapsed = time.monotonic() - started
+        self._count("prepare", elapsed - self.report.seconds.get("partition", 0.0))
+        self.report.run = {**identity["about"], "environment": environment(str(self.device))}
+        if state is not None:
+            self._restore(state)
+        else:
+            self._checkpoint()  # the initial weights, so that a run killed early can go on too
+        for callback in self.callbacks:
+            callback.on_fit_start(self)
+        with _deferred_interrupt() as interrupted:
+            self._train(interrupted)
+        self._finish()
+        return self.report
+
+    def prepare(self) -> None:
+        """Do what comes before the first step (partition, check on one batch). Done once."""
+        if self._prepared:
+            return
+        self._prepare_data()
+        if self.config.early_stopping is not None and "val" not in self._sets():
+            raise InputError("early_stopping needs validation nodes; the split has none")
+        self.model.to(self.device)
+        self._dry_run()
+        self._prepared = True
+
+    def evaluate(self, where: str = "test") -> dict[str, float]:
+        """The exact full-graph metrics of the present weights on "train", "val" or "test" nodes."""
+        if where not in ("train", "val", "test"):
+            raise InputError(f"evaluate({where!r}): there are 'train', 'val' and 'test'")
+        if where not in self._sets():
+            raise InputError(f"there is nothing to evaluate: the split has no {where} nodes")
+        return self._evaluate([where])[where]
+
+    def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """The model's exact output in the graph's original order.
+
+        Args:
+            nodes: original ids, or a mask, of the nodes wanted; all when None.
+            out: a `.npy` file to stream to; the result is then memory-mapped.
+
+        Returns:
+            `[num_nodes or k, out_channels]` on the CPU.
+        """
+        return self._predict(nodes, out, head=True)
+
+    def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """As `predict`, for what the model's last layer reads: `[num_nodes or k, channels]`."""
+        return self._predict(nodes, out, head=False)
+
+    def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
+        """Take over the weights and the report of a run, without going on with it.
+
+        Raises:
+            RunMismatch: the weights are of another model.
+        """
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunMismatch(f"the run's weights are of another model: {error}") from error
+        self.model.to(self.device)
+        self.report = report
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def _train(self, interrupted: Callable[[], bool]) -> None:
+        config, steps = self.config, len(self.loader)
+        done = self.loader.epoch * steps + self.loader.step
+        with Progress(config.epochs * steps, done, config.progress) as progress:
+            while self.report.stopped is None:
+                self._run_epoch(progress, interrupted)
+                row = self._end_epoch(progress)
+                for callback in self.callbacks:
+                    callback.on_epoch_end(self, row)
+                self.report.stopped = self._why_stop()
+                if interrupted() or (self._checkpoint_is_due() and self.report.stopped is None):
+                    self._checkpoint()
+                if interrupted():
+                    raise KeyboardInterrupt
+
+    def _run_epoch(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
+        self.model.train()
+        steps, epochs = len(self.loader), self.config.epochs
+        number = self.loader.epoch + 1
+        before = time.monotonic()
+        for batch in self.loader:
+            self._step(batch.to(self.device, non_blocking=True))
+            now = time.monotonic()
+            self._epoch_seconds += now - before
+            before = now
+            progress.step(
+                (number - 1) * steps + self.loader.step,
+                f"{number}/{epochs}",
+                self._mean_loss,
+                self._epoch_nodes / max(self._epoch_seconds, 1e-9),
+            )
+            self._steps_since_checkpoint += 1
+            if interrupted():
+                self._checkpoint()
+                raise KeyboardInterrupt
+            if self._steps_since_checkpoint == self.config.checkpoint_every:
+                self._checkpoint()
+                before = time.monotonic()
+
+    def _step(self, batch: Batch) -> None:
+        normaliser = self.task.normaliser(batch)
+        if not normaliser:
+            return
+        context = Context(
+            batch.adj,
+            training=True,
+            seed=self.config.seed,
+            epoch=batch.epoch,
+            step=batch.step,
+            node_id=batch.node_id,
+            edge_attr=batch.edge_attr,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        assert batch.x is not None
+        out = self.model(batch.x, batch.adj, context=context)
+        loss = self.task.loss(out, batch)
+        (loss / normaliser).backward()
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        if self.scheduler is not None and self._scheduler_interval == "step":
+            self.scheduler.step()
+        self._epoch_loss += loss.detach().double()
+        self._epoch_weight += normaliser
+        self._epoch_nodes += batch.num_nodes
+
+    def _end_epoch(self, progress: Progress) -> dict[str, Any]:
+        loss = self._mean_loss()
+        if not math.isfinite(loss):
+            raise GnnscaleError(
+                f"the training loss is {loss} in epoch {self.loader.epoch}: try a smaller lr (it is "
+                f"{self.config.lr}) or clip_norm=1.0"
+            )
+        row: dict[str, Any] = {
+            "epoch": self.loader.epoch,
+            "loss": loss,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": self._epoch_seconds,
+            "nodes_per_second": self._epoch_nodes / max(self._epoch_seconds, 1e-9),
+        }
+        self.report.rows.append(row)
+        self._count("train", self._epoch_seconds)
+        self._reset_epoch()
+        if self._evaluation_is_due():
+            self._evaluate_into(row, progress)
+        if self.scheduler is not None and self._scheduler_interval == "epoch":
+            if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                self.scheduler.step(row.get(f"val_{self.task.headline}", loss))
+            else:
+                self.scheduler.step()
+        logger.info("epoch %d: %s", row["epoch"], row)
+        return row
+
+    def _evaluate_into(self, row: dict[str, Any], progress: Progress) -> None:
+        found = self._evaluate(self._sets())
+        for where, metrics in found.items():
+            row.update({f"{where}_{name}": value for name, value in metrics.items()})
+        value = found.get("val", {}).get(self.task.headline)
+        if value is None or math.isnan(value):
+            return
+        progress.validation(self.task.headline, value)
+        best = self.report.best
+        higher = self.task.metrics()[0].higher_is_better
+        if best is None or (value > best if higher else value < best):
+            self.report.best_epoch = row["epoch"]
+            if self.config.keep == "best":
+                state = self.model.state_dict()
+                self._best = {k: v.detach().cpu().clone() for k, v in state.items()}
+
+    def _why_stop(self) -> str | None:
+        epoch = self.loader.epoch
+        patience, best = self.config.early_stopping, self.report.best_epoch
+        if self.stop:
+            return "callback"
+        if patience is not None and best is not None and epoch - best >= patience:
+            return "early stopping"
+        return "epochs" if epoch >= self.config.epochs else None
+
+    def _finish(self) -> None:
+        if self._best is not None:
+            self.model.load_state_dict(self._best)
+        self.report.final = self._evaluate(self._sets())
+        self.report.memory = memory_use()
+        self.report.seconds["total"] = sum(
+            seconds for name, seconds in self.report.seconds.items() if name != "total"
+        )
+        if self.folder is not None:
+            self.folder.finish(self.model.state_dict(), self.report)
+        for callback in self.callbacks:
+            callback.on_fit_end(self, self.report)
+
+    # --- evaluation -------------------------------------------------------------------------
+
+    def _sets(self) -> list[str]:
+        """The sets of nodes that there are to evaluate on; none for a task without metrics."""
+        split = self.graph.split(self.config.split)
+        if split is None or not self.task.metrics():
+            return []
+        return [name for name in ("train", "val", "test") if bool(split[name].any())]
+
+    def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+        if not sets:
+            return {}
+        started = time.monotonic()
+        split = self._split()
+        found = evaluate(
+            self.model,
+            self.graph,
+            {name: split[name] for name in sets},
+            {name: self.task.metrics() for name in sets},
+            **self._inference_options(),
+        )
+        self._count("evaluate", time.monotonic() - started)
+        return found
+
+    def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
+        return predict(
+            self.model,
+            self.graph,
+            position=self.position,
+            nodes=nodes,
+            out=out,
+            head=head,
+            **self._inference_options(),
+        )
+
+    def _inference_options(self) -> dict[str, Any]:
+        self.model.to(self.device)
+        return {
+            "device": self.device,
+            "chunk_rows": self.config.chunk_rows,
+            "storage": self.config.storage,
+        }
+
+    def _split(self) -> Split:
+        split = self.graph.split(self.config.split)
+        if split is None:
+            raise InputError("the graph has no splits to evaluate on")
+        return split
+
+    def _evaluation_is_due(self) -> bool:
+        every = self.config.evaluate_every
+        interval = self._evaluation_interval() if every == "auto" else every
+        epoch = self.loader.epoch
+        return epoch % int(interval) == 0 or epoch >= self.config.epochs
+
+    # --- preparation and state --------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self.report = Report(headline=self.task.headline)
+        self.stop = False
+        self._best: dict[str, Tensor] | None = None
+        self._last_checkpoint = time.monotonic()
+        self._steps_since_checkpoint = 0
+        self._reset_epoch()
+
+    def _reset_epoch(self) -> None:
+        self._epoch_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._epoch_weight = 0.0
+        self._epoch_nodes = 0
+        self._epoch_seconds = 0.0
+
+    def _mean_loss(self) -> float:
+        return float(self._epoch_loss) / self._epoch_weight if self._epoch_weight else 0.0
+
+    def _dry_run(self) -> None:
+        """One batch, without gradients, before anything long begins: widths and reach are checked.
+
+        It also gives lazy parameters (`in_channels=-1`) their shapes.
+        """
+        from gnnscale.train.dry_run import dry_run
+
+        dry_run(self.model, self._sample_batch().to(self.device), self.graph, self.task)
+
+    def _make_optimizer(self) -> None:
+        self.optimizer = make_optimizer(
+            self._optimizer_choice,
+            self.model,
+            self.config.lr,
+            self.config.weight_decay,
+            self._parameter_groups,
+        )
+        total = self.config.epochs * len(self.loader)
+        self.scheduler, self._scheduler_interval = make_scheduler(
+            self._scheduler_choice, self.optimizer, self.config.lr, total
+        )
+        self.loader.epoch = self.loader.step = 0
+
+    def _run_identity(self) -> dict[str, Any]:
+        data = self._identity()
+        title = f"{self.model.spec['model'] if self.model.spec else 'model'} on {data['name']}"
+        return {
+            "trainer": type(self).__name__,
+            "data": data,
+            "model": self.model.signature(),
+            "spec": self.model.spec,
+            "task": {
+                "name": self.task.name,
+                "headline": self.task.headline,
+                "built_in": type(self.task) is NodeTask,
+                **_task_arguments(self.task),
+            },
+            "about": {"title": title, "graph": data, "trainer": type(self).__name__},
+        }
+
+    def _checkpoint_is_due(self) -> bool:
+        if self.config.checkpoint_every != "auto":
+            return False
+        return time.monotonic() - self._last_checkpoint >= _CHECKPOINT_SECONDS
+
+    def _checkpoint(self) -> None:
+        if self.folder is None:
+            return
+        self.folder.checkpoint(self._state(), self.report)
+        self._last_checkpoint = time.monotonic()
+        self._steps_since_checkpoint = 0
+
+    def _state(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            "model": self.model.state_dict(),
+            "best": self._best,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": _plain_state(self.scheduler),
+            "loader": self.loader.state_dict(),
+            "epoch_loss": self._epoch_loss,
+            "epoch_weight": self._epoch_weight,
+            "epoch_nodes": self._epoch_nodes,
+            "epoch_seconds": self._epoch_seconds,
+            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        report = Report(**state["report"])
+        _warn_of_differences(report.run.get("environment", {}), self.report.run["environment"])
+        seconds, self.report = self.report.seconds, report
+        for name, value in seconds.items():
+            self._count(name, value)
+        self.model.load_state_dict(state["model"])
+        self._best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.loader.load_state_dict(state["loader"])
+        self._epoch_loss = state["epoch_loss"].to(self.device)
+        for name in ("epoch_weight", "epoch_nodes", "epoch_seconds"):
+            setattr(self, f"_{name}", state[name])
+        torch.set_rng_state(state["rng"]["cpu"])
+        if state["rng"]["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
+        logger.info(
+            "going on after epoch %d, step %d", state["loader"]["epoch"], state["loader"]["step"]
+        )
+
+    def _count(self, name: str, seconds: float) -> None:
+        self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device={name!r} is no device: 'auto', 'cpu', 'cuda', 'cuda:1' …") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={name!r}: no CUDA device is available; use device='auto'")
+    return device
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of the step, so that a whole state is saved; twice is at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    seen = []
+
+    def handle(number: int, frame: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _warn_of_differences(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    different = [f"{k} {saved[k]} → {now.get(k)}" for k in saved if saved[k] != now.get(k)]
+    if different:
+        logger.warning(
+            "the run was begun elsewhere (%s): it goes on, but not bit for bit", ", ".join(different)
+        )
+
+
+def _plain_state(scheduler: Any) -> dict[str, Any] | None:
+    """A schedule's state without what cannot be stored (its own functions)."""
+    if scheduler is None:
+        return None
+    kept = (str, bool, int, float, list, tuple, dict, type(None))
+    return {k: v for k, v in scheduler.state_dict().items() if isinstance(v, kept)}
+
+
+def _task_arguments(task: Task) -> dict[str, Any]:
+    if not isinstance(task, NodeTask):
+        return {}
+    weight = task.class_weight
+    if weight is not None and not isinstance(weight, str):
+        weight = torch.as_tensor(weight).tolist()
+    return {"class_weight": weight, "label_smoothing": task.label_smoothing}

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnscale.data import preprocess
+from gnnscale.errors import InputError
+from gnnscale.kernels.csr import CSR
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    step=st.sampled_from(["tf-idf", "row-normalise"]),
+    rows=st.integers(0, 8),
+    cols=st.integers(1, 6),
+    seed=st.integers(0, 2**40),
+)
+def test_sparse_is_as_dense_and_input_stays(step, rows, cols, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 3, (rows, cols), generator=generator).float()
+    sparse = CSR.from_dense(x)
+    made = preprocess(sparse, [step])
+    assert torch.allclose(made.to_dense(), preprocess(x, [step]), atol=1e-6)
+    assert torch.equal(sparse.to_dense(), x)
+    power = 2 if step == "tf-idf" else 1
+    length = made.to_dense().abs().pow(power).sum(1)
+    assert torch.allclose(length, (x.sum(1) > 0).float(), atol=1e-5)
+
+
+def test_values_of_none_are_ones():
+    sparse = CSR(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1], dtype=torch.int32), None, (2, 2))
+    assert preprocess(sparse, ["row-normalise"]).to_dense().tolist() == [[0.5, 0.5], [0, 1]]
+    idf = torch.tensor([3 / 2, 1.0]).log() + 1
+    expected = idf / idf.norm()
+    assert torch.allclose(preprocess(sparse, ["tf-idf"]).to_dense()[0], expected)
+
+
+def test_standardise_knows_training_nodes_only():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 3] = 2
+    mask = torch.arange(50) < 20
+    made = preprocess(x, ["standardise"], mask)
+    other = x.clone()
+    other[~mask] = 1e6
+    assert torch.equal(preprocess(other, ["standardise"], mask)[mask], made[mask])
+    assert torch.allclose(made[mask].mean(0), torch.zeros(4), atol=1e-6)
+    assert torch.allclose(made[mask].std(0, correction=0), torch.tensor([1.0, 1, 1, 0]), atol=1e-5)
+
+
+def test_what_cannot_be_done_is_refused():
+    x = torch.ones(3, 2)
+    with pytest.raises(InputError, match="are none; give a split"):
+        preprocess(x, ["standardise"], None)
+    with pytest.raises(InputError, match="would make sparse features dense"):
+        preprocess(CSR.from_dense(x), ["standardise"], torch.ones(3, dtype=torch.bool))
+    with pytest.raises(InputError, match="unknown preprocessing 'polish'; there are tf-idf"):
+        preprocess(x, ["polish"])

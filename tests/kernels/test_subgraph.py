@@ -1,0 +1,77 @@
+"""The induced subgraph is the submatrix of the batch's rows and columns."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnscale.kernels import CSR, induced_subgraph, induced_subgraph_reference
+from tests.kernels.matrices import coo, csr_from, dense_from
+
+quick = settings(deadline=None, max_examples=50)
+
+
+@st.composite
+def clustered(draw):
+    """Draw a graph, its clusters (some empty), the ones in the batch and how much of each."""
+    entries = draw(coo(square=True, max_nodes=20, max_edges=120))
+    n = entries[3][0]
+    parts = draw(st.integers(1, 6))
+    cuts = sorted(draw(st.lists(st.integers(0, n), min_size=parts - 1, max_size=parts - 1)))
+    starts = torch.tensor([0, *cuts])
+    full = torch.tensor([*cuts, n])
+    ends = torch.tensor(
+        [draw(st.integers(int(a), int(b))) for a, b in zip(starts, full, strict=True)]
+        if draw(st.booleans())
+        else full.tolist()
+    )
+    order = draw(st.permutations(range(parts)))
+    clusters = torch.tensor(order[: draw(st.integers(0, parts))], dtype=torch.int64)
+    cluster_of = torch.repeat_interleave(torch.arange(parts), full - starts).to(torch.int32)
+    return entries, starts, ends, cluster_of, clusters
+
+
+@quick
+@given(clustered(), st.sampled_from([torch.int32, torch.int64]), st.booleans())
+def test_batch_is_the_submatrix(drawn, index, with_positions):
+    entries, starts, ends, cluster_of, clusters = drawn
+    row, col, _, shape = entries
+    graph = csr_from((row, col, None, shape), index=index)
+    shift, limit = torch.zeros(2, starts.numel(), dtype=torch.int64)
+    batch = starts[clusters], ends[clusters]
+    out = induced_subgraph(
+        graph.indptr, graph.indices, cluster_of, *batch, clusters, shift, limit, with_positions
+    )
+    expected = induced_subgraph_reference(graph.indptr, graph.indices, *batch, with_positions)
+    for ours, theirs in zip(out, expected, strict=True):
+        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+    assert not shift.any() and not limit.any()
+
+    ranges = [torch.arange(int(a), int(b)) for a, b in zip(*batch, strict=True)]
+    nodes = torch.cat([torch.empty(0, dtype=torch.int64), *ranges])
+    dense = dense_from((row, col, None, shape))[nodes][:, nodes]
+    local = CSR(out[0], out[1], None, (nodes.numel(), nodes.numel()))
+    assert torch.equal(local.to_dense(torch.float64), dense)
+    if with_positions:
+        assert torch.equal(nodes[local.indices.long()], graph.indices[out[2]].long())
+        assert torch.equal(nodes[local.row_index], graph.row_index[out[2]])
+
+
+@pytest.mark.filterwarnings("error")
+def test_mapped_files_serve_as_storage(tmp_path):
+    graph = CSR.from_dense(torch.ones(6, 6))
+    np.save(tmp_path / "indptr.npy", graph.indptr.numpy())
+    np.save(tmp_path / "indices.npy", graph.indices.numpy())
+    mapped = [
+        torch.from_numpy(np.load(tmp_path / f"{name}.npy", mmap_mode="c"))
+        for name in ("indptr", "indices")
+    ]
+    cluster_of = torch.tensor([0, 0, 1, 1, 2, 2], dtype=torch.int32)
+    shift, limit = torch.zeros(2, 3, dtype=torch.int64)
+    clusters = torch.tensor([2, 0])
+    indptr, indices, _ = induced_subgraph(
+        *mapped, cluster_of, torch.tensor([4, 0]), torch.tensor([6, 2]), clusters, shift, limit
+    )
+    assert indptr.tolist() == [0, 4, 8, 12, 16]
+    assert indices.tolist() == [2, 3, 0, 1] * 4  # storage order: columns of cluster 0 come first

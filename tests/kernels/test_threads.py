@@ -1,0 +1,44 @@
+"""The threading layer is chosen, never left to numba's fallback. Each case needs a new process."""
+
+import os
+import subprocess
+import sys
+
+PRODUCT = """
+import torch
+from gnnscale.kernels import CSR, THREADING_LAYER, num_threads, relu_dropout, spmm
+eye = CSR.from_dense(torch.eye(3))
+assert torch.equal(spmm(eye, torch.eye(3)), torch.eye(3))
+import numba
+"""
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in a new interpreter with these variables set."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_workqueue_is_never_taken():
+    done = run(
+        PRODUCT + "print(THREADING_LAYER, numba.threading_layer())",
+        NUMBA_THREADING_LAYER="workqueue",
+    )
+    assert done.returncode == 0, done.stderr
+    chosen, running = done.stdout.split()
+    assert chosen == running and chosen in ("omp", "tbb")
+
+
+def test_without_any_layer_kernels_run_serially():
+    hide = "import sys\nfor name in ('omppool', 'tbbpool', 'workqueue'):\n"
+    hide += "    sys.modules['numba.np.ufunc.' + name] = None\n"
+    done = run(hide + PRODUCT + "print(THREADING_LAYER, num_threads())")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["serial", "1"]
+    assert "one thread" in done.stderr
