@@ -26,7 +26,7 @@ def main() -> None:
         hidden_channels=128,
         num_layers=3,
         out_channels=graph.num_classes,
-        dropout=0.3,
+        dropout=0.5,
         norm="layer_norm",
         norm_kwargs={"mode": "node"},
     )
@@ -35,8 +35,8 @@ def main() -> None:
         graph,
         num_parts=150,
         clusters_per_batch=15,
-        epochs=15,
-        lr=0.01,
+        epochs=40,
+        lr=0.005,
         run_dir="runs/quickstart",
     )
     trainer.fit(resume=False)

@@ -123,10 +123,17 @@ class Adjacency(CSR):
             raise InputError(faults)
         if num_nodes is None:
             num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+        num_nodes = int(num_nodes)  # a NumPy integer would print, and hash, as another shape
+        edge_weight = as_weight(edge_weight)
         csr, permutation = CSR.from_coo(
             edge_index[1].long(), edge_index[0].long(), edge_weight, (num_nodes, num_nodes)
         )
         return cls(csr.indptr, csr.indices, csr.values, csr.shape), permutation
+
+
+def as_weight(values: Tensor | None) -> Tensor | None:
+    """Edge weights in a type that the kernels take: float32, or float64 where they are that."""
+    return values if values is None or values.dtype == torch.float64 else values.float()
 
 
 def as_adjacency(adj: Any, num_nodes: int | None = None) -> Adjacency:
@@ -135,15 +142,18 @@ def as_adjacency(adj: Any, num_nodes: int | None = None) -> Adjacency:
     Args:
         adj: an `Adjacency`; `edge_index` `[2, num_edges]` (a tensor or PyG's `EdgeIndex`); or a
             torch sparse tensor (COO, CSR or CSC), whose rows are targets.
-        num_nodes: for an `edge_index`, the number of nodes.
+        num_nodes: the number of nodes; needed for an `edge_index` whose last nodes are isolated.
 
     Raises:
-        InputError: it is none of these, or its indices are out of range.
+        InputError: it is none of these, its indices are out of range, or it has another number
+            of nodes.
     """
-    if isinstance(adj, Adjacency):
-        return adj
     if isinstance(adj, Tensor) and adj.layout != torch.strided:
-        return _from_torch_sparse(adj)
+        adj = _from_torch_sparse(adj)
+    if isinstance(adj, Adjacency):
+        if num_nodes is not None and adj.num_nodes != num_nodes:
+            raise InputError(f"the adjacency has {adj.num_nodes} nodes; {num_nodes} are expected")
+        return adj
     if isinstance(adj, Tensor) and adj.dim() == 2 and adj.size(0) == 2:
         return Adjacency.from_edge_index(adj.as_subclass(Tensor), num_nodes)
     what = f"{type(adj).__name__} of shape {tuple(getattr(adj, 'shape', ()))}"
@@ -157,12 +167,13 @@ def _from_torch_sparse(adj: Tensor) -> Adjacency:
     if adj.dim() != 2 or adj.size(0) != adj.size(1):
         raise InputError(f"an adjacency is square; this one has shape {tuple(adj.shape)}")
     if adj.layout == torch.sparse_csr:
-        values = adj.values()
-        plain = values.is_floating_point() and not bool((values == 1).all())
-        return Adjacency(adj.crow_indices().long(), adj.col_indices(), values if plain else None)
+        weight = _unless_ones(adj.values())
+        return Adjacency(adj.crow_indices().long(), adj.col_indices(), weight)
     coo = adj.to_sparse_coo().coalesce()
     row, col = coo.indices()
-    values = coo.values()
-    plain = values.is_floating_point() and not bool((values == 1).all())
     edge_index = torch.stack([col, row])
-    return Adjacency.from_edge_index(edge_index, adj.size(0), values if plain else None)
+    return Adjacency.from_edge_index(edge_index, adj.size(0), _unless_ones(coo.values()))
+
+
+def _unless_ones(values: Tensor) -> Tensor | None:
+    return None if bool((values == 1).all()) else as_weight(values)

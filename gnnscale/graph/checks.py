@@ -18,7 +18,7 @@ def edge_index_faults(edge_index: Tensor, num_nodes: int | None) -> list[str]:
         return [f"edge_index has dtype {edge_index.dtype}; it must hold integers"]
     if edge_index.numel() == 0:
         return []
-    low, high = int(edge_index.min()), int(edge_index.max())
+    low, high = (int(bound) for bound in edge_index.aminmax())
     faults = []
     if low < 0:
         count = int((edge_index < 0).sum())
@@ -38,6 +38,8 @@ def feature_faults(x: Tensor | CSR, num_nodes: int) -> list[str]:
         faults = csr_faults(x, "x")
         if x.shape[0] != num_nodes:
             faults.append(f"x has {x.shape[0]} rows for {num_nodes} nodes")
+        if x.values is not None and not x.values.is_floating_point():
+            faults.append(f"x has dtype {x.values.dtype}; features are floating point")
         if not faults and x.values is not None and not bool(torch.isfinite(x.values).all()):
             faults.append("x holds NaN or infinite values; clean or impute them first")
         return faults
@@ -48,16 +50,30 @@ def feature_faults(x: Tensor | CSR, num_nodes: int) -> list[str]:
         faults.append(f"x has {x.size(0)} rows for {num_nodes} nodes")
     if not x.is_floating_point():
         faults.append(f"x has dtype {x.dtype}; features are floating point (x.float())")
-    else:
-        bad = sum(
-            int((~torch.isfinite(x[start : start + _ROWS_AT_ONCE])).any(dim=1).sum())
-            for start in range(0, x.size(0), _ROWS_AT_ONCE)
+    elif bad := bad_rows(x):
+        faults.append(
+            f"x holds NaN or infinite values in {bad} of {x.size(0)} rows; clean or impute them"
         )
-        if bad:
-            faults.append(
-                f"x holds NaN or infinite values in {bad} of {x.size(0)} rows; clean or impute them"
-            )
     return faults
+
+
+def edge_attr_faults(edge_attr: Tensor, num_edges: int) -> list[str]:
+    """Faults of edge attributes `[num_edges, channels]`."""
+    if edge_attr.dim() != 2:
+        return [f"edge_attr has shape {tuple(edge_attr.shape)}; it must be [num_edges, channels]"]
+    if edge_attr.size(0) != num_edges:
+        return [f"edge_attr has {edge_attr.size(0)} rows for {num_edges} edges"]
+    if edge_attr.is_floating_point() and bad_rows(edge_attr):
+        return ["edge_attr holds NaN or infinite values"]
+    return []
+
+
+def bad_rows(x: Tensor) -> int:
+    """How many rows of `[rows, channels]` hold NaN or infinity."""
+    return sum(
+        int((~torch.isfinite(x[start : start + _ROWS_AT_ONCE])).any(dim=1).sum())
+        for start in range(0, x.size(0), _ROWS_AT_ONCE)
+    )
 
 
 def csr_faults(csr: CSR, name: str) -> list[str]:
@@ -85,6 +101,8 @@ def csr_faults(csr: CSR, name: str) -> list[str]:
 def label_faults(y: Tensor, task: str, num_classes: int, expected: int, level: str) -> list[str]:
     """Faults of labels: their number, NaN, and for classification their range (-1 is unlabelled)."""
     faults = []
+    if y.dim() == 0:
+        return [f"y is a single number; it must have one row for each of {expected} {level}s"]
     if y.size(0) != expected:
         faults.append(f"y has {y.size(0)} rows for {expected} {level}s")
     if y.numel() == 0:
@@ -106,6 +124,8 @@ def label_faults(y: Tensor, task: str, num_classes: int, expected: int, level: s
         known = y[~torch.isnan(y)] if y.is_floating_point() else y
         if y.dim() != 2 or not bool(((known == 0) | (known == 1)).all()):
             faults.append(f"multilabel wants y of 0 and 1 [{level}s, labels]; y is {tuple(y.shape)}")
+        elif y.size(1) != num_classes:
+            faults.append(f"y has {y.size(1)} columns for {num_classes} labels")
     elif y.is_floating_point() and bool(torch.isinf(y).any()):
         faults.append("y holds infinite values")
     return faults
@@ -128,6 +148,8 @@ def training_faults(y: Tensor | None, train_mask: Tensor | None) -> list[str]:
         return [
             "the graph has no training nodes: give train_mask, or splits={'default': {'train': …}}"
         ]
+    if y.size(0) != train_mask.numel():
+        return [f"y has {y.size(0)} rows for {train_mask.numel()} nodes: the labels are not nodes'"]
     if not bool(train_mask.any()):
         return ["the training set is empty: train_mask selects no node"]
     known = y[train_mask]

@@ -97,7 +97,9 @@ class ClusteredGraph:
 
     def original(self) -> Graph:
         """The whole graph in its original order, in memory."""
-        return reorder(self.graph, self.position)
+        graph = reorder(self.graph, self.position)
+        graph.node_ptr = self.graph.node_ptr  # every graph owns the same range in both orders
+        return graph
 
     def __repr__(self) -> str:
         where = f" at {self.path}" if self.path else ""

@@ -41,26 +41,38 @@ def from_arrays(
     undirected: bool,
 ) -> Graph:
     """See `Graph.from_arrays`."""
-    edge_index = _tensor(edge_index)
+    edge_index = _edge_index(edge_index)
     x, y, edge_weight, edge_attr = _features(x), _tensor(y), _tensor(edge_weight), _tensor(edge_attr)
     node_ptr = _tensor(node_ptr)
     masks = {"train": train_mask, "val": val_mask, "test": test_mask}
     wanted = {k: dict(v) for k, v in (splits or {}).items()}
+    unknown = [f"{k}/{p}" for k, v in wanted.items() for p in v if p not in masks]
     if any(mask is not None for mask in masks.values()):
         wanted = {"default": masks, **wanted}
     wanted = {k: {p: _tensor(v.get(p)) for p in masks} for k, v in wanted.items()}
 
     if num_nodes is None:
         num_nodes = _infer_num_nodes(edge_index, x, y if y_level == "node" else None, wanted)
+    num_nodes = int(num_nodes)
+    if num_nodes < 0:
+        raise InputError(f"num_nodes={num_nodes} must not be negative")
+    if edge_attr is not None and edge_attr.dim() == 1:
+        edge_attr = edge_attr.unsqueeze(1)
     faults = checks.edge_index_faults(edge_index, num_nodes)
-    num_given = edge_index.size(1) if edge_index.dim() == 2 else 0
-    for label, values in (("edge_weight", edge_weight), ("edge_attr", edge_attr)):
-        if values is not None and values.size(0) != num_given:
-            faults.append(f"{label} has {values.size(0)} rows for {num_given} edges")
-    if edge_weight is not None and edge_weight.dim() != 1:
-        faults.append(f"edge_weight has shape {tuple(edge_weight.shape)}; it must be [num_edges]")
-    elif edge_weight is not None and not edge_weight.is_floating_point():
-        edge_weight = edge_weight.float()
+    shape_ok = edge_index.dim() == 2 and edge_index.size(0) == 2
+    num_given = edge_index.size(1) if shape_ok else 0
+    if edge_weight is not None and shape_ok and edge_weight.shape != (num_given,):
+        faults.append(
+            f"edge_weight has shape {tuple(edge_weight.shape)}; it must be [{num_given}], one per "
+            "edge"
+        )
+    if edge_attr is not None and shape_ok:
+        faults += checks.edge_attr_faults(edge_attr, num_given)
+    if y_level == "edge" and undirected:
+        faults.append("edge-level labels want every directed edge listed: undirected=False")
+    structure_ok = not faults
+    if unknown:
+        faults.append(f"splits has {', '.join(unknown)}; the parts are called train, val and test")
     complete = {}
     for key, parts in wanted.items():
         made = {p: _mask(v, num_nodes, f"{key}/{p}", faults) for p, v in parts.items()}
@@ -73,7 +85,6 @@ def from_arrays(
         y = y.long()
 
     # Structure needs valid ids, so everything else is judged on a stand-in where they are not.
-    structure_ok = not faults
     if not structure_ok:
         adj, order = _empty_adjacency(num_nodes), torch.empty(0, dtype=torch.int64)
     else:
@@ -94,15 +105,15 @@ def from_arrays(
         name=name,
         source=source,
     )
-    if y is not None and y_level == "edge" and structure_ok:
-        if undirected:
-            raise InputError("edge-level labels want every directed edge listed: undirected=False")
-        if y.size(0) == num_given:
+    if y is not None and y_level == "edge":
+        if not structure_ok:
+            graph.y = None
+        elif y.dim() and y.size(0) == num_given:
             graph.y = y[order]
     try:
         graph.check()
     except InputError as error:
-        faults += [fault for fault in error.faults if structure_ok or "edges" not in fault]
+        faults += error.faults
     if faults:
         raise InputError(list(dict.fromkeys(faults)))
     return graph
@@ -131,17 +142,15 @@ def from_data(data: Data, **overrides: Any) -> Graph:
         arguments["edge_index"] = torch.empty(2, 0, dtype=torch.int64)
     arguments["x"], arguments["y"] = data.get("x"), data.get("y")
     ptr = data.get("ptr")
-    if ptr is not None and ptr.numel() > 2:
+    graphs = 1 if ptr is None else ptr.numel() - 1
+    if graphs > 1:
         arguments["node_ptr"] = ptr
-        y = arguments["y"]
-        if y is not None and y.size(0) == ptr.numel() - 1:
-            arguments["y_level"] = "graph"
+    y = arguments["y"]
+    if isinstance(y, Tensor) and y.dim() and y.size(0) == graphs != data.num_nodes:
+        arguments["y_level"] = "graph"
     masks = {part: data.get(f"{part}_mask") for part in ("train", "val", "test")}
     arguments["splits"] = _split_columns(masks)
     arguments.update(overrides)
-    attr = arguments.get("edge_attr")
-    if isinstance(attr, Tensor) and attr.dim() == 1:
-        arguments["edge_attr"] = attr.unsqueeze(1)
     return Graph.from_arrays(**arguments)
 
 
@@ -184,15 +193,24 @@ def to_data(graph: Graph) -> Data:
         data.edge_attr = graph.edge_attr
     if (split := graph.split()) is not None:
         data.train_mask, data.val_mask, data.test_mask = split.train, split.val, split.test
+    if graph.node_ptr is not None:
+        data.ptr = graph.node_ptr
+        graphs = torch.arange(graph.num_graphs)
+        data.batch = torch.repeat_interleave(graphs, graph.node_ptr.diff())
     return data
 
 
 def _tensor(value: Any) -> Tensor | None:
-    if value is None or isinstance(value, Tensor):
+    if value is None:
         return value
-    array = np.ascontiguousarray(value)
-    if array.dtype == object:
-        raise InputError("arrays of Python objects are not accepted; give numbers")
+    if isinstance(value, Tensor):
+        return value.detach().as_subclass(Tensor).cpu()  # neither a Parameter nor an EdgeIndex
+    try:
+        array = np.ascontiguousarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"cannot be made an array: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"arrays of dtype {array.dtype} are not accepted; give numbers")
     if array.dtype.kind == "u" and array.itemsize > 1:
         array = array.astype(np.int64)
     if not array.flags.writeable:  # torch warns of, and writes through, read-only memory
@@ -200,9 +218,17 @@ def _tensor(value: Any) -> Tensor | None:
     return torch.from_numpy(array)
 
 
+def _edge_index(value: Any) -> Tensor:
+    edge_index = _tensor(value)
+    if edge_index is None:
+        raise InputError("edge_index is None; give integers [2, num_edges]")
+    # An empty list says nothing about its type.
+    return edge_index.long() if edge_index.numel() == 0 else edge_index
+
+
 def _features(x: Any) -> Tensor | CSR | None:
     if x is None or isinstance(x, CSR):
-        return x
+        return x if x is None else x.to("cpu")
     if hasattr(x, "tocsr"):
         x = x.tocsr()
         return CSR(
@@ -214,7 +240,8 @@ def _features(x: Any) -> Tensor | CSR | None:
     x = _tensor(x)
     if x.layout != torch.strided:
         csr = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
-        return CSR(csr.crow_indices().long(), csr.col_indices(), csr.values(), tuple(csr.shape))
+        values = csr.values() if csr.values().is_floating_point() else csr.values().float()
+        return CSR(csr.crow_indices().long(), csr.col_indices(), values, tuple(csr.shape))
     return x
 
 
@@ -223,7 +250,7 @@ def _infer_num_nodes(
 ) -> int:
     if x is not None:
         return x.shape[0]
-    if y is not None:
+    if y is not None and y.dim():
         return y.size(0)
     for parts in splits.values():
         for mask in parts.values():
@@ -296,12 +323,15 @@ def _split_columns(masks: Mapping[str, Tensor | None]) -> dict[str, dict[str, An
     given = {part: mask for part, mask in masks.items() if mask is not None}
     if not given:
         return None
-    columns = max((m.size(1) for m in given.values() if m.dim() == 2), default=0)
+    given = {p: m[:, 0] if m.dim() == 2 and m.size(1) == 1 else m for p, m in given.items()}
+    columns = {m.size(1) for m in given.values() if m.dim() == 2}
     if not columns:
         return {"default": given}
+    if len(columns) > 1:
+        raise InputError(f"the masks have {sorted(columns)} columns; they must agree")
     return {
         str(k): {part: m[:, k] if m.dim() == 2 else m for part, m in given.items()}
-        for k in range(columns)
+        for k in range(columns.pop())
     }
 
 
@@ -316,4 +346,7 @@ def _node_attribute(graph: Any, key: str | None, dtype: Any) -> Tensor | None:
             f"node attribute {key!r} is on {len(values)} of {graph.number_of_nodes()} nodes; give "
             "all or none"
         )
-    return _tensor(np.asarray(values, dtype=dtype))
+    try:
+        return _tensor(np.asarray(values, dtype=dtype))
+    except (TypeError, ValueError) as error:  # text, or vectors of different lengths
+        raise InputError(f"node attribute {key!r} is no array: {error}") from error

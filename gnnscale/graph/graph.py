@@ -157,13 +157,17 @@ class Graph:
     ) -> Graph:
         """Build a graph from tensors or NumPy arrays, and check all of it.
 
+        Tensors on another device are copied to the CPU. Writable arrays are not copied; read-only
+        ones are, so open large memory maps with mode "c".
+
         Args:
             edge_index: integers `[2, num_edges]`, row 0 the sources, row 1 the targets.
-            x: features `[num_nodes, num_features]`: dense, SciPy sparse, torch sparse or `CSR`.
+            x: features `[num_nodes, num_features]`: dense, SciPy sparse (read as float32), torch
+                sparse or `CSR`.
             y: labels, one row per node, edge or graph as `y_level` says.
             num_nodes: taken from `x`, `y` or the masks, else from the greatest id, when not given.
             edge_weight: `[num_edges]`, in the order of `edge_index`.
-            edge_attr: `[num_edges, channels]`, in the order of `edge_index`.
+            edge_attr: `[num_edges, channels]` or `[num_edges]`, in the order of `edge_index`.
             splits: `{"name": {"train": …, "val": …, "test": …}}`, each a bool mask `[num_nodes]` or
                 an array of node ids.
             train_mask: with `val_mask` and `test_mask`, short for a split set called "default".
@@ -181,9 +185,11 @@ class Graph:
         Raises:
             InputError: listing every fault found.
         """
+        arguments = dict(locals())
+        del arguments["cls"]
         from gnnscale.graph import convert
 
-        return convert.from_arrays(**{k: v for k, v in locals().items() if k not in ("cls", "convert")})
+        return convert.from_arrays(**arguments)
 
     @classmethod
     def from_data(cls, data: torch_geometric.data.Data, **overrides: Any) -> Graph:
@@ -191,7 +197,8 @@ class Graph:
 
         `edge_index` or `adj_t`, `x`, `y`, `edge_weight`, `edge_attr`, `train_mask` …, and a batch's
         `ptr` are taken over; masks of shape `[num_nodes, k]` become k split sets. `overrides` are
-        arguments of `from_arrays` that take precedence.
+        arguments of `from_arrays` that take precedence. Labels are read as graph-level where there
+        is one row a graph and not one a node.
 
         Raises:
             InputError: the data is heterogeneous, or faulty.
@@ -224,7 +231,10 @@ class Graph:
         return convert.from_networkx(graph, x=x, y=y, weight=weight, **overrides)
 
     def to_data(self) -> torch_geometric.data.Data:
-        """The graph as a PyG `Data`. Sparse features become a torch sparse CSR tensor."""
+        """The graph as a PyG `Data`, with the default split set's masks.
+
+        Sparse features become a torch sparse CSR tensor; several graphs get PyG's `ptr` and `batch`.
+        """
         from gnnscale.graph import convert
 
         return convert.to_data(self)
@@ -238,13 +248,14 @@ class Graph:
             InputError: listing every fault found.
         """
         faults = checks.csr_faults(self.adj, "adjacency")
+        structure_ok = not faults
         if self.edge_weight is not None and not bool(torch.isfinite(self.edge_weight).all()):
             faults.append("edge_weight holds NaN or infinite values")
-        if self.edge_attr is not None and self.edge_attr.size(0) != self.num_edges:
-            faults.append(f"edge_attr has {self.edge_attr.size(0)} rows for {self.num_edges} edges")
+        if self.edge_attr is not None:
+            faults += checks.edge_attr_faults(self.edge_attr, self.num_edges)
         if self.x is not None:
             faults += checks.feature_faults(self.x, self.num_nodes)
-        if self.node_ptr is not None:
+        if self.node_ptr is not None and structure_ok:
             faults += self._node_ptr_faults()
         if self.task not in TASKS:
             faults.append(f"unknown task {self.task!r}; there are {', '.join(TASKS)}")
@@ -267,7 +278,9 @@ class Graph:
 
     def _node_ptr_faults(self) -> list[str]:
         pointers = self.node_ptr
-        if pointers.numel() < 2 or int(pointers[0]) != 0 or int(pointers[-1]) != self.num_nodes:
+        if pointers.dim() != 1 or pointers.numel() < 2:
+            return [f"node_ptr has shape {tuple(pointers.shape)}; it must be [num_graphs + 1]"]
+        if int(pointers[0]) != 0 or int(pointers[-1]) != self.num_nodes:
             return [f"node_ptr must run from 0 to the number of nodes, {self.num_nodes}"]
         if int(pointers.diff().min()) < 0:
             return ["node_ptr decreases"]
@@ -280,7 +293,7 @@ class Graph:
     def structure_fingerprint(self) -> str:
         """A hash of structure and edge weights: equal for equal adjacencies, whatever the name."""
         digest = _Digest()
-        digest.add("shape", self.adj.shape)
+        digest.add("shape", tuple(self.adj.shape))
         for part in (self.adj.indptr, self.adj.indices, self.adj.values, self.node_ptr):
             digest.add_array(part)
         return digest.hex()
@@ -291,7 +304,7 @@ class Graph:
         digest.add("structure", self.structure_fingerprint())
         digest.add("task", (self.task, self.metric, self.num_classes, self.y_level))
         if isinstance(self.x, CSR):
-            digest.add("x", self.x.shape)
+            digest.add("x", tuple(self.x.shape))
             for part in (self.x.indptr, self.x.indices, self.x.values):
                 digest.add_array(part)
         else:

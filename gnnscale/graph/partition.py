@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ class PartitionQuality:
     label_entropy: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Partition:
     """An assignment of nodes to parts.
 
@@ -61,6 +62,11 @@ class Partition:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # NumPy integers are no JSON; both numbers are written to files.
+        object.__setattr__(self, "num_parts", operator.index(self.num_parts))
+        object.__setattr__(self, "seed", operator.index(self.seed))
+        if self.num_parts < 1:
+            raise InputError(f"num_parts={self.num_parts} must be at least 1")
         assignment = torch.as_tensor(self.assignment)
         if assignment.dim() != 1 or assignment.is_floating_point():
             raise InputError(
@@ -138,7 +144,7 @@ class Partition:
             }
         )
         with atomic_write(path) as file:
-            np.savez(file, assignment=self.assignment.numpy(), about=np.array(about))
+            np.savez(file, assignment=self.assignment.cpu().numpy(), about=np.array(about))
 
     @classmethod
     def load(cls, path: str | Path) -> Partition:

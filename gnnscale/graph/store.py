@@ -7,6 +7,8 @@ file: sizes are checked at every open, checksums on request.
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import logging
@@ -50,12 +52,11 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
     Raises:
         StoreError: the folder cannot be written, holds something else, or the disk is full.
     """
-    path = Path(path)
-    if path.exists() and not is_store(path) and (not path.is_dir() or any(path.iterdir())):
-        raise StoreError(f"{path} exists and is no gnnscale store; choose another path or remove it")
+    path = Path(path).resolve()
+    _check_replaceable(path)
     arrays = dict(_arrays(clustered))
     needed = sum(a.numel() * a.element_size() for a in arrays.values())
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    partial, lock = _beside(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -65,6 +66,7 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
             )
         _remove_leftovers(path)
         partial.mkdir()
+        lock = _lock(partial)
         files = {name: _write_array(partial, name, array) for name, array in arrays.items()}
         meta = {**_meta(clustered), "arrays": files}
         write_json(partial / "meta.json", {**meta, "checksum": _meta_checksum(meta)})
@@ -75,6 +77,8 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
@@ -88,38 +92,23 @@ def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
         StoreError: it is missing, of another format or version, damaged or truncated.
     """
     path = Path(path).absolute()
-    if not (path / "meta.json").is_file():
-        raise StoreError(f"no gnnscale graph at {path}: meta.json is missing")
-    meta = read_json(path / "meta.json")
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise StoreError(f"{path} is not a gnnscale clustered graph")
-    if meta.get("version") != VERSION:
-        raise StoreError(
-            f"{path} has format version {meta.get('version')}; this gnnscale reads {VERSION}. "
-            "Write the graph anew"
-        )
-    try:
-        arrays = {name: _open_array(path, name, f) for name, f in meta["arrays"].items()}
-        if verify:
-            verify_store(path, meta)
-        return _assemble(path, meta, arrays)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path}/meta.json is damaged: {error!r}") from error
+    meta = _read_meta(path)
+    arrays = {name: _open_array(path, name, about) for name, about in meta["arrays"].items()}
+    if verify:
+        verify_store(path)
+    return _assemble(path, meta, arrays)
 
 
-def verify_store(path: str | Path, meta: dict[str, Any] | None = None) -> None:
+def verify_store(path: str | Path) -> None:
     """Read every byte of a store and compare it with the checksums of `meta.json`.
 
     Raises:
         StoreError: naming every file that differs.
     """
     path = Path(path)
-    meta = read_json(path / "meta.json") if meta is None else meta
-    if meta.get("checksum") != _meta_checksum(meta):
-        raise StoreError(f"{path}/meta.json is damaged: its checksum differs")
     damaged = [
         about["file"]
-        for about in meta["arrays"].values()
+        for about in _read_meta(path)["arrays"].values()
         if _file_checksum(path / about["file"]) != about["checksum"]
     ]
     if damaged:
@@ -259,13 +248,29 @@ def _open_array(folder: Path, name: str, about: dict[str, Any]) -> Tensor:
     try:
         # Mode "c": an in-place operation on a mode "r" map kills the process.
         array = np.lib.format.open_memmap(path, mode="c") if 0 not in about["shape"] else None
-    except ValueError as error:
+    except Exception as error:  # what a damaged header raises depends on where it is damaged
         raise StoreError(f"{path} is damaged: {error}") from error
     if array is None:
         array = np.empty(about["shape"], np.dtype(about["dtype"]))
     if list(array.shape) != about["shape"] or array.dtype.str != about["dtype"]:
         raise StoreError(f"{path} is damaged: array {name} has another shape or type than recorded")
     return torch.from_numpy(np.asarray(array))
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    if not (path / "meta.json").is_file():
+        raise StoreError(f"no gnnscale graph at {path}: meta.json is missing")
+    meta = read_json(path / "meta.json")
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise StoreError(f"{path} is not a gnnscale clustered graph")
+    if meta.get("version") != VERSION:
+        raise StoreError(
+            f"{path} has format version {meta.get('version')}; this gnnscale reads {VERSION}. "
+            "Write the graph anew"
+        )
+    if meta.get("checksum") != _meta_checksum(meta):
+        raise StoreError(f"{path}/meta.json is damaged: its checksum differs")
+    return meta
 
 
 def _meta_checksum(meta: dict[str, Any]) -> str:
@@ -276,24 +281,71 @@ def _meta_checksum(meta: dict[str, Any]) -> str:
 
 def _file_checksum(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise StoreError(f"{path} is missing or unreadable: {error.strerror}") from error
     return digest.hexdigest()
 
 
+# --- replacing a folder -----------------------------------------------------------------------
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse a path where anything stands that no `write_store` put there."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise StoreError(f"{path} exists and is not a folder; choose another path")
+    found = {entry.name for entry in path.iterdir()}
+    if found and not is_store(path):
+        raise StoreError(f"{path} exists and is no gnnscale store; choose another path or remove it")
+    foreign = sorted(name for name in found if name != "meta.json" and not name.endswith(".npy"))
+    if foreign:
+        raise StoreError(
+            f"{path} is a gnnscale store that also holds {', '.join(foreign[:5])}; replacing it "
+            "would delete that. Choose another path or move it away"
+        )
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def _lock(folder: Path) -> int:
+    """Mark a folder as being written, for as long as this process lives and holds it open."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _remove_leftovers(path: Path) -> None:
-    """Remove what an interrupted write of the same store left behind."""
-    for leftover in path.parent.glob(f".{path.name}.????????.part"):
+    """Remove what interrupted writes of the same store left behind, not what is being written."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
+        try:
+            lock = _lock(leftover)
+        except OSError:
+            continue
         logger.info("removing what an interrupted write left at %s", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
+        os.close(lock)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
         new.rename(path)
         return
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    old = _beside(path)
     path.rename(old)
-    new.rename(path)
+    try:
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
     shutil.rmtree(old, ignore_errors=True)

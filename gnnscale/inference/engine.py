@@ -33,7 +33,7 @@ from gnnscale.nn.reach import halo, run_on_halo
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 32 << 20  # of one chunk's widest activation: large enough to keep kernels busy
+_CHUNK_BYTES = 4 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
 Layer = Tensor | CSR
 
 
@@ -154,7 +154,7 @@ class _Runner:
         self.home = torch.device("cpu") if folder else device
         self.adj: Adjacency = graph.adj.to(self.home)
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
-        self.chunk_rows = chunk_rows or _default_chunk_rows(model)
+        self.chunk_rows = chunk_rows or _default_chunk_rows(model, graph)
         self.slots: dict[str, list[Tensor]] = {}
         self.moments: statistics.Moments | None = None
         self._local: Tensor | None = None
@@ -334,6 +334,9 @@ def _before_the_output(model: LayeredGNN) -> list[list[Any]]:
     return model.phases[: len(model.blocks) - 1]
 
 
-def _default_chunk_rows(model: LayeredGNN) -> int:
-    widest = max((max(p.shape) for p in model.parameters() if p.dim() > 1), default=256)
+def _default_chunk_rows(model: LayeredGNN, graph: Graph) -> int:
+    # Outputs only: the input may be sparse and very wide, and is then never made dense.
+    widest = max((p.size(0) for p in model.parameters() if p.dim() > 1), default=256)
+    if isinstance(graph.x, Tensor):
+        widest = max(widest, graph.num_features)
     return max(1024, min(1 << 16, _CHUNK_BYTES // (4 * widest)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
 from gnnscale.kernels import CSR, induced_subgraph
 
@@ -21,7 +22,8 @@ class Batch:
 
     Attributes:
         x: features `[num_nodes, num_features]`, dense or sparse; None if the graph has none.
-        y: labels of the nodes, or None.
+        y: labels of the nodes, or of the edges in the order of `adj`; None if there are none, or
+            one a graph.
         adj: the induced adjacency: all edges among the batch's nodes, and no others.
         train_mask: bool `[num_nodes]`.
         node_id: int64 `[num_nodes]`, original ids.
@@ -90,12 +92,24 @@ class Assembler:
         self._train = None if split is None else split.train
 
     def __call__(self, clusters: Tensor) -> Batch:
-        """The batch of these clusters (distinct ids; sorted here, so that reads are sequential)."""
+        """The batch of these clusters, which are sorted so that reads are sequential.
+
+        Raises:
+            InputError: there are none, one is there twice, or there is no such cluster.
+        """
         clustered, graph = self.clustered, self.clustered.graph
         clusters = clusters.long().sort().values
+        if not clusters.numel() or bool((clusters.diff() == 0).any()):
+            raise InputError("a batch takes one cluster or more, each once")
+        if int(clusters[0]) < 0 or int(clusters[-1]) >= clustered.num_parts:
+            raise InputError(
+                f"clusters span [{int(clusters[0])}, {int(clusters[-1])}]; there are "
+                f"{clustered.num_parts}"
+            )
         starts, ends = clustered.offsets[clusters], clustered.ends[clusters]
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        carried = graph.edge_weight is not None or graph.edge_attr is not None
+        edge_labels = graph.y is not None and graph.y_level == "edge"
+        carried = edge_labels or graph.edge_weight is not None or graph.edge_attr is not None
         indptr, indices, positions = induced_subgraph(
             graph.adj.indptr,
             graph.adj.indices,
@@ -114,10 +128,14 @@ class Assembler:
             train_mask = torch.zeros(node_id.numel(), dtype=torch.bool)
         else:
             train_mask = _take(self._train, ranges)
+        if edge_labels:
+            y = graph.y[positions]
+        else:
+            y = _take(graph.y, ranges) if graph.y is not None and graph.y_level == "node" else None
         sizes = ends - starts
         return Batch(
             x=_take_features(graph.x, ranges),
-            y=_take(graph.y, ranges) if graph.y is not None and graph.y_level == "node" else None,
+            y=y,
             adj=adj,
             train_mask=train_mask,
             node_id=node_id,

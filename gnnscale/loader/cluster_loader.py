@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,8 @@ from gnnscale.graph import ClusteredGraph
 from gnnscale.loader.batch import Assembler, Batch
 from gnnscale.loader.drawing import draw_batches
 
+_DRAWS = ("clusters_per_batch", "shuffle", "seed", "world_size", "stratify")  # what fixes a draw
+
 
 class ClusterLoader:
     """Iterates over the mini-batches of an epoch; the next iteration is the next epoch.
@@ -26,6 +29,8 @@ class ClusterLoader:
 
     Step t of an epoch takes the batches t·R … t·R + R − 1 for the R ranks. A rank that has none
     in the last step gets None.
+
+    An iteration that is broken off leaves the epoch unfinished: the next one starts it again.
 
     Args:
         clustered: the clustered graph, or a view of it.
@@ -84,14 +89,16 @@ class ClusterLoader:
         num_batches = -(-self.clustered.num_parts // self.clusters_per_batch)
         return -(-num_batches // self.world_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | None]:
         """Yield this epoch's batches from where the loader stands (the start, unless resumed)."""
         first, self._resume_at = self._resume_at, 0
         steps = self._steps(self.epoch)
-        for batch in self._prepared(steps[first:]):
-            # Counted before the batch is used: a state taken while it is in use says "next".
-            self.step = first = first + 1
-            yield batch
+        # Closed here, so that the thread ends with the loop that is broken off.
+        with contextlib.closing(self._prepared(steps[first:])) as batches:
+            for batch in batches:
+                # Counted before the batch is used: a state taken while it is in use says "next".
+                self.step = first = first + 1
+                yield batch
         self.epoch += 1
         self.step = 0
 
@@ -113,9 +120,8 @@ class ClusterLoader:
         return {
             "epoch": self.epoch,
             "step": self.step,
-            "seed": self.seed,
-            "clusters_per_batch": self.clusters_per_batch,
-            "world_size": self.world_size,
+            "num_parts": self.clustered.num_parts,
+            **{key: getattr(self, key) for key in _DRAWS},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -124,11 +130,14 @@ class ClusterLoader:
         Raises:
             RunMismatch: the state is of a loader that draws other batches.
         """
-        for key in ("seed", "clusters_per_batch", "world_size"):
-            if state[key] != getattr(self, key):
-                raise RunMismatch(
-                    f"the loader's state has {key}={state[key]}, this loader {getattr(self, key)}"
-                )
+        mine = self.state_dict()
+        differing = [
+            f"{key}={state.get(key)} there, {mine[key]} here"
+            for key in ("num_parts", *_DRAWS)
+            if state.get(key) != mine[key]
+        ]
+        if differing:
+            raise RunMismatch(f"the loader's state draws other batches: {'; '.join(differing)}")
         # At the end of an epoch nothing remains of it: the next iteration is empty and closes it.
         self.epoch, self.step = state["epoch"], state["step"]
         self._resume_at = self.step
@@ -142,7 +151,9 @@ class ClusterLoader:
             steps.append((number, mine, total))
         return steps
 
-    def _prepared(self, steps: list[tuple[int, Tensor | None, int]]) -> Iterator[Any]:
+    def _prepared(
+        self, steps: list[tuple[int, Tensor | None, int]]
+    ) -> Generator[Batch | None, None, None]:
         assembler, epoch = Assembler(self.clustered), self.epoch
 
         def prepare(number: int, clusters: Tensor | None, total: int) -> Batch | None:

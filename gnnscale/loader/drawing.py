@@ -24,8 +24,8 @@ def draw_batches(
 
     Args:
         train_counts: training nodes of each cluster, int64 `[num_parts]`.
-        clusters_per_batch: clusters a batch draws; the last batches get one fewer where they do
-            not divide evenly.
+        clusters_per_batch: clusters a batch draws; where they do not divide evenly, batches of a
+            shuffled epoch differ by one at most, and else the last is smaller.
         shuffle: draw at random; else take clusters in order.
         seed: with `epoch`, fixes the draw.
         epoch: the epoch.
@@ -43,10 +43,8 @@ def draw_batches(
     if stratify:
         # Stable sort of a random order: ties stay in random order.
         order = order[np.argsort(-train_counts.numpy()[order], kind="stable")]
-    batches: list[list[int]] = [[] for _ in range(num_batches)]
-    for start in range(0, num_parts, num_batches):
-        stratum = generator.permutation(order[start : start + num_batches])
-        takers = generator.permutation(num_batches)[: len(stratum)]
-        for batch, chosen in zip(takers, stratum, strict=True):
-            batches[batch].append(int(chosen))
-    return [torch.tensor(batch, dtype=torch.int64) for batch in batches]
+    strata = -(-num_parts // num_batches)
+    takers = np.concatenate([generator.permutation(num_batches) for _ in range(strata)])[:num_parts]
+    dealt = order[np.argsort(takers, kind="stable")]
+    sizes = np.bincount(takers, minlength=num_batches)
+    return list(torch.from_numpy(dealt).split(sizes.tolist()))

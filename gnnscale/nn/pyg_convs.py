@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch_geometric.nn import conv as pyg
 
 from gnnscale.nn.matrices import Mean, Sum, SymmetricNormalisation
-from gnnscale.nn.propagation import Propagation, call_rows, is_plain_linear
+from gnnscale.nn.propagation import Propagation, is_plain_linear
 from gnnscale.nn.registry import register
 
 
@@ -19,16 +19,6 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.normalize(x, p=2.0, dim=-1)
-
-
-class _Linear:
-    """A linear layer as the root of a propagation, on dense or sparse rows."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __call__(self, x: Any) -> Tensor:
-        return call_rows(self.module, x)
 
 
 class _SelfWeight:
@@ -65,7 +55,7 @@ def _sage(conv: pyg.SAGEConv) -> Propagation | None:
         Mean() if conv.aggr == "mean" else Sum(),
         weight=conv.lin_l.weight,
         bias=conv.lin_l.bias,
-        root=_Linear(conv.lin_r) if conv.root_weight else None,
+        root=conv.lin_r if conv.root_weight else None,
         then=(Normalize(),) if conv.normalize else (),
     )
 
