@@ -52,8 +52,9 @@ def perceptron(
     **options: Any,
 ) -> float:
     """The headline metric of an MLP with one hidden layer on the same features, best epoch kept."""
-    torch.manual_seed(seed)
-    model = MLP(graph.num_features, hidden_channels, 2, graph.num_classes, dropout=0.5)
+    with torch.random.fork_rng(devices=[]):  # the caller's own draws stay as they were
+        torch.manual_seed(seed)
+        model = MLP(graph.num_features, hidden_channels, 2, graph.num_classes, dropout=0.5)
     task = NodeTask(graph.task, graph.metric)
     trainer = ClusterTrainer(
         model, graph, method="random", epochs=epochs, split=split, task=task, seed=seed, **options
@@ -77,7 +78,9 @@ def _labels(graph: Graph, where: str, split: str) -> tuple[Tensor, Tensor, Tenso
     chosen = graph.split(split)
     if graph.y is None or graph.y_level != "node" or graph.task != "classification" or not chosen:
         raise InputError("this baseline needs node classes and a split")
-    rows = chosen[where] & (graph.y >= 0)
-    if not bool(rows.any()):
-        raise InputError(f"the split has no labelled {where} nodes")
-    return graph.y, chosen.train, rows
+    labelled = graph.y >= 0
+    train, rows = chosen.train & labelled, chosen[where] & labelled
+    for name, mask in (("train", train), (where, rows)):
+        if not bool(mask.any()):
+            raise InputError(f"the split has no labelled {name} nodes")
+    return graph.y, train, rows

@@ -46,6 +46,8 @@ class TensorBoard(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Go on after the last epoch of an interrupted run: what came later is purged."""
+        if self._writer is not None:  # of a sitting that was interrupted
+            self._writer.close()
         self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
@@ -53,6 +55,7 @@ class TensorBoard(Callback):
         for name, value in row.items():
             if name != "epoch" and value is not None:
                 self._writer.add_scalar(name, value, row["epoch"])
+        self._writer.flush()  # a run that is killed keeps what it has written
 
     def on_fit_end(self, trainer: Trainer, report: Report) -> None:
         """See `Callback`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ _ITEMS = "__items__"
 def save_tree(path: str | Path, tree: Any) -> None:
     """Write a tree of dicts, lists, tensors and JSON values, atomically.
 
-    Tensors go into the file's tensor section, each storage once; the tree itself, with references
-    to them, into its metadata. Keys of dicts may be strings or integers.
+    Tensors go into the file's tensor section under the names of their keys, joined by dots, each
+    storage once; the tree itself, with references to them, into its metadata, with a checksum of
+    everything. Keys of dicts may be strings or integers.
 
     Raises:
         StoreError: the file cannot be written.
@@ -29,8 +31,8 @@ def save_tree(path: str | Path, tree: Any) -> None:
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    layout = json.dumps(_encode(tree, tensors, {}))
-    content = save(tensors, metadata={"tree": layout})
+    layout = json.dumps(_encode(tree, "", tensors, {}))
+    content = save(tensors, metadata={"tree": layout, "checksum": _checksum(layout, tensors)})
     with atomic_write(path) as file:
         file.write(content)
 
@@ -48,33 +50,56 @@ def load_tree(path: str | Path) -> Any:
         raise StoreError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            layout = json.loads(file.metadata()["tree"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _decode(layout, tensors)
+            about = file.metadata()
+            # Copies: the others are maps of the file, which training would write to.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        layout = about["tree"]
+        if _checksum(layout, tensors) != about["checksum"]:
+            raise ValueError("its checksum differs")
+        return _decode(json.loads(layout), tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged or no checkpoint: {error}") from error
 
 
-def _encode(value: Any, tensors: dict[str, Tensor], seen: dict[Any, str]) -> Any:
+def _checksum(layout: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(layout.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _encode(value: Any, place: str, tensors: dict[str, Tensor], seen: dict[Any, str]) -> Any:
     if isinstance(value, Tensor):
         value = value.detach()
         # The same memory seen twice is written once: safetensors refuses aliases.
         alias = (value.data_ptr(), value.shape, value.stride(), value.dtype)
         name = seen.get(alias) if value.numel() else None
         if name is None:
-            name = seen[alias] = f"t{len(tensors)}"
+            name = seen[alias] = _free_name(place, tensors)
             tensors[name] = value.cpu().clone(memory_format=torch.contiguous_format)
         return {_TENSOR: name}
     if isinstance(value, dict):
+        items = [
+            (_key(key), _encode(item, f"{place}.{key}" if place else str(key), tensors, seen))
+            for key, item in value.items()
+        ]
         if all(isinstance(key, str) and not key.startswith("__") for key in value):
-            return {key: _encode(item, tensors, seen) for key, item in value.items()}
-        pairs = [[_key(key), _encode(item, tensors, seen)] for key, item in value.items()]
-        return {_ITEMS: pairs}
+            return dict(items)
+        return {_ITEMS: items}
     if isinstance(value, list | tuple):
-        return [_encode(item, tensors, seen) for item in value]
+        return [_encode(item, f"{place}.{i}", tensors, seen) for i, item in enumerate(value)]
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__}")
+
+
+def _free_name(place: str, tensors: dict[str, Tensor]) -> str:
+    name = place or "tensor"
+    while name in tensors or name == "__metadata__":  # the latter is safetensors' own
+        name += "_"
+    return name
 
 
 def _key(key: Any) -> str | int:

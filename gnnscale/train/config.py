@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gnnscale.errors import InputError
@@ -28,6 +30,7 @@ class TrainConfig:
     metric: str | None = None
     optimizer: str = "adam"
     scheduler: str | None = None
+    parameter_groups: str | None = None
     clip_norm: float | None = None
     evaluate_every: int | str = "auto"
     early_stopping: int | None = None
@@ -37,28 +40,38 @@ class TrainConfig:
     storage: str | None = None
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if hasattr(value, "item"):  # NumPy's and torch's numbers are no JSON
+                object.__setattr__(self, field.name, value.item())
+
     def faults(self) -> list[str]:
         """Every argument that is out of range, in words."""
-        faults = []
-        if self.epochs < 1:
-            faults.append(f"epochs={self.epochs} must be at least 1")
-        if not self.lr > 0:
-            faults.append(f"lr={self.lr} must be above 0")
-        if self.weight_decay < 0:
-            faults.append(f"weight_decay={self.weight_decay} must not be negative")
-        if self.seed < 0:
-            faults.append(f"seed={self.seed} must not be negative")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            faults.append(f"clip_norm={self.clip_norm} must be above 0, or None")
+        faults = [*self._whole("epochs", 1), *self._whole("seed", 0)]
+        if not _is_number(self.lr) or not self.lr > 0:
+            faults.append(f"lr={self.lr!r} must be a number above 0")
+        if not _is_number(self.weight_decay) or self.weight_decay < 0:
+            faults.append(f"weight_decay={self.weight_decay!r} must be a number from 0 on")
+        if self.clip_norm is not None and not (_is_number(self.clip_norm) and self.clip_norm > 0):
+            faults.append(f"clip_norm={self.clip_norm!r} must be a number above 0, or None")
         for name in ("evaluate_every", "checkpoint_every"):
-            value = getattr(self, name)
-            if value != "auto" and (not isinstance(value, int) or value < 1):
-                faults.append(f"{name}={value!r} must be 'auto' or a whole number from 1 on")
-        if self.early_stopping is not None and self.early_stopping < 1:
-            faults.append(f"early_stopping={self.early_stopping} epochs must be at least 1, or None")
+            if getattr(self, name) != "auto":
+                faults += self._whole(name, 1, " or 'auto'")
+        for name in ("early_stopping", "chunk_rows"):
+            if getattr(self, name) is not None:
+                faults += self._whole(name, 1, " or None")
         if self.keep not in ("best", "last"):
             faults.append(f"keep={self.keep!r} must be 'best' or 'last'")
+        if self.storage is not None and not Path(self.storage).is_dir():
+            faults.append(f"storage={self.storage!r} is no folder")
         return faults
+
+    def _whole(self, name: str, least: int, otherwise: str = "") -> list[str]:
+        value = getattr(self, name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return []
+        return [f"{name}={value!r} must be a whole number from {least} on{otherwise}"]
 
     def check(self) -> None:
         """Check all arguments together.
@@ -74,7 +87,7 @@ class TrainConfig:
         mine = dataclasses.asdict(self)
         keys = sorted((mine.keys() | saved.keys()) - _FREE_ON_RESUME)
         return [
-            f"{key}: {saved.get(key)!r} in the run, {mine.get(key)!r} now"
+            f"{key}: {saved.get(key)} in the run, {mine.get(key)} now"
             for key in keys
             if saved.get(key) != mine.get(key)
         ]
@@ -95,10 +108,13 @@ class ClusterConfig(TrainConfig):
     def faults(self) -> list[str]:
         """Every argument that is out of range, in words."""
         faults = super().faults()
-        if self.num_parts < 1:
-            faults.append(f"num_parts={self.num_parts} must be at least 1")
-        if self.clusters_per_batch < 1:
-            faults.append(f"clusters_per_batch={self.clusters_per_batch} must be at least 1")
-        if self.prefetch < 0:
-            faults.append(f"prefetch={self.prefetch} must not be negative")
+        faults += self._whole("num_parts", 1)
+        faults += self._whole("clusters_per_batch", 1)
+        faults += self._whole("prefetch", 0)
+        if self.balance not in ("nodes", "edges"):
+            faults.append(f"balance={self.balance!r} must be 'nodes' or 'edges'")
         return faults
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -29,7 +29,7 @@ def draw_curves(report: Report, file: IO[bytes]) -> None:
             right.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=name)
     right.set(xlabel="epoch", ylabel=report.headline.replace("_", " "))
     if report.best_epoch is not None:
-        right.axvline(report.best_epoch, color="#bbbbbb", lw=1, ls="--", label="kept")
+        right.axvline(report.best_epoch, color="#bbbbbb", lw=1, ls="--", label="best")
     if right.get_legend_handles_labels()[0]:
         right.legend(frameon=False)
     for axes in (left, right):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -64,10 +65,14 @@ def make_scheduler(
 
 
 def describe(choice: Any) -> str | None:
-    """What a choice is called in a saved configuration."""
+    """What a choice is called in a saved configuration: the same in every process."""
     if choice is None or isinstance(choice, str):
         return choice
-    return f"{getattr(choice, '__module__', '')}.{getattr(choice, '__qualname__', repr(choice))}"
+    if isinstance(choice, functools.partial):
+        given = [*map(repr, choice.args), *(f"{k}={v!r}" for k, v in choice.keywords.items())]
+        return f"{describe(choice.func)}({', '.join(given)})"
+    named = choice if hasattr(choice, "__qualname__") else type(choice)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _all_parameters(model: nn.Module) -> list[nn.Parameter]:

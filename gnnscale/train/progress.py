@@ -42,7 +42,8 @@ class Progress:
         self._last = 0.0
 
     def __enter__(self) -> Progress:
-        self._bar.start()
+        if self._shown:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -51,7 +52,8 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._shown:  # stopping a bar that is off writes an empty line in some versions of rich
+            self._bar.stop()
 
     def step(self, done: int, epoch: str, loss: Callable[[], float], nodes_per_second: float) -> None:
         """Show where training stands. `loss` is called only when the bar is redrawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import sys
@@ -21,7 +22,8 @@ class Report:
         rows: one dict an epoch: epoch, loss, lr, seconds, nodes_per_second, and where it was
             evaluated the metrics, as "train_accuracy", "val_accuracy", ….
         headline: the metric that "best" goes by.
-        best_epoch: the epoch whose weights were kept; None before the first evaluation.
+        best_epoch: the epoch of the best validation metric, whose weights keep="best" keeps; None
+            before the first evaluation.
         final: metrics of the kept weights by set of nodes: `{"test": {"accuracy": …}}`.
         seconds: wall time by phase, over all sittings: partition, train, evaluate, total.
         memory: bytes; see `memory_use`.
@@ -40,7 +42,7 @@ class Report:
 
     @property
     def best(self) -> float | None:
-        """The headline metric of the kept epoch on the validation nodes."""
+        """The headline metric of the best epoch on the validation nodes."""
         for row in self.rows:
             if row["epoch"] == self.best_epoch:
                 return row.get(f"val_{self.headline}")
@@ -61,7 +63,7 @@ class Report:
         console = Console(width=110, record=True, file=_Nowhere())
         console.print(table)
         for where, metrics in self.final.items():
-            console.print(f"{where}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+            console.print(f"{where}: " + ", ".join(f"{k} {_text(v)}" for k, v in metrics.items()))
         return console.export_text()
 
     def plot(self, path: str | Path) -> Path:
@@ -78,8 +80,8 @@ class Report:
         return path
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON; figures that are NaN become null."""
-        write_json(path, _without_nan(asdict(self)))
+        """Write as JSON; figures that are NaN or infinite become null."""
+        write_json(path, _finite(asdict(self)))
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -137,16 +139,16 @@ def _processor() -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4f}"
     return "" if value is None else str(value)
 
 
-def _without_nan(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Nowhere:

@@ -11,9 +11,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,8 @@ class RunFolder:
                 f"{self.path} was written by another version (format {content.get('version')}, "
                 f"this one reads {VERSION})"
             )
+        if content.pop("checksum", None) != _checksum(content):
+            raise StoreError(f"{self.path / 'run.json'} is damaged: its checksum differs")
         return content
 
     def begin(self, identity: dict[str, Any], config: TrainConfig) -> None:
@@ -84,7 +89,7 @@ class RunFolder:
         if identity["data"]["source"] != str(self.graph):
             shutil.rmtree(self.graph, ignore_errors=True)
         content = {"format": FORMAT, "version": VERSION, **identity, "config": asdict(config)}
-        write_json(self.path / "run.json", content)
+        write_json(self.path / "run.json", {**content, "checksum": _checksum(content)})
 
     def resume(
         self, identity: dict[str, Any], config: TrainConfig, resume: str | bool
@@ -95,33 +100,43 @@ class RunFolder:
             RunMismatch: the run here is another one; what differs is named.
             StoreError: the checkpoint is damaged.
         """
+        self._remove_leftovers()
         if resume is False:
             return None
-        if not self.exists:
-            if resume is True:
-                raise RunMismatch(f"resume=True, but there is no run in {self.path}")
-            return None
-        content = self.describe()
-        differences = config.differences(content["config"])
-        for key in ("trainer", "task"):
-            if content[key] != identity[key]:
-                differences.append(f"{key}: {content[key]} in the run, {identity[key]} now")
-        if content["data"]["fingerprint"] != identity["data"]["fingerprint"]:
-            there, here = content["data"], identity["data"]
-            differences.append(
-                f"graph: {there['name']} ({there['fingerprint']}) in the run, {here['name']} "
-                f"({here['fingerprint']}) now"
-            )
-        differences += _model_differences(content["model"], identity["model"])
-        if differences:
+        if resume is True and not self.exists:
+            raise RunMismatch(f"resume=True, but there is no run in {self.path}")
+        if not (self.path / "checkpoint.safetensors").exists():
+            return None  # stopped before its first checkpoint: nothing to lose, nothing to compare
+        if differences := self.differences(identity, config):
             lines = "\n".join(f"  - {line}" for line in differences)
             raise RunMismatch(
                 f"the run in {self.path} is another one:\n{lines}\nTake another run_dir, or "
                 "resume=False to replace it"
             )
-        if not (self.path / "checkpoint.safetensors").exists():
-            return None  # stopped before its first checkpoint
         return load_tree(self.path / "checkpoint.safetensors")
+
+    def differences(self, identity: dict[str, Any], config: TrainConfig) -> list[str]:
+        """What tells the run here from another one, in words; nothing where they are the same.
+
+        Raises:
+            StoreError: `run.json` is missing or damaged.
+        """
+        content = self.describe()
+        differences = config.differences(content["config"])
+        if content["trainer"] != identity["trainer"]:
+            differences.append(_difference("trainer", content["trainer"], identity["trainer"]))
+        differences += _named_differences("task ", content["task"], identity["task"])
+        there, here = content["data"], identity["data"]
+        if there["fingerprint"] != here["fingerprint"]:
+            old, new = (f"{data['name']} ({data['fingerprint']})" for data in (there, here))
+            differences.append(_difference("graph", old, new))
+        return differences + _model_differences(content, identity)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process left half-written."""
+        for leftover in self.path.glob(".*.????????.part"):
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
 
     def checkpoint(self, state: dict[str, Any], report: Report) -> None:
         """Write the state to go on from, and the report so far."""
@@ -131,7 +146,7 @@ class RunFolder:
 
     def finish(self, weights: dict[str, Tensor], report: Report) -> None:
         """Write weights, report and curves of a complete run; the checkpoint shrinks to them."""
-        save_tree(self.path / "model.safetensors", {"model": weights})
+        save_tree(self.path / "model.safetensors", weights)
         report.save(self.path / "report.json")
         report.plot(self.path / "curves.png")
         tree = {"model": weights, "finished": True, "report": dataclasses.asdict(report)}
@@ -148,12 +163,37 @@ class RunFolder:
 
 
 def _model_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    differences = []
-    before, now = there["parameters"], here["parameters"]
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            old, new = before.get(name, "absent"), now.get(name, "absent")
-            differences.append(f"model: {name} is {old} in the run, {new} now")
-    if there["phases"] != here["phases"] and not differences:
+    before, now = there["model"]["parameters"], here["model"]["parameters"]
+    # A parameter that is not materialised yet takes any shape.
+    lazy = {name for known in (before, now) for name, shape in known.items() if shape == "lazy"}
+    differences = _named_differences("model: ", before, now, lazy)
+    if not differences and there["model"]["phases"] != here["model"]["phases"]:
         differences.append("model: its layers differ in kind or order from the run's")
+    if not differences and there["spec"] and here["spec"]:
+        old, new = there["spec"]["arguments"], here["spec"]["arguments"]
+        differences += _named_differences("model: ", old, new)
+    elif not differences and not lazy:
+        # No list of arguments to compare: what its modules say of themselves (dropout, heads, …).
+        lines = zip(there["modules"], here["modules"], strict=False)
+        differences += [_difference("model", a.strip(), b.strip()) for a, b in lines if a != b]
     return differences[:5] + (["…"] if len(differences) > 5 else [])
+
+
+def _named_differences(
+    prefix: str, there: dict[str, Any], here: dict[str, Any], leave_out: Iterable[str] = ()
+) -> list[str]:
+    return [
+        _difference(f"{prefix}{name}", there.get(name, "absent"), here.get(name, "absent"))
+        for name in sorted((there.keys() | here.keys()) - set(leave_out))
+        if there.get(name, "absent") != here.get(name, "absent")
+    ]
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    return f"{name}: {there} in the run, {here} now"
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    # Through JSON: a tuple comes back as a list.
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -56,14 +56,18 @@ class NodeTask:
             (squared error).
         metric: the headline metric; the task's own when None.
         class_weight: None, "balanced" (n / (classes · count), as scikit-learn), or one weight a
-            class. Weights are scaled so that their mean over the training nodes is 1: the learning
-            rate keeps its meaning.
+            class. Weights are scaled so that their mean over the training nodes (for "multilabel",
+            over the labels) is 1: the learning rate keeps its meaning.
         label_smoothing: for classification, in [0, 1).
+
+    Raises:
+        InputError: listing every argument that is at fault.
     """
 
+    # By kind: the two reported by default, the headline first, then the others there are.
     _METRICS = {
-        "classification": ("accuracy", "f1_macro"),
-        "multilabel": ("f1_micro", "f1_macro"),
+        "classification": ("accuracy", "f1_macro", "f1_micro", "roc_auc"),
+        "multilabel": ("f1_micro", "f1_macro", "accuracy", "roc_auc"),
         "regression": ("mae", "mse"),
     }
 
@@ -76,11 +80,21 @@ class NodeTask:
     ) -> None:
         if kind not in self._METRICS:
             raise InputError(f"unknown task {kind!r}; there are {', '.join(self._METRICS)}")
+        known, faults = self._METRICS[kind], []
+        if metric not in (None, *known):
+            faults.append(f"unknown metric {metric!r} for {kind}; there are {', '.join(known)}")
         if kind == "regression" and class_weight is not None:
-            raise InputError("class_weight goes with classes; this task is regression")
+            faults.append("class_weight goes with classes; this task is regression")
+        if isinstance(class_weight, str) and class_weight != "balanced":
+            faults.append(f"class_weight={class_weight!r}: None, 'balanced' or weights")
+        if not 0 <= label_smoothing < 1:
+            faults.append(f"label_smoothing={label_smoothing} must lie in [0, 1)")
+        if kind != "classification" and label_smoothing:
+            faults.append(f"label_smoothing goes with classification; this task is {kind}")
+        if faults:
+            raise InputError(faults)
         self.name = kind
-        self.headline = metric or self._METRICS[kind][0]
-        make_metric(self.headline)  # an unknown name is found now, not after the first epoch
+        self.headline = metric or known[0]
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self._weight: Tensor | None = None
@@ -96,6 +110,13 @@ class NodeTask:
         else:
             chosen: Split | None = graph.split(split)
             faults += training_faults(graph.y, None if chosen is None else chosen.train)
+        if graph.y is not None and graph.task != self.name:
+            faults.append(
+                f"the graph's labels are for {graph.task}, the task is {self.name}: build the graph "
+                f"with task={self.name!r}"
+            )
+        if self.headline == "roc_auc" and self.name == "classification" and graph.num_classes != 2:
+            faults.append(f"roc_auc needs two classes; the graph has {graph.num_classes}")
         if faults:
             raise InputError(faults)
         if self.class_weight is not None:
@@ -126,17 +147,19 @@ class NodeTask:
             counts = torch.bincount(y, minlength=graph.num_classes).double()
             total = float(counts.sum())
         if isinstance(self.class_weight, str):
-            if self.class_weight != "balanced":
-                raise InputError(f"class_weight={self.class_weight!r}: None, 'balanced' or weights")
             weight = total / (graph.num_classes * counts.clamp(min=1))
         else:
             weight = torch.as_tensor(self.class_weight, dtype=torch.float64)
-            if weight.shape != (graph.num_classes,) or not bool((weight >= 0).all()):
+            fits = weight.shape == (graph.num_classes,) and bool((weight >= 0).all())
+            if not fits or not bool(weight.isfinite().all()):
                 raise InputError(
                     f"class_weight wants {graph.num_classes} weights from 0 on, one a class; got "
                     f"{weight.tolist() if weight.numel() < 9 else tuple(weight.shape)}"
                 )
-        mean = float((weight * counts).sum() / counts.sum().clamp(min=1))
+        if self.name == "multilabel":
+            mean = float(weight.mean())  # a label's weight counts for every node
+        else:
+            mean = float((weight * counts).sum() / counts.sum().clamp(min=1))
         return (weight / mean).float() if mean else weight.float()
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
@@ -167,5 +190,5 @@ class NodeTask:
 
     def metrics(self) -> list[Metric]:
         """See `Task`."""
-        names = [self.headline, *(n for n in self._METRICS[self.name] if n != self.headline)]
+        names = [self.headline, *(n for n in self._METRICS[self.name][:2] if n != self.headline)]
         return [make_metric(name) for name in names]
