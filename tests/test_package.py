@@ -82,6 +82,18 @@ def test_quickstart_reaches_its_accuracy(tmp_path: Path) -> None:
         assert (tmp_path / "runs/quickstart" / name).stat().st_size > 0
 
 
+def test_quickstart_is_the_preset_of_the_card() -> None:
+    from gnnscale.data import find_card
+
+    source = (ROOT / "examples/quickstart.py").read_text()
+    preset = dict(find_card("wordnet").preset)
+    assert preset.pop("model") == "sage" and "gs.nn.GraphSAGE(" in source
+    assert preset.pop("norm_kwargs") == {"mode": "node"} and '{"mode": "node"}' in source
+    for name, value in preset.items():
+        written = f'"{value}"' if isinstance(value, str) else f"{value}"
+        assert f"{name}={written}" in source, name
+
+
 def test_the_library_does_not_print() -> None:
     for path in (ROOT / "gnnscale").rglob("*.py"):
         assert not re.search(r"^\s*print\(", path.read_text(), re.MULTILINE), path

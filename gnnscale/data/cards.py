@@ -58,6 +58,8 @@ class Card:
         preprocessing: steps applied to the features on load, in order (see
             :mod:`gnnscale.data.preprocessing`).
         results: known results.
+        preset: arguments of model and trainer that suit the data set, by name, which
+            ``gnnscale train`` starts from.
         notes: what a user should know before using it.
         path: the card's own file.
     """
@@ -79,6 +81,7 @@ class Card:
     y_level: str = "node"
     preprocessing: tuple[str, ...] = ()
     results: tuple[KnownResult, ...] = ()
+    preset: dict[str, Any] = field(default_factory=dict, hash=False)
     notes: str = ""
     path: Path = field(default=Path(CARD_FILE), compare=False)
 
@@ -177,7 +180,7 @@ _CHOICES = {"task": TASKS, "y_level": LEVELS}
 
 def _faults(content: dict[str, Any]) -> list[str]:
     known = {f.name: f for f in fields(Card) if f.name != "path"}
-    required = [name for name, f in known.items() if f.default is MISSING]
+    required = [n for n, f in known.items() if f.default is f.default_factory is MISSING]
     faults = [f"field {name!r} is missing" for name in required if name not in content]
     for name, value in content.items():
         if name not in known:
@@ -188,6 +191,9 @@ def _faults(content: dict[str, Any]) -> list[str]:
             faults += _preprocessing_faults(value)
         elif name == "results":
             faults += _result_faults(value)
+        elif name == "preset":
+            if not isinstance(value, dict):
+                faults.append(f"field 'preset' is {value!r}; it must be a table: [preset]")
         else:
             kind = _KINDS[str(known[name].type)]
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

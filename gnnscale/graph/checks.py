@@ -27,7 +27,7 @@ def edge_index_faults(edge_index: Tensor, num_nodes: int | None) -> list[str]:
         count = int((edge_index >= num_nodes).sum())
         faults.append(
             f"edge_index holds {count} ids out of range (greatest {high}); with {num_nodes} nodes "
-            f"the greatest allowed is {num_nodes - 1}. Pass num_nodes={high + 1} if nodes are missing"
+            f"the greatest allowed is {num_nodes - 1}. Pass num_nodes={high + 1} if that is too few"
         )
     return faults
 
@@ -81,7 +81,9 @@ def csr_faults(csr: CSR, name: str) -> list[str]:
     rows, cols = csr.shape
     pointers = csr.indptr
     if pointers.numel() != rows + 1:
-        return [f"{name}: indptr has {pointers.numel()} entries for {rows} rows; it needs {rows + 1}"]
+        return [
+            f"{name}: indptr has {pointers.numel()} entries for {rows} rows; it needs {rows + 1}"
+        ]
     if int(pointers[0]) != 0 or int(pointers[-1]) != csr.indices.numel():
         return [
             f"{name}: indptr runs from {int(pointers[0])} to {int(pointers[-1])}; it must run from "
@@ -99,7 +101,7 @@ def csr_faults(csr: CSR, name: str) -> list[str]:
 
 
 def label_faults(y: Tensor, task: str, num_classes: int, expected: int, level: str) -> list[str]:
-    """Faults of labels: their number, NaN, and for classification their range (-1 is unlabelled)."""
+    """Faults of labels: their number and, for classes, their range (-1 is unlabelled)."""
     faults = []
     if y.dim() == 0:
         return [f"y is a single number; it must have one row for each of {expected} {level}s"]
@@ -117,13 +119,13 @@ def label_faults(y: Tensor, task: str, num_classes: int, expected: int, level: s
             if low < -1:
                 faults.append(f"labels go down to {low}; classes start at 0, -1 is unlabelled")
             if high >= num_classes:
-                faults.append(
-                    f"labels go up to {high}, outside the {num_classes} classes 0..{num_classes - 1}"
-                )
+                faults.append(f"labels go up to {high}, outside the classes 0..{num_classes - 1}")
     elif task == "multilabel":
         known = y[~torch.isnan(y)] if y.is_floating_point() else y
         if y.dim() != 2 or not bool(((known == 0) | (known == 1)).all()):
-            faults.append(f"multilabel wants y of 0 and 1 [{level}s, labels]; y is {tuple(y.shape)}")
+            faults.append(
+                f"multilabel wants y of 0 and 1 [{level}s, labels]; y is {tuple(y.shape)}"
+            )
         elif y.size(1) != num_classes:
             faults.append(f"y has {y.size(1)} columns for {num_classes} labels")
     elif y.is_floating_point() and bool(torch.isinf(y).any()):
@@ -136,7 +138,9 @@ def mask_faults(name: str, mask: Tensor, num_nodes: int) -> list[str]:
     if mask.dtype != torch.bool:
         return [f"mask {name} has dtype {mask.dtype}; it must be bool"]
     if mask.dim() != 1 or mask.numel() != num_nodes:
-        return [f"mask {name} has shape {tuple(mask.shape)}; it must be [{num_nodes}], one per node"]
+        return [
+            f"mask {name} has shape {tuple(mask.shape)}; it must be [{num_nodes}], one per node"
+        ]
     return []
 
 
@@ -157,5 +161,7 @@ def training_faults(y: Tensor | None, train_mask: Tensor | None) -> list[str]:
     missing = missing.flatten(1).all(1) if missing.dim() > 1 else missing
     if bool(missing.any()):
         count = int(missing.sum())
-        return [f"{count} of {known.size(0)} training nodes have no label; leave them out of the mask"]
+        return [
+            f"{count} of {known.size(0)} training nodes have no label; leave them out of the mask"
+        ]
     return []

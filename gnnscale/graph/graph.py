@@ -187,9 +187,9 @@ class Graph:
         """
         arguments = dict(locals())
         del arguments["cls"]
-        from gnnscale.graph import convert
+        from gnnscale.graph import arrays
 
-        return convert.from_arrays(**arguments)
+        return arrays.from_arrays(**arguments)
 
     @classmethod
     def from_data(cls, data: torch_geometric.data.Data, **overrides: Any) -> Graph:
@@ -233,7 +233,7 @@ class Graph:
     def to_data(self) -> torch_geometric.data.Data:
         """The graph as a PyG `Data`, with the default split set's masks.
 
-        Sparse features become a torch sparse CSR tensor; several graphs get PyG's `ptr` and `batch`.
+        Sparse features become a torch sparse CSR tensor; several graphs get `ptr` and `batch`.
         """
         from gnnscale.graph import convert
 

@@ -24,7 +24,7 @@ class PartitionQuality:
     """Figures of a partition on a graph.
 
     Attributes:
-        edge_cut: fraction of the edges whose ends lie in different parts (self-loops count as kept).
+        edge_cut: fraction of the edges whose ends lie in different parts (self-loops are kept).
         node_balance: nodes of the largest part over the mean.
         edge_balance: kept edges of the fullest part over the mean (1.0 where none is kept).
         train_balance: training nodes of the fullest part over the mean; None without a split.
@@ -94,7 +94,9 @@ class Partition:
     def quality(self, graph: Graph) -> PartitionQuality:
         """Measure edge cut, balances and label entropy on `graph`."""
         if graph.num_nodes != self.num_nodes:
-            raise InputError(f"the partition has {self.num_nodes} nodes, the graph {graph.num_nodes}")
+            raise InputError(
+                f"the partition has {self.num_nodes} nodes, the graph {graph.num_nodes}"
+            )
         part = self.assignment.long()
         kept_per_part = torch.zeros(self.num_parts, dtype=torch.int64)
         rows_at_once = 1 << 18  # edges are read in blocks of rows: O(nodes) memory
@@ -154,7 +156,8 @@ class Partition:
             StoreError: the file is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as content:
+            # NumPy leaves a file that it opened and could not read to the garbage collector.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 about = json.loads(str(content["about"]))
                 return cls(torch.from_numpy(content["assignment"]), **about)
         except FileNotFoundError:

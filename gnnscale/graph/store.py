@@ -7,13 +7,10 @@ file: sizes are checked at every open, checksums on request.
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import hashlib
 import json
-import logging
+import math
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.errors import StoreError
+from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.clustered import ClusteredGraph
-from gnnscale.graph.files import read_json, write_json
+from gnnscale.graph.files import atomic_folder, read_json, write_json
 from gnnscale.graph.graph import Graph, Split
 from gnnscale.kernels import CSR
-
-logger = logging.getLogger(__name__)
 
 FORMAT = "gnnscale-clustered-graph"
 VERSION = 1
@@ -51,12 +46,15 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
 
     Raises:
         StoreError: the folder cannot be written, holds something else, or the disk is full.
+        InputError: an array has a type that cannot be stored.
     """
     path = Path(path).resolve()
     _check_replaceable(path)
     arrays = dict(_arrays(clustered))
+    narrow = [name for name, array in arrays.items() if array.dtype == torch.bfloat16]
+    if narrow:  # NumPy has no such type
+        raise InputError(f"{', '.join(narrow)}: bfloat16 cannot be stored; use float16 or float32")
     needed = sum(a.numel() * a.element_size() for a in arrays.values())
-    partial, lock = _beside(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -64,21 +62,14 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
             raise StoreError(
                 f"storing the graph at {path} takes {needed:,} bytes; the disk has {free:,} left"
             )
-        _remove_leftovers(path)
-        partial.mkdir()
-        lock = _lock(partial)
-        files = {name: _write_array(partial, name, array) for name, array in arrays.items()}
-        meta = {**_meta(clustered), "arrays": files}
-        write_json(partial / "meta.json", {**meta, "checksum": _meta_checksum(meta)})
-        _replace_folder(partial, path)
+        with atomic_folder(path) as partial:
+            files = {name: _write_array(partial, name, array) for name, array in arrays.items()}
+            meta = {**_meta(clustered), "arrays": files}
+            write_json(partial / "meta.json", {**meta, "checksum": _meta_checksum(meta)})
     except OSError as error:
         raise StoreError(
             f"could not write the graph ({needed:,} bytes) to {path}: {error.strerror or error}"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
 
 
 def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
@@ -93,7 +84,7 @@ def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
     """
     path = Path(path).absolute()
     meta = _read_meta(path)
-    arrays = {name: _open_array(path, name, about) for name, about in meta["arrays"].items()}
+    arrays = {name: _open_array(path, about) for name, about in meta["arrays"].items()}
     if verify:
         verify_store(path)
     return _assemble(path, meta, arrays)
@@ -237,7 +228,7 @@ def _write_array(folder: Path, name: str, tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def _open_array(folder: Path, name: str, about: dict[str, Any]) -> Tensor:
+def _open_array(folder: Path, about: dict[str, Any]) -> Tensor:
     path = folder / about["file"]
     try:
         size = path.stat().st_size
@@ -245,16 +236,14 @@ def _open_array(folder: Path, name: str, about: dict[str, Any]) -> Tensor:
         raise StoreError(f"{path} is missing or unreadable: {error.strerror}") from error
     if size != about["bytes"]:
         raise StoreError(f"{path} has {size:,} bytes; {about['bytes']:,} were written: truncated?")
-    try:
-        # Mode "c": an in-place operation on a mode "r" map kills the process.
-        array = np.lib.format.open_memmap(path, mode="c") if 0 not in about["shape"] else None
-    except Exception as error:  # what a damaged header raises depends on where it is damaged
-        raise StoreError(f"{path} is damaged: {error}") from error
-    if array is None:
-        array = np.empty(about["shape"], np.dtype(about["dtype"]))
-    if list(array.shape) != about["shape"] or array.dtype.str != about["dtype"]:
-        raise StoreError(f"{path} is damaged: array {name} has another shape or type than recorded")
-    return torch.from_numpy(np.asarray(array))
+    shape, dtype = tuple(about["shape"]), np.dtype(about["dtype"])
+    count = math.prod(shape)
+    if not count:
+        return torch.from_numpy(np.empty(shape, dtype))
+    # The header is not parsed: where data start is known, and a damaged header would move it.
+    # Mode "c": an in-place operation on a mode "r" map kills the process.
+    start = size - count * dtype.itemsize
+    return torch.from_numpy(np.asarray(np.memmap(path, dtype, "c", start, shape)))
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -290,62 +279,22 @@ def _file_checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-# --- replacing a folder -----------------------------------------------------------------------
-
-
 def _check_replaceable(path: Path) -> None:
     """Refuse a path where anything stands that no `write_store` put there."""
     if not path.exists():
         return
     if not path.is_dir():
         raise StoreError(f"{path} exists and is not a folder; choose another path")
+    if path == Path.cwd():
+        raise StoreError(f"{path} is the working directory; give the store a folder of its own")
     found = {entry.name for entry in path.iterdir()}
     if found and not is_store(path):
-        raise StoreError(f"{path} exists and is no gnnscale store; choose another path or remove it")
+        raise StoreError(
+            f"{path} exists and is no gnnscale store; choose another path or remove it"
+        )
     foreign = sorted(name for name in found if name != "meta.json" and not name.endswith(".npy"))
     if foreign:
         raise StoreError(
             f"{path} is a gnnscale store that also holds {', '.join(foreign[:5])}; replacing it "
             "would delete that. Choose another path or move it away"
         )
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-
-
-def _lock(folder: Path) -> int:
-    """Mark a folder as being written, for as long as this process lives and holds it open."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what interrupted writes of the same store left behind, not what is being written."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
-        try:
-            lock = _lock(leftover)
-        except OSError:
-            continue
-        logger.info("removing what an interrupted write left at %s", leftover)
-        shutil.rmtree(leftover, ignore_errors=True)
-        os.close(lock)
-
-
-def _replace_folder(new: Path, path: Path) -> None:
-    if not path.exists():
-        new.rename(path)
-        return
-    old = _beside(path)
-    path.rename(old)
-    try:
-        new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

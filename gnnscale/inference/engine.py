@@ -12,28 +12,36 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
+from gnnscale.inference.mapped import new_layer, temporary_folder
+from gnnscale.inference.passes import Pass, plan_passes
 from gnnscale.kernels import CSR, spmm
 from gnnscale.nn import Context, LayeredGNN, statistics
 from gnnscale.nn.matrices import coefficients, structure
-from gnnscale.nn.phases import Add, Collect, Neighbourhood, Propagate, Read, Save, Statistics
+from gnnscale.nn.modes import evaluation_mode
+from gnnscale.nn.phases import (
+    Add,
+    Collect,
+    Neighbourhood,
+    Propagate,
+    Read,
+    Save,
+    Statistics,
+)
 from gnnscale.nn.propagation import densify
-from gnnscale.nn.reach import halo, run_on_halo
+from gnnscale.nn.reach import check_reach, halo, run_on_halo
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 4 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
+_CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
 Layer = Tensor | CSR
 
 
@@ -64,12 +72,17 @@ def stream(
 
     Raises:
         InputError: the graph has no features, or of another width than the model's.
+        InexactConvolution: a convolution reaches further than the one hop that it is taken to reach
+            where nothing is declared.
+        StoreError: `storage` cannot be written.
     """
     check_features(model, graph)
+    if chunk_rows is not None and chunk_rows < 1:
+        raise InputError(f"chunk_rows={chunk_rows}: at least one row is computed at once")
     with contextlib.ExitStack() as stack:
         folder = None
         if storage is not None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=storage)))
+            folder = Path(stack.enter_context(temporary_folder(storage)))
         stack.enter_context(evaluation_mode(model))
         runner = _Runner(model, graph, torch.device(device), chunk_rows, folder)
         yield from runner.run(model.phases if head else _before_the_output(model))
@@ -91,51 +104,6 @@ def check_features(model: LayeredGNN, graph: Graph) -> None:
         )
 
 
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module's own mode is set back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-@dataclass
-class _Pass:
-    """What happens between one stored layer and the next."""
-
-    source: Propagate | Neighbourhood | Statistics | None = None
-    rows: list[Any] = field(default_factory=list)
-    moments_for: nn.Module | None = None  # the norm whose statistics are gathered on the way
-    whole: Statistics | None = None  # a norm without a protocol, applied to the layer at once
-
-    @property
-    def row_local(self) -> bool:
-        return self.source is None or isinstance(self.source, Statistics)
-
-
-def plan_passes(phases: list[list[Any]]) -> list[_Pass]:
-    """Group a model's phases into passes over the rows."""
-    passes = [_Pass()]
-    for phase in (phase for block in phases for phase in block):
-        if isinstance(phase, Propagate | Neighbourhood):
-            passes.append(_Pass(source=phase))
-        elif isinstance(phase, Statistics) and not phase.row_local_in_evaluation:
-            if statistics.mergeable(phase.norm):
-                passes[-1].moments_for = phase.norm
-                passes.append(_Pass(source=phase))
-            else:
-                passes[-1].whole = phase
-                passes.append(_Pass())
-        else:
-            passes[-1].rows.append(phase)
-    needed = [p for p in passes[:-1] if p.source or p.rows or p.moments_for or p.whole]
-    return [*needed, passes[-1]]
-
-
 class _Runner:
     """One inference: the stored layers, slots and moments between passes."""
 
@@ -153,7 +121,7 @@ class _Runner:
         # Layers in files are gathered from by the host, whatever computes the dense part.
         self.home = torch.device("cpu") if folder else device
         self.adj: Adjacency = graph.adj.to(self.home)
-        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        self.dtype = next((p.dtype for p in model.parameters()), _dtype(graph))
         self.chunk_rows = chunk_rows or _default_chunk_rows(model, graph)
         self.slots: dict[str, list[Tensor]] = {}
         self.moments: statistics.Moments | None = None
@@ -161,13 +129,26 @@ class _Runner:
         self._files = 0
 
     def run(self, phases: list[list[Any]]) -> Iterator[tuple[int, int, Tensor]]:
-        *before, last = plan_passes(phases)
+        passes = plan_passes(phases)
+        *before, last = passes
+        last_use = {
+            phase.slot: at
+            for at, step in enumerate(passes)
+            for phase in step.rows
+            if isinstance(phase, Save | Add | Collect | Read)
+        }
         layer = self._input()
-        for step in before:
-            reusable = layer if layer is not self.graph.x else None
-            layer = self._store(self._pass(layer, step), reusable if step.row_local else None)
+        for at, step in enumerate(before):
+            chunks = self._pass(layer, step)
+            if step.changes_rows:
+                reusable = layer if step.row_local and layer is not self.graph.x else None
+                layer = self._store(chunks, reusable)
+            else:
+                for _ in chunks:
+                    pass
             if step.whole is not None:
-                layer = self._whole(step.whole, layer)
+                layer = self._whole(step.whole, self._dense(layer))
+            self.slots = {k: v for k, v in self.slots.items() if last_use[k] > at}
         if last.whole is None:
             yield from self._pass(layer, last)
             return
@@ -187,11 +168,12 @@ class _Runner:
 
     # --- passes -----------------------------------------------------------------------------
 
-    def _pass(self, layer: Layer, step: _Pass) -> Iterator[tuple[int, int, Tensor]]:
+    def _pass(self, layer: Layer, step: Pass) -> Iterator[tuple[int, int, Tensor]]:
         gathered: statistics.Moments | None = None
         for start, end, h in self._source(layer, step.source):
             for phase in step.rows:
                 h = self._row_phase(phase, h, start, end)
+            h = densify(h)
             if step.moments_for is not None:
                 moments = statistics.partial(step.moments_for, h)
                 gathered = moments if gathered is None else gathered.merge(moments)
@@ -210,7 +192,7 @@ class _Runner:
                 h = self._rows(layer, start, end)
                 if isinstance(source, Statistics):
                     assert moments is not None
-                    h = statistics.apply(source.norm, h, moments)
+                    h = statistics.apply(source.norm, densify(h), moments)
                 yield start, end, h
 
     def _propagate(self, layer: Layer, phase: Propagate) -> Iterator[tuple[int, int, Tensor]]:
@@ -252,6 +234,8 @@ class _Runner:
         if self._local is None:
             self._local = torch.full((self.adj.num_nodes,), -1, device=self.home)
         edge_attr = self.graph.edge_attr
+        if self.chunk_rows < self.graph.num_nodes and not phase.is_declared:
+            check_reach(phase, layer.shape[1], self.graph.adj, edge_attr, device=self.device)
         edge_attr = None if edge_attr is None else edge_attr.to(self.home)
         for a, b in self._ranges():
             rows = torch.arange(a, b, device=self.home)
@@ -298,9 +282,7 @@ class _Runner:
         if self.folder is None or 0 in shape:
             return torch.empty(shape, dtype=like.dtype, device=self.home)
         self._files += 1
-        path = self.folder / f"layer{self._files}"
-        dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
-        return torch.from_numpy(np.memmap(path, dtype, "w+", shape=shape))
+        return new_layer(self.folder / f"layer{self._files}", shape, like.dtype)
 
     def _store(
         self, chunks: Iterator[tuple[int, int, Tensor]], reuse: Layer | None = None
@@ -317,7 +299,9 @@ class _Runner:
 
     def _dense(self, layer: Layer) -> Tensor:
         if isinstance(layer, CSR):
-            return self._store((a, b, self._rows(layer, a, b).to_dense()) for a, b in self._ranges())
+            return self._store(
+                (a, b, self._rows(layer, a, b).to_dense()) for a, b in self._ranges()
+            )
         return layer
 
     def _whole(self, phase: Statistics, layer: Tensor) -> Tensor:
@@ -329,6 +313,8 @@ class _Runner:
 
 
 def _before_the_output(model: LayeredGNN) -> list[list[Any]]:
+    if model.jk_mode is not None:
+        return [*model.phases[:-1], model.phases[-1][:1]]  # the head begins by reading its slot
     if model.head is not None or len(model.blocks) == 1:
         return model.phases[:-1]
     return model.phases[: len(model.blocks) - 1]
@@ -340,3 +326,9 @@ def _default_chunk_rows(model: LayeredGNN, graph: Graph) -> int:
     if isinstance(graph.x, Tensor):
         widest = max(widest, graph.num_features)
     return max(1024, min(1 << 16, _CHUNK_BYTES // (4 * widest)))
+
+
+def _dtype(graph: Graph) -> torch.dtype:
+    """What a model without parameters computes in: the features' type."""
+    values = graph.x.values if isinstance(graph.x, CSR) else graph.x
+    return values.dtype if values is not None and values.is_floating_point() else torch.float32

@@ -14,6 +14,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.files import atomic_write
 from gnnscale.inference.engine import stream
+from gnnscale.inference.mapped import reserve
 from gnnscale.inference.metrics import Metric
 from gnnscale.nn import LayeredGNN
 
@@ -36,12 +37,15 @@ def evaluate(
 
     Returns:
         `{"test": {"accuracy": …}, …}`.
+
+    Raises:
+        InputError: there are no node-level labels.
     """
     if graph.y is None or graph.y_level != "node":
         raise InputError("evaluation needs node-level labels y")
     for start, end, out in stream(model, graph, **options):
         y = graph.y[start:end]
-        labelled = _labelled(y)
+        labelled = _labelled(y, graph.task)
         for name, mask in rows.items():
             chosen = mask[start:end] & labelled
             if bool(chosen.any()):
@@ -82,17 +86,22 @@ def predict(
     if position is not None:
         wanted = position if wanted is None else position[wanted]
     if out is None:
-        return _gather(model, graph, wanted, lambda shape, _: torch.empty(shape), options)
+        return _gather(model, graph, wanted, _in_memory, options)
     with atomic_write(out) as file:
 
         def mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
             array = np.lib.format.open_memmap(
                 file.name, "w+", dtype=torch.empty(0, dtype=dtype).numpy().dtype, shape=shape
             )
+            reserve(file.name)
             return torch.from_numpy(array)
 
         _gather(model, graph, wanted, mapped, options)
     return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
+
+
+def _in_memory(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype)
 
 
 def _gather(
@@ -106,7 +115,7 @@ def _gather(
     for start, end, chunk in stream(model, graph, **options):
         chunk = chunk.cpu()
         if result is None:
-            result = make((count, chunk.size(1)), chunk.dtype).to(chunk.dtype)
+            result = make((count, chunk.size(1)), chunk.dtype)
         if wanted is None:
             result[start:end] = chunk
             continue
@@ -132,7 +141,9 @@ def _wanted(nodes: Any, num_nodes: int) -> Tensor | None:
     return nodes
 
 
-def _labelled(y: Tensor) -> Tensor:
-    if y.dim() == 2:
-        return (~torch.isnan(y)).any(1) if y.is_floating_point() else torch.ones(len(y)).bool()
-    return ~torch.isnan(y) if y.is_floating_point() else y >= 0
+def _labelled(y: Tensor, task: str) -> Tensor:
+    if y.is_floating_point():
+        return ~torch.isnan(y) if y.dim() == 1 else (~torch.isnan(y)).any(1)
+    if y.dim() == 1 and task == "classification":
+        return y >= 0
+    return torch.ones(len(y), dtype=torch.bool)

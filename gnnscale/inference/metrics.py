@@ -35,7 +35,9 @@ class Accuracy:
     def update(self, out: Tensor, y: Tensor) -> None:
         """See `Metric`."""
         if y.dim() == 2:
-            known = ~torch.isnan(y) if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
+            known = (
+                ~torch.isnan(y) if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
+            )
             self.right += int((((out > 0) == (y == 1)) & known).sum())
             self.total += int(known.sum())
             return
@@ -63,6 +65,8 @@ class F1:
     def update(self, out: Tensor, y: Tensor) -> None:
         """See `Metric`."""
         num_classes = out.size(1)
+        if not y.size(0):
+            return
         if y.dim() == 2:
             predicted, actual = out > 0, y == 1
             if y.is_floating_point():
@@ -118,6 +122,8 @@ class RocAuc:
         if not self.scores:
             return float("nan")
         scores, labels = torch.cat(self.scores), torch.cat(self.labels)
+        if not bool(torch.isfinite(scores).all()):  # a model that has diverged ranks nothing
+            return float("nan")
         areas = []
         for score, label in zip(scores.T, labels.T, strict=True):
             known = ~torch.isnan(label)
@@ -137,8 +143,7 @@ class MeanError:
 
     def update(self, out: Tensor, y: Tensor) -> None:
         """See `Metric`."""
-        difference = (out.reshape(y.shape) - y).double()
-        difference = difference[~torch.isnan(difference)]
+        difference = (out.reshape(y.shape) - y).double()[~torch.isnan(y)]
         error = difference.abs() if self.name == "mae" else difference.square()
         self.total += float(error.sum())
         self.count += error.numel()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
+from torch_geometric.nn import conv as pyg
 
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn import statistics
@@ -22,8 +23,9 @@ from gnnscale.nn.phases import (
     Statistics,
     fuse,
 )
+from gnnscale.nn.propagation import is_intercepted
 from gnnscale.nn.pyg_convs import Call, is_norm, row_modules
-from gnnscale.nn.registry import is_registered, propagation_of
+from gnnscale.nn.registry import check_hops, is_registered, propagation_of
 
 STEPS = ("conv", "norm", "act", "dropout")
 DEFAULT_ORDER = "conv-norm-act-dropout"
@@ -45,7 +47,8 @@ class Block(nn.Module):
         hops: the reach of an opaque convolution, where its class does not declare it.
 
     Raises:
-        InputError: the order or the dropout is not valid.
+        InputError: the order, the dropout or the reach is not valid, a norm or dropout is given
+            that the order leaves out, or a residual joins different widths.
     """
 
     def __init__(
@@ -68,6 +71,14 @@ class Block(nn.Module):
         probability = dropout.p if isinstance(dropout, nn.Dropout) else dropout
         if not 0 <= probability <= 1:
             raise InputError(f"dropout={probability}: a probability lies in [0, 1]")
+        for step, given in (("norm", norm is not None), ("dropout", probability > 0)):
+            if given and step not in steps:
+                raise InputError(f"order {order!r} leaves out the {step} that is given")
+        if hops is not None:
+            check_hops(hops)
+        narrow, wide = channels(conv, "in"), channels(conv, "out")
+        if residual and None not in (narrow, wide) and narrow != wide:
+            raise InputError(f"residual=True: the convolution maps {narrow} channels to {wide}")
         self.conv = conv
         self.norm = _resolve_norm(norm, conv)
         self.act = _resolve_act(act)
@@ -93,7 +104,7 @@ class Block(nn.Module):
             elif step == "act" and self.act is not None:
                 phases.append(Rows(self.act))
             elif step == "dropout" and self.dropout.p > 0:
-                phases.append(Dropout(self.dropout, next(streams)))
+                phases += row_phases(self.dropout, streams)
         if self.residual:
             slot = f"residual{index}"
             phases = [Save(slot), *phases, Add(slot)]
@@ -127,7 +138,7 @@ def row_phases(module: nn.Module, streams: Iterator[int]) -> list[Phase]:
         )
     phases: list[Phase] = []
     for step in steps:
-        if type(step) is nn.Dropout:
+        if type(step) is nn.Dropout and not is_intercepted(step):
             phases.append(Dropout(step, next(streams)))
         elif is_norm(step):
             phases.append(norm_phase(step))
@@ -143,13 +154,33 @@ def norm_phase(norm: nn.Module) -> Phase:
 
 def is_convolution(module: nn.Module) -> bool:
     """Whether a module takes the graph's structure beside the rows."""
-    from torch_geometric.nn import MessagePassing
-
-    if isinstance(module, MessagePassing) or is_registered(module):
+    if isinstance(module, pyg.MessagePassing) or is_registered(module):
         return True
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    required = [p for p in parameters if p.default is p.empty and p.kind in (0, 1)]
-    return len(required) >= 2
+    parameters = inspect.signature(module.forward).parameters
+    required = [p for p in parameters.values() if p.default is p.empty and p.kind in (0, 1)]
+    return len(required) >= 2 or "edge_index" in parameters
+
+
+# Convolutions whose width is that of a network inside. EdgeConv's reads two rows side by side.
+_NETWORKS: dict[str, tuple[type[nn.Module], ...]] = {
+    "in": (pyg.GINConv, pyg.GINEConv),
+    "out": (pyg.GINConv, pyg.GINEConv, pyg.EdgeConv),
+}
+
+
+def channels(conv: nn.Module, side: str) -> int | None:
+    """The width of a module's rows on the "in" or "out" side, or None where it does not say."""
+    for name in (f"{side}_channels", f"{side}_features"):
+        width = getattr(conv, name, None)
+        if isinstance(width, tuple | list):
+            width = width[0]
+        if isinstance(width, int) and width > 0:
+            heads = getattr(conv, "heads", 1) if side == "out" and getattr(conv, "concat", 0) else 1
+            return width * heads
+    if type(conv) is nn.Sequential:
+        steps = list(conv) if side == "in" else reversed(list(conv))
+        return next((w for w in (channels(step, side) for step in steps) if w is not None), None)
+    return channels(conv.nn, side) if isinstance(conv, _NETWORKS[side]) else None
 
 
 def _resolve_norm(norm: nn.Module | str | None, conv: nn.Module) -> nn.Module | None:
@@ -157,7 +188,7 @@ def _resolve_norm(norm: nn.Module | str | None, conv: nn.Module) -> nn.Module | 
         return norm
     from torch_geometric.nn.resolver import normalization_resolver
 
-    width = getattr(conv, "out_channels", None) or getattr(conv, "out_features", None)
+    width = channels(conv, "out")
     if width is None:
         raise InputError(
             f"norm={norm!r}: {type(conv).__name__} has no out_channels to size it by; give a module"

@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from gnnscale.errors import UnsupportedModel
-from gnnscale.nn.block import Block
+from gnnscale.nn.block import Block, channels
 from gnnscale.nn.layered import LayeredGNN
+from gnnscale.nn.propagation import is_intercepted
 
 
 class LayeredPyG(LayeredGNN):
@@ -87,6 +88,11 @@ def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
             f"{type(model).__name__} has a forward of its own, so its layers cannot be read off; "
             "write it as gs.nn.LayeredGNN([gs.nn.Block(conv), …])"
         )
+    if is_intercepted(model):
+        raise UnsupportedModel(
+            f"{type(model).__name__} has hooks or a replaced forward, which layers would skip; "
+            "put them on its convolutions, or on the LayeredGNN"
+        )
     jk = model.jk_mode
     if jk == "lstm":
         raise UnsupportedModel(
@@ -128,7 +134,7 @@ def _from_list(
         else:
             made: Any = norm
             if callable(norm) and not isinstance(norm, nn.Module):
-                made = norm(conv.out_channels)
+                made = norm(channels(conv, "out"))
             elif isinstance(norm, nn.Module):
                 made = copy.deepcopy(norm)
             blocks.append(Block(conv, made, act, dropout, residual=residual and i > 0))

@@ -1,4 +1,4 @@
-"""LayeredGNN: a model as a list of blocks, a block as a list of phases. What every trainer takes."""
+"""LayeredGNN: a model as a list of blocks, a block a list of phases. What every trainer takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from gnnscale.errors import InputError
 from gnnscale.graph import as_adjacency
 from gnnscale.kernels import CSR
-from gnnscale.nn.block import Block, row_phases
+from gnnscale.nn.block import Block, channels, row_phases
 from gnnscale.nn.context import Context
-from gnnscale.nn.phases import Add, Collect, Phase, Propagate, Read, Save
-from gnnscale.nn.registry import is_transparent
+from gnnscale.nn.phases import Add, Collect, Phase, Propagate, Read, Save, fuse
+from gnnscale.nn.propagation import is_intercepted
 
 
 @dataclass(frozen=True)
@@ -113,22 +113,34 @@ class LayeredGNN(nn.Module):
 
     @property
     def phases(self) -> list[list[Phase]]:
-        """The phases of every block, and of the head last. Rebuilt when hooks come or go."""
-        state = tuple(is_transparent(block.conv) for block in self.blocks), self._dropouts()
+        """The phases of every block, and of the head last.
+
+        Rebuilt when hooks come or go and when a module or a parameter is replaced, as
+        `load_state_dict(assign=True)` does: phases refer to the parameters themselves.
+        """
+        state = self._state()
         if self._compiled is None or self._compiled[0] != state:
             built = [b.phases(i, self.jk_mode) for i, b in enumerate(self.blocks)]
             self._compiled = (state, [*built, self._head_phases()])
         return self._compiled[1]
 
-    def _dropouts(self) -> tuple[bool, ...]:
-        return tuple(block.dropout.p > 0 for block in self.blocks)
+    def _state(self) -> tuple[Any, ...]:
+        parts = [part for part in (*self.blocks, self.head) if part is not None]
+        modules = [module for part in parts for module in part.modules()]
+        return (
+            modules,
+            [is_intercepted(module) for module in modules],
+            # A lazy parameter stays the same object, and changes its class.
+            [(id(p), type(p)) for module in modules for p in module._parameters.values()],
+            [block.dropout.p > 0 for block in self.blocks],
+        )
 
     def _head_phases(self) -> list[Phase]:
         phases: list[Phase] = [Read("jumping_knowledge")] if self.jk_mode else []
         if self.head is not None:
             first = len(self.blocks) * 64
             phases += row_phases(self.head, iter(range(first, first + 64)))
-        return phases
+        return fuse(phases)
 
     @property
     def slots(self) -> list[Slot]:
@@ -140,17 +152,17 @@ class LayeredGNN(nn.Module):
                 if isinstance(phase, Save | Add | Collect | Read):
                     seen.setdefault(phase.slot, []).append(i)
                     if isinstance(phase, Collect):
-                        new = _channels(self.blocks[i].conv, "out")
+                        new = channels(self.blocks[i].conv, "out")
                         old = widths.get(phase.slot, 0) if phase.mode == "cat" else 0
                         widths[phase.slot] = None if new is None or old is None else old + new
                     elif isinstance(phase, Save):
-                        widths[phase.slot] = _channels(self.blocks[i].conv, "in")
+                        widths[phase.slot] = channels(self.blocks[i].conv, "in")
         return [Slot(name, widths.get(name), at[0], at[-1]) for name, at in seen.items()]
 
     @property
     def in_channels(self) -> int | None:
         """Features that the first block expects, or None where its convolution does not say."""
-        return _channels(self.blocks[0].conv, "in")
+        return channels(self.blocks[0].conv, "in")
 
     def propagations(self) -> Iterator[Propagate]:
         """The phases that are fixed linear propagations."""
@@ -169,28 +181,5 @@ class LayeredGNN(nn.Module):
             "phases": [[type(phase).__name__ for phase in phases] for phases in self.phases],
         }
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> LayeredGNN:
-        compiled, self._compiled = self._compiled, None  # phases refer to this model's modules
-        try:
-            copied = self.__class__.__new__(self.__class__)
-            memo[id(self)] = copied
-            import copy
-
-            copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-            return copied
-        finally:
-            self._compiled = compiled
-
-
-def _channels(conv: nn.Module, side: str) -> int | None:
-    for name in (f"{side}_channels", f"{side}_features"):
-        width = getattr(conv, name, None)
-        if isinstance(width, tuple | list):
-            width = width[0]
-        if isinstance(width, int) and width > 0:
-            heads = getattr(conv, "heads", 1) if side == "out" and getattr(conv, "concat", 0) else 1
-            return width * heads
-    inner = getattr(conv, "nn", None)  # GIN and EdgeConv: the network inside
-    if isinstance(inner, nn.Module):
-        return _channels(inner, side)
-    return None
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}  # phases refer to this model's own modules

@@ -18,7 +18,7 @@ from gnnscale.kernels import CSR
 
 
 class Coefficients(NamedTuple):
-    """P = diag(left)·A·diag(right) + diag(diag); each `[num_nodes]`, or None for ones (diag: zeros).
+    """P = diag(left)·A·diag(right) + diag(diag); each `[num_nodes]`, None for ones (diag: zeros).
 
     Attributes:
         weighted: whether A carries the edge weights; if not, all its values are 1.
@@ -49,7 +49,7 @@ class SymmetricNormalisation:
     fill: float | None = 1.0
 
     def coefficients(self, adj: Adjacency) -> Coefficients:
-        """Degrees count edge weights and the added self-loops; isolated nodes get 0 without them."""
+        """Degrees sum edge weights and the added self-loops; isolated nodes get 0 without them."""
         degree = adj.in_degree(weighted=True).double()
         added = None
         if self.fill is not None:
@@ -86,7 +86,9 @@ class Sum:
         """No degree enters."""
         diag = None
         if self.self_weight:
-            diag = torch.full((adj.num_nodes,), self.self_weight, device=adj.device).double()
+            diag = torch.full(
+                (adj.num_nodes,), self.self_weight, dtype=torch.float64, device=adj.device
+            )
         return Coefficients(None, None, diag, self.weighted)
 
 

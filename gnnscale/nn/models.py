@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ def GCN(  # noqa: N802 - a model's name, as in PyG
     residual: bool = False,
     **kwargs: Any,
 ) -> LayeredGNN:
-    """Graph convolutional network (Kipf & Welling, ICLR 2017). Arguments are PyG's, plus `residual`.
+    """Graph convolutional network (Kipf & Welling, ICLR 2017). PyG's arguments, plus `residual`.
 
     Example:
         >>> import gnnscale as gs
@@ -130,9 +131,7 @@ def MLP(  # noqa: N802
     return model
 
 
-_MLP_ARGUMENTS = frozenset(
-    ("in_channels", "hidden_channels", "num_layers", "out_channels", "dropout", "act", "norm", "residual")
-)
+_MLP_ARGUMENTS = frozenset(inspect.signature(MLP).parameters)
 MODELS: dict[str, Callable[..., LayeredGNN]] = {
     "gcn": GCN,
     "sage": GraphSAGE,

@@ -20,12 +20,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import norm as pyg
 
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR, dropout, dropout_csr, relu_dropout
 from gnnscale.nn import statistics
 from gnnscale.nn.context import Context
-from gnnscale.nn.propagation import Propagation, call_rows, densify
+from gnnscale.nn.propagation import Propagation, call_rows, densify, is_intercepted
 from gnnscale.nn.registry import reach_of
 
 Features = Tensor | CSR
@@ -38,6 +39,8 @@ class Rows:
     module: Callable[[Tensor], Tensor]
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
+        if getattr(self.module, "inplace", False) and isinstance(x, Tensor):
+            x = x.clone()  # the rows may be the user's features, or kept in a slot
         return call_rows(self.module, x)
 
 
@@ -74,9 +77,7 @@ class Statistics:
     norm: nn.Module
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
-        from torch_geometric.nn import norm as pyg
-
-        if type(self.norm) is pyg.GraphNorm:
+        if type(self.norm) is pyg.GraphNorm and not is_intercepted(self.norm):
             return statistics.graph_norm(self.norm, densify(x))
         return self.norm(densify(x))
 
@@ -102,7 +103,7 @@ class Neighbourhood:
     Attributes:
         module: the convolution.
         index: its place in the model; enters the seed of its own randomness.
-        hops: its reach where the block declares one; else the registry's, else 1.
+        declared: its reach, where the block declares one.
     """
 
     module: nn.Module
@@ -111,7 +112,12 @@ class Neighbourhood:
 
     @property
     def hops(self) -> int:
+        """The reach that the block declares, else the registry's, else 1."""
         return self.declared or reach_of(self.module) or 1
+
+    @property
+    def is_declared(self) -> bool:
+        return (self.declared or reach_of(self.module)) is not None
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
         adj = ctx.adj
@@ -134,9 +140,13 @@ class Neighbourhood:
     ) -> Tensor:
         """Call the module with what its `forward` takes of weights and attributes."""
         takes = _parameters_of(type(self.module))
+        x = densify(x)
         extra = {"edge_weight": edge_weight, "edge_attr": edge_attr}
         given = {k: v for k, v in extra.items() if k in takes and v is not None}
-        out = self.module(densify(x), edge_index, **given)
+        for name, value in given.items():
+            if value.is_floating_point():  # a float64 weight would turn float32 rows to float64
+                given[name] = value.to(x.dtype)
+        out = self.module(x, edge_index, **given)
         if not isinstance(out, Tensor) or out.size(0) != x.shape[0]:
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise InputError(
@@ -219,7 +229,7 @@ def fuse(phases: list[Any]) -> list[Any]:
             isinstance(phase, Dropout)
             and isinstance(before, Rows)
             and type(before.module) is nn.ReLU
-            and not before.module._forward_hooks
+            and not is_intercepted(before.module)
         ):
             fused[-1] = Dropout(phase.module, phase.stream, relu=True)
         else:

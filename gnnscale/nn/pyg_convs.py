@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch_geometric.nn import aggr
 from torch_geometric.nn import conv as pyg
 
 from gnnscale.nn.matrices import Mean, Sum, SymmetricNormalisation
-from gnnscale.nn.propagation import Propagation, is_plain_linear
+from gnnscale.nn.propagation import Propagation, is_intercepted, is_plain_linear
 from gnnscale.nn.registry import register
 
 
@@ -32,7 +33,10 @@ class _SelfWeight:
 
 
 def _plain(conv: pyg.MessagePassing, *aggregations: str) -> bool:
-    return conv.aggr in aggregations and conv.flow == "source_to_target" and conv.node_dim == -2
+    # The module aggregates, whatever the string says.
+    known = type(conv.aggr_module) in (aggr.MeanAggregation, aggr.SumAggregation)
+    plain = conv.flow == "source_to_target" and conv.node_dim == -2
+    return known and plain and conv.aggr in aggregations
 
 
 def _gcn(conv: pyg.GCNConv) -> Propagation | None:
@@ -76,14 +80,15 @@ def _gin(conv: pyg.GINConv) -> Propagation | None:
 
 
 def _gin_matrix(conv: pyg.GINConv) -> Callable[[], Sum]:
-    known: dict[tuple[int, int], Sum] = {}
+    known: tuple[Tensor, int, Sum] | None = None
 
     def matrix() -> Sum:
-        key = (id(conv.eps), conv.eps._version)  # reading a CUDA scalar would stop the host
-        if key not in known:
-            known.clear()
-            known[key] = Sum(self_weight=1.0 + float(conv.eps))
-        return known[key]
+        nonlocal known
+        eps = conv.eps
+        # Read once: reading a CUDA scalar stops the host.
+        if known is None or known[0] is not eps or known[1] != eps._version:
+            known = (eps, eps._version, Sum(self_weight=1.0 + float(eps)))
+        return known[2]
 
     return matrix
 
@@ -92,13 +97,13 @@ def row_modules(module: nn.Module) -> list[nn.Module] | None:
     """A row-local network as its steps, norms among them; None where it cannot be read.
 
     PyG's `MLP` and `nn.Sequential` are taken apart, so that a norm inside becomes a phase of its
-    own; anything else is one step, provided it holds no norm.
+    own; anything else, and one with hooks of its own, is one step, provided it holds no norm.
     """
     from torch_geometric.nn import MLP
 
-    if type(module) is MLP:
+    if type(module) is MLP and not is_intercepted(module):
         return _mlp_steps(module)
-    if type(module) is nn.Sequential:
+    if type(module) is nn.Sequential and not is_intercepted(module):
         steps: list[nn.Module] = []
         for child in module:
             inner = row_modules(child)
@@ -148,8 +153,9 @@ def _module(function: Any) -> nn.Module:
     return function if isinstance(function, nn.Module) else Call(function)
 
 
-register(pyg.GCNConv, propagation=_gcn)
-register(pyg.SAGEConv, propagation=_sage)
+register(pyg.GCNConv, propagation=_gcn, hops=2)  # the degrees of in-neighbours enter
+register(pyg.SAGEConv, propagation=_sage, hops=1)
+# GIN's own reach is undeclared, and so are EdgeConv's and GINE's: a norm inside them may reach all.
 register(pyg.GINConv, propagation=_gin)
-for _one_hop in (pyg.GATConv, pyg.GATv2Conv, pyg.TransformerConv, pyg.EdgeConv, pyg.GINEConv):
+for _one_hop in (pyg.GATConv, pyg.GATv2Conv, pyg.TransformerConv):
     register(_one_hop, hops=1)

@@ -10,7 +10,9 @@ from torch import Tensor
 from gnnscale.errors import InexactConvolution
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
+from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.pyg_convs import is_norm
 
 _CHECKED_ROWS = 64
 _TOLERANCE = 1e-3  # float32 noise of a convolution is 1e-6; a missing degree is of order 1
@@ -78,7 +80,8 @@ def check_reach(
 ) -> None:
     """Compare an opaque convolution's output at its declared reach and one hop further.
 
-    64 random rows, random input; the module is in evaluation mode meanwhile.
+    64 random rows (of a small graph a quarter, lest they reach all of it), random input; the module
+    is in evaluation mode meanwhile.
 
     Args:
         phase: the convolution as a phase.
@@ -91,28 +94,28 @@ def check_reach(
         InexactConvolution: they differ, so inference in chunks would be silently wrong.
     """
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randperm(adj.num_nodes, generator=generator)[:_CHECKED_ROWS]
-    outputs = []
-    was_training = phase.module.training
-    phase.module.eval()
-    try:
-        wide = halo(adj, rows, phase.hops + 1)
-        values = torch.randn(wide.nodes.numel(), width, generator=generator)
-        place = torch.full((adj.num_nodes,), -1)
-        place[wide.nodes] = torch.arange(wide.nodes.numel())
-        for around in (halo(adj, rows, phase.hops), wide):
-            x = values[place[around.nodes]].to(device)
-            out = run_on_halo(phase, x, adj, around, edge_attr)
-            outputs.append(out[: rows.numel()].float())
-    finally:
-        phase.module.train(was_training)
-    near, far = outputs
+    count = min(_CHECKED_ROWS, -(-adj.num_nodes // 4))
+    rows = torch.randperm(adj.num_nodes, generator=generator)[:count].to(adj.device)
+    dtype = next((p.dtype for p in phase.module.parameters()), torch.float32)
+    near_halo, far_halo = halo(adj, rows, phase.hops), halo(adj, rows, phase.hops + 1)
+    values = torch.randn(far_halo.nodes.numel(), width, generator=generator).to(device, dtype)
+    place = torch.full((adj.num_nodes,), -1, device=adj.device)
+    place[far_halo.nodes] = torch.arange(far_halo.nodes.numel(), device=adj.device)
+    with evaluation_mode(phase.module):
+        near, far = (
+            run_on_halo(phase, values[place[around.nodes].to(device)], adj, around, edge_attr)[
+                :count
+            ].float()
+            for around in (near_halo, far_halo)
+        )
     scale = far.abs().max().clamp(min=1e-12)
     error = float((near - far).abs().max() / scale) if near.numel() else 0.0
     if not error <= _TOLERANCE:
         name = type(phase.module).__name__
+        remedy = f"Declare its reach: gs.nn.register({name}, hops={phase.hops + 1}), or more"
+        if any(is_norm(module) for module in phase.module.modules()):
+            remedy += "; or take the norm out of it and make it the norm of a Block"
         raise InexactConvolution(
-            f"{name} is declared to reach {phase.hops} hop(s), but its output changes by "
-            f"{error:.1%} when one more is given; inference in chunks would be silently wrong. "
-            f"Declare its reach: gs.nn.register({name}, hops={phase.hops + 1}), or more"
+            f"{name} is taken to reach {phase.hops} hop(s), but its output changes by {error:.1%} "
+            f"when one more is given; inference in chunks would be silently wrong. {remedy}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -12,8 +12,13 @@ from gnnscale.nn.propagation import OVERRIDABLE, Propagation, is_intercepted
 
 Reading = Callable[[Any], Propagation | None]
 
-_READINGS: dict[type, Reading] = {}
-_REACH: dict[type, int] = {}
+
+class _Entry(NamedTuple):
+    reading: Reading | None
+    hops: int | None
+
+
+_REGISTERED: dict[type, _Entry] = {}
 
 
 def register(
@@ -26,41 +31,42 @@ def register(
         propagation: for a convolution that is a fixed propagation and a dense transform: a function
             from an **instance** to its `Propagation`, or to None where its arguments make it
             something else. Such a layer gets the fast sparse kernels.
-        hops: for any other: how far an output row reaches. 1 if it depends on the node, its
-            in-neighbours and the edges between; 2 if, like a layer that computes the degrees of its
-            neighbours, it needs the edges that arrive at them; and so on. Used for exact inference
-            in chunks, and checked before first use.
+        hops: for one that runs as it is: how far an output row reaches. 1 if it depends on the
+            node, its in-neighbours and the edges between; 2 if, like a layer that computes the
+            degrees of its neighbours, it needs the edges that arrive at them; and so on. Used for
+            exact inference in chunks. Beside `propagation`, for instances that do not read as one.
 
     Returns:
         The class, so that this serves as a decorator through `functools.partial`.
 
     Raises:
-        InputError: neither or both are given, or `hops` is not a positive integer.
+        InputError: neither is given, or `hops` is not a positive integer.
     """
-    if (propagation is None) == (hops is None):
-        raise InputError("register a convolution with either propagation=… or hops=…")
-    if propagation is not None:
-        _READINGS[cls] = propagation
-        _REACH.pop(cls, None)
-        return cls
+    if propagation is None and hops is None:
+        raise InputError("register a convolution with propagation=…, with hops=…, or with both")
+    if hops is not None:
+        check_hops(hops)
+    _REGISTERED[cls] = _Entry(propagation, hops)
+    return cls
+
+
+def check_hops(hops: Any) -> None:
+    """Raise InputError for a reach that is not a positive integer."""
     if not isinstance(hops, int) or isinstance(hops, bool) or hops < 1:
         raise InputError(f"hops={hops!r}: the reach of a convolution is a whole number from 1 on")
-    _REACH[cls] = hops
-    _READINGS.pop(cls, None)
-    return cls
 
 
 def propagation_of(conv: nn.Module) -> Propagation | None:
     """How an instance reads as a propagation, or None where it must run as it is.
 
     None for a subclass that overrides any of `forward`, `message`, `message_and_aggregate`,
-    `aggregate`, `update`, `edge_update`, `propagate`; for an instance with hooks or parametrizations
-    on it or on what it contains; and before lazy parameters are materialised.
+    `aggregate`, `update`, `edge_update`, `propagate`; for an instance with hooks, parametrizations
+    or patched methods on it or on what it contains; and before lazy parameters have a shape.
     """
-    reading = _reading_for(type(conv))
-    if reading is None or not is_transparent(conv):
+    entry = _entry_for(type(conv))
+    if entry is None or entry.reading is None or not is_transparent(conv):
         return None
-    return reading(conv)
+    return entry.reading(conv)
 
 
 def is_transparent(conv: nn.Module) -> bool:
@@ -72,26 +78,18 @@ def is_transparent(conv: nn.Module) -> bool:
 
 def reach_of(conv: nn.Module) -> int | None:
     """The reach declared for an opaque convolution, in hops; None where none was declared."""
-    for cls in type(conv).__mro__:
-        if cls in _REACH:
-            return None if _overrides(type(conv), cls) else _REACH[cls]
-        if cls in _READINGS:
-            return None
-    return None
+    entry = _entry_for(type(conv))
+    return None if entry is None else entry.hops
 
 
 def is_registered(conv: nn.Module) -> bool:
     """Whether the class of `conv`, or a parent of it, has been registered."""
-    return any(cls in _READINGS or cls in _REACH for cls in type(conv).__mro__)
+    return any(cls in _REGISTERED for cls in type(conv).__mro__)
 
 
-def _reading_for(cls: type) -> Reading | None:
-    for parent in cls.__mro__:
-        if parent in _REACH:
-            return None
-        if parent in _READINGS:
-            return None if _overrides(cls, parent) else _READINGS[parent]
-    return None
+def _entry_for(cls: type) -> _Entry | None:
+    parent = next((parent for parent in cls.__mro__ if parent in _REGISTERED), None)
+    return None if parent is None or _overrides(cls, parent) else _REGISTERED[parent]
 
 
 def _overrides(cls: type, parent: type) -> bool:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
+from gnnscale.nn.propagation import is_intercepted
+
 _ROW_LOCAL = (nn.LayerNorm, nn.RMSNorm, nn.Identity)
 
 
@@ -44,9 +46,9 @@ class Moments(NamedTuple):
 
 def is_row_local(norm: nn.Module) -> bool:
     """Whether a norm maps every row by itself, in training and in evaluation."""
-    if isinstance(norm, pyg.LayerNorm):
+    if type(norm) is pyg.LayerNorm:
         return norm.mode == "node"
-    return isinstance(norm, _ROW_LOCAL)
+    return type(norm) in _ROW_LOCAL
 
 
 def uses_running_statistics(norm: nn.Module) -> bool:
@@ -57,6 +59,8 @@ def uses_running_statistics(norm: nn.Module) -> bool:
 
 def mergeable(norm: nn.Module) -> bool:
     """Whether `partial` and `apply` know this norm."""
+    if any(is_intercepted(module) for module in norm.modules()):
+        return False
     graph_mode = type(norm) is pyg.LayerNorm and norm.mode == "graph"
     return graph_mode or type(norm) is pyg.GraphNorm or _is_batch_norm(norm)
 

@@ -24,7 +24,12 @@ def majority(graph: Graph, where: str = "test", split: str = "default") -> float
 
 
 def label_propagation(
-    graph: Graph, where: str = "test", split: str = "default", *, steps: int = 50, alpha: float = 0.9
+    graph: Graph,
+    where: str = "test",
+    split: str = "default",
+    *,
+    steps: int = 50,
+    alpha: float = 0.9,
 ) -> float:
     """Accuracy of label propagation (Zhu & Ghahramani, 2002), which sees no features.
 

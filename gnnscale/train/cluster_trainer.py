@@ -14,12 +14,12 @@ from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import as_layered
-from gnnscale.partitioning import partition
+from gnnscale.partitioning import METHODS, partition
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
 from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS, describe
 from gnnscale.train.task import NodeTask, Task
-from gnnscale.train.trainer import Trainer
+from gnnscale.train.trainer import Trainer, choose_device
 
 _NODES_PER_PART = 1000
 _PARTS_PER_BATCH = 8
@@ -53,7 +53,8 @@ class ClusterTrainer(Trainer):
         optimizer: "adam", "adamw", "sgd" (momentum 0.9), or a function from parameters to an
             optimizer.
         scheduler: None, "cosine", "onecycle" (both advance every step), or a function from the
-            optimizer to a schedule that advances every epoch.
+            optimizer to a schedule that advances every epoch. `ReduceLROnPlateau` watches the
+            validation metric where its mode is the metric's direction, else the training loss.
         task: "auto" takes the graph's; or "classification", "multilabel", "regression", or a
             `Task`.
         callbacks: `Callback`s, such as `TensorBoard`.
@@ -128,12 +129,20 @@ class ClusterTrainer(Trainer):
     ) -> None:
         data = as_data(graph)
         given = data.graph if isinstance(data, ClusteredGraph) else data
+        faults = []
         if isinstance(data, ClusteredGraph):
             if num_parts not in (None, data.num_parts):
-                raise InputError(
+                faults.append(
                     f"num_parts={num_parts}, but the clustered graph has {data.num_parts} clusters"
                 )
-            num_parts, split = data.num_parts, data.split if split == "default" else split
+            if split == "default":
+                split = data.split
+            elif given.splits.get(split) is not given.split(data.split):
+                faults.append(
+                    f"split={split!r}, but the clustered graph has the training nodes of "
+                    f"{data.split!r} first: cluster it with split={split!r}"
+                )
+            num_parts = data.num_parts
         if num_parts is None:
             num_parts = max(1, math.ceil(given.num_nodes / _NODES_PER_PART), given.num_graphs)
         if clusters_per_batch is None:
@@ -143,11 +152,12 @@ class ClusterTrainer(Trainer):
             lr=lr,
             weight_decay=weight_decay,
             seed=seed,
-            device=device,
+            device=str(device),
             split=split,
             metric=metric,
             optimizer=describe(optimizer) or "",
             scheduler=describe(scheduler),
+            parameter_groups=describe(parameter_groups),
             clip_norm=clip_norm,
             evaluate_every=evaluate_every,
             early_stopping=early_stopping,
@@ -164,30 +174,43 @@ class ClusterTrainer(Trainer):
             inductive=inductive,
             prefetch=prefetch,
         )
-        faults = config.faults()
-        if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
-            faults.append(f"unknown optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}")
-        if isinstance(scheduler, str) and scheduler not in SCHEDULERS:
-            faults.append(f"unknown scheduler {scheduler!r}; there are {', '.join(SCHEDULERS)}")
-        if num_parts > given.num_nodes:
+        faults += config.faults()
+        for name, choice, known in (
+            ("optimizer", optimizer, OPTIMIZERS),
+            ("scheduler", scheduler, (None, *SCHEDULERS)),
+            ("method", method, ("auto", *METHODS)),
+        ):
+            if not callable(choice) and choice not in known:
+                there_are = ", ".join(str(name) for name in known)
+                faults.append(f"unknown {name} {choice!r}; there are {there_are}, or a function")
+        if isinstance(config.num_parts, int) and config.num_parts > given.num_nodes:
             faults.append(
                 f"num_parts={num_parts} is more than the graph's {given.num_nodes} nodes; a part "
                 "holds at least one"
             )
-        if isinstance(task, str):
-            kind = given.task if task == "auto" else task
-            task = NodeTask(kind, metric or given.metric, class_weight, label_smoothing)
         try:
+            choose_device(config.device)
+        except InputError as error:
+            faults += error.faults
+        try:
+            if isinstance(task, str):
+                kind = given.task if task == "auto" else task
+                task = NodeTask(kind, metric or given.metric, class_weight, label_smoothing)
+            elif class_weight is not None or label_smoothing:
+                faults.append("class_weight and label_smoothing: give them to the task itself")
             task.prepare(given, split)
         except InputError as error:
             faults += error.faults
         if faults:
             raise InputError(faults)
+        assert not isinstance(task, str)
         self._data: Graph | ClusteredGraph = data
         self._clustered: ClusteredGraph | None = data if isinstance(data, ClusteredGraph) else None
         self._method = method
         self._fingerprint: str | None = None
         self._loader: ClusterLoader | None = None
+        self._resumed = False  # whether the run in the folder is this one
+        self._stored = False  # whether the partition in use is the one in the folder
         super().__init__(
             as_layered(model),
             config,
@@ -232,7 +255,6 @@ class ClusterTrainer(Trainer):
             return
         if self._clustered is None:
             self._clustered = cluster(self.graph, self._partition(), split=self.config.split)
-        self._keep_graph()
         seen = self._clustered.view("train") if self.config.inductive else self._clustered
         self._loader = ClusterLoader(
             seen,
@@ -244,11 +266,11 @@ class ClusterTrainer(Trainer):
         )
 
     def _partition(self) -> Partition:
-        """The run's own partition where it has one: two-thread KaMinPar differs between runs."""
-        if self.folder is not None and self.folder.partition.exists():
-            part = Partition.load(self.folder.partition)
-            if part.num_nodes == self.graph.num_nodes and part.num_parts == self.config.num_parts:
-                return part
+        if self._resumed:
+            # The run's own: two-thread KaMinPar differs between runs.
+            assert self.folder is not None
+            self._stored = True
+            return Partition.load(self.folder.partition)
         part = partition(
             self.graph,
             self.config.num_parts,
@@ -256,16 +278,20 @@ class ClusterTrainer(Trainer):
             seed=self.config.seed,
             balance=self.config.balance,
         )
-        if self.folder is not None and self.folder.exists:
-            part.save(self.folder.partition)
         self._count("partition", part.seconds)
         return part
 
-    def _keep_graph(self) -> None:
-        """Store the graph with a run that nothing else could give it back to."""
-        assert self._clustered is not None
-        if self.folder is None or not self.folder.exists or self.folder.graph.exists():
-            return
+    def _resume_data(self) -> None:
+        self._resumed = True
+        if isinstance(self._data, Graph) and not self._stored:
+            self._clustered = self._loader = None  # perhaps made before this run was there
+
+    def _keep_data(self) -> None:
+        """Store the partition, and the graph where nothing else could give it back."""
+        assert self.folder is not None and self._clustered is not None
+        if isinstance(self._data, Graph):
+            self._clustered.partition.save(self.folder.partition)
+            self._stored = True
         in_memory = isinstance(self._data, ClusteredGraph) and self._data.path is None
         if in_memory or (isinstance(self._data, Graph) and self._data.source is None):
             from gnnscale.graph.store import write_store

@@ -87,7 +87,7 @@ class TrainConfig:
         mine = dataclasses.asdict(self)
         keys = sorted((mine.keys() | saved.keys()) - _FREE_ON_RESUME)
         return [
-            f"{key}: {saved.get(key)} in the run, {mine.get(key)} now"
+            f"{key}: {saved.get(key)!r} in the run, {mine.get(key)!r} now"
             for key in keys
             if saved.get(key) != mine.get(key)
         ]

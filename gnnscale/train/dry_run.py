@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from gnnscale.errors import InputError
@@ -28,7 +30,7 @@ def dry_run(model: LayeredGNN, batch: Batch, graph: Graph, task: Task) -> None:
     opaque: list[tuple[Neighbourhood, int]] = []
     with evaluation_mode(model):
         context = Context(batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr)
-        x = batch.x
+        x: Any = batch.x
         for phases in model.phases:
             for phase in phases:
                 if isinstance(phase, Neighbourhood):

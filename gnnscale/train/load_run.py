@@ -10,6 +10,7 @@ from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.nn import LayeredGNN, as_layered, from_spec
 from gnnscale.train.cluster_trainer import ClusterTrainer, as_data
+from gnnscale.train.optimizers import is_described
 from gnnscale.train.report import Report
 from gnnscale.train.run_folder import RunFolder
 from gnnscale.train.task import NodeTask
@@ -78,8 +79,8 @@ def load_run(
         arguments.setdefault("task", NodeTask(known["name"], *settings))
     elif "task" not in arguments:
         raise RunMismatch(f"the run's task {known['name']!r} is your own: pass task=")
-    for name in ("optimizer", "scheduler", "method"):
-        if "." in (config[name] or ""):
+    for name in ("optimizer", "scheduler", "method", "parameter_groups"):
+        if is_described(config[name]):
             arguments.setdefault(name, _absent(name, config[name]))
     trainer = trainer_class(as_layered(model), data, run_dir=path, **{**config, **arguments})
     weights, report = folder.weights()
@@ -87,7 +88,7 @@ def load_run(
     return Run(trainer.model, data, trainer, trainer.report)
 
 
-_TRAINERS: dict[str, type[Trainer]] = {"ClusterTrainer": ClusterTrainer}
+_TRAINERS: dict[str, Callable[..., Trainer]] = {"ClusterTrainer": ClusterTrainer}
 
 
 def _absent(name: str, description: str) -> Callable:
@@ -96,17 +97,29 @@ def _absent(name: str, description: str) -> Callable:
     def absent(*_: Any) -> Any:
         raise RunMismatch(f"the run's {name} was {description}: pass {name}= to load_run to go on")
 
-    absent.__module__, absent.__qualname__ = description.split(".", 1)
+    absent.__qualname__ = description
     return absent
 
 
 def _find_graph(folder: RunFolder, about: dict[str, Any]) -> Graph | ClusteredGraph:
+    known, data = about["data"], _open_graph(folder, about["data"])
+    whole = data.graph if isinstance(data, ClusteredGraph) else data
+    if whole.fingerprint() != known["fingerprint"]:
+        raise RunMismatch(
+            f"the graph at {known['source'] or folder.graph} is no longer the one of the run: pass "
+            "graph="
+        )
+    return data
+
+
+def _open_graph(folder: RunFolder, known: dict[str, Any]) -> Graph | ClusteredGraph:
     if is_store(folder.graph):
         clustered = open_graph(folder.graph)
-        return clustered if about["data"]["clustered"] else clustered.original()
-    source = about["data"]["source"]
-    if about["data"]["clustered"]:
-        return open_graph(source)
+        return clustered if known["clustered"] else clustered.original()
+    if known["source"] is None:
+        raise RunMismatch(f"the run's graph is not in {folder.graph} any more: pass graph=")
+    if known["clustered"]:
+        return open_graph(known["source"])
     from gnnscale.data import load
 
-    return load(source)
+    return load(known["source"])

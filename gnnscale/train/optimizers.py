@@ -70,9 +70,19 @@ def describe(choice: Any) -> str | None:
         return choice
     if isinstance(choice, functools.partial):
         given = [*map(repr, choice.args), *(f"{k}={v!r}" for k, v in choice.keywords.items())]
-        return f"{describe(choice.func)}({', '.join(given)})"
-    named = choice if hasattr(choice, "__qualname__") else type(choice)
-    return f"{named.__module__}.{named.__qualname__}"
+        return f"{_name(choice.func)}({', '.join(given)})"
+    name = _name(choice)
+    return name if name.endswith(")") else f"{name}()"
+
+
+def is_described(name: str | None) -> bool:
+    """Whether a saved name is that of a function (see `describe`)."""
+    return name is not None and name.endswith(")")
+
+
+def _name(function: Any) -> str:
+    # Without its module: a script's functions are in `__main__` for itself alone.
+    return function.__qualname__ if hasattr(function, "__qualname__") else type(function).__qualname__
 
 
 def _all_parameters(model: nn.Module) -> list[nn.Parameter]:

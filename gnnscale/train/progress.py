@@ -37,7 +37,7 @@ class Progress:
             transient=True,
         )
         self._task = self._bar.add_task(
-            "", total=total, completed=done, epoch="1", loss="–", validation="", speed=""
+            "", total=total, completed=done, epoch="1", loss="-", validation="", speed=""
         )
         self._last = 0.0
 
@@ -55,7 +55,9 @@ class Progress:
         if self._shown:  # stopping a bar that is off writes an empty line in some versions of rich
             self._bar.stop()
 
-    def step(self, done: int, epoch: str, loss: Callable[[], float], nodes_per_second: float) -> None:
+    def step(
+        self, done: int, epoch: str, loss: Callable[[], float], nodes_per_second: float
+    ) -> None:
         """Show where training stands. `loss` is called only when the bar is redrawn."""
         if not self._shown or time.monotonic() - self._last < self._REFRESH:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import platform
 import resource
@@ -60,7 +61,7 @@ class Report:
             table.add_column(name.replace("_", " "), justify="right")
         for row in evaluated:
             table.add_row(*(_text(row.get(name)) for name in names))
-        console = Console(width=110, record=True, file=_Nowhere())
+        console = Console(width=110, record=True, file=io.StringIO())
         console.print(table)
         for where, metrics in self.final.items():
             console.print(f"{where}: " + ", ".join(f"{k} {_text(v)}" for k, v in metrics.items()))
@@ -149,11 +150,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _Nowhere:
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass

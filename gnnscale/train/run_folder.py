@@ -1,11 +1,11 @@
 """The folder of a run: configuration, partition, checkpoint, report, curves, weights.
 
-    run.json                what was asked for, of which model and graph
-    partition.npz           the assignment used
-    graph/                  the clustered graph, where nothing else could bring it back
-    checkpoint.safetensors  everything needed to go on
-    model.safetensors       the kept weights, once the run is complete
-    report.json, curves.png
+run.json                what was asked for, of which model and graph
+partition.npz           the assignment used
+graph/                  the clustered graph, where nothing else could bring it back
+checkpoint.safetensors  everything needed to go on
+model.safetensors       the kept weights, once the run is complete
+report.json, curves.png
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +168,14 @@ def _model_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]
     # A parameter that is not materialised yet takes any shape.
     lazy = {name for known in (before, now) for name, shape in known.items() if shape == "lazy"}
     differences = _named_differences("model: ", before, now, lazy)
-    if not differences and there["model"]["phases"] != here["model"]["phases"]:
+    if not differences and not lazy and there["model"]["phases"] != here["model"]["phases"]:
         differences.append("model: its layers differ in kind or order from the run's")
     if not differences and there["spec"] and here["spec"]:
         old, new = there["spec"]["arguments"], here["spec"]["arguments"]
         differences += _named_differences("model: ", old, new)
     elif not differences and not lazy:
         # No list of arguments to compare: what its modules say of themselves (dropout, heads, …).
-        lines = zip(there["modules"], here["modules"], strict=False)
+        lines = zip_longest(there["modules"], here["modules"], fillvalue="absent")
         differences += [_difference("model", a.strip(), b.strip()) for a, b in lines if a != b]
     return differences[:5] + (["…"] if len(differences) > 5 else [])
 

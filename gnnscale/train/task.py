@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class NodeTask:
     """
 
     # By kind: the two reported by default, the headline first, then the others there are.
-    _METRICS = {
+    _METRICS: ClassVar = {
         "classification": ("accuracy", "f1_macro", "f1_micro", "roc_auc"),
         "multilabel": ("f1_micro", "f1_macro", "accuracy", "roc_auc"),
         "regression": ("mae", "mse"),
@@ -112,8 +112,8 @@ class NodeTask:
             faults += training_faults(graph.y, None if chosen is None else chosen.train)
         if graph.y is not None and graph.task != self.name:
             faults.append(
-                f"the graph's labels are for {graph.task}, the task is {self.name}: build the graph "
-                f"with task={self.name!r}"
+                f"the graph's labels are for {graph.task}, the task is {self.name}: build the "
+                f"graph with task={self.name!r}"
             )
         if self.headline == "roc_auc" and self.name == "classification" and graph.num_classes != 2:
             faults.append(f"roc_auc needs two classes; the graph has {graph.num_classes}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
@@ -45,6 +47,7 @@ class Trainer(ABC):
     """The shared loop. A child says where the batches come from."""
 
     report: Report
+    _best: dict[str, Tensor] | None
 
     def __init__(
         self,
@@ -67,13 +70,19 @@ class Trainer(ABC):
         self.config = config
         self.task = task
         self.callbacks = list(callbacks)
-        self.device = _choose_device(config.device)
+        self.device = choose_device(config.device)
         self.folder = None if run_dir is None else RunFolder(run_dir)
         self.stop = False
         self._optimizer_choice = optimizer
         self._scheduler_choice = scheduler
         self._parameter_groups = parameter_groups
         self._prepared = False
+        # Before lazy parameters get their shapes: a second `fit` is of the same model.
+        self._model_as_given = {
+            "model": model.signature(),
+            "spec": model.spec,
+            "modules": re.sub(r" at 0x\w+", "", repr(model)).splitlines(),
+        }
         self._begin()
 
     # --- what a child provides --------------------------------------------------------------
@@ -95,7 +104,15 @@ class Trainer(ABC):
 
     @abstractmethod
     def _prepare_data(self) -> None:
-        """Partition, store, and whatever else comes before the first step."""
+        """Partition, and whatever else comes before the first step. Nothing is written."""
+
+    @abstractmethod
+    def _keep_data(self) -> None:
+        """Write into the run folder, new, what `_prepare_data` made and nothing can bring back."""
+
+    @abstractmethod
+    def _resume_data(self) -> None:
+        """Prepare the data, when that is asked for, as the run in the folder did."""
 
     @abstractmethod
     def _sample_batch(self) -> Batch:
@@ -139,14 +156,16 @@ class Trainer(ABC):
             raise RunMismatch("resume=True needs a run_dir")
         if state is not None and state["finished"]:
             logger.info("the run in %s is complete; nothing is left to train", self.folder)
-            self.model.load_state_dict(state["model"])
-            self.model.to(self.device)
-            self.report = Report(**state["report"])
+            self.adopt(state["model"], Report(**state["report"]))
             return self.report
-        if self.folder is not None and state is None:
-            self.folder.begin(identity, self.config)
+        if state is not None:
+            self._resume_data()
+        # Before the folder is touched: a model that does not fit leaves a run there as it was.
         self.prepare()
         self._make_optimizer()
+        if self.folder is not None and state is None:
+            self.folder.begin(identity, self.config)
+            self._keep_data()
         elapsed = time.monotonic() - started
         self._count("prepare", elapsed - self.report.seconds.get("partition", 0.0))
         self.report.run = {**identity["about"], "environment": environment(str(self.device))}
@@ -202,10 +221,8 @@ class Trainer(ABC):
         Raises:
             RunMismatch: the weights are of another model.
         """
-        try:
-            self.model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise RunMismatch(f"the run's weights are of another model: {error}") from error
+        self._load_weights(weights)
+        self._resume_data()
         self.model.to(self.device)
         self.report = report
 
@@ -220,7 +237,7 @@ class Trainer(ABC):
                 row = self._end_epoch(progress)
                 for callback in self.callbacks:
                     callback.on_epoch_end(self, row)
-                self.report.stopped = self._why_stop()
+                self.report.stopped = self._why_stop(row)
                 if interrupted() or (self._checkpoint_is_due() and self.report.stopped is None):
                     self._checkpoint()
                 if interrupted():
@@ -232,6 +249,7 @@ class Trainer(ABC):
         number = self.loader.epoch + 1
         before = time.monotonic()
         for batch in self.loader:
+            assert batch is not None  # in one process every step has one
             self._step(batch.to(self.device, non_blocking=True))
             now = time.monotonic()
             self._epoch_seconds += now - before
@@ -281,8 +299,8 @@ class Trainer(ABC):
         loss = self._mean_loss()
         if not math.isfinite(loss):
             raise GnnscaleError(
-                f"the training loss is {loss} in epoch {self.loader.epoch}: try a smaller lr (it is "
-                f"{self.config.lr}) or clip_norm=1.0"
+                f"the training loss is {loss} in epoch {self.loader.epoch}: try a smaller lr (it "
+                f"is {self.config.lr}) or clip_norm=1.0"
             )
         row: dict[str, Any] = {
             "epoch": self.loader.epoch,
@@ -297,12 +315,32 @@ class Trainer(ABC):
         if self._evaluation_is_due():
             self._evaluate_into(row, progress)
         if self.scheduler is not None and self._scheduler_interval == "epoch":
-            if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                self.scheduler.step(row.get(f"val_{self.task.headline}", loss))
-            else:
-                self.scheduler.step()
+            self._advance_schedule(row)
         logger.info("epoch %d: %s", row["epoch"], row)
         return row
+
+    def _advance_schedule(self, row: dict[str, Any]) -> None:
+        schedule: Any = self.scheduler
+        if not isinstance(schedule, ReduceLROnPlateau):
+            schedule.step()
+        elif self._watched_figure(schedule) in row:
+            schedule.step(row[self._watched_figure(schedule)])
+
+    def _watched_figure(self, schedule: ReduceLROnPlateau) -> str:
+        """What a plateau is of: one figure throughout, never loss and metric in turn.
+
+        Raises:
+            InputError: the schedule waits for growth, and nothing there grows.
+        """
+        better = "max" if any(m.higher_is_better for m in self.task.metrics()[:1]) else "min"
+        if better == schedule.mode and "val" in self._sets():
+            return f"val_{self.task.headline}"
+        if schedule.mode == "min":
+            return "loss"
+        raise InputError(
+            "ReduceLROnPlateau(mode='max') watches the validation metric: it needs validation "
+            "nodes and a metric that grows; mode='min' watches the loss"
+        )
 
     def _evaluate_into(self, row: dict[str, Any], progress: Progress) -> None:
         found = self._evaluate(self._sets())
@@ -320,12 +358,13 @@ class Trainer(ABC):
                 state = self.model.state_dict()
                 self._best = {k: v.detach().cpu().clone() for k, v in state.items()}
 
-    def _why_stop(self) -> str | None:
+    def _why_stop(self, row: dict[str, Any]) -> str | None:
         epoch = self.loader.epoch
         patience, best = self.config.early_stopping, self.report.best_epoch
         if self.stop:
             return "callback"
-        if patience is not None and best is not None and epoch - best >= patience:
+        evaluated = f"val_{self.task.headline}" in row  # else nothing new is known
+        if evaluated and patience is not None and best is not None and epoch - best >= patience:
             return "early stopping"
         return "epochs" if epoch >= self.config.epochs else None
 
@@ -378,6 +417,8 @@ class Trainer(ABC):
         )
 
     def _inference_options(self) -> dict[str, Any]:
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.model.parameters()):
+            self.prepare()
         self.model.to(self.device)
         return {
             "device": self.device,
@@ -402,7 +443,7 @@ class Trainer(ABC):
     def _begin(self) -> None:
         self.report = Report(headline=self.task.headline)
         self.stop = False
-        self._best: dict[str, Tensor] | None = None
+        self._best = None
         self._last_checkpoint = time.monotonic()
         self._steps_since_checkpoint = 0
         self._reset_epoch()
@@ -437,6 +478,8 @@ class Trainer(ABC):
         self.scheduler, self._scheduler_interval = make_scheduler(
             self._scheduler_choice, self.optimizer, self.config.lr, total
         )
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self._watched_figure(self.scheduler)  # a fault is found now
         self.loader.epoch = self.loader.step = 0
 
     def _run_identity(self) -> dict[str, Any]:
@@ -445,8 +488,7 @@ class Trainer(ABC):
         return {
             "trainer": type(self).__name__,
             "data": data,
-            "model": self.model.signature(),
-            "spec": self.model.spec,
+            **self._model_as_given,
             "task": {
                 "name": self.task.name,
                 "headline": self.task.headline,
@@ -489,11 +531,16 @@ class Trainer(ABC):
         seconds, self.report = self.report.seconds, report
         for name, value in seconds.items():
             self._count(name, value)
-        self.model.load_state_dict(state["model"])
+        self._load_weights(state["model"])
         self._best = state["best"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise RunMismatch(f"the run had another optimizer or other groups: {error}") from error
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+            # Else torch warns where the run was stopped between its first step and this schedule's.
+            vars(self.optimizer)["_opt_called"] = True
         self.loader.load_state_dict(state["loader"])
         self._epoch_loss = state["epoch_loss"].to(self.device)
         for name in ("epoch_weight", "epoch_nodes", "epoch_seconds"):
@@ -505,47 +552,64 @@ class Trainer(ABC):
             "going on after epoch %d, step %d", state["loader"]["epoch"], state["loader"]["step"]
         )
 
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunMismatch(f"the run's weights are of another model: {error}") from error
+
     def _count(self, name: str, seconds: float) -> None:
         self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
 
 
-def _choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA where there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"device={name!r} is no device: 'auto', 'cpu', 'cuda', 'cuda:1' …") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device={name!r}: no CUDA device is available; use device='auto'")
+        raise InputError(
+            f"device={name!r} is no device: 'auto', 'cpu', 'cuda', 'cuda:1' …"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device={name!r}: there are {torch.cuda.device_count()} CUDA devices; use 'auto'"
+        )
     return device
 
 
 @contextlib.contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C wait for the end of the step, so that a whole state is saved; twice is at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False  # signals reach the main thread only; another's handler stays in place
         return
-    seen = []
+    seen: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
 
-    before = signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield lambda: bool(seen)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _warn_of_differences(saved: dict[str, Any], now: dict[str, Any]) -> None:
     different = [f"{k} {saved[k]} → {now.get(k)}" for k in saved if saved[k] != now.get(k)]
     if different:
         logger.warning(
-            "the run was begun elsewhere (%s): it goes on, but not bit for bit", ", ".join(different)
+            "the run was begun elsewhere (%s): it goes on, but not bit for bit",
+            ", ".join(different),
         )
 
 
@@ -553,7 +617,7 @@ def _plain_state(scheduler: Any) -> dict[str, Any] | None:
     """A schedule's state without what cannot be stored (its own functions)."""
     if scheduler is None:
         return None
-    kept = (str, bool, int, float, list, tuple, dict, type(None))
+    kept = (str, bool, int, float, list, tuple, dict, Tensor, type(None))
     return {k: v for k, v in scheduler.state_dict().items() if isinstance(v, kept)}
 
 
@@ -562,5 +626,5 @@ def _task_arguments(task: Task) -> dict[str, Any]:
         return {}
     weight = task.class_weight
     if weight is not None and not isinstance(weight, str):
-        weight = torch.as_tensor(weight).tolist()
+        weight = torch.as_tensor(weight, dtype=torch.float64).tolist()
     return {"class_weight": weight, "label_smoothing": task.label_smoothing}

@@ -86,6 +86,7 @@ def test_a_missing_root_is_an_error(tmp_path, monkeypatch):
         ('name = "{name}"', 'name = "other"', "field 'name' is 'other', but its folder is 'mine'"),
         ("source =", "results = 3\nsource =", "field 'results' must be tables"),
         ("source =", "results = [{{method = 'm'}}]\nsource =", "'results', entry 1: its keys"),
+        ("source =", "preset = 3\nsource =", "field 'preset' is 3; it must be a table"),
         ("title =", "title", "is not valid TOML"),
     ],
 )

@@ -1,0 +1,59 @@
+"""What all commands write with: results to stdout, errors and the log to stderr."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+from rich.text import Text
+
+out = Console()
+err = Console(stderr=True)
+
+
+def line(*parts: Any, console: Console = out, style: str = "") -> None:
+    """Print one line as it is: no markup is read in it, and no path in it is broken."""
+    text = Text(" ".join(map(str, parts)), style=style)
+    console.print(text, soft_wrap=True)
+
+
+def error_line(message: str, hint: str = "") -> None:
+    """Print an error to stderr, and below it what to do."""
+    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    if hint:
+        line(hint, console=err, style="dim")
+
+
+def facts(rows: dict[str, Any], title: str | None = None) -> None:
+    """Print names and values as two columns; rows whose value is None are left out."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None
+    )
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value is not None:
+            table.add_row(name, Text(str(value)))
+    out.print(table)
+
+
+def show_log(verbose: bool) -> None:
+    """Send the log of gnnscale to stderr: warnings, and with `verbose` what is being done."""
+    logger = logging.getLogger("gnnscale")
+    for handler in logger.handlers[:]:
+        if isinstance(handler, RichHandler):
+            logger.removeHandler(handler)
+    logger.addHandler(RichHandler(console=err, show_path=False, log_time_format="[%X]"))
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def size(count: float) -> str:
+    """Bytes for people: "12.3 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,36 @@
+"""`gnnscale datasets`: what there is to train on. Reads cards only; needs no torch."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from gnnscale.cli.console import line, out
+from gnnscale.cli.options import Verbose
+
+
+def datasets(verbose: Verbose = False) -> None:
+    """List the data sets that can be loaded by name.
+
+    [bold]Examples[/bold]
+
+    gnnscale datasets
+
+    gnnscale info wordnet [dim]# all that is known of one, and measured figures[/dim]
+
+    GNNSCALE_DATASETS=~/graphs gnnscale datasets [dim]# your own[/dim]
+    """
+    from gnnscale.data import list_cards
+
+    table = Table(title="Data sets", title_justify="left")
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("what it is")
+    for name in ("nodes", "edges", "classes"):
+        table.add_column(name, justify="right")
+    table.add_column("task, metric", overflow="fold")
+    for card in list_cards():
+        counts = (card.num_nodes, card.num_edges, card.num_classes)
+        task = card.task if card.metric is None else f"{card.task},\n{card.metric}"
+        table.add_row(card.name, card.title, *(f"{count:,}" for count in counts), task)
+    out.print(table)
+    line("Also: a path to an .npz, a folder of arrays or a stored graph; and generated graphs,")
+    line("such as synthetic:planted?nodes=10000&classes=10&homophily=0.8")

@@ -1,0 +1,91 @@
+"""Options that several commands share, and the choices there are."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from gnnscale.cli.console import show_log
+
+
+class Model(StrEnum):
+    """Models by name; the keys of `gnnscale.nn.MODELS`."""
+
+    sage = "sage"
+    gcn = "gcn"
+    gin = "gin"
+    gat = "gat"
+    mlp = "mlp"
+
+
+class Trainer(StrEnum):
+    """Trainers by name."""
+
+    cluster = "cluster"
+
+
+class Resume(StrEnum):
+    """What to do with a run that is in the folder already."""
+
+    auto = "auto"
+    yes = "yes"
+    no = "no"
+
+
+class Balance(StrEnum):
+    """What a partitioner evens out."""
+
+    nodes = "nodes"
+    edges = "edges"
+
+
+class Keep(StrEnum):
+    """The weights that a run ends with."""
+
+    best = "best"
+    last = "last"
+
+
+class Where(StrEnum):
+    """Sets of nodes to evaluate on."""
+
+    test = "test"
+    val = "val"
+    train = "train"
+    all = "all"
+
+
+def _show_log(verbose: bool) -> None:
+    if verbose:
+        show_log(verbose=True)
+
+
+DATASET_HELP = (
+    "A name (see gnnscale datasets), a path (.npz, folder of arrays, stored graph) or "
+    "synthetic:planted?nodes=10000."
+)
+METHODS = "Partitioner: auto, kaminpar, metis, streaming, random or contiguous."
+
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", callback=_show_log, help="Tell on stderr what is being done."),
+]
+Dataset = Annotated[
+    str, typer.Option("--dataset", "-d", metavar="NAME|PATH", help=DATASET_HELP, show_default=False)
+]
+GraphOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        metavar="NAME|PATH",
+        help="The graph, where it is no longer where the run found it.",
+        show_default="the run's",
+    ),
+]
+DeviceOfRun = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …", show_default="the run's"),
+]

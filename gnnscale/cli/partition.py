@@ -1,0 +1,117 @@
+"""`gnnscale partition`: cut a graph into clusters, measure them, keep them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gnnscale.cli import options as o
+from gnnscale.cli.console import err, facts, line
+from gnnscale.errors import InputError
+
+if TYPE_CHECKING:
+    from gnnscale.graph import Graph, Partition
+
+
+def partition(
+    dataset: o.Dataset,
+    num_parts: Annotated[int, typer.Option(help="Clusters.", show_default=False)],
+    method: Annotated[str, typer.Option(metavar="NAME", help=o.METHODS)] = "auto",
+    seed: Annotated[int, typer.Option(help="Repeats the result, see --deterministic.")] = 0,
+    balance: Annotated[o.Balance, typer.Option(help="What to even out.")] = o.Balance.nodes,
+    imbalance: Annotated[
+        float, typer.Option(help="How far the heaviest part may exceed the mean: 0.03 is 3 %.")
+    ] = 0.03,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="One thread for KaMinPar: the seed decides.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of KaMinPar.", show_default="every core")
+    ] = None,
+    cache: Annotated[bool, typer.Option(help="Take a result known already, and keep this.")] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Store the graph there in clusters, for --dataset FOLDER.",
+            show_default=False,
+            rich_help_panel="Keeping it",
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Save the assignment of nodes to clusters (gnnscale.Partition.load).",
+            show_default=False,
+            rich_help_panel="Keeping it",
+        ),
+    ] = None,
+    verbose: o.Verbose = False,
+) -> None:
+    """Cut a graph into clusters with few edges between them, and report how good they are.
+
+    [bold]Examples[/bold]
+
+    gnnscale partition --dataset wordnet --num-parts 150
+
+    gnnscale partition -d wordnet --num-parts 150 --method streaming --balance edges
+
+    gnnscale partition -d ./my.npz --num-parts 1500 --out stores/my
+
+    gnnscale train -d stores/my [dim]# trains on the clusters stored there[/dim]
+    """
+    from gnnscale.cli.sources import open_data
+    from gnnscale.graph import ClusteredGraph, cluster
+    from gnnscale.partitioning import partition as cut
+
+    if save is not None and save.suffix != ".npz":
+        raise InputError(f"--save {save}: an assignment is written as an .npz file; name it so")
+    data = open_data(dataset)
+    graph = data.original() if isinstance(data, ClusteredGraph) else data
+    line(graph)
+    with err.status(f"cutting it into {num_parts:,} parts"):
+        part = cut(
+            graph,
+            num_parts,
+            method,
+            seed,
+            balance=str(balance),
+            imbalance=imbalance,
+            deterministic=deterministic,
+            threads=threads,
+            cache=cache,
+        )
+    _report(graph, part)
+    if save is not None:
+        part.save(save)
+        line(f"Assignment: {save}")
+    if out is not None:
+        with err.status(f"storing it at {out}"):
+            cluster(graph, part, path=out)
+        line(f"Stored graph: {out}")
+        path = out if len(out.parts) > 1 else f"./{out}"
+        line(f"Next: gnnscale train --dataset {path}")
+
+
+def _report(graph: Graph, part: Partition) -> None:
+    quality = part.quality(graph)
+    train, entropy = quality.train_balance, quality.label_entropy
+    facts(
+        {
+            "method": part.method,
+            "time": f"{part.seconds:.1f} s" if part.seconds else "0 s: known already",
+            "parts": f"{part.num_parts:,}, of {int(part.sizes.min()):,} to "
+            f"{int(part.sizes.max()):,} nodes",
+            "edge cut": f"{quality.edge_cut:.4f} of the edges join two parts",
+            "node balance": f"{quality.node_balance:.3f} (largest part over the mean)",
+            "edge balance": f"{quality.edge_balance:.3f}",
+            "training nodes": None if train is None else f"{train:.3f}",
+            "empty parts": quality.empty_parts,
+            "label entropy": None
+            if entropy is None
+            else f"{entropy:.3f} bits, mean over the parts",
+        }
+    )

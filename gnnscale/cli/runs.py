@@ -1,0 +1,129 @@
+"""`gnnscale evaluate` and `gnnscale predict`: what a run has learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gnnscale.cli import options as o
+from gnnscale.cli.console import err, line, out
+from gnnscale.errors import InputError
+
+if TYPE_CHECKING:
+    from gnnscale.train import Run
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)
+]
+
+
+def evaluate(
+    run: Folder,
+    on: Annotated[o.Where, typer.Option(help="On which nodes of the split.")] = o.Where.test,
+    dataset: o.GraphOfRun = None,
+    device: o.DeviceOfRun = None,
+    verbose: o.Verbose = False,
+) -> None:
+    """Evaluate the model of a run exactly, on the full graph, each node once.
+
+    [bold]Examples[/bold]
+
+    gnnscale evaluate runs/wordnet-sage
+
+    gnnscale evaluate runs/wordnet-sage --on all
+    """
+    opened = _open(run, dataset, device)
+    trainer = opened.trainer
+    with err.status("exact inference on the full graph"):
+        if on is o.Where.all:
+            split = trainer.graph.split(trainer.config.split)
+            there = [name for name in ("train", "val", "test") if split and bool(split[name].any())]
+            found = {name: trainer.evaluate(name) for name in there}
+        else:
+            found = {str(on): trainer.evaluate(str(on))}
+    table = Table("")
+    for name in next(iter(found.values()), {}):
+        table.add_column(name, justify="right")
+    for where, metrics in found.items():
+        table.add_row(where, *(f"{value:.4f}" for value in metrics.values()))
+    out.print(table)
+
+
+def predict(
+    run: Folder,
+    to: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE.npy", help="File to write.", show_default=False),
+    ],
+    nodes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            help="Ids of nodes, or one true or false for every node.",
+            show_default="all nodes",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="What the last layer reads, not what it puts out.")
+    ] = False,
+    dataset: o.GraphOfRun = None,
+    device: o.DeviceOfRun = None,
+    verbose: o.Verbose = False,
+) -> None:
+    """Write the model's exact output for all nodes, or some, as an array.
+
+    One row a node, in the graph's own order (or that of --nodes), one column a class, label or
+    target. The class is the greatest of a row: np.load("predictions.npy").argmax(1).
+
+    [bold]Examples[/bold]
+
+    gnnscale predict runs/wordnet-sage --out predictions.npy
+
+    gnnscale predict runs/wordnet-sage --out some.npy --nodes ids.npy
+
+    gnnscale predict runs/wordnet-sage --out embeddings.npy --embeddings
+    """
+    if to.suffix != ".npy":
+        raise InputError(f"--out {to}: an array is written as a .npy file; name it so")
+    wanted = None if nodes is None else _read_nodes(nodes)
+    opened = _open(run, dataset, device)
+    verb = opened.trainer.embed if embeddings else opened.trainer.predict
+    with err.status("exact inference on the full graph"):
+        array = verb(nodes=wanted, out=to)
+    what = "embeddings" if embeddings else "outputs"
+    line(f"{to}: {what} of {array.size(0):,} nodes, {array.size(1):,} columns of {array.dtype}")
+
+
+def _open(run: Path, dataset: str | None, device: str | None) -> Run:
+    from gnnscale.cli.sources import open_data
+    from gnnscale.train import load_run
+
+    if not (run / "run.json").is_file():
+        raise InputError(f"there is no run in {run}: run.json is missing")
+    graph = None if dataset is None else open_data(dataset)
+    with err.status(f"opening {run}"):
+        opened = load_run(run, graph=graph, device=device)
+    report = opened.report
+    if report.stopped is None:
+        done, all_epochs = len(report.rows), opened.trainer.config.epochs
+        line(f"the run is unfinished: {done} of {all_epochs} epochs are done", console=err)
+    return opened
+
+
+def _read_nodes(path: Path) -> Any:
+    import numpy as np
+    import torch
+
+    try:
+        nodes = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"--nodes {path} is no .npy file of numbers: {error}") from error
+    if not isinstance(nodes, np.ndarray) or nodes.ndim != 1 or nodes.dtype.kind not in "biu":
+        kind = f"{nodes.dtype} {list(nodes.shape)}" if isinstance(nodes, np.ndarray) else "an .npz"
+        raise InputError(
+            f"--nodes {path} must be a list of whole numbers or of booleans, not {kind}"
+        )
+    return torch.from_numpy(nodes if nodes.dtype.kind == "b" else nodes.astype(np.int64))

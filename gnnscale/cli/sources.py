@@ -1,0 +1,68 @@
+"""From the name of a data set to its graph, its card and what to call it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gnnscale.cli.console import err
+from gnnscale.data.cards import CARD_FILE, Card, find_card, read_card
+
+if TYPE_CHECKING:
+    from gnnscale.graph import ClusteredGraph, Graph
+
+_ARRAYS = ".npz"
+
+
+def base_name(dataset: str) -> str:
+    """What stands before the options: "a.npz?seed=1" is "a.npz"."""
+    return dataset if Path(dataset).exists() else dataset.partition("?")[0]
+
+
+def is_path(dataset: str) -> bool:
+    """Whether this is read as a path; as in `gnnscale.load`, a bare name never is."""
+    base = base_name(dataset)
+    return base != os.path.basename(base) or base.endswith(_ARRAYS) or base in (".", "..")
+
+
+def card_of(dataset: str) -> Card | None:
+    """The card of a data set, where it has one.
+
+    Raises:
+        InputError: the card is malformed.
+    """
+    if dataset.startswith("synthetic:"):
+        return None
+    base = base_name(dataset)
+    if (card := find_card(base)) is not None or not is_path(dataset):
+        return card
+    beside = Path(base).expanduser() / CARD_FILE
+    return read_card(beside) if beside.is_file() else None
+
+
+def open_data(dataset: str) -> Graph | ClusteredGraph:
+    """The graph; a stored one as it is stored, with its clusters.
+
+    Raises:
+        InputError: there is no such data set, or it is faulty.
+        StoreError: a file is missing or damaged.
+    """
+    from gnnscale.data import load
+    from gnnscale.graph import is_store, open_graph
+
+    with err.status(f"loading {dataset}"):
+        path = Path(dataset).expanduser()
+        if is_path(dataset) and is_store(path):
+            return open_graph(path)
+        return load(dataset)
+
+
+def short_name(dataset: str) -> str:
+    """A name for files: "cora" for "./data/cora.npz"; signs that shells read become dashes."""
+    name = dataset
+    if is_path(dataset):
+        base = Path(base_name(dataset)).expanduser().resolve()
+        name = base.name.removesuffix(_ARRAYS) + dataset[len(base_name(dataset)) :]
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "graph"

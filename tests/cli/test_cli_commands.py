@@ -1,0 +1,110 @@
+"""The other commands, each on what the ones before it made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as examples
+
+import gnnscale as gs
+from gnnscale.cli.statistics import homophily, isolated, measure
+from tests.cli.conftest import FAST, GRAPH
+from tests.strategies import graphs
+
+
+@pytest.fixture
+def run(gnnscale):
+    gnnscale("train", "-d", GRAPH, *FAST, "--epochs", "2", "--run-dir", "run", "--no-baselines")
+    return "run"
+
+
+def test_evaluate_and_predict_say_what_python_says(gnnscale, run):
+    opened = gs.load_run(run)
+    done = gnnscale("evaluate", run, "--on", "all")
+    for where in ("train", "val", "test"):
+        assert f"{opened.trainer.evaluate(where)['accuracy']:.4f}" in done.stdout
+    assert "train" not in gnnscale("evaluate", run).stdout
+
+    gnnscale("predict", run, "--out", "all.npy")
+    outputs = np.load("all.npy")
+    assert np.array_equal(outputs, opened.trainer.predict().numpy())
+    ids = np.array([7, 3, 7], dtype=np.int32)
+    np.save("ids.npy", ids)
+    gnnscale("predict", run, "--out", "some.npy", "--nodes", "ids.npy")
+    np.testing.assert_allclose(np.load("some.npy"), outputs[ids], rtol=1e-5, atol=1e-6)
+    gnnscale("predict", run, "--out", "deep.npy", "--embeddings")
+    assert np.array_equal(np.load("deep.npy"), opened.trainer.embed().numpy())
+
+
+def test_a_graph_that_moved_is_given(gnnscale, tmp_path):
+    graph = gs.load(GRAPH)
+    masks = {f"{part}_mask": graph.split()[part].numpy() for part in ("train", "val", "test")}
+    np.savez("a.npz", edge_index=graph.edge_index, x=graph.x, y=graph.y, **masks)
+    gnnscale("train", "-d", "a.npz", *FAST, "--epochs", "1", "--run-dir", "run", "--no-baselines")
+    before = gnnscale("evaluate", "run").stdout
+    Path("a.npz").rename("b.npz")
+    assert "a.npz" in gnnscale("evaluate", "run", code=2).stderr
+    assert gnnscale("evaluate", "run", "--dataset", "b.npz").stdout == before
+
+
+def test_partition_reports_stores_and_saves(gnnscale):
+    done = gnnscale(
+        *("partition", "-d", GRAPH, "--num-parts", "7", "--method", "streaming"),
+        *("--save", "made/parts.npz", "--out", "made/store"),
+    )
+    graph, part = gs.load(GRAPH), gs.Partition.load("made/parts.npz")
+    quality = part.quality(graph)
+    assert (
+        f"{quality.edge_cut:.4f}" in done.stdout and f"{quality.label_entropy:.3f}" in done.stdout
+    )
+    stored = gs.open_graph("made/store")
+    assert torch.equal(stored.partition.assignment, part.assignment)
+    # A stored graph is cut in its original order.
+    gnnscale(
+        *("partition", "-d", "made/store", "--num-parts", "7", "--method", "contiguous"),
+        *("--save", "again.npz"),
+    )
+    wanted = gs.partition(graph, 7, "contiguous").assignment
+    assert torch.equal(gs.Partition.load("again.npz").assignment, wanted)
+
+
+def test_info_of_a_data_set_a_store_and_a_run(gnnscale, run):
+    made = gnnscale("info", GRAPH, "--verify").stdout
+    for figure in ("300", "mean 10.00", "4 classes", "train 150 (50.0%)", "all checks"):
+        assert figure in made
+    gnnscale("partition", "-d", GRAPH, "--num-parts", "7", "--out", "made/store")
+    stored = gnnscale("info", "made/store", "--verify").stdout
+    assert "7 by" in stored and "every checksum agrees" in stored
+    x = Path("made/store/x.npy")
+    content = bytearray(x.read_bytes())
+    content[-1] ^= 1
+    x.write_bytes(content)
+    assert "x.npy" in gnnscale("info", "made/store", "--verify", code=2).stderr
+    told = gnnscale("info", run, "--verify").stdout
+    for figure in ("complete (epochs)", "2 of 2", "GraphSAGE", "readable: checkpoint"):
+        assert figure in told
+    Path(run, "checkpoint.safetensors").write_bytes(b"short")
+    assert "damaged" in gnnscale("info", run, "--verify", code=2).stderr
+
+
+def test_info_of_a_card(gnnscale):
+    told = gnnscale("info", "wordnet").stdout
+    for figure in ("WordNet 3.0 licence", "117,659", "known results", "0.709", "preset"):
+        assert figure in told
+
+
+@examples(deadline=None, max_examples=25)
+@given(graph=graphs(unlabelled=True, min_nodes=2))
+def test_figures_are_those_of_the_edge_list(graph):
+    source, target = graph.edge_index
+    known = (graph.y[source] >= 0) & (graph.y[target] >= 0)
+    same = graph.y[source] == graph.y[target]
+    wanted = float((same & known).sum() / known.sum()) if bool(known.any()) else None
+    assert homophily(graph) == (None if wanted is None else pytest.approx(wanted))
+    ends = torch.cat([source[source != target], target[source != target]])
+    assert isolated(graph) == graph.num_nodes - ends.unique().numel()
+    assert all(isinstance(text, str | None) for text in measure(graph).values())

@@ -1,0 +1,208 @@
+"""load_run: the same model, graph, metrics and course in a new process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_runs
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from small_runs import assert_same, same_course, small_graph, small_trainer, weights_of
+
+import gnnscale as gs
+from gnnscale.errors import RunMismatch, StoreError
+from gnnscale.graph import Partition, cluster
+from gnnscale.train import Callback, NodeTask, load_run
+from tests.strategies import graphs, partitions
+
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+
+class StopAt(Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, trainer, row):
+        if row["epoch"] == self.epoch:
+            raise KeyboardInterrupt
+
+
+def stopped_run(folder, epoch=2, **options):
+    """A run stopped after some epochs."""
+    with pytest.raises(KeyboardInterrupt):
+        small_trainer(folder, callbacks=[StopAt(epoch)], **options).fit()
+
+
+NEW_PROCESS = """
+import json, sys, torch, numpy as np
+torch.set_num_threads(int(sys.argv[2]))
+from gnnscale.train import load_run
+for folder, arguments in json.loads(sys.argv[1]):
+    import small_runs
+    if arguments.pop("model", None):
+        arguments["model"] = small_runs.MODELS["noisy"]()
+    for name in ("optimizer", "scheduler", "parameter_groups"):
+        if name in arguments:
+            arguments[name] = small_runs.FUNCTIONS[arguments[name]]
+    run = load_run(folder, **arguments)
+    run.trainer.predict(out=folder + "/found.npy")
+    found = {"metrics": run.trainer.evaluate("test"), "rows": len(run.report.rows)}
+    found["stopped"] = run.trainer.fit().stopped
+    open(folder + "/found.json", "w").write(json.dumps(found))
+"""
+
+
+def test_in_a_new_process(tmp_path):
+    """Finished and stopped runs of all kinds, opened, evaluated and trained to their end."""
+    graph = small_graph(weighted=True)
+    part = Partition(torch.arange(graph.num_nodes) % 5, 5)
+    source = "synthetic:planted?nodes=60&classes=3&features=5&degree=4"
+    loaded = gs.load(source)
+    cases = {
+        "finished": {},
+        "stopped": {},
+        "lazy": {"model": "lazy"},
+        "opaque": {"model": "gat", "scheduler": "onecycle", "inductive": True},
+        "own functions": {
+            "optimizer": "momentum-partial",
+            "scheduler": "step",
+            "parameter_groups": "two_groups",
+        },
+        "own model": {"model": "noisy"},
+        "weights": {"class_weight": [0.1, 0.2, 0.7], "label_smoothing": 0.1},
+        "clustered": {"graph": cluster(graph, part)},
+        "clustered on disk": {"graph": cluster(graph, part, tmp_path / "store")},
+        "from a source": {"graph": loaded},
+    }
+    wholes, expected, requests = {}, {}, []
+    for name, options in cases.items():
+        wholes[name] = small_trainer(None, **options)
+        wholes[name].fit()
+        if name == "finished":
+            small_trainer(tmp_path / name, **options).fit()
+        else:
+            stopped_run(tmp_path / name, **options)
+        given = {"model": small_runs.noisy_model()} if name == "own model" else {}
+        opened = load_run(tmp_path / name, **given)
+        expected[name] = (opened.trainer.evaluate("test"), opened.trainer.predict())
+        functions = cases["own functions"].keys() if name == "own functions" else ()
+        arguments = {key: options[key] for key in functions} | dict.fromkeys(given, True)
+        requests.append([str(tmp_path / name), arguments])
+    assert not (tmp_path / "from a source" / "graph").exists()
+    assert not (tmp_path / "clustered on disk" / "graph").exists()
+    here = Path(small_runs.__file__).resolve()
+    path = os.pathsep.join([str(here.parent), str(here.parents[2])])
+    threads = str(torch.get_num_threads())
+    done = subprocess.run(
+        [sys.executable, "-c", NEW_PROCESS, json.dumps(requests), threads],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    for name in cases:
+        found = json.loads((tmp_path / name / "found.json").read_text())
+        assert found["metrics"] == expected[name][0], name
+        assert found["rows"] == (3 if name == "finished" else 1), name
+        assert found["stopped"] == "epochs", name
+        predicted = torch.from_numpy(np.load(tmp_path / name / "found.npy"))
+        assert torch.equal(predicted, expected[name][1]), name
+        weights = load_file(tmp_path / name / "model.safetensors")
+        assert_same(weights, weights_of(wholes[name]))
+
+
+def test_it_is_the_same_graph_in_its_own_order(tmp_path):
+    graph = small_graph(weighted=True)
+    small_trainer(tmp_path, graph=graph).fit()
+    run = load_run(tmp_path)
+    assert run.graph.fingerprint() == graph.fingerprint()
+    assert torch.equal(run.trainer.predict([3, 1]), run.trainer.predict()[[3, 1]])
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_a_clustered_graph_gives_back_the_original(data):
+    graph = data.draw(graphs(min_nodes=1, edge_attr=None, sparse_x=None, unlabelled=True))
+    part = data.draw(partitions(graph))
+    assert cluster(graph, part).original().fingerprint() == graph.fingerprint()
+
+
+def test_best_weights_of_a_stopped_run(tmp_path):
+    """Those to predict with; training goes on from the last ones."""
+    whole = small_trainer(None, epochs=6, lr=0.05)
+    report = whole.fit()
+    assert report.best_epoch < 6  # else nothing is shown
+    stopped_run(tmp_path, 5, epochs=6, lr=0.05)
+    run = load_run(tmp_path)
+    assert run.trainer.evaluate("val")["accuracy"] == run.report.best
+    same_course(run.trainer.fit(), report)
+    assert_same(weights_of(run.trainer), weights_of(whole))
+
+
+def test_what_must_be_given_is_named(tmp_path):
+    stopped_run(tmp_path / "model", model="noisy")
+    with pytest.raises(RunMismatch, match="model="):
+        load_run(tmp_path / "model")
+    with pytest.raises(RunMismatch, match="another model"):
+        load_run(tmp_path / "model", model=gs.nn.GCN(5, 6, 2, 3))
+
+    stopped_run(tmp_path / "functions", optimizer="momentum", scheduler="step")
+    run = load_run(tmp_path / "functions")
+    run.trainer.evaluate("test")
+    with pytest.raises(RunMismatch, match=r"momentum\(\): pass optimizer="):
+        run.trainer.fit()
+
+    class Own(NodeTask):
+        pass
+
+    stopped_run(tmp_path / "task", task=Own())
+    with pytest.raises(RunMismatch, match="task="):
+        load_run(tmp_path / "task")
+    assert load_run(tmp_path / "task", task=Own()).trainer.fit().stopped == "epochs"
+
+
+def test_a_graph_that_is_gone_or_another_one(tmp_path):
+    graph = small_graph()
+    small_trainer(tmp_path / "run", graph=graph).fit()
+    shutil.rmtree(tmp_path / "run" / "graph")
+    with pytest.raises(RunMismatch, match="graph="):
+        load_run(tmp_path / "run")
+    run = load_run(tmp_path / "run", graph=graph)
+    assert run.trainer.fit() == run.report
+
+    path = tmp_path / "store"
+    part = Partition(torch.arange(graph.num_nodes) % 5, 5)
+    small_trainer(tmp_path / "on disk", graph=cluster(graph, part, path)).fit()
+    cluster(small_graph(seed=3), part, path)
+    with pytest.raises(RunMismatch, match="no longer the one"):
+        load_run(tmp_path / "on disk")
+    shutil.rmtree(path)
+    with pytest.raises(StoreError, match="store"):
+        load_run(tmp_path / "on disk")
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(StoreError, match=r"run\.json"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_a_loaded_run_can_be_started_anew(clustered, tmp_path):
+    """Its graph lies in the folder that is then cleared."""
+    graph = small_graph()
+    given = cluster(graph, Partition(torch.arange(48) % 6, 6)) if clustered else graph
+    small_trainer(tmp_path, graph=given).fit()
+    run = load_run(tmp_path)
+    report = run.trainer.fit(resume=False)
+    again = load_run(tmp_path)
+    assert again.trainer.evaluate("test") == report.final["test"]
