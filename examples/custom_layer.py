@@ -28,7 +28,7 @@ class Difference(MessagePassing):
 gs.nn.register(Difference, hops=1)
 
 
-# Registered: a mean over neighbours, then a linear layer, is a propagation P = D⁻¹A and a transform.
+# Registered: a mean over neighbours and a linear layer are a propagation P = D⁻¹A and a transform.
 class MeanConv(nn.Module):
     """x'ᵢ = W · mean over neighbours j of xⱼ + b."""
 

@@ -47,7 +47,9 @@ def main() -> None:
     accuracy = trainer.evaluate("test")["accuracy"]
     table.add_row("3-layer GraphSAGE, cluster mini-batches", f"[bold]{accuracy:.3f}[/bold]")
     console.print(table)
-    console.print(f"{time.monotonic() - started:.0f} s. Report, curves and weights: runs/quickstart")
+    console.print(
+        f"{time.monotonic() - started:.0f} s. Report, curves and weights: runs/quickstart"
+    )
     console.print("Next: gnnscale predict runs/quickstart --out predictions.npy")
 
 

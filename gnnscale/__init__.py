@@ -53,7 +53,35 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ROOMS = ("nn",)
 
-__all__ = sorted([*_HOME_OF, *_ROOMS])
+__all__ = [
+    "Adjacency",
+    "Batch",
+    "Callback",
+    "ClusterLoader",
+    "ClusterTrainer",
+    "ClusteredGraph",
+    "GnnscaleError",
+    "Graph",
+    "InexactConvolution",
+    "InputError",
+    "MissingDependency",
+    "NodeTask",
+    "Partition",
+    "PartitionError",
+    "Report",
+    "RunMismatch",
+    "StoreError",
+    "Task",
+    "TensorBoard",
+    "UnsupportedModel",
+    "baselines",
+    "cluster",
+    "load",
+    "load_run",
+    "nn",
+    "open_graph",
+    "partition",
+]
 
 
 def __getattr__(name: str) -> Any:

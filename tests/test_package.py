@@ -46,6 +46,7 @@ def test_static_names_are_the_lazy_ones() -> None:
     import gnnscale
 
     source = Path(gnnscale.__file__).read_text()
+    assert sorted(gnnscale.__all__) == sorted([*gnnscale._HOME_OF, *gnnscale._ROOMS])
     static = source.split("if TYPE_CHECKING:")[-1]
     named = {n for n in re.findall(r"\b\w+\b", static) if n in gnnscale.__all__}
     assert named == set(gnnscale.__all__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         files = sorted(path.glob("*.npy"))
         if not files:
             raise StoreError(f"{path} holds no .npy files; expected edge_index.npy and others")
-        return {file.stem: _read_array(file, file.stem, lambda f=file: _load(f)) for file in files}
+        return {file.stem: _read_array(file, file.stem, partial(_load, file)) for file in files}
     try:
         # Opened here: np.load leaves a damaged archive open that it has opened itself.
         with open(path, "rb") as file:
@@ -33,7 +34,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise StoreError(f"{path} is a single array, not an .npz; give the folder it is in")
             with content:
                 keys = content.files
-                return {key: _read_array(path, key, lambda k=key: content[k]) for key in keys}
+                return {
+                    key: _read_array(path, key, partial(content.__getitem__, key)) for key in keys
+                }
     except OSError as error:
         raise StoreError(f"could not read {path}: {error.strerror or error}") from error
 

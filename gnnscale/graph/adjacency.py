@@ -64,11 +64,11 @@ class Adjacency(CSR):
         """
         if self._symmetric is None:
             # A fresh CSR, so that the transpose is not kept where it turns out to be needless.
-            transposed = CSR(self.indptr, self.indices, self.values, self.shape).t()
+            other = CSR(self.indptr, self.indices, self.values, self.shape).t()
             self._symmetric = (
-                torch.equal(transposed.indptr, self.indptr)
-                and torch.equal(transposed.indices, self.indices)
-                and (self.values is None or torch.equal(transposed.values, self.values))
+                torch.equal(other.indptr, self.indptr)
+                and torch.equal(other.indices, self.indices)
+                and (other.values is None or torch.equal(other.values, self.values))  # type: ignore[arg-type]
             )
         return self._symmetric
 

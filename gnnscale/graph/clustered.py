@@ -97,9 +97,8 @@ class ClusteredGraph:
 
     def original(self) -> Graph:
         """The whole graph in its original order, in memory."""
-        graph = reorder(self.graph, self.position)
-        graph.node_ptr = self.graph.node_ptr  # every graph owns the same range in both orders
-        return graph
+        # Every graph owns the same range of nodes in both orders.
+        return dataclasses.replace(reorder(self.graph, self.position), node_ptr=self.graph.node_ptr)
 
     def __repr__(self) -> str:
         where = f" at {self.path}" if self.path else ""
@@ -136,10 +135,12 @@ def cluster(
     chosen = graph.split(split)
     train = torch.zeros(graph.num_nodes, dtype=torch.bool) if chosen is None else chosen.train
     node_id = torch.argsort(assignment * 2 + (~train).long(), stable=True)
+    if graph.node_ptr is not None:
+        _check_order_of_graphs(graph.node_ptr, part, node_id)
     offsets = _pointers(torch.bincount(assignment, minlength=part.num_parts))
     train_ends = offsets[:-1] + torch.bincount(assignment[train], minlength=part.num_parts)
     clustered = ClusteredGraph(
-        graph=reorder(graph, node_id),
+        graph=dataclasses.replace(reorder(graph, node_id), node_ptr=graph.node_ptr),
         node_id=node_id,
         offsets=offsets,
         train_ends=train_ends,
@@ -147,8 +148,6 @@ def cluster(
         method=part.method,
         seed=part.seed,
     )
-    if graph.node_ptr is not None:
-        _order_of_graphs(graph, part, clustered)
     if path is None:
         return clustered
     from gnnscale.graph.store import open_graph, write_store
@@ -198,10 +197,11 @@ def _renumber(adj: Adjacency, order: Tensor) -> tuple[Adjacency, Tensor]:
     return Adjacency(ordered.indptr, ordered.indices, weight, symmetric=adj.symmetric), edges
 
 
-def _order_of_graphs(graph: Graph, part: Partition, clustered: ClusteredGraph) -> None:
-    """Keep `node_ptr` where the parts leave every graph contiguous; refuse parts that span two."""
-    graph_of = torch.repeat_interleave(torch.arange(graph.num_graphs), graph.node_ptr.diff())
-    low = torch.full((part.num_parts,), graph.num_graphs)
+def _check_order_of_graphs(node_ptr: Tensor, part: Partition, node_id: Tensor) -> None:
+    """Refuse parts that span two graphs, or that would not leave every graph where it was."""
+    num_graphs = node_ptr.numel() - 1
+    graph_of = torch.repeat_interleave(torch.arange(num_graphs), node_ptr.diff())
+    low = torch.full((part.num_parts,), num_graphs)
     high = torch.full((part.num_parts,), -1)
     assignment = part.assignment.long()
     low.scatter_reduce_(0, assignment, graph_of, "amin")
@@ -212,10 +212,7 @@ def _order_of_graphs(graph: Graph, part: Partition, clustered: ClusteredGraph) -
             f"{spanning} parts span several graphs; a part may hold nodes of one graph only. "
             "gnnscale.partition keeps to that when it is given this graph"
         )
-    stored = graph_of[clustered.node_id]
-    if bool((stored.diff() >= 0).all()):
-        clustered.graph.node_ptr = graph.node_ptr.clone()
-    else:
+    if bool((graph_of[node_id].diff() < 0).any()):
         raise InputError(
             "the parts of one graph must have consecutive ids: number them graph by graph"
         )

@@ -256,7 +256,7 @@ class Graph:
         if self.x is not None:
             faults += checks.feature_faults(self.x, self.num_nodes)
         if self.node_ptr is not None and structure_ok:
-            faults += self._node_ptr_faults()
+            faults += self._node_ptr_faults(self.node_ptr)
         if self.task not in TASKS:
             faults.append(f"unknown task {self.task!r}; there are {', '.join(TASKS)}")
         elif self.y is not None:
@@ -276,8 +276,7 @@ class Graph:
         if faults:
             raise InputError(faults)
 
-    def _node_ptr_faults(self) -> list[str]:
-        pointers = self.node_ptr
+    def _node_ptr_faults(self, pointers: Tensor) -> list[str]:
         if pointers.dim() != 1 or pointers.numel() < 2:
             return [f"node_ptr has shape {tuple(pointers.shape)}; it must be [num_graphs + 1]"]
         if int(pointers[0]) != 0 or int(pointers[-1]) != self.num_nodes:
@@ -294,8 +293,8 @@ class Graph:
         """A hash of structure and edge weights: equal for equal adjacencies, whatever the name."""
         digest = _Digest()
         digest.add("shape", tuple(self.adj.shape))
-        for part in (self.adj.indptr, self.adj.indices, self.adj.values, self.node_ptr):
-            digest.add_array(part)
+        for array in (self.adj.indptr, self.adj.indices, self.adj.values, self.node_ptr):
+            digest.add_array(array)
         return digest.hex()
 
     def fingerprint(self) -> str:
@@ -305,8 +304,8 @@ class Graph:
         digest.add("task", (self.task, self.metric, self.num_classes, self.y_level))
         if isinstance(self.x, CSR):
             digest.add("x", tuple(self.x.shape))
-            for part in (self.x.indptr, self.x.indices, self.x.values):
-                digest.add_array(part)
+            for array in (self.x.indptr, self.x.indices, self.x.values):
+                digest.add_array(array)
         else:
             digest.add_array(self.x)
         digest.add_array(self.y)

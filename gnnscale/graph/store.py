@@ -157,7 +157,7 @@ def _meta(clustered: ClusteredGraph) -> dict[str, Any]:
 
 
 def _assemble(path: Path, meta: dict[str, Any], arrays: dict[str, Tensor]) -> ClusteredGraph:
-    x = arrays.get("x")
+    x: Tensor | CSR | None = arrays.get("x")
     if "x_indptr" in arrays:
         shape = (meta["num_nodes"], meta["num_features"])
         x = CSR(arrays["x_indptr"], arrays["x_indices"], arrays.get("x_values"), shape)

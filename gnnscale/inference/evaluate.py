@@ -133,6 +133,8 @@ def _wanted(nodes: Any, num_nodes: int) -> Tensor | None:
         if nodes.shape != (num_nodes,):
             raise InputError(f"a mask of nodes is [{num_nodes}]; got {list(nodes.shape)}")
         return nodes.nonzero().squeeze(1)
+    if nodes.is_floating_point() and nodes.numel():
+        raise InputError(f"nodes are ids or a mask of bool; got {nodes.dtype}")
     nodes = nodes.long().reshape(-1)
     if nodes.numel() and (int(nodes.min()) < 0 or int(nodes.max()) >= num_nodes):
         raise InputError(

@@ -119,7 +119,8 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _dropout(grad, *ctx.mask, False), None, None, None
+        p, key, node_id = ctx.mask
+        return _dropout(grad, p, key, node_id, False), None, None, None
 
 
 class _ReluDropout(torch.autograd.Function):

@@ -12,15 +12,14 @@ import importlib
 import logging
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import torch  # noqa: F401  first: its wheel brings an OpenMP runtime, which numba then shares
 
 logger = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Callable[..., Any])
-
+_settings: Any = numba.config  # its attributes are made at run time
 _BACKENDS = {"omp": "numba.np.ufunc.omppool", "tbb": "numba.np.ufunc.tbbpool"}
 
 
@@ -46,10 +45,10 @@ def choose_layer() -> str:
     if running in _BACKENDS:
         return running
     if running is None:
-        wish = str(numba.config.THREADING_LAYER)  # NUMBA_THREADING_LAYER, "default" where unset
+        wish = str(_settings.THREADING_LAYER)  # NUMBA_THREADING_LAYER, "default" where unset
         for layer in sorted(_BACKENDS, key=lambda name: (name != wish, name)):
             if _loads(layer):
-                numba.config.THREADING_LAYER = layer
+                _settings.THREADING_LAYER = layer
                 return layer
     warnings.warn(
         f"gnnscale's kernels run on one thread: numba's threading layer is "
@@ -70,7 +69,7 @@ def num_threads() -> int:
     return 1 if THREADING_LAYER == "serial" else numba.get_num_threads()
 
 
-def _compile(function: F, **options: Any) -> F:
+def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     options.setdefault("cache", True)
     try:
         return numba.njit(nogil=True, **options)(function)
@@ -82,12 +81,12 @@ def _compile(function: F, **options: Any) -> F:
         return numba.njit(nogil=True, **options)(function)
 
 
-def njit_serial(function: F) -> F:
+def njit_serial(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` to run on the calling thread, without the GIL (fit for prefetching)."""
     return _compile(function)
 
 
-def njit_parallel(function: F) -> F:
+def njit_parallel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` with its ``prange`` loops in parallel, without the GIL."""
     if THREADING_LAYER == "serial":
         # Numba's cache does not tell parallel code from serial code, so this one is not kept.

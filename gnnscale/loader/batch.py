@@ -7,6 +7,7 @@ the drawn clusters, 4 bytes of column and 4 of its cluster are read, and 4 writt
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class Batch:
         """The batch on a device; itself where it is there already."""
         if self.adj.device == torch.device(device):
             return self
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=non_blocking)
             for name, value in vars(self).items()
             if isinstance(value, Tensor | CSR)
@@ -73,7 +74,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory."""
-        pinned = {
+        pinned: dict[str, Any] = {
             name: value.pin_memory()
             for name, value in vars(self).items()
             if isinstance(value, Tensor | CSR)
@@ -108,8 +109,9 @@ class Assembler:
             )
         starts, ends = clustered.offsets[clusters], clustered.ends[clusters]
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        edge_labels = graph.y is not None and graph.y_level == "edge"
-        carried = edge_labels or graph.edge_weight is not None or graph.edge_attr is not None
+        carried = (
+            graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"
+        )
         indptr, indices, positions = induced_subgraph(
             graph.adj.indptr,
             graph.adj.indices,
@@ -128,10 +130,9 @@ class Assembler:
             train_mask = torch.zeros(node_id.numel(), dtype=torch.bool)
         else:
             train_mask = _take(self._train, ranges)
-        if edge_labels:
-            y = graph.y[positions]
-        else:
-            y = _take(graph.y, ranges) if graph.y is not None and graph.y_level == "node" else None
+        y = None if graph.y_level == "graph" else graph.y
+        if y is not None:
+            y = y[positions] if graph.y_level == "edge" else _take(y, ranges)
         sizes = ends - starts
         return Batch(
             x=_take_features(graph.x, ranges),
@@ -157,7 +158,8 @@ def _take_features(x: Tensor | CSR | None, ranges: list[tuple[int, int]]) -> Ten
     counts = torch.cat([part.indptr.diff() for part in parts])
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     indices = torch.cat([part.indices for part in parts])
-    values = None if x.values is None else torch.cat([part.values for part in parts])
-    taken = CSR(indptr, indices, values, (counts.numel(), x.shape[1]))
+    values = [part.values for part in parts if part.values is not None]
+    shape = (counts.numel(), x.shape[1])
+    taken = CSR(indptr, indices, torch.cat(values) if values else None, shape)
     taken.t()  # the gradient of the first layer reads the transpose: made here, off the main thread
     return taken

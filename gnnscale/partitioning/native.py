@@ -148,13 +148,21 @@ def metis_pieces(
         # The imbalance of a bisection is multiplied over the levels.
         levels = math.ceil(math.log2(k)) if bisect and k > 2 else 1
         allowed = (1 + imbalance) ** (1 / levels) - 1
-        task = {"recursive": bisect, "ufactor": max(1, round(1000 * allowed)), "weight": None}
-        arrays = {"indptr": piece.structure.indptr, "indices": piece.structure.indices}
+        task: dict[str, object] = {
+            "recursive": bisect,
+            "ufactor": max(1, round(1000 * allowed)),
+            "weight": None,
+        }
+        arrays: dict[str, Any] = {
+            "indptr": piece.structure.indptr,
+            "indices": piece.structure.indices,
+        }
         if piece.node_weight is not None:
             arrays["weight"] = piece.node_weight
         for name, array in arrays.items():
-            task[name] = f"{stem}.{name}.npy"
-            np.save(task[name], array, allow_pickle=False)
+            path = f"{stem}.{name}.npy"
+            np.save(path, array, allow_pickle=False)
+            task[name] = path
         return task
 
     # METIS calls srand, to which 0 and 1 are one seed.
@@ -205,7 +213,8 @@ def _run(
 ) -> list[NDArray[np.int32]]:
     """Write each piece, run the worker once, read the assignments."""
     with launch.work_folder() as folder:
-        tasks, results, shapes = [], [], []
+        tasks, shapes = [], []
+        results: list[NDArray[np.int32]] = []
         for number, piece in enumerate(pieces):
             n, k = piece.structure.num_nodes, piece.num_parts
             if k == 1 or len(piece.structure.indices) == 0:  # nothing that could be cut
@@ -215,7 +224,7 @@ def _run(
             out = f"{stem}.out.npy"
             tasks.append({**describe(piece, stem), "num_parts": k, "out": out})
             shapes.append((len(results), n, k))
-            results.append(None)
+            results.append(np.empty(0, np.int32))  # until the worker has run
         if tasks:
             launch.run_worker({**job, "tasks": tasks}, folder)
         for task, (position, n, k) in zip(tasks, shapes, strict=True):

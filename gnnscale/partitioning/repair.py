@@ -43,7 +43,8 @@ def repair(
     if len(empty) == 0:
         return part
     weight = np.ones(len(part), np.int64) if node_weight is None else node_weight
-    pieces = _pieces(sizes, np.bincount(part, weights=weight, minlength=num_parts), len(empty))
+    heavy = np.bincount(part, weights=weight, minlength=num_parts).astype(np.float64)
+    pieces = _pieces(sizes, heavy, len(empty))
     split = np.flatnonzero(pieces > 1)
     member = np.flatnonzero((pieces > 1)[part])
     member = member[np.argsort(part[member], kind="stable")]

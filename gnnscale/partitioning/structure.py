@@ -146,8 +146,9 @@ def undirected(indptr: IntArray, indices: IntArray) -> Structure:
     backward = _transposed(*structure)
     # A transpose lists its rows in ascending order, so two of them sort.
     forward = _transposed(*backward) if unsorted else structure
-    starts = _merged_starts(*forward, *backward)
-    return Structure(starts, _merged(*forward, *backward, starts))
+    (aptr, aind), (bptr, bind) = forward, backward
+    starts = _merged_starts(aptr, aind, bptr, bind)
+    return Structure(starts, _merged(aptr, aind, bptr, bind, starts))
 
 
 @njit_serial

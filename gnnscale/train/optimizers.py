@@ -82,7 +82,9 @@ def is_described(name: str | None) -> bool:
 
 def _name(function: Any) -> str:
     # Without its module: a script's functions are in `__main__` for itself alone.
-    return function.__qualname__ if hasattr(function, "__qualname__") else type(function).__qualname__
+    return (
+        function.__qualname__ if hasattr(function, "__qualname__") else type(function).__qualname__
+    )
 
 
 def _all_parameters(model: nn.Module) -> list[nn.Parameter]:

@@ -238,6 +238,17 @@ def test_going_on_in_the_same_loader():
     assert (loader.epoch, loader.step) == (1, 0)
 
 
+def test_a_state_of_the_last_batch_leaves_an_empty_rest():
+    """So that what is done at the end of an epoch is done once, after going on as well."""
+    loader = ClusterLoader(clustered_path(), 3)
+    states = [loader.state_dict() for _ in loader]
+    assert (states[-1]["epoch"], states[-1]["step"]) == (0, 4)
+    resumed = ClusterLoader(clustered_path(), 3)
+    resumed.load_state_dict(states[-1])
+    assert list(resumed) == [] and (resumed.epoch, resumed.step) == (1, 0)
+    assert seen(resumed) == seen(loader)
+
+
 @pytest.mark.parametrize(
     "other",
     [

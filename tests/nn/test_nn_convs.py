@@ -168,7 +168,9 @@ def test_an_adjacency_is_read_as_pyg_reads_it(graph, layout):
         assert_equal(model(graph.x, edges, weight), expected)
         return
     size = (graph.num_nodes, graph.num_nodes)
-    matrix = torch.sparse_coo_tensor(edges.flip(0), weight, size)  # rows are targets
+    matrix = torch.sparse_coo_tensor(  # rows are targets
+        edges.flip(0), weight, size, check_invariants=True
+    )
     convert = {"coo": matrix, "csr": matrix.to_sparse_csr(), "csc": matrix.to_sparse_csc()}
     assert_equal(model(graph.x, convert[layout]), expected)
     with pytest.raises(InputError, match="edge_weight goes with an edge_index"):
@@ -194,7 +196,7 @@ def test_edge_attributes_follow_their_edges(graph):
         pyg.SAGEConv(5, 3, aggr="max"),
         pyg.SAGEConv(5, 3, aggr=["mean", "max"]),
         pyg.SAGEConv(5, 3, project=True),
-        pyg.SAGEConv(5, 3, decomposed_layers=2),
+        pyg.GCNConv(5, 4, decomposed_layers=2),
         pyg.GINConv(nn.Linear(5, 3), aggr="mean"),
     ],
     ids=str,

@@ -7,6 +7,7 @@ OpenMP threads have run hangs), and forks a child for every line it reads.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import signal
@@ -186,14 +187,18 @@ def _kill_at(name: str, count: int) -> None:
     setattr(os, name, counted)
 
 
-def _serve() -> None:
-    import gnnscale.graph.store  # noqa: F401 - all that a run imports later, imported once
-    import gnnscale.train.dry_run
-    import rich.console
-    import rich.progress
-    import safetensors.torch
-    import torch_geometric.nn  # noqa: F401
+_IMPORTED_BY_RUNS = (
+    "gnnscale.graph.store",
+    "gnnscale.train.dry_run",
+    "rich.progress",
+    "safetensors.torch",
+    "torch_geometric.nn",
+)
 
+
+def _serve() -> None:
+    for name in _IMPORTED_BY_RUNS:
+        importlib.import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -306,7 +306,7 @@ def test_other_words_for_where_and_how_fast_may_differ(tmp_path):
 
 
 def test_a_fault_found_late_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
-    """The user corrects the model and calls `fit` again: no trace of the failed one is in the way."""
+    """The user corrects the model and calls `fit` again: no trace of the failed one is left."""
     import gnnscale as gs
 
     folder = tmp_path / "run"

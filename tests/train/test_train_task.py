@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -71,7 +72,7 @@ def test_balanced_is_scikit_learns():
     task = NodeTask(class_weight="balanced")
     task.prepare(graph, "default")
     known = y[graph.train_mask].numpy()
-    expected = compute_class_weight("balanced", classes=[0, 1, 2], y=known)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=known)
     torch.testing.assert_close(task._weight, torch.tensor(expected).float())
 
 
@@ -186,7 +187,7 @@ def test_outputs_for_every_class():
     graph, task = small_graph(), NodeTask()
     task.check_output(3, graph)
     task.check_output(4, graph)  # a class that this graph happens not to have
-    with pytest.raises(InputError, match="2 outputs, the graph 3 classes.*out_channels=3"):
+    with pytest.raises(InputError, match=r"2 outputs, the graph 3 classes.*out_channels=3"):
         task.check_output(2, graph)
     two = labelled(torch.randn(8, 2), task="regression")
     with pytest.raises(InputError, match="3 outputs, the graph 2 labels"):
