@@ -113,7 +113,7 @@ class RocAuc:
             )
         score = out if y.dim() == 2 else (out[:, 1] - out[:, 0]).unsqueeze(1)
         self.scores.append(score.float().cpu().clone())
-        self.labels.append(y.reshape(y.size(0), -1).float().cpu().clone())
+        self.labels.append((y if y.dim() == 2 else y.unsqueeze(1)).float().cpu().clone())
 
     def compute(self) -> float:
         """See `Metric`."""

@@ -66,7 +66,9 @@ def test_evaluate_regression_and_labels(graph, chunk_rows, whole_numbers):
     graph.y = torch.randint(-5, 5, out.shape) if whole_numbers else torch.randn(out.shape)
     if not whole_numbers:
         graph.y[0] = float("nan")
-    found = evaluate(model, graph, {"all": every}, {"all": [make_metric("mae")]}, chunk_rows=chunk_rows)
+    found = evaluate(
+        model, graph, {"all": every}, {"all": [make_metric("mae")]}, chunk_rows=chunk_rows
+    )
     error = (out - graph.y).abs()
     assert found["all"]["mae"] == pytest.approx(error[~error.isnan()].mean().item())
     graph.task, graph.y = "multilabel", torch.randint(0, 2, out.shape)
@@ -105,12 +107,11 @@ def test_predictions_come_in_the_original_order(graph, chunk_rows, seed, data):
         assert_equal(predict(model, stored, **options), out, 1e-8)
         some = data.draw(st.lists(st.integers(0, n - 1), max_size=2 * n))  # duplicates too
         wanted = out[torch.tensor(some, dtype=torch.int64)]
-        for nodes in (some, torch.tensor(some, dtype=torch.int32), np.array(some, dtype=np.int64)):
+        for nodes in (some, np.array(some, dtype=np.int32)):
             assert_equal(predict(model, stored, nodes=nodes, **options), wanted, 1e-8)
         mask = torch.zeros(n, dtype=torch.bool)
         mask[some] = True
         assert_equal(predict(model, stored, nodes=mask, **options), out[mask], 1e-8)
-        assert_equal(predict(model, stored, nodes=mask.numpy(), **options), out[mask], 1e-8)
 
 
 @pytest.fixture
@@ -126,11 +127,11 @@ def test_predictions_go_to_a_file(graph, tmp_path, nodes):
     path = tmp_path / "new" / "out.npy"
     for _ in range(2):  # an older file is replaced
         found = predict(model, graph, nodes=nodes, out=path, chunk_rows=2)
-        assert_equal(found, predict(model, graph, nodes=nodes), 0.0)
+        assert_equal(found, predict(model, graph, nodes=nodes))
         assert np.array_equal(np.load(path), found.numpy())
         assert os.listdir(path.parent) == ["out.npy"]
     found += 1  # the map is the caller's own
-    assert_equal(torch.from_numpy(np.load(path)), predict(model, graph, nodes=nodes), 0.0)
+    assert_equal(torch.from_numpy(np.load(path)), predict(model, graph, nodes=nodes))
 
 
 def full(*arguments):

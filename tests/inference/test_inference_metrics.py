@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -22,7 +23,7 @@ def measured(name: str, out: torch.Tensor, y: torch.Tensor, cuts: list[int]) -> 
     whole, pieces = make_metric(name), make_metric(name)
     whole.update(out, y)
     edges = [0, *sorted(min(cut, len(y)) for cut in cuts), len(y)]
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in itertools.pairwise(edges):
         pieces.update(out[a:b], y[a:b])
     assert pieces.compute() == pytest.approx(whole.compute(), rel=1e-12, nan_ok=True)
     return whole.compute()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch_geometric import nn as pyg
@@ -97,7 +97,7 @@ ORDERS = [
 
 
 @pytest.mark.parametrize("conv", CONVS)
-@few
+@settings(few, max_examples=12)
 @given(
     graphs(min_nodes=2, edge_attr=True, sparse_x=None),
     st.sampled_from(sorted(NORMS)),
@@ -118,11 +118,10 @@ def test_every_convolution_in_every_order(conv, graph, norm, order, residual, ch
     assert_exact(LayeredGNN([first, *blocks]), graph, chunk_rows, place)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@few
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "none"])
+@settings(few, max_examples=8)
 @given(graphs(min_nodes=2), CHUNKS, PLACES, st.sampled_from(["first", "last", "head"]))
 def test_every_norm_in_every_place(norm, graph, chunk_rows, place, where):
-    assume(NORMS[norm]() is not None)
     inside = NORMS[norm]()
     lift = Block(nn.Linear(5, 4), act=None)
     if where == "head":
@@ -138,12 +137,10 @@ def test_every_norm_in_every_place(norm, graph, chunk_rows, place, where):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@few
+@settings(few, max_examples=8)
 @given(graphs(min_nodes=2, sparse_x=True), st.sampled_from(sorted(NORMS)), CHUNKS, PLACES)
 def test_sparse_features_may_meet_any_phase_first(order, graph, norm, chunk_rows, place):
     norms = {"before": NORMS[norm](), "after": NORMS[norm]()}
-    for module in norms.values():
-        assume(not isinstance(module, pyg_norm.DiffGroupNorm))
     graph = widen(graph, 4)
     blocks = [
         Block(pyg.SAGEConv(4, 4), norms["before"], "elu", 0.5, order=order, residual=True),
@@ -314,11 +311,11 @@ def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
     model = gsnn.GCN(5, 4, 2, 2)
     graph = Graph.from_arrays(torch.randint(0, 9, (2, 20)), torch.randn(9, 5), num_nodes=9)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StoreError, match="layer of .* No space left"):
+    with pytest.raises(StoreError, match=r"layer of .* No space left"):
         streamed_into(model, graph, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert model.training
-    with pytest.raises(StoreError, match="could not write to .*nowhere"):
+    with pytest.raises(StoreError, match=r"could not write to .*nowhere"):
         streamed_into(model, graph, tmp_path / "nowhere")
 
 

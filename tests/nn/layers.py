@@ -65,7 +65,7 @@ class FarConv(nn.Module):
 
 
 def without_parallel_loops(graph: Graph) -> Graph:
-    """The graph with one self-loop a node at most: PyG keeps the last of several, we add them up."""
+    """The graph with one self-loop a node at most: PyG keeps the last of several, we add them."""
     source, target = graph.edge_index
     edges = source * graph.num_nodes + target
     first = torch.ones(graph.num_edges, dtype=torch.bool)

@@ -46,7 +46,11 @@ def test_steps_run_in_their_order(graph, order, layer, residual, inplace):
     for step in order.split("-"):
         if step == "conv":
             is_row_local = layer is nn.Linear
-            x = block.conv(x) if is_row_local else block.conv(x, graph.edge_index, *weights(graph, layer))
+            x = (
+                block.conv(x)
+                if is_row_local
+                else block.conv(x, graph.edge_index, *weights(graph, layer))
+            )
         elif step == "norm":
             x = norm(x)
         elif step == "act":
@@ -211,7 +215,7 @@ def test_a_convolution_returns_a_row_per_node(out):
         def forward(self, x, edge_index):
             return out
 
-    with pytest.raises(InputError, match="Wrong returned .* for 4 nodes"):
+    with pytest.raises(InputError, match=r"Wrong returned .* for 4 nodes"):
         LayeredGNN([Wrong()])(torch.ones(4, 3), torch.zeros(2, 0, dtype=torch.int64))
 
 

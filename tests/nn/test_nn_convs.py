@@ -77,9 +77,7 @@ def test_gcn(graph, widths, normalisation, improved, bias):
     st.booleans(),
 )
 def test_sage(graph, widths, aggr, normalize, root_weight, bias):
-    conv = pyg.SAGEConv(
-        *widths, aggr=aggr, normalize=normalize, root_weight=root_weight, bias=bias
-    )
+    conv = pyg.SAGEConv(*widths, aggr=aggr, normalize=normalize, root_weight=root_weight, bias=bias)
     assert_as_pyg(conv, graph, weighted=False)
 
 

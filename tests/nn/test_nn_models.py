@@ -47,9 +47,7 @@ def build(name: str, **arguments) -> nn.Module:
     st.sampled_from([(1, 3), (2, 4), (3, None)]),
     st.booleans(),
 )
-def test_as_layered_is_the_same_function(
-    name, graph, jk, norm, act_first, act, depth, training
-):
+def test_as_layered_is_the_same_function(name, graph, jk, norm, act_first, act, depth, training):
     layers, out_channels = depth
     model = build(
         name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,7 @@ from tests.nn.layers import assert_equal, few, shaken
 
 def cut(x: torch.Tensor, points: list[int]) -> list[torch.Tensor]:
     edges = [0, *sorted(p for p in points if p <= len(x)), len(x)]
-    return [x[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [x[a:b] for a, b in itertools.pairwise(edges)]
 
 
 CUTS = st.lists(st.integers(0, 200), max_size=6)
