@@ -292,7 +292,8 @@ class _Runner:
             if layer is None:
                 # Row-local passes may write where they read.
                 fits = isinstance(reuse, Tensor) and reuse.shape[1] == h.shape[1]
-                layer = reuse if fits and reuse.dtype == h.dtype else self._buffer(h)
+                layer = reuse if fits and reuse.dtype == h.dtype else self._buffer(h)  # type: ignore
+                assert layer is not None
             layer[start:end] = h
         assert layer is not None
         return layer

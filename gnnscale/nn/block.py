@@ -37,8 +37,8 @@ class Block(nn.Module):
     Args:
         conv: a PyG convolution, a user's own `forward(x, edge_index, …)`, or a row-local module
             such as `nn.Linear` (a block of an MLP).
-        norm: a normalization layer, or a name that PyG's resolver knows ("graph_norm", …), for
-            which `conv.out_channels` gives the width; None for none.
+        norm: a normalization layer; a name that PyG's resolver knows ("graph_norm", …) or a
+            function of the width, for which `conv.out_channels` gives it; None for none.
         act: an activation module or function, or a name that PyG's resolver knows; None for none.
         dropout: probability in [0, 1].
         order: the steps, joined by "-", each at most once: "conv-norm-act-dropout",
@@ -54,7 +54,7 @@ class Block(nn.Module):
     def __init__(
         self,
         conv: nn.Module,
-        norm: nn.Module | str | None = None,
+        norm: nn.Module | Callable[[int], nn.Module] | str | None = None,
         act: nn.Module | Callable | str | None = "relu",
         dropout: nn.Dropout | float = 0.0,
         *,
@@ -168,23 +168,23 @@ _NETWORKS: dict[str, tuple[type[nn.Module], ...]] = {
 }
 
 
-def channels(conv: nn.Module, side: str) -> int | None:
+def channels(conv: Any, side: str) -> int | None:
     """The width of a module's rows on the "in" or "out" side, or None where it does not say."""
     for name in (f"{side}_channels", f"{side}_features"):
         width = getattr(conv, name, None)
         if isinstance(width, tuple | list):
             width = width[0]
         if isinstance(width, int) and width > 0:
-            heads = getattr(conv, "heads", 1) if side == "out" and getattr(conv, "concat", 0) else 1
-            return width * heads
+            concatenates = side == "out" and getattr(conv, "concat", False)
+            return width * getattr(conv, "heads", 1) if concatenates else width
     if type(conv) is nn.Sequential:
         steps = list(conv) if side == "in" else reversed(list(conv))
         return next((w for w in (channels(step, side) for step in steps) if w is not None), None)
     return channels(conv.nn, side) if isinstance(conv, _NETWORKS[side]) else None
 
 
-def _resolve_norm(norm: nn.Module | str | None, conv: nn.Module) -> nn.Module | None:
-    if not isinstance(norm, str):
+def _resolve_norm(norm: Any, conv: nn.Module) -> nn.Module | None:
+    if norm is None or isinstance(norm, nn.Module):
         return norm
     from torch_geometric.nn.resolver import normalization_resolver
 
@@ -193,7 +193,7 @@ def _resolve_norm(norm: nn.Module | str | None, conv: nn.Module) -> nn.Module | 
         raise InputError(
             f"norm={norm!r}: {type(conv).__name__} has no out_channels to size it by; give a module"
         )
-    return normalization_resolver(norm, width)
+    return normalization_resolver(norm, width) if isinstance(norm, str) else norm(width)
 
 
 def _resolve_act(act: Any) -> nn.Module | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency
+from gnnscale.kernels import CSR
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Context:
     step: int = 0
     node_id: Tensor | None = None
     edge_attr: Tensor | None = None
-    slots: dict[str, Tensor] = field(default_factory=dict)
+    slots: dict[str, Tensor | CSR] = field(default_factory=dict)
 
     def dropout_key(self, stream: int) -> tuple[int, int, int]:
         """The key of a dropout mask; `stream` numbers the dropouts of a model."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from gnnscale.errors import UnsupportedModel
-from gnnscale.nn.block import Block, channels
+from gnnscale.nn.block import Block
 from gnnscale.nn.layered import LayeredGNN
 from gnnscale.nn.propagation import is_intercepted
 
@@ -132,10 +132,6 @@ def _from_list(
         elif last:
             blocks.append(Block(conv, act=None))
         else:
-            made: Any = norm
-            if callable(norm) and not isinstance(norm, nn.Module):
-                made = norm(channels(conv, "out"))
-            elif isinstance(norm, nn.Module):
-                made = copy.deepcopy(norm)
-            blocks.append(Block(conv, made, act, dropout, residual=residual and i > 0))
+            own = copy.deepcopy(norm) if isinstance(norm, nn.Module) else norm
+            blocks.append(Block(conv, own, act, dropout, residual=residual and i > 0))
     return LayeredGNN(blocks)

@@ -97,8 +97,9 @@ def coefficients(matrix: Matrix, adj: Adjacency, dtype: torch.dtype) -> Coeffici
     key = (matrix, dtype)
     found = adj.cache.get(key)
     if found is None:
-        *vectors, weighted = matrix.coefficients(adj)
-        found = Coefficients(*(None if v is None else v.to(dtype) for v in vectors), weighted)
+        left, right, diag, weighted = matrix.coefficients(adj)
+        left, right, diag = (v if v is None else v.to(dtype) for v in (left, right, diag))
+        found = Coefficients(left, right, diag, weighted)
         adj.cache[key] = found
     return found
 

@@ -139,7 +139,7 @@ class Neighbourhood:
         edge_attr: Tensor | None,
     ) -> Tensor:
         """Call the module with what its `forward` takes of weights and attributes."""
-        takes = _parameters_of(type(self.module))
+        takes = _parameters_of(type(self.module))  # type: ignore[arg-type]
         x = densify(x)
         extra = {"edge_weight": edge_weight, "edge_attr": edge_attr}
         given = {k: v for k, v in extra.items() if k in takes and v is not None}
@@ -199,11 +199,12 @@ class Collect:
     def __call__(self, x: Features, ctx: Context) -> Features:
         x = densify(x)
         if self.first:
-            ctx.slots[self.slot] = x
+            joined = x
         elif self.mode == "cat":
-            ctx.slots[self.slot] = torch.cat([ctx.slots[self.slot], x], dim=1)
+            joined = torch.cat([densify(ctx.slots[self.slot]), x], dim=1)
         else:
-            ctx.slots[self.slot] = torch.maximum(ctx.slots[self.slot], x)
+            joined = torch.maximum(densify(ctx.slots[self.slot]), x)
+        ctx.slots[self.slot] = joined
         return x
 
 
@@ -214,7 +215,7 @@ class Read:
     slot: str
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
-        return ctx.slots[self.slot]
+        return densify(ctx.slots[self.slot])
 
 
 Phase = Rows | Dropout | Statistics | Propagate | Neighbourhood | Save | Add | Collect | Read

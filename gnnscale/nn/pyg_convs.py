@@ -73,7 +73,7 @@ def _gin(conv: pyg.GINConv) -> Propagation | None:
     if isinstance(conv.eps, nn.Parameter):
         return Propagation(Sum(), root=_SelfWeight(conv), then=steps)
     matrix = _gin_matrix(conv)
-    first = steps[0] if steps else None
+    first: Any = steps[0] if steps else None
     if first is not None and is_plain_linear(first):
         return Propagation(matrix, weight=first.weight, bias=first.bias, then=steps[1:])
     return Propagation(matrix, then=steps)
@@ -124,7 +124,7 @@ def is_norm(module: nn.Module) -> bool:
     return isinstance(module, kinds + torch_kinds)
 
 
-def _mlp_steps(mlp: nn.Module) -> list[nn.Module]:
+def _mlp_steps(mlp: Any) -> list[nn.Module]:
     steps: list[nn.Module] = []
     for i, lin in enumerate(mlp.lins):
         steps.append(lin)

@@ -8,7 +8,7 @@ at once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,9 @@ _ROW_LOCAL = (nn.LayerNorm, nn.RMSNorm, nn.Identity)
 
 
 class Moments(NamedTuple):
-    """Count, mean and sum of squared deviations of some rows, in float64 `[channels]` or `[1]`."""
+    """Number, mean and sum of squared deviations of some rows, in float64 `[channels]` or `[1]`."""
 
-    count: float
+    rows: int
     mean: Tensor
     deviation: Tensor
 
@@ -35,13 +35,13 @@ class Moments(NamedTuple):
 
     def merge(self, other: Moments) -> Moments:
         """Moments of both sets of rows together."""
-        count = self.count + other.count
-        if count == 0:
+        rows = self.rows + other.rows
+        if rows == 0:
             return self
         delta = other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        correction = delta.square() * (self.count * other.count / count)
-        return Moments(count, mean, self.deviation + other.deviation + correction)
+        mean = self.mean + delta * (other.rows / rows)
+        correction = delta.square() * (self.rows * other.rows / rows)
+        return Moments(rows, mean, self.deviation + other.deviation + correction)
 
 
 def is_row_local(norm: nn.Module) -> bool:
@@ -72,10 +72,10 @@ def partial(norm: nn.Module, x: Tensor) -> Moments:
     return Moments.of(x)
 
 
-def apply(norm: nn.Module, x: Tensor, moments: Moments) -> Tensor:
+def apply(norm: Any, x: Tensor, moments: Moments) -> Tensor:
     """Normalise rows `x` `[rows, channels]` with the moments of all rows."""
     mean = moments.mean
-    variance = moments.deviation / max(moments.count, 1)
+    variance = moments.deviation / max(moments.rows, 1)
     if isinstance(norm, pyg.GraphNorm):
         # E[(h − αμ)²] = Var h + (1 − α)²μ²: one pass serves any α.
         alpha = norm.mean_scale.double()

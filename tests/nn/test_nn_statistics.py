@@ -32,7 +32,7 @@ def test_moments_of_pieces_are_those_of_the_whole(points, seed, mean, random):
     wide = x.double()
 
     def assert_whole(moments: Moments) -> None:
-        assert moments.count == 200
+        assert moments.rows == 200
         torch.testing.assert_close(moments.mean, wide.mean(0), rtol=1e-13, atol=1e-13)
         deviation = (wide - wide.mean(0)).square().sum(0)
         torch.testing.assert_close(moments.deviation, deviation, rtol=1e-8, atol=0)
@@ -56,10 +56,10 @@ def test_no_rows_have_moments_too():
     none = Moments.of(torch.empty(0, 3))
     some = Moments.of(torch.randn(5, 3))
     for merged in (none.merge(some), some.merge(none)):
-        assert merged.count == 5
+        assert merged.rows == 5
         assert torch.equal(merged.mean, some.mean)
         assert torch.equal(merged.deviation, some.deviation)
-    assert none.merge(none).count == 0
+    assert none.merge(none).rows == 0
     assert torch.isfinite(none.merge(none).mean).all()
 
 
