@@ -8,6 +8,7 @@ serially). This module is imported before any kernel is compiled.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import warnings
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-import torch  # noqa: F401  first: its wheel brings an OpenMP runtime, which numba then shares
+import torch  # its wheel brings an OpenMP runtime, which numba then shares
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +66,10 @@ THREADING_LAYER: str = choose_layer()
 
 
 def num_threads() -> int:
-    """Return how many threads a parallel kernel launched from this Python thread uses."""
-    return 1 if THREADING_LAYER == "serial" else numba.get_num_threads()
+    """Return how many threads a parallel kernel launched from this Python thread uses: torch's."""
+    if THREADING_LAYER == "serial":
+        return 1
+    return min(torch.get_num_threads(), int(_settings.NUMBA_NUM_THREADS))
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -87,8 +90,24 @@ def njit_serial(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def njit_parallel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` with its ``prange`` loops in parallel, without the GIL."""
+    """Compile ``function`` with its ``prange`` loops in parallel, without the GIL.
+
+    A call takes as many threads as torch has in the calling thread, and leaves torch's as it was:
+    numba's first launch would set it to all cores, against the user's ``torch.set_num_threads``,
+    and a run would round differently before and after.
+    """
     if THREADING_LAYER == "serial":
         # Numba's cache does not tell parallel code from serial code, so this one is not kept.
         return _compile(function, cache=False)
-    return _compile(function, parallel=True)
+    compiled = _compile(function, parallel=True)
+
+    @functools.wraps(function)
+    def launch(*arguments: Any) -> None:
+        of_torch, of_numba = torch.get_num_threads(), numba.get_num_threads()
+        numba.set_num_threads(min(of_torch, int(_settings.NUMBA_NUM_THREADS)))
+        compiled(*arguments)
+        numba.set_num_threads(of_numba)
+        if torch.get_num_threads() != of_torch:
+            torch.set_num_threads(of_torch)
+
+    return launch

@@ -42,3 +42,10 @@ def test_without_any_layer_kernels_run_serially():
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["serial", "1"]
     assert "one thread" in done.stderr
+
+
+def test_kernels_take_torchs_threads_and_leave_them_alone():
+    count = PRODUCT + "print(num_threads(), torch.get_num_threads(), numba.get_num_threads())"
+    assert run(count, OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="2").stdout.split() == ["1", "1", "2"]
+    asked = "import torch; torch.set_num_threads(1)\n" + count
+    assert run(asked, NUMBA_NUM_THREADS="2").stdout.split() == ["1", "1", "2"]
