@@ -164,6 +164,6 @@ def _from_arrays(
 
 def _load_store(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
     read_options(f"store {path}", query, options, {})
-    graph = open_graph(path).graph
-    graph.source = str(path)  # not where it came from: its nodes are renumbered
+    graph = open_graph(path).original()  # predictions are in the order that the user knows
+    graph.source = str(path)
     return graph

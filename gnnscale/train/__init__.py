@@ -1,11 +1,11 @@
 """Trainers: the shared loop, Cluster-GCN, tasks, checkpoints, reports and baselines."""
 
-from gnnscale.train.baselines import baselines, label_propagation, majority, perceptron
+from gnnscale.train.baseline import baselines, label_propagation, majority, perceptron
 from gnnscale.train.callbacks import Callback, TensorBoard
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import ClusterConfig, TrainConfig
-from gnnscale.train.load_run import Run, load_run
 from gnnscale.train.report import Report
+from gnnscale.train.runs import Run, load_run
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.trainer import Trainer
 

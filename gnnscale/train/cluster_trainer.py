@@ -17,9 +17,10 @@ from gnnscale.nn import as_layered
 from gnnscale.partitioning import METHODS, partition
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
+from gnnscale.train.device import choose_device
 from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS, describe
 from gnnscale.train.task import NodeTask, Task
-from gnnscale.train.trainer import Trainer, choose_device
+from gnnscale.train.trainer import Trainer
 
 _NODES_PER_PART = 1000
 _PARTS_PER_BATCH = 8

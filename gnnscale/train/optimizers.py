@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
@@ -89,3 +89,11 @@ def _name(function: Any) -> str:
 
 def _all_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
+
+
+def schedule_state(scheduler: Any) -> dict[str, Any] | None:
+    """A schedule's state without what cannot be stored (its own functions)."""
+    if scheduler is None:
+        return None
+    kept = (str, bool, int, float, list, tuple, dict, Tensor, type(None))
+    return {k: v for k, v in scheduler.state_dict().items() if isinstance(v, kept)}

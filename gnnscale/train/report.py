@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import platform
 import resource
@@ -13,6 +14,8 @@ from typing import Any
 
 from gnnscale.errors import StoreError
 from gnnscale.graph.files import atomic_write, read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -128,6 +131,16 @@ def environment(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": device,
     }
+
+
+def warn_of_another_environment(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    """Warn where a run goes on elsewhere than it was begun."""
+    different = [f"{k} {saved[k]} → {now.get(k)}" for k in saved if saved[k] != now.get(k)]
+    if different:
+        logger.warning(
+            "the run was begun elsewhere (%s): it goes on, but not bit for bit",
+            ", ".join(different),
+        )
 
 
 def _processor() -> str:

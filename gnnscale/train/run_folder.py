@@ -45,6 +45,15 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
+        if not self.exists:  # a run that is here may be read even where it cannot be written
+            self.check_writable()
+
+    def check_writable(self) -> None:
+        """Find out, before anything long begins, whether files can be written here.
+
+        Raises:
+            StoreError: they cannot.
+        """
         nearest = next(p for p in (self.path, *self.path.parents) if p.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise StoreError(f"the run folder {self.path} cannot be written ({nearest})")

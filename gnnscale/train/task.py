@@ -192,3 +192,10 @@ class NodeTask:
         """See `Task`."""
         names = [self.headline, *(n for n in self._METRICS[self.name][:2] if n != self.headline)]
         return [make_metric(name) for name in names]
+
+    def arguments(self) -> dict[str, Any]:
+        """What makes this task again beside its name and headline, as JSON."""
+        weight = self.class_weight
+        if weight is not None and not isinstance(weight, str):
+            weight = torch.as_tensor(weight, dtype=torch.float64).tolist()
+        return {"class_weight": weight, "label_smoothing": self.label_smoothing}

@@ -8,15 +8,12 @@ weights. A step reads no value back from the device.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import re
-import signal
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +29,16 @@ from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
-from gnnscale.train.optimizers import make_optimizer, make_scheduler
+from gnnscale.train.device import choose_device
+from gnnscale.train.interrupt import deferred_interrupt
+from gnnscale.train.optimizers import make_optimizer, make_scheduler, schedule_state
 from gnnscale.train.progress import Progress
-from gnnscale.train.report import Report, environment, memory_use
+from gnnscale.train.report import (
+    Report,
+    environment,
+    memory_use,
+    warn_of_another_environment,
+)
 from gnnscale.train.run_folder import RunFolder
 from gnnscale.train.task import NodeTask, Task
 
@@ -158,6 +162,8 @@ class Trainer(ABC):
             logger.info("the run in %s is complete; nothing is left to train", self.folder)
             self.adopt(state["model"], Report(**state["report"]))
             return self.report
+        if self.folder is not None:
+            self.folder.check_writable()
         if state is not None:
             self._resume_data()
         # Before the folder is touched: a model that does not fit leaves a run there as it was.
@@ -175,7 +181,7 @@ class Trainer(ABC):
             self._checkpoint()  # the initial weights, so that a run killed early can go on too
         for callback in self.callbacks:
             callback.on_fit_start(self)
-        with _deferred_interrupt() as interrupted:
+        with deferred_interrupt() as interrupted:
             self._train(interrupted)
         self._finish()
         return self.report
@@ -493,7 +499,7 @@ class Trainer(ABC):
                 "name": self.task.name,
                 "headline": self.task.headline,
                 "built_in": type(self.task) is NodeTask,
-                **_task_arguments(self.task),
+                **(self.task.arguments() if isinstance(self.task, NodeTask) else {}),
             },
             "about": {"title": title, "graph": data, "trainer": type(self).__name__},
         }
@@ -516,7 +522,7 @@ class Trainer(ABC):
             "model": self.model.state_dict(),
             "best": self._best,
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": _plain_state(self.scheduler),
+            "scheduler": schedule_state(self.scheduler),
             "loader": self.loader.state_dict(),
             "epoch_loss": self._epoch_loss,
             "epoch_weight": self._epoch_weight,
@@ -527,7 +533,9 @@ class Trainer(ABC):
 
     def _restore(self, state: dict[str, Any]) -> None:
         report = Report(**state["report"])
-        _warn_of_differences(report.run.get("environment", {}), self.report.run["environment"])
+        warn_of_another_environment(
+            report.run.get("environment", {}), self.report.run["environment"]
+        )
         seconds, self.report = self.report.seconds, report
         for name, value in seconds.items():
             self._count(name, value)
@@ -560,71 +568,3 @@ class Trainer(ABC):
 
     def _count(self, name: str, seconds: float) -> None:
         self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA where there is one.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(
-            f"device={name!r} is no device: 'auto', 'cpu', 'cuda', 'cuda:1' …"
-        ) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device={name!r}: there are {torch.cuda.device_count()} CUDA devices; use 'auto'"
-        )
-    return device
-
-
-@contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of the step, so that a whole state is saved; twice is at once."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False  # signals reach the main thread only; another's handler stays in place
-        return
-    seen: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: bool(seen)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _warn_of_differences(saved: dict[str, Any], now: dict[str, Any]) -> None:
-    different = [f"{k} {saved[k]} → {now.get(k)}" for k in saved if saved[k] != now.get(k)]
-    if different:
-        logger.warning(
-            "the run was begun elsewhere (%s): it goes on, but not bit for bit",
-            ", ".join(different),
-        )
-
-
-def _plain_state(scheduler: Any) -> dict[str, Any] | None:
-    """A schedule's state without what cannot be stored (its own functions)."""
-    if scheduler is None:
-        return None
-    kept = (str, bool, int, float, list, tuple, dict, Tensor, type(None))
-    return {k: v for k, v in scheduler.state_dict().items() if isinstance(v, kept)}
-
-
-def _task_arguments(task: Task) -> dict[str, Any]:
-    if not isinstance(task, NodeTask):
-        return {}
-    weight = task.class_weight
-    if weight is not None and not isinstance(weight, str):
-        weight = torch.as_tensor(weight, dtype=torch.float64).tolist()
-    return {"class_weight": weight, "label_smoothing": task.label_smoothing}
