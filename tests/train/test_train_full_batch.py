@@ -51,12 +51,16 @@ def close(mine, theirs, tolerance):
     data=st.data(),
     kind=st.sampled_from(sorted(MODELS)),
     norm=st.sampled_from([None, "layer_norm", "graph_norm"]),
-    jk=st.sampled_from([None, "cat", "max"]),
+    jk=st.sampled_from([None, "cat"]),
+    seed=st.integers(0, 2**20),
 )
-def test_gradients_are_those_of_the_full_graph(data, kind, norm, jk):
-    # Duplicate self-loops are summed here and dropped by PyG: a documented difference.
+def test_gradients_are_those_of_the_full_graph(data, kind, norm, jk, seed):
+    # Duplicate self-loops are summed here and dropped by PyG: a documented difference. Smooth
+    # throughout: a norm makes equal rows exactly 0, where rounding would choose ReLU's (or max's)
+    # side.
     graph = data.draw(graphs(features=IN, duplicates=False))
-    model = MODELS[kind](IN, HIDDEN, 2, CLASSES, norm=norm, jk=jk).double()
+    torch.manual_seed(seed)
+    model = MODELS[kind](IN, HIDDEN, 2, CLASSES, act="tanh", norm=norm, jk=jk).double()
     plain = copy.deepcopy(model)
     loss = plain_step(plain, graph)
     report = train(model, graph, epochs=1, optimizer="sgd", lr=1e-3)
