@@ -105,12 +105,13 @@ _PLAIN = ("epoch", "loss", "lr", "seconds", "nodes_per_second")
 
 
 def memory_use() -> dict[str, int]:
-    """Peak resident bytes so far: of this process, and of the largest child it waited for."""
+    """Peak resident bytes of this process so far, pages of mapped files included.
+
+    Children are left out: what the system records of one that was forked and exec'd includes the
+    pages of its parent.
+    """
     unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
-    return {
-        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "peak_rss_largest_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit,
-    }
+    return {"peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
 def environment(device: str) -> dict[str, Any]:
