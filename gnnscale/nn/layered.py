@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from gnnscale.graph import as_adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn.block import Block, channels, row_phases
 from gnnscale.nn.context import Context
-from gnnscale.nn.phases import Add, Collect, Phase, Propagate, Read, Save, fuse
+from gnnscale.nn.phases import Add, Collect, Phase, Read, Save, fuse
 from gnnscale.nn.propagation import is_intercepted
 
 
@@ -163,11 +163,6 @@ class LayeredGNN(nn.Module):
     def in_channels(self) -> int | None:
         """Features that the first block expects, or None where its convolution does not say."""
         return channels(self.blocks[0].conv, "in")
-
-    def propagations(self) -> Iterator[Propagate]:
-        """The phases that are fixed linear propagations."""
-        for phases in self.phases:
-            yield from (phase for phase in phases if isinstance(phase, Propagate))
 
     def signature(self) -> dict[str, Any]:
         """Names, shapes and types of the parameters, and the kinds of the phases."""
