@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 # Threads that wait for work spin by default, and starve each other where the cores are shared with
-# another process: one test took 93 s instead of 9.
+# another process.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 settings.register_profile("repeatable", derandomize=True)

@@ -27,6 +27,8 @@ class Batch:
             one a graph.
         adj: the induced adjacency: all edges among the batch's nodes, and no others.
         train_mask: bool `[num_nodes]`.
+        train_index: int64, the rows that `train_mask` selects: indexing by a mask would stop the
+            host for their number on a GPU.
         node_id: int64 `[num_nodes]`, original ids.
         clusters: int64 `[num_clusters]`, ascending.
         ptr: int64 `[num_clusters + 1]`: where each cluster's rows start.
@@ -40,6 +42,7 @@ class Batch:
     y: Tensor | None
     adj: Adjacency
     train_mask: Tensor
+    train_index: Tensor
     node_id: Tensor
     clusters: Tensor
     ptr: Tensor
@@ -139,6 +142,7 @@ class Assembler:
             y=y,
             adj=adj,
             train_mask=train_mask,
+            train_index=train_mask.nonzero().squeeze(1),
             node_id=node_id,
             clusters=clusters,
             ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),

@@ -31,7 +31,7 @@ def label_propagation(
     steps: int = 50,
     alpha: float = 0.9,
 ) -> float:
-    """Accuracy of label propagation (Zhu & Ghahramani, 2002), which sees no features.
+    """Accuracy of label propagation (Zhou et al., NeurIPS 2003), which sees no features.
 
     Y ← α·D^-½ A D^-½ Y + (1 − α)·Y₀, clamped to [0, 1], from the training nodes' labels Y₀.
     """

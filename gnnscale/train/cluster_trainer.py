@@ -24,8 +24,8 @@ from gnnscale.train.trainer import Trainer
 
 _NODES_PER_PART = 1000
 _PARTS_PER_BATCH = 8
-# Time per unit of inference work over that of training (measured 1.5 on WordNet: whole layers are
-# fresh memory, a batch's activations are not).
+# Time per unit of inference work over that of training (from the seconds of the quickstart's
+# report: whole layers are fresh memory, a batch's activations are not).
 _INFERENCE_COST = 1.6
 
 

@@ -165,7 +165,7 @@ class NodeTask:
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         """See `Task`."""
         assert batch.y is not None
-        out, y = out[batch.train_mask], batch.y[batch.train_mask]
+        out, y = out[batch.train_index], batch.y[batch.train_index]
         weight = None if self._weight is None else self._weight.to(out)
         if self.name == "classification":
             rows = functional.cross_entropy(

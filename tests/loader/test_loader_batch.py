@@ -30,6 +30,7 @@ def assert_induced(batch, graph, nodes):
     assert torch.equal(x, whole[nodes])
     assert torch.equal(batch.y, graph.y[nodes])
     assert torch.equal(batch.train_mask, graph.train_mask[nodes])
+    assert torch.equal(batch.train_index, batch.train_mask.nonzero().squeeze(1))
     # Each edge once, with its own weight and attributes.
     inside = torch.zeros(graph.num_nodes, dtype=torch.bool)
     inside[nodes] = True

@@ -28,7 +28,8 @@ def labelled(y, **arguments) -> Graph:
 
 def batch_of(graph) -> SimpleNamespace:
     train = graph.train_mask
-    return SimpleNamespace(y=graph.y, train_mask=train, step_train_nodes=int(train.sum()))
+    index = train.nonzero().squeeze(1)
+    return SimpleNamespace(y=graph.y, train_index=index, step_train_nodes=int(train.sum()))
 
 
 def mean_loss(task, graph, out) -> torch.Tensor:
