@@ -19,7 +19,7 @@ def datasets(verbose: Verbose = False) -> None:
 
     GNNSCALE_DATASETS=~/graphs gnnscale datasets [dim]# your own[/dim]
     """
-    from gnnscale.data import list_cards
+    from gnnscale.data import find_data, list_cards
 
     table = Table(title="Data sets", title_justify="left")
     table.add_column("name", style="bold", no_wrap=True)
@@ -30,7 +30,10 @@ def datasets(verbose: Verbose = False) -> None:
     for card in list_cards():
         counts = (card.num_nodes, card.num_edges, card.num_classes)
         task = card.task if card.metric is None else f"{card.task},\n{card.metric}"
-        table.add_row(card.name, card.title, *(f"{count:,}" for count in counts), task)
+        title = card.title if find_data(card) else f"{card.title} [dim](not shipped)[/dim]"
+        table.add_row(card.name, title, *(f"{count:,}" for count in counts), task)
     out.print(table)
+    line("Data that are not shipped are read from the folder that GNNSCALE_DATASETS names;")
+    line("`gnnscale info NAME` says where they come from.")
     line("Also: a path to an .npz, a folder of arrays or a stored graph; and generated graphs,")
     line("such as synthetic:planted?nodes=10000&classes=10&homophily=0.8")

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gnnscale.data.cards import Card, KnownResult, find_card, list_cards, read_card
+    from gnnscale.data.cards import Card, KnownResult, find_card, find_data, list_cards, read_card
     from gnnscale.data.loading import load
     from gnnscale.data.preprocessing import preprocess
     from gnnscale.data.synthetic import planted
@@ -18,6 +18,7 @@ __all__ = [
     "Card",
     "KnownResult",
     "find_card",
+    "find_data",
     "list_cards",
     "load",
     "planted",
@@ -29,6 +30,7 @@ _HOME = {
     "Card": "cards",
     "KnownResult": "cards",
     "find_card": "cards",
+    "find_data": "cards",
     "list_cards": "cards",
     "read_card": "cards",
     "load": "loading",

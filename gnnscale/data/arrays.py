@@ -219,8 +219,8 @@ def _labelled(
 ) -> np.ndarray:
     """Return which nodes have a label, bool ``[num_nodes]``: all, where labels are not theirs."""
     known = np.ones(num_nodes, dtype=bool)
-    if y is None or level == "edge" or y.ndim == 0:
-        return known
+    if y is None or level == "edge" or y.size == 0 or y.ndim == 0 or y.dtype.kind not in "biuf":
+        return known  # what is empty or no number is reported by Graph's checks
     rows = y.reshape(y.shape[0], -1)
     known_rows = ~np.isnan(rows) if y.dtype.kind == "f" else rows >= 0
     has = np.asarray(known_rows.any(axis=1))

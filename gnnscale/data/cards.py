@@ -4,6 +4,9 @@ A card is ``<root>/<name>/card.toml``. Roots are searched in this order: the ``r
 folder named by the environment variable ``GNNSCALE_DATASETS``, ``datasets/`` of the repository
 beside the package, and the copy inside the installed package. The working directory is never one:
 what a name means must not depend on where a script is started.
+
+Data that may not be shipped are not beside their card: they are looked for in every root as well,
+as ``<root>/<name>.npz`` or beside where a card would be.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ CARD_FILE = "card.toml"
 ROOT_VARIABLE = "GNNSCALE_DATASETS"
 TASKS = ("classification", "multilabel", "regression")
 LEVELS = ("node", "edge", "graph")
-PREPROCESSING = ("tf-idf", "row-normalise", "standardise")
+PREPROCESSING = ("tf-idf", "row-normalise", "standardise", "scale")
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class Card:
         num_features: feature columns; 0 for none.
         num_classes: classes, labels or regression targets.
         split: where the split comes from, in words.
+        default_split: what ``split=`` is where it is not given: the name of a stored set, or
+            percentages of a random one; None for the first stored.
         licence: the terms the data come under.
         source: where the data come from.
         citation: what to cite.
         file: the arrays, relative to the card's folder: an ``.npz`` or a folder of ``.npy`` files;
-            the card's folder itself where it is not given.
+            the card's folder itself where it is not given. See :func:`find_data`.
         undirected: each edge is stored once and stands for both directions.
         y_level: what a label belongs to: "node", "edge" or "graph".
         preprocessing: steps applied to the features on load, in order (see
@@ -75,6 +80,7 @@ class Card:
     licence: str
     source: str
     metric: str | None = None
+    default_split: str | None = None
     citation: str = ""
     file: str = "."
     undirected: bool = False
@@ -87,7 +93,7 @@ class Card:
 
     @property
     def data_path(self) -> Path:
-        """The ``.npz`` file or the folder of arrays."""
+        """The ``.npz`` file or the folder of arrays, where it is beside the card."""
         return self.path.parent / self.file
 
 
@@ -99,7 +105,7 @@ def read_card(path: str | Path) -> Card:
         InputError: it is not TOML, or fields are missing, unknown or wrong; all faults at once,
             each with file and field.
     """
-    path = Path(path)
+    path = _as_path("card", path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -127,11 +133,20 @@ def roots(root: str | Path | None = None) -> list[Path]:
     found = []
     for label, given in (("root", root), (ROOT_VARIABLE, os.environ.get(ROOT_VARIABLE) or None)):
         if given is not None:
-            if not Path(given).is_dir():
+            folder = _as_path(label, given)
+            if not folder.is_dir():
                 raise InputError(f"{label}={os.fspath(given)!r} is not a folder of data sets")
-            found.append(Path(given).resolve())
+            found.append(folder.resolve())
     found += [package.parent / "datasets", package / "_datasets"]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
+def _as_path(label: str, given: Any) -> Path:
+    # Not graph.files.checked_path: listing cards must not import torch, which graph/ does.
+    try:
+        return Path(given)
+    except TypeError:
+        raise InputError(f"{label}: a path is text or a Path, not {given!r}") from None
 
 
 def find_card(name: str, root: str | Path | None = None) -> Card | None:
@@ -145,6 +160,34 @@ def find_card(name: str, root: str | Path | None = None) -> Card | None:
         if path.is_file():
             return read_card(path)
     return None
+
+
+def find_data(card: Card, root: str | Path | None = None) -> Path | None:
+    """Return where the arrays of a data set are, or None where they are nowhere.
+
+    Raises:
+        InputError: ``root`` is not a folder.
+    """
+    return next((place for place in _places(card, root) if place.exists()), None)
+
+
+def no_data(card: Card, root: str | Path | None = None) -> StoreError:
+    """Return the error for a data set whose arrays are nowhere: where from, and where to."""
+    places = ", ".join(map(str, dict.fromkeys(_places(card, root))))
+    return StoreError(
+        f"the data of {card.name!r} are not shipped with their card, {card.path}; they come from "
+        f"{card.source}. Save them as an .npz (its keys: gnnscale.data.arrays) called "
+        f"{card.name}.npz, in a folder named by root= or {ROOT_VARIABLE}, or give its path: "
+        f"load({card.name!r}, data='path/to.npz'). Or make the graph yourself: "
+        f"gnnscale.Graph.from_data(data). Looked for: {places}"
+    )
+
+
+def _places(card: Card, root: str | Path | None) -> list[Path]:
+    places = [card.data_path]
+    for folder in roots(root):
+        places += [folder / f"{card.name}.npz", folder / card.name / card.file]
+    return places
 
 
 def list_cards(root: str | Path | None = None) -> list[Card]:

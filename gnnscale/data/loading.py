@@ -18,12 +18,23 @@ from typing import Any
 
 from gnnscale.data.arrayfiles import read_arrays
 from gnnscale.data.arrays import graph_from_arrays
-from gnnscale.data.cards import CARD_FILE, LEVELS, TASKS, Card, find_card, read_card, unknown_name
+from gnnscale.data.cards import (
+    CARD_FILE,
+    LEVELS,
+    TASKS,
+    Card,
+    find_card,
+    find_data,
+    no_data,
+    read_card,
+    unknown_name,
+)
 from gnnscale.data.options import Option, as_query, read_bool, read_options
 from gnnscale.data.preprocessing import preprocess
 from gnnscale.data.synthetic import PREFIX, load_synthetic
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import InputError
 from gnnscale.graph import Graph, is_store, open_graph
+from gnnscale.graph.files import checked_path
 
 LATER = {
     "ogb": "Open Graph Benchmark data sets come with a later version of gnnscale",
@@ -45,6 +56,7 @@ OPTIONS = {
     "metric": Option(str),
     "y_level": Option(str, choices=LEVELS),
 }
+CARD_OPTIONS = {**OPTIONS, "data": Option(os.path.abspath)}
 
 
 def load(name: str | os.PathLike[str], root: str | Path | None = None, **options: Any) -> Graph:
@@ -52,11 +64,12 @@ def load(name: str | os.PathLike[str], root: str | Path | None = None, **options
 
     Args:
         name: "wordnet", "path/to/graph", "graph.npz", "synthetic:planted?nodes=10000".
-        root: a folder of data sets with cards, searched first.
+        root: a folder of data sets with cards, or of data whose cards are shipped; searched first.
         options: also in the name, as "graph.npz?split=60/20/20&seed=1". For arrays: ``split`` (the
             set to use by default, or percentages of a random one), ``seed`` of a random split,
             ``preprocessing`` (steps, "none" for none), ``undirected`` (each edge is stored once),
-            ``task``, ``metric``, ``y_level``. A generator has its own.
+            ``task``, ``metric``, ``y_level``; where there is a card also ``data``, the path of its
+            arrays. A generator has its own.
 
     Returns:
         The graph; its ``source`` loads it again in another process.
@@ -70,7 +83,7 @@ def load(name: str | os.PathLike[str], root: str | Path | None = None, **options
         >>> graph.num_nodes, graph.num_classes
         (1000, 4)
     """
-    text = os.fspath(name)
+    text = str(checked_path(name)) if not isinstance(name, str) else name
     if text.startswith(PREFIX):
         return load_synthetic(text, options)
     base, query = _split_query(text)
@@ -86,7 +99,7 @@ def load(name: str | os.PathLike[str], root: str | Path | None = None, **options
         if base != os.path.basename(base):
             return _load_path(Path(base), query, options)
         raise unknown_name(base, root)
-    return _load_card(card, query, options, base if root is None else None)
+    return _load_card(card, query, options, root, base if root is None else None)
 
 
 def _split_query(text: str) -> tuple[str, str]:
@@ -109,34 +122,44 @@ def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
         if is_store(path):
             return _load_store(path, query, options)
         if (path / CARD_FILE).is_file():
-            return _load_card(read_card(path / CARD_FILE), query, options, None)
+            return _load_card(read_card(path / CARD_FILE), query, options, None, None)
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder of arrays, an .npz or a store")
     given = read_options(str(path), query, options, OPTIONS)
     return _from_arrays(path, given, {"name": path.stem}, str(path))
 
 
-def _load_card(card: Card, query: str, options: Mapping[str, Any], source: str | None) -> Graph:
-    given = read_options(f"data set {card.name}", query, options, OPTIONS)
+def _load_card(
+    card: Card,
+    query: str,
+    options: Mapping[str, Any],
+    root: str | Path | None,
+    name: str | None,
+) -> Graph:
+    given = read_options(f"data set {card.name}", query, options, CARD_OPTIONS)
+    path = Path(given["data"]) if "data" in given else find_data(card, root)
+    if path is None:
+        raise no_data(card, root)
+    if name is None and path != card.data_path:  # not found again without the root
+        given["data"] = str(path)
     defaults = {
         "name": card.name,
         "task": card.task,
         "metric": card.metric,
         "undirected": card.undirected,
         "y_level": card.y_level,
+        "split": card.default_split,
         "num_classes": card.num_classes,
         "preprocessing": card.preprocessing,
     }
-    if not card.data_path.exists():
-        raise StoreError(f"{card.data_path}, named by {card.path}, does not exist")
-    graph = _from_arrays(card.data_path, given, defaults, source or str(card.path.resolve().parent))
+    graph = _from_arrays(path, given, defaults, name or str(card.path.resolve().parent))
     counted = {
         "num_nodes": graph.num_nodes,
         "num_features": graph.num_features,
         "num_classes": graph.num_classes,
     }
     faults = [
-        f"{card.path}: field {field!r} is {getattr(card, field)}, but {card.data_path} has {count}"
+        f"{card.path}: field {field!r} is {getattr(card, field)}, but {path} has {count}"
         for field, count in counted.items()
         if getattr(card, field) != count
     ]
@@ -149,6 +172,7 @@ def _from_arrays(
     path: Path, given: Mapping[str, Any], defaults: Mapping[str, Any], source: str
 ) -> Graph:
     wanted = {**defaults, **given}
+    wanted.pop("data", None)
     steps = wanted.pop("preprocessing", ())
     graph = graph_from_arrays(read_arrays(path), path, **wanted)
     if graph.x is not None:

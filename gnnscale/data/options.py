@@ -7,6 +7,7 @@ written into ``graph.source``, so that loading that string makes the same graph 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +108,8 @@ def _read(label: str, value: Any, option: Option, faults: list[str]) -> Any:
         return None
     if option.choices and read not in option.choices:
         faults.append(f"{label} is {read!r}; it must be one of {', '.join(option.choices)}")
+    if isinstance(read, float) and math.isinf(read):
+        faults.append(f"{label} is {read}; it must be finite")
     if isinstance(read, int | float) and not isinstance(read, bool):
         # Negated comparisons, so that NaN is out of range as well.
         if option.least is not None and not read >= option.least:

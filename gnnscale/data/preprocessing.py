@@ -5,8 +5,13 @@
   nothing on WordNet (logistic regression 0.677 against 0.679), so counts stay plain.
 * ``row-normalise``: each row divided by the sum of its absolute values (PyG's NormalizeFeatures).
 * ``standardise``: columns of mean 0 and deviation 1 over the training nodes; dense features only.
+* ``scale``: columns divided by their deviation over the training nodes, without centring: zeros
+  stay zeros, and sparse features sparse.
 
-Rows and columns that are all zero stay zero.
+The training nodes are those of the split that is chosen when the data set is loaded: no statistic
+of another node enters. tf-idf reads the features of all nodes: where others must stay unseen, as in
+the inductive protocol, use another step. Rows and columns that are all zero stay zero; columns that
+are constant over the training nodes are not divided.
 """
 
 from __future__ import annotations
@@ -28,8 +33,8 @@ def preprocess(x: Features, steps: Sequence[str], train_mask: Tensor | None = No
 
     Args:
         x: floating-point features ``[num_nodes, num_features]``, dense or CSR.
-        steps: of "tf-idf", "row-normalise" and "standardise".
-        train_mask: bool ``[num_nodes]``, the nodes that "standardise" takes its statistics from.
+        steps: of "tf-idf", "row-normalise", "standardise" and "scale".
+        train_mask: bool ``[num_nodes]``, the nodes that the last two take their statistics from.
 
     Raises:
         InputError: an unknown step, or one that these features do not allow.
@@ -76,25 +81,55 @@ def standardise(x: Features, train_mask: Tensor | None = None) -> Features:
     """
     if isinstance(x, CSR):
         raise InputError(
-            "preprocessing 'standardise' would make sparse features dense; use 'row-normalise' or "
-            "'tf-idf', or give x dense"
+            "preprocessing 'standardise' would make sparse features dense; use 'scale', which does "
+            "not centre, or give x dense"
         )
-    if train_mask is None or not bool(train_mask.any()):
-        raise InputError(
-            "preprocessing 'standardise' takes its statistics from the training nodes, and there "
-            "are none; give a split, such as split='60/20/20'"
-        )
-    known = x[train_mask].double()
-    mean, deviation = known.mean(dim=0), known.std(dim=0, correction=0)
-    deviation = deviation.masked_fill(deviation == 0, 1)
+    mean, deviation = _statistics(x, train_mask, "standardise")
     return (x - mean.to(x.dtype)) / deviation.to(x.dtype)
+
+
+def scale(x: Features, train_mask: Tensor | None = None) -> Features:
+    """Divide each column by its deviation over the training nodes, without centring.
+
+    Raises:
+        InputError: there are no training nodes.
+    """
+    _, deviation = _statistics(x, train_mask, "scale")
+    if not isinstance(x, CSR):
+        return x / deviation.to(x.dtype)
+    values = _values(x)
+    return CSR(x.indptr, x.indices, values / deviation.to(values.dtype)[x.indices], x.shape)
 
 
 _STEPS: dict[str, Callable[[Features, Tensor | None], Features]] = {
     "tf-idf": tf_idf,
     "row-normalise": row_normalise,
     "standardise": standardise,
+    "scale": scale,
 }
+
+
+def _statistics(x: Features, train_mask: Tensor | None, step: str) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each column over the training nodes; 1 where it is constant."""
+    if train_mask is None or not bool(train_mask.any()):
+        raise InputError(
+            f"preprocessing {step!r} takes its statistics from the training nodes, and there "
+            "are none; give a split, such as split='60/20/20'"
+        )
+    if isinstance(x, CSR):
+        known = train_mask[x.row_index]
+        columns, values = x.indices[known], _values(x)[known].double()
+        num_rows, width = int(train_mask.sum()), x.shape[1]
+        mean = torch.bincount(columns, values, width) / num_rows
+        squares = torch.bincount(columns, (values - mean[columns]).square(), width)
+        zeros = num_rows - torch.bincount(columns, minlength=width)
+        deviation = ((squares + zeros * mean.square()) / num_rows).sqrt()
+    else:
+        rows = x[train_mask].double()
+        mean, deviation = rows.mean(dim=0), rows.std(dim=0, correction=0)
+    # The mean of equal numbers is off by a rounding: what is left is no deviation.
+    constant = deviation <= torch.finfo(torch.float32).eps * mean.abs()
+    return mean, deviation.masked_fill(constant, 1)
 
 
 def _values(x: CSR) -> Tensor:

@@ -31,8 +31,8 @@ PREFIX = "synthetic:"
 PLANTED = {
     "nodes": Option(int, 10_000, least=4, most=2**31 - 1),
     "communities": Option(int, None, least=2),
-    "classes": Option(int, 10, least=2, most=2**15),
-    "degree": Option(float, 10.0, least=0),
+    "classes": Option(int, None, least=2, most=2**15),
+    "degree": Option(float, None, least=0),
     "features": Option(int, 64, least=0),
     "homophily": Option(float, 0.8, least=0, most=1),
     "signal": Option(float, 1.0, least=0),
@@ -41,12 +41,15 @@ PLANTED = {
 }
 """Options of ``planted``.
 
-``communities``: one for every 100 nodes, at least two a class, where not given. ``degree``: mean
-degree. ``homophily``: fraction of edges inside a class. ``exponent``: 0 for like nodes, else
-greater than 2: degrees fall off as degree^-exponent. ``signal``: see the module.
+Where they are not given: ``communities`` is one for every 100 nodes, at least two a class where
+there are nodes enough for the degree; ``classes`` and ``degree``, the mean one, are 10, less in
+graphs of fewer than 500 and 50 nodes. ``homophily``: fraction of edges inside a class.
+``exponent``: 0 for like nodes, else greater than 2: degrees fall off as degree^-exponent.
+``signal``: see the module.
 """
 
 _MOST_ROUNDS = 100
+_ROOM = 2.5  # nodes of a community for each neighbour: half of its pairs stay unjoined
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -71,8 +74,8 @@ def load_synthetic(source: str, options: Mapping[str, Any] | None = None) -> Gra
 def planted(
     nodes: int = 10_000,
     communities: int | None = None,
-    classes: int = 10,
-    degree: float = 10.0,
+    classes: int | None = None,
+    degree: float | None = None,
     features: int = 64,
     homophily: float = 0.8,
     signal: float = 1.0,
@@ -87,8 +90,13 @@ def planted(
         InputError: the options contradict each other; says what would do.
     """
     options = {name: value for name, value in locals().items() if value != PLANTED[name].default}
+    if classes is None:
+        classes = max(2, min(10, nodes // 50, communities or nodes))
     if communities is None:
-        communities = min(max(nodes // 100, 2 * classes), nodes // 2)
+        fitting = int(nodes / (_ROOM * (10 if degree is None else max(degree, 1))))
+        communities = max(nodes // 100, min(2 * classes, fitting), classes)
+    if degree is None:
+        degree = min(10.0, (nodes // communities - 1) / 2)
     _check(nodes, communities, classes, exponent)
     structure, feature, split = np.random.default_rng(seed).spawn(3)
     community = structure.permutation(np.arange(nodes) % communities)

@@ -97,6 +97,14 @@ def test_info_of_a_card(gnnscale):
         assert figure in told
 
 
+def test_data_that_are_not_shipped_are_told(gnnscale, monkeypatch):
+    monkeypatch.delenv("GNNSCALE_DATASETS", raising=False)
+    assert "shipped)" in gnnscale("datasets").stdout
+    refused = gnnscale("info", "cora", code=2)
+    assert "public: 140 / 500 / 1000" in refused.stdout  # the card is shown all the same
+    assert "not shipped" in refused.stderr and "Planetoid" in refused.stderr
+
+
 @examples(deadline=None, max_examples=25)
 @given(graph=graphs(unlabelled=True, min_nodes=2))
 def test_figures_are_those_of_the_edge_list(graph):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 CARD = """\
 name = "{name}"
 title = "A path of four nodes"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gnnscale.data import find_card, list_cards, load, read_card
+from gnnscale.data import find_card, find_data, list_cards, load, read_card
 from gnnscale.errors import InputError, StoreError
-from tests.data.small_data_sets import CARD, write_data_set
+from gnnscale.nn import MODELS
+from tests.data.small_data_sets import CARD, SHARED, write_data_set
 
 
 def test_root_comes_before_the_variable_before_the_repository(tmp_path, monkeypatch):
@@ -120,7 +121,71 @@ def test_a_card_that_contradicts_its_data_is_refused(tmp_path):
         load("mine", root=tmp_path)
 
 
-def test_a_card_without_its_data_is_a_store_error(tmp_path):
+def test_data_that_are_not_shipped_are_found_in_every_root(tmp_path, monkeypatch):
+    folder = write_data_set(tmp_path / "cards", "mine")
+    wanted = load("mine", root=tmp_path / "cards")
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    file = (folder / "graph.npz").rename(tmp_path / "elsewhere.npz")
+    given = load(folder, data=file)
+    assert given.fingerprint() == wanted.fingerprint() == load(given.source).fingerprint()
+    monkeypatch.setenv("GNNSCALE_DATASETS", str(tmp_path / "cards"))
+    card = find_card("mine")
+    for place in ("mine.npz", "mine/graph.npz"):
+        assert find_data(card) is None
+        file = file.rename(tmp_path / "data" / place)
+        assert find_data(card, tmp_path / "data") == file
+        found = load("mine", root=tmp_path / "data")
+        assert found.fingerprint() == load(found.source).fingerprint() == wanted.fingerprint()
+        assert load(found.source).source == found.source
+    monkeypatch.setenv("GNNSCALE_DATASETS", str(tmp_path / "data"))
+    assert load(folder).fingerprint() == wanted.fingerprint()
+
+
+def test_a_card_without_its_data_says_where_they_come_from(tmp_path):
     (write_data_set(tmp_path, "mine") / "graph.npz").unlink()
-    with pytest.raises(StoreError, match=r"graph\.npz, named by .*card\.toml, does not exist"):
+    with pytest.raises(StoreError) as caught:
         load("mine", root=tmp_path)
+    for word in ("not shipped", "come from by hand", "mine.npz", "GNNSCALE_DATASETS", "from_data"):
+        assert word in str(caught.value)
+
+
+def test_the_default_split_of_a_card(tmp_path):
+    card = CARD.replace("split =", 'default_split = "50/25/25"\nsplit =', 1)
+    write_data_set(tmp_path, "mine", card)
+    drawn = load("mine", root=tmp_path)
+    assert [int(drawn.split()[part].sum()) for part in ("train", "val", "test")] == [2, 1, 1]
+    again = load("mine", root=tmp_path, split="50/25/25", seed=0)
+    assert drawn.fingerprint() == again.fingerprint()
+    assert load("mine", root=tmp_path, split="default").train_mask.tolist() == [1, 1, 0, 0]
+
+
+def test_cards_of_data_that_are_not_shipped():
+    """Every card can be read, its preset can be built, and no data slipped in beside it."""
+    shipped = {"wordnet", "debian"}
+    cards = {card.name: card for card in list_cards()}
+    assert {"cora", "citeseer", "coauthor_cs", "amazon_computers"} <= cards.keys()
+    assert {"facebook_pages", "tolokers", "twitch7"} <= cards.keys()
+    for name, card in cards.items():
+        assert (find_data(card) is not None) == (name in shipped)
+        assert name in shipped or list(card.path.parent.iterdir()) == [card.path]
+        assert card.preset["model"] in MODELS and card.num_nodes >= card.preset["num_parts"]
+        assert card.default_split == (
+            "60/20/20" if card.split.startswith("random 60/20/20") else None
+        )
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared folder of real graphs")
+def test_cards_and_real_data_agree(monkeypatch):
+    monkeypatch.setenv("GNNSCALE_DATASETS", str(SHARED))
+    sizes = {}
+    for card in list_cards():
+        if card.path.parent.joinpath(card.file).exists():
+            continue
+        graph = load(card.name)  # refuses other counts of nodes, features and classes
+        assert graph.num_edges == 2 * card.num_edges
+        split = graph.split()
+        sizes[card.name] = [int(split[part].sum()) for part in ("train", "val", "test")]
+    assert sizes["cora"] == [140, 500, 1000]
+    assert sizes["coauthor_cs"] == [10_999, 3667, 3667]
+    assert sizes["twitch7"] == [9498, 7126, 20_266]
+    assert sizes["tolokers"] == [5879, 2939, 2940]

@@ -13,9 +13,7 @@ import gnnscale.graph
 from gnnscale.data import load
 from gnnscale.errors import InputError, StoreError
 from gnnscale.kernels.csr import CSR
-from tests.data.small_data_sets import path_graph, write_data_set, write_npz
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+from tests.data.small_data_sets import SHARED, path_graph, write_data_set, write_npz
 
 
 def write_folder(path: Path, arrays: dict[str, np.ndarray]) -> Path:
@@ -154,7 +152,7 @@ def test_a_store_is_opened(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("wordnett", "no data set is called 'wordnett'. Did you mean 'wordnet'?"),
-        ("qqqq", "There are: wordnet"),
+        ("qqqq", "There are: amazon_computers, "),
         ("ogbn-arxiv", "come with a later version"),
         ("planetoid/cora", "does not download"),
         ("./nowhere", "does not exist"),

@@ -41,6 +41,22 @@ def test_planted_is_what_was_asked_for(classes, per_class, degree, wanted, expon
     assert again.source == graph.source
 
 
+@settings(deadline=None, max_examples=50)
+@given(nodes=st.integers(4, 700), seed=st.integers(0, 2**40))
+def test_defaults_suit_graphs_of_any_size(nodes, seed):
+    graph = planted(nodes=nodes, seed=seed, features=2)
+    assert 2 <= graph.y.unique().numel() == graph.num_classes <= 10
+    assert graph.num_edges > 0
+    assert load(graph.source).fingerprint() == graph.fingerprint()
+
+
+def test_defaults_suit_what_is_given():
+    assert planted(nodes=300, communities=3, features=0).num_classes == 3
+    assert planted(nodes=300, classes=30, features=0).num_classes == 30
+    assert planted(nodes=100, degree=20, features=0).num_edges == 2000
+    assert planted(nodes=1000, features=0).num_classes == 10
+
+
 def test_seed_and_width_of_features():
     graph = load("synthetic:planted?nodes=500&seed=1")
     assert load("synthetic:planted", nodes=500, seed=2).fingerprint() != graph.fingerprint()
@@ -76,7 +92,7 @@ def test_features_say_something_of_the_class():
         ("homophily=0.01", "homophily 0.01 is below 0.0"),
         ("nodes", "is not of the form option=value"),
         ("exponent=1.5", "exponent 1.5; it is 0 (like nodes) or greater than 2"),
-        ("communities=3", "3 communities for 10 classes"),
+        ("communities=3&classes=10", "3 communities for 10 classes"),
         ("nodes=30&communities=20", "20 communities for 30 nodes"),
         ("nodes=200&degree=150", "edges are too many"),
     ],
