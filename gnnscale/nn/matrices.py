@@ -71,6 +71,41 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class RowNormalisation:
+    """P + λ·diag(P) of P = (D + s·I)^-1 (A + s·I) + c·I, where A leaves out its own self-loops.
+
+    Cluster-GCN's matrices (Chiang et al., KDD 2019): eq. 9 has s = 0 and c = 1, eq. 10 has s = 1,
+    and eq. 11 (diagonal enhancement) has s = 1 and λ > 0.
+
+    Attributes:
+        self_loop: s, the weight of the one self-loop that every node has in the mean; 0 for none.
+        identity: c.
+        diag_lambda: λ.
+    """
+
+    self_loop: float = 1.0
+    identity: float = 0.0
+    diag_lambda: float = 0.0
+
+    def coefficients(self, adj: Adjacency) -> Coefficients:
+        """D sums edge weights. Rows that sum to 0 are 0, but for c."""
+        target = adj.row_index
+        own = adj.indices == target
+        weight = (torch.ones_like(target) if adj.values is None else adj.values).double()
+        # Both sums, neither a difference: a row of self-loops alone must come to exactly 0.
+        loops, others = (
+            torch.zeros(adj.num_nodes, dtype=torch.float64, device=adj.device).index_add_(
+                0, target, weight * kept
+            )
+            for kept in (own, ~own)
+        )
+        degree = others + self.self_loop
+        scale = torch.where(degree > 0, 1 / degree, 0.0)
+        diag = (1 + self.diag_lambda) * (self.self_loop * scale + self.identity) - scale * loops
+        return Coefficients(scale, None, diag, weighted=True)
+
+
+@dataclass(frozen=True)
 class Sum:
     """A + s·I: the sum over in-neighbours, plus s times the node itself.
 
@@ -90,6 +125,22 @@ class Sum:
                 (adj.num_nodes,), self.self_weight, dtype=torch.float64, device=adj.device
             )
         return Coefficients(None, None, diag, self.weighted)
+
+
+@dataclass(frozen=True)
+class Unweighted:
+    """A matrix on the graph with all edge weights 1.
+
+    Attributes:
+        matrix: the matrix.
+    """
+
+    matrix: Matrix
+
+    def coefficients(self, adj: Adjacency) -> Coefficients:
+        """Degrees count edges."""
+        plain = Adjacency(adj.indptr, adj.indices)
+        return self.matrix.coefficients(plain)._replace(weighted=False)
 
 
 def coefficients(matrix: Matrix, adj: Adjacency, dtype: torch.dtype) -> Coefficients:

@@ -1,4 +1,4 @@
-"""Models by name: PyG's, with PyG's argument order and state-dict keys, as LayeredGNN."""
+"""Models by name, with PyG's argument order and state-dict keys, as LayeredGNN."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch_geometric import nn as pyg
+from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from gnnscale.errors import InputError
+from gnnscale.graph.checks import whole_faults
+from gnnscale.nn import conv_models
 from gnnscale.nn.block import Block
 from gnnscale.nn.convert import as_layered
+from gnnscale.nn.deep_models import GCNII, DeepGCN
 from gnnscale.nn.layered import LayeredGNN
 
 
@@ -36,7 +41,7 @@ def GCN(  # noqa: N802 - a model's name, as in PyG
         >>> import gnnscale as gs
         >>> model = gs.nn.GCN(100, 64, num_layers=3, out_channels=47, norm="graph_norm")
     """
-    return _build("GCN", locals())
+    return _build(pyg.GCN, locals())
 
 
 def GraphSAGE(  # noqa: N802
@@ -56,7 +61,7 @@ def GraphSAGE(  # noqa: N802
     **kwargs: Any,
 ) -> LayeredGNN:
     """GraphSAGE (Hamilton et al., NeurIPS 2017). Arguments are PyG's, plus `residual`."""
-    return _build("GraphSAGE", locals())
+    return _build(pyg.GraphSAGE, locals())
 
 
 def GIN(  # noqa: N802
@@ -79,7 +84,7 @@ def GIN(  # noqa: N802
 
     As in PyG, `norm` also stands inside every layer's MLP; there it is a phase of its own.
     """
-    return _build("GIN", locals())
+    return _build(pyg.GIN, locals())
 
 
 def GAT(  # noqa: N802
@@ -102,7 +107,121 @@ def GAT(  # noqa: N802
 
     Attention is no fixed propagation, so the layers run PyG's own forward (opaque).
     """
-    return _build("GAT", locals())
+    return _build(pyg.GAT, locals())
+
+
+def ClusterGCN(  # noqa: N802
+    in_channels: int,
+    hidden_channels: int,
+    num_layers: int,
+    out_channels: int | None = None,
+    dropout: float = 0.0,
+    act: str | Callable | None = "relu",
+    act_first: bool = False,
+    act_kwargs: dict[str, Any] | None = None,
+    norm: str | Callable | None = None,
+    norm_kwargs: dict[str, Any] | None = None,
+    jk: str | None = None,
+    *,
+    residual: bool = False,
+    propagation: str = "self_loops",
+    diag_lambda: float = 0.0,
+    concatenated: bool = False,
+    propagated_dropout: float = 0.0,
+    bias: bool = True,
+) -> LayeredGNN:
+    """The layers of Cluster-GCN (Chiang et al., KDD 2019).
+
+    Arguments are those of PyG's models, plus `residual`, plus those of
+    :class:`~gnnscale.nn.ClusterGCNConv`: the propagation matrix (eq. 9, 10, 11), the concatenated
+    form, and dropout between propagation and weights beside the usual one after the activation.
+
+    Example:
+        Eq. 11 with λ = 1, and the layers of the authors' released code:
+
+        >>> import gnnscale as gs
+        >>> model = gs.nn.ClusterGCN(100, 64, 5, out_channels=47, diag_lambda=1.0)
+        >>> model = gs.nn.ClusterGCN(
+        ...     100, 64, 3, out_channels=47, norm="layer_norm", norm_kwargs={"mode": "node"},
+        ...     propagation="mean", concatenated=True, propagated_dropout=0.2, bias=False,
+        ... )
+    """
+    return _build(conv_models.ClusterGCN, locals())
+
+
+def SGC(  # noqa: N802
+    in_channels: int,
+    hidden_channels: int,
+    num_layers: int,
+    out_channels: int | None = None,
+    dropout: float = 0.0,
+    act: str | Callable | None = "relu",
+    act_first: bool = False,
+    act_kwargs: dict[str, Any] | None = None,
+    norm: str | Callable | None = None,
+    norm_kwargs: dict[str, Any] | None = None,
+    jk: str | None = None,
+    *,
+    residual: bool = False,
+    K: int = 2,  # noqa: N803 - as in PyG
+    **kwargs: Any,
+) -> LayeredGNN:
+    """Layers Pᴷ X W of simple graph convolution (Wu et al., ICML 2019, eq. 8).
+
+    `num_layers=1` is the paper's model. Arguments are those of PyG's models and of its `SGConv`,
+    plus `residual`.
+    """
+    return _build(conv_models.SGC, locals())
+
+
+def SSGC(  # noqa: N802
+    in_channels: int,
+    hidden_channels: int,
+    num_layers: int,
+    out_channels: int | None = None,
+    dropout: float = 0.0,
+    act: str | Callable | None = "relu",
+    act_first: bool = False,
+    act_kwargs: dict[str, Any] | None = None,
+    norm: str | Callable | None = None,
+    norm_kwargs: dict[str, Any] | None = None,
+    jk: str | None = None,
+    *,
+    residual: bool = False,
+    alpha: float = 0.05,
+    K: int = 16,  # noqa: N803
+    **kwargs: Any,
+) -> LayeredGNN:
+    """Layers (α X + (1 − α)/K Σₖ Pᵏ X) W of simple spectral convolution (Zhu & Koniusz, ICLR 2021).
+
+    `num_layers=1` is the paper's model. Arguments are those of PyG's models and of its `SSGConv`,
+    plus `residual`.
+    """
+    return _build(conv_models.SSGC, locals())
+
+
+def TAGCN(  # noqa: N802
+    in_channels: int,
+    hidden_channels: int,
+    num_layers: int,
+    out_channels: int | None = None,
+    dropout: float = 0.0,
+    act: str | Callable | None = "relu",
+    act_first: bool = False,
+    act_kwargs: dict[str, Any] | None = None,
+    norm: str | Callable | None = None,
+    norm_kwargs: dict[str, Any] | None = None,
+    jk: str | None = None,
+    *,
+    residual: bool = False,
+    K: int = 3,  # noqa: N803
+    **kwargs: Any,
+) -> LayeredGNN:
+    """Layers Σₖ Pᵏ X Wₖ of the topology adaptive GCN (Du et al., arXiv 1710.10370).
+
+    Arguments are those of PyG's models and of its `TAGConv`, plus `residual`.
+    """
+    return _build(conv_models.TAGCN, locals())
 
 
 def MLP(  # noqa: N802
@@ -117,6 +236,7 @@ def MLP(  # noqa: N802
     residual: bool = False,
 ) -> LayeredGNN:
     """A multi-layer perceptron on the node features: the baseline that sees no edge."""
+    _check_widths(locals(), lazy=False)
     out_channels = hidden_channels if out_channels is None else out_channels
     widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [out_channels]
     blocks = []
@@ -131,12 +251,46 @@ def MLP(  # noqa: N802
     return model
 
 
+def APPNP(  # noqa: N802
+    in_channels: int,
+    hidden_channels: int,
+    num_layers: int,
+    out_channels: int | None = None,
+    dropout: float = 0.0,
+    act: str | Callable | None = "relu",
+    norm: str | None = None,
+    *,
+    residual: bool = False,
+    K: int = 10,  # noqa: N803
+    alpha: float = 0.1,
+    **kwargs: Any,
+) -> LayeredGNN:
+    """Predict, then propagate: an MLP, then personalised PageRank (Gasteiger et al., ICLR 2019).
+
+    Arguments are those of `MLP` and of PyG's `APPNP`, eq. 4: Z ← (1 − α) P Z + α H, K times.
+    """
+    arguments = dict(locals())
+    arguments |= arguments.pop("kwargs")
+    widths = (in_channels, hidden_channels, num_layers, out_channels)
+    mlp = MLP(*widths, dropout, act, norm, residual=residual)
+    model = LayeredGNN([*mlp.blocks, Block(pyg.APPNP(K, alpha, **kwargs), act=None)])
+    model.spec = _spec("APPNP", arguments)
+    return model
+
+
 _MLP_ARGUMENTS = frozenset(inspect.signature(MLP).parameters)
 MODELS: dict[str, Callable[..., LayeredGNN]] = {
     "gcn": GCN,
     "sage": GraphSAGE,
     "gin": GIN,
     "gat": GAT,
+    "cluster_gcn": ClusterGCN,
+    "sgc": SGC,
+    "ssgc": SSGC,
+    "tagcn": TAGCN,
+    "appnp": APPNP,
+    "gcnii": GCNII,
+    "deepgcn": DeepGCN,
     "mlp": MLP,
 }
 
@@ -153,13 +307,40 @@ def from_spec(spec: dict[str, Any]) -> LayeredGNN:
     raise InputError(f"no model {spec.get('model')!r}; there are {sorted(MODELS)}")
 
 
-def _build(name: str, arguments: dict[str, Any]) -> LayeredGNN:
-    import torch_geometric.nn as pyg
+_WRONG_ARGUMENT = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, AssertionError)
 
-    arguments.update(arguments.pop("kwargs"))
-    spec = _spec(name, arguments)
+
+def _check_widths(arguments: dict[str, Any], lazy: bool = True) -> None:
+    limits = {
+        "in_channels": (-1 if lazy else 1, 2**31),
+        "hidden_channels": (1, 2**31),
+        "num_layers": (1, 10_000),
+        "out_channels": (1, 2**31),
+    }
+    faults = [
+        fault
+        for name, bounds in limits.items()
+        if name in arguments and not (name == "out_channels" and arguments[name] is None)
+        for fault in whole_faults(name, arguments[name], *bounds)
+    ]
+    if not faults and arguments["in_channels"] == 0:
+        faults.append("in_channels=0 must be at least 1, or -1 to be read off the first batch")
+    if not isinstance(arguments.get("residual", False), bool | str):
+        faults.append(f"residual={arguments['residual']!r}: True or False")
+    if faults:
+        raise InputError(faults)
+
+
+def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
+    arguments.update(arguments.pop("kwargs", {}))
+    spec = _spec(cls.__name__, arguments)
+    _check_widths(arguments)
     residual = arguments.pop("residual")
-    model = as_layered(getattr(pyg, name)(**arguments), residual=residual)
+    try:
+        network = cls(**arguments)
+    except _WRONG_ARGUMENT as error:  # PyG's own word on it
+        raise InputError(f"{cls.__name__} cannot be built: {error}") from error
+    model = as_layered(network, residual=residual)
     model.spec = spec
     return model
 

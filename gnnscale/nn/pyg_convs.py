@@ -1,16 +1,17 @@
-"""PyG's convolutions as propagations, and the reach of its opaque ones."""
+"""PyG's convolutions of one hop as propagations, and row-local networks taken apart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import aggr
 from torch_geometric.nn import conv as pyg
 
-from gnnscale.nn.matrices import Mean, Sum, SymmetricNormalisation
+from gnnscale.nn.matrices import Matrix, Mean, Sum, SymmetricNormalisation
 from gnnscale.nn.propagation import Propagation, is_intercepted, is_plain_linear
 from gnnscale.nn.registry import register
 
@@ -32,26 +33,39 @@ class _SelfWeight:
         return (1 + self.conv.eps) * x
 
 
-def _plain(conv: pyg.MessagePassing, *aggregations: str) -> bool:
+def aggregates_by(conv: pyg.MessagePassing, *aggregations: str) -> bool:
+    """Whether a convolution aggregates over incoming edges by one of these, and nothing else."""
     # The module aggregates, whatever the string says.
     known = type(conv.aggr_module) in (aggr.MeanAggregation, aggr.SumAggregation)
     plain = conv.flow == "source_to_target" and conv.node_dim == -2
     return known and plain and conv.aggr in aggregations
 
 
+def gcn_matrix(normalize: bool, add_self_loops: bool, loop: float = 1.0) -> Matrix:
+    """What PyG propagates by where it normalises as GCN does, or else sums."""
+    if not normalize:
+        return Sum(weighted=True)
+    return SymmetricNormalisation(loop if add_self_loops else None)
+
+
 def _gcn(conv: pyg.GCNConv) -> Propagation | None:
-    if not _plain(conv, "add", "sum") or not is_plain_linear(conv.lin) or conv.lin.bias is not None:
+    if (
+        not aggregates_by(conv, "add", "sum")
+        or not is_plain_linear(conv.lin)
+        or conv.lin.bias is not None
+    ):
         return None
-    if conv.normalize:
-        fill = (2.0 if conv.improved else 1.0) if conv.add_self_loops else None
-        matrix: Any = SymmetricNormalisation(fill)
-    else:
-        matrix = Sum(weighted=True)
+    loop = 2.0 if conv.improved else 1.0
+    matrix = gcn_matrix(conv.normalize, conv.add_self_loops, loop)
     return Propagation(matrix, weight=conv.lin.weight, bias=conv.bias)
 
 
 def _sage(conv: pyg.SAGEConv) -> Propagation | None:
-    if not _plain(conv, "mean", "add", "sum") or conv.project or not is_plain_linear(conv.lin_l):
+    if (
+        not aggregates_by(conv, "mean", "add", "sum")
+        or conv.project
+        or not is_plain_linear(conv.lin_l)
+    ):
         return None
     if conv.root_weight and not is_plain_linear(conv.lin_r):
         return None
@@ -65,7 +79,7 @@ def _sage(conv: pyg.SAGEConv) -> Propagation | None:
 
 
 def _gin(conv: pyg.GINConv) -> Propagation | None:
-    if not _plain(conv, "add", "sum"):
+    if not aggregates_by(conv, "add", "sum"):
         return None
     steps = row_modules(conv.nn)
     if steps is None:
@@ -91,6 +105,34 @@ def _gin_matrix(conv: pyg.GINConv) -> Callable[[], Sum]:
         return known[2]
 
     return matrix
+
+
+def _gcn2(conv: pyg.GCN2Conv) -> Propagation | None:
+    if not aggregates_by(conv, "add", "sum"):
+        return None
+    matrix = gcn_matrix(conv.normalize, conv.add_self_loops)
+    return Propagation(matrix, join=_InitialResidual(conv))
+
+
+class _InitialResidual:
+    """((1 − α) Px + α x₀)((1 − β) I + βΘ) of GCNII (Chen et al., ICML 2020, eq. 5), given Px.
+
+    With weights that are not shared, one Θ for each of the two terms (GCNII*).
+    """
+
+    def __init__(self, conv: pyg.GCN2Conv) -> None:
+        self.conv = conv
+
+    def __call__(self, initial: Tensor, propagated: Tensor) -> Tensor:
+        conv = self.conv
+        if conv.weight2 is None:
+            return self._map(propagated.lerp(initial, conv.alpha), conv.weight1)
+        own = self._map((1 - conv.alpha) * propagated, conv.weight1)
+        return own + self._map(conv.alpha * initial, conv.weight2)
+
+    def _map(self, x: Tensor, theta: Tensor) -> Tensor:
+        beta = self.conv.beta
+        return torch.addmm(x, x, theta, beta=1 - beta, alpha=beta)
 
 
 def row_modules(module: nn.Module) -> list[nn.Module] | None:
@@ -155,7 +197,6 @@ def _module(function: Any) -> nn.Module:
 
 register(pyg.GCNConv, propagation=_gcn, hops=2)  # the degrees of in-neighbours enter
 register(pyg.SAGEConv, propagation=_sage, hops=1)
-# GIN's own reach is undeclared, and so are EdgeConv's and GINE's: a norm inside them may reach all.
+# GIN's own reach is undeclared: a norm inside may reach all. Those of opaque.py look for norms.
 register(pyg.GINConv, propagation=_gin)
-for _one_hop in (pyg.GATConv, pyg.GATv2Conv, pyg.TransformerConv):
-    register(_one_hop, hops=1)
+register(pyg.GCN2Conv, propagation=_gcn2, hops=lambda conv: 2 if conv.normalize else 1)

@@ -11,18 +11,24 @@ from gnnscale.errors import InputError
 from gnnscale.nn.propagation import OVERRIDABLE, Propagation, is_intercepted
 
 Reading = Callable[[Any], Propagation | None]
+Reach = int | Callable[[Any], int | None]
 
 
 class _Entry(NamedTuple):
     reading: Reading | None
-    hops: int | None
+    hops: Reach | None
+    symmetric: bool
 
 
 _REGISTERED: dict[type, _Entry] = {}
 
 
 def register(
-    cls: type[nn.Module], *, propagation: Reading | None = None, hops: int | None = None
+    cls: type[nn.Module],
+    *,
+    propagation: Reading | None = None,
+    hops: Reach | None = None,
+    symmetric: bool = False,
 ) -> type[nn.Module]:
     """Tell gnnscale what a convolution class is.
 
@@ -35,6 +41,10 @@ def register(
             node, its in-neighbours and the edges between; 2 if, like a layer that computes the
             degrees of its neighbours, it needs the edges that arrive at them; and so on. Used for
             exact inference in chunks. Beside `propagation`, for instances that do not read as one.
+            Where arguments decide (K, the number of layers), a function from an instance to its
+            reach, or to None where that has to be checked before first use.
+        symmetric: the reach holds on symmetric graphs only, since edges that leave a node count
+            (out-degrees), and chunks are read with the edges that arrive.
 
     Returns:
         The class, so that this serves as a decorator through `functools.partial`.
@@ -44,9 +54,9 @@ def register(
     """
     if propagation is None and hops is None:
         raise InputError("register a convolution with propagation=…, with hops=…, or with both")
-    if hops is not None:
+    if hops is not None and not callable(hops):
         check_hops(hops)
-    _REGISTERED[cls] = _Entry(propagation, hops)
+    _REGISTERED[cls] = _Entry(propagation, hops, symmetric)
     return cls
 
 
@@ -79,7 +89,21 @@ def is_transparent(conv: nn.Module) -> bool:
 def reach_of(conv: nn.Module) -> int | None:
     """The reach declared for an opaque convolution, in hops; None where none was declared."""
     entry = _entry_for(type(conv))
-    return None if entry is None else entry.hops
+    if entry is None or entry.hops is None:
+        return None
+    hops = entry.hops(conv) if callable(entry.hops) else entry.hops
+    # Against the edges, a neighbour's edge back to the row arrives one hop further out.
+    return hops if hops is None or not _runs_backwards(conv) else hops + 1
+
+
+def needs_symmetry(conv: nn.Module) -> bool:
+    """Whether edges that leave a node count, so that its reach holds on symmetric graphs only."""
+    entry = _entry_for(type(conv))
+    return _runs_backwards(conv) or (entry is not None and entry.symmetric)
+
+
+def _runs_backwards(conv: nn.Module) -> bool:
+    return getattr(conv, "flow", "source_to_target") != "source_to_target"
 
 
 def is_registered(conv: nn.Module) -> bool:

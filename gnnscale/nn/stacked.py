@@ -1,0 +1,66 @@
+"""Stacked: a convolution that transforms every power of the propagation by a weight of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.graph import Adjacency
+from gnnscale.kernels import CSR, propagate
+from gnnscale.nn.propagation import Propagation, densify, linear_rows, narrows
+
+
+@dataclass(frozen=True, eq=False)
+class Stacked(Propagation):
+    """A convolution read as  x ↦ then( [x ‖ P x ‖ … ‖ Pᴷ x] [W_0 ‖ … ‖ W_K]ᵀ + b + root(x) ).
+
+    Where the weights narrow, it is X W_0ᵀ + P(X W_1ᵀ + P(X W_2ᵀ + …)) that is computed.
+
+    Attributes:
+        weights: W_0 … W_K, each `[out_channels, in_channels]`; none for the identity, which leaves
+            the stack `[num_nodes, (K + 1) · in_channels]` to `then`.
+    """
+
+    weights: Sequence[nn.Parameter] = ()
+
+    def width(self, width: int | None) -> int | None:
+        """Channels after it, given those before; None where unknown."""
+        if self.weights:
+            return self.weights[0].size(0)
+        return None if width is None else (self.hops + 1) * width
+
+    def transform_first(self, x: Tensor | CSR) -> bool:
+        """Whether the weights come before propagation."""
+        return bool(self.weights) and narrows(self.weights[0], x)
+
+    def start(self, x: Tensor) -> Tensor:
+        """X W_Kᵀ out of `linear`."""
+        return x[:, self.hops * (x.size(1) // (self.hops + 1)) :]
+
+    def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
+        """P y + X W_kᵀ, the latter out of `linear`."""
+        width = propagated.size(1)
+        return propagated.add_(x[:, k * width : (k + 1) * width])
+
+    def aggregate(self, x: Tensor, adj: Adjacency) -> Tensor:
+        """[x ‖ P x ‖ … ‖ Pᴷ x], `[num_nodes, (K + 1) · channels]`, differentiable in x."""
+        operator = self.operator(adj, x.dtype)
+        symmetric = torch.is_grad_enabled() and x.requires_grad and adj.symmetric
+        stack = [x]
+        for _ in range(self.hops):
+            stack.append(propagate(stack[-1], *operator, symmetric))
+        return torch.cat(stack, dim=1)
+
+    def linear(self, x: Tensor | CSR) -> Tensor:
+        """[X W_0ᵀ ‖ … ‖ X W_Kᵀ], without bias."""
+        return linear_rows(x, torch.cat(list(self.weights)))
+
+    def combine(self, aggregated: Tensor | CSR, x: Tensor | CSR) -> Tensor:
+        """The row-local rest, given the stack."""
+        if self.weights:
+            weight = torch.cat(list(self.weights), dim=1)
+            return self.finish(linear_rows(aggregated, weight, self.bias), x, False)
+        return self.finish(densify(aggregated), x)
