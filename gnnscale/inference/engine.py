@@ -21,28 +21,20 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.inference.mapped import new_layer, temporary_folder
+from gnnscale.inference.hops import Hops
+from gnnscale.inference.layers import Layer, Layers
+from gnnscale.inference.mapped import temporary_folder
 from gnnscale.inference.passes import Pass, plan_passes
-from gnnscale.kernels import CSR, spmm
+from gnnscale.kernels import CSR
 from gnnscale.nn import Context, LayeredGNN, statistics
-from gnnscale.nn.matrices import coefficients, structure
 from gnnscale.nn.modes import evaluation_mode
-from gnnscale.nn.phases import (
-    Add,
-    Collect,
-    Neighbourhood,
-    Propagate,
-    Read,
-    Save,
-    Statistics,
-)
+from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 from gnnscale.nn.propagation import densify
 from gnnscale.nn.reach import check_reach, halo, run_on_halo
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
-Layer = Tensor | CSR
 
 
 @torch.no_grad()
@@ -116,57 +108,51 @@ class _Runner:
         folder: Path | None,
     ) -> None:
         self.graph = graph
-        self.device = device
-        self.folder = folder
-        # Layers in files are gathered from by the host, whatever computes the dense part.
-        self.home = torch.device("cpu") if folder else device
-        self.adj: Adjacency = graph.adj.to(self.home)
+        chunk_rows = chunk_rows or _default_chunk_rows(model, graph)
+        self.layers = Layers(graph.num_nodes, chunk_rows, device, folder)
+        self.adj: Adjacency = graph.adj.to(self.layers.home)
         self.dtype = next((p.dtype for p in model.parameters()), _dtype(graph))
-        self.chunk_rows = chunk_rows or _default_chunk_rows(model, graph)
         self.slots: dict[str, list[Tensor]] = {}
         self.moments: statistics.Moments | None = None
         self._local: Tensor | None = None
-        self._files = 0
 
     def run(self, phases: list[list[Any]]) -> Iterator[tuple[int, int, Tensor]]:
         passes = plan_passes(phases)
         *before, last = passes
         last_use = {
-            phase.slot: at
+            slot: at
             for at, step in enumerate(passes)
-            for phase in step.rows
-            if isinstance(phase, Save | Add | Collect | Read)
+            for phase in (step.source, *step.rows)
+            for slot in slots_of(phase)
         }
         layer = self._input()
         for at, step in enumerate(before):
             chunks = self._pass(layer, step)
             if step.changes_rows:
                 reusable = layer if step.row_local and layer is not self.graph.x else None
-                layer = self._store(chunks, reusable)
+                layer = self.layers.store(chunks, reusable)
             else:
                 for _ in chunks:
                     pass
             if step.whole is not None:
-                layer = self._whole(step.whole, self._dense(layer))
+                layer = self._whole(step.whole, self.layers.dense(layer))
             self.slots = {k: v for k, v in self.slots.items() if last_use[k] > at}
         if last.whole is None:
             yield from self._pass(layer, last)
             return
-        layer = self._whole(last.whole, self._store(self._pass(layer, last)))
-        for start, end in self._ranges():
-            yield start, end, self._rows(layer, start, end)
+        layer = self._whole(last.whole, self.layers.store(self._pass(layer, last)))
+        for start, end in self.layers.ranges():
+            yield start, end, self.layers.rows(layer, start, end)
 
     def _input(self) -> Layer:
         x = self.graph.x
         assert x is not None
         values = x.values if isinstance(x, CSR) else x
         if values is None or values.dtype == self.dtype:
-            return x if x.device == self.home else x.to(self.home)
+            return x if x.device == self.layers.home else x.to(self.layers.home)
         if isinstance(x, CSR):
-            return CSR(x.indptr, x.indices, values.to(self.dtype), x.shape).to(self.home)
-        return self._store((a, b, x[a:b].to(self.dtype)) for a, b in self._ranges())
-
-    # --- passes -----------------------------------------------------------------------------
+            return CSR(x.indptr, x.indices, values.to(self.dtype), x.shape).to(self.layers.home)
+        return self.layers.store((a, b, x[a:b].to(self.dtype)) for a, b in self.layers.ranges())
 
     def _pass(self, layer: Layer, step: Pass) -> Iterator[tuple[int, int, Tensor]]:
         gathered: statistics.Moments | None = None
@@ -188,8 +174,8 @@ class _Runner:
             yield from self._neighbourhood(layer, source)
         else:
             moments = self.moments
-            for start, end in self._ranges():
-                h = self._rows(layer, start, end)
+            for start, end in self.layers.ranges():
+                h = self.layers.rows(layer, start, end)
                 if isinstance(source, Statistics):
                     assert moments is not None
                     h = statistics.apply(source.norm, densify(h), moments)
@@ -200,51 +186,47 @@ class _Runner:
         first = propagation.transform_first(layer)
         if first:
             linear = (
-                (a, b, propagation.linear(self._rows(layer, a, b))) for a, b in self._ranges()
+                (a, b, propagation.linear(self.layers.rows(layer, a, b)))
+                for a, b in self.layers.ranges()
             )
-            value = self._store(linear)
+            value = self.layers.store(linear)
         else:
-            value = self._dense(layer)
-        for _ in range(propagation.hops - 1):
-            value = self._store(self._aggregate(value, propagation))
-        for start, end, aggregated in self._aggregate(value, propagation):
+            value = self.layers.dense(layer)
+        complete = propagation.finish if first else propagation.combine
+        hops = Hops(self.adj, self.layers.ranges, self.layers.store)
+        for start, end, rows in hops.propagate(propagation, value, first):
+            aggregated = rows.to(self.layers.device)
             # The rows themselves are read only where a root needs them.
-            own = aggregated if propagation.root is None else self._rows(layer, start, end)
-            complete = propagation.finish if first else propagation.combine
+            own = aggregated if propagation.root is None else self.layers.rows(layer, start, end)
             yield start, end, complete(aggregated, own)
-
-    def _aggregate(self, value: Tensor, propagation: Any) -> Iterator[tuple[int, int, Tensor]]:
-        matrix = propagation.resolve()
-        left, right, diag, weighted = coefficients(matrix, self.adj, value.dtype)
-        adj = structure(self.adj, weighted)
-        for a, b in self._ranges():
-            out = spmm(
-                adj.slice_rows(a, b),
-                value,
-                None if left is None else left[a:b],
-                right,
-                None if diag is None else diag[a:b],
-                value[a:b],
-            )
-            yield a, b, out.to(self.device)
 
     def _neighbourhood(
         self, layer: Layer, phase: Neighbourhood
     ) -> Iterator[tuple[int, int, Tensor]]:
         if self._local is None:
-            self._local = torch.full((self.adj.num_nodes,), -1, device=self.home)
+            self._local = torch.full((self.adj.num_nodes,), -1, device=self.layers.home)
         edge_attr = self.graph.edge_attr
-        if self.chunk_rows < self.graph.num_nodes and not phase.is_declared:
-            check_reach(phase, layer.shape[1], self.graph.adj, edge_attr, device=self.device)
-        edge_attr = None if edge_attr is None else edge_attr.to(self.home)
-        for a, b in self._ranges():
-            rows = torch.arange(a, b, device=self.home)
+        kept = [self.slots[slot] for slot in phase.slots]
+        if self.layers.chunk_rows < self.graph.num_nodes and not phase.is_certain:
+            widths = [sum(part.shape[1] for part in parts) for parts in kept]
+            check_reach(
+                phase,
+                layer.shape[1],
+                self.graph.adj,
+                edge_attr,
+                beside=widths,
+                device=self.layers.device,
+            )
+        edge_attr = None if edge_attr is None else edge_attr.to(self.layers.home)
+        for a, b in self.layers.ranges():
+            rows = torch.arange(a, b, device=self.layers.home)
             around = halo(self.adj, rows, phase.hops, self._local)
-            if isinstance(layer, CSR):
-                x = layer.select_rows(around.nodes).to_dense()
-            else:
-                x = layer[around.nodes]
-            out = run_on_halo(phase, x.to(self.device), self.adj, around, edge_attr)
+            x = self.layers.gather(layer, around.nodes)
+            beside = [
+                _beside([self.layers.gather(part, around.nodes) for part in parts])
+                for parts in kept
+            ]
+            out = run_on_halo(phase, x, self.adj, around, edge_attr, beside)
             yield a, b, out[: b - a]
 
     def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:
@@ -252,65 +234,31 @@ class _Runner:
             self._keep(phase, densify(h), start, end)
             return h
         context = Context(self.adj)
-        if isinstance(phase, Add | Read):
-            parts = [self._rows(part, start, end) for part in self.slots[phase.slot]]
-            context.slots[phase.slot] = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        for slot in slots_of(phase):
+            context.slots[slot] = _beside(
+                [self.layers.rows(p, start, end) for p in self.slots[slot]]
+            )
         return phase(h, context)
 
     def _keep(self, phase: Save | Collect, h: Tensor, start: int, end: int) -> None:
         parts = self.slots.setdefault(phase.slot, [])
         if isinstance(phase, Collect) and phase.mode == "max" and not phase.first:
-            h = torch.maximum(self._rows(parts[0], start, end), h)
+            h = torch.maximum(self.layers.rows(parts[0], start, end), h)
         elif start == 0:
-            parts.append(self._buffer(h))
+            parts.append(self.layers.buffer(h))
         parts[-1][start:end] = h
-
-    # --- layers -----------------------------------------------------------------------------
-
-    def _ranges(self) -> Iterator[tuple[int, int]]:
-        rows = self.graph.num_nodes
-        for start in range(0, max(rows, 1), self.chunk_rows):
-            yield start, min(start + self.chunk_rows, rows)
-
-    def _rows(self, layer: Layer, start: int, end: int) -> Any:
-        if isinstance(layer, CSR):
-            return layer.slice_rows(start, end).to(self.device)
-        return layer[start:end].to(self.device)
-
-    def _buffer(self, like: Tensor) -> Tensor:
-        shape = (self.graph.num_nodes, like.shape[1])
-        if self.folder is None or 0 in shape:
-            return torch.empty(shape, dtype=like.dtype, device=self.home)
-        self._files += 1
-        return new_layer(self.folder / f"layer{self._files}", shape, like.dtype)
-
-    def _store(
-        self, chunks: Iterator[tuple[int, int, Tensor]], reuse: Layer | None = None
-    ) -> Tensor:
-        layer: Tensor | None = None
-        for start, end, h in chunks:
-            if layer is None:
-                # Row-local passes may write where they read.
-                fits = isinstance(reuse, Tensor) and reuse.shape[1] == h.shape[1]
-                layer = reuse if fits and reuse.dtype == h.dtype else self._buffer(h)  # type: ignore
-                assert layer is not None
-            layer[start:end] = h
-        assert layer is not None
-        return layer
-
-    def _dense(self, layer: Layer) -> Tensor:
-        if isinstance(layer, CSR):
-            return self._store(
-                (a, b, self._rows(layer, a, b).to_dense()) for a, b in self._ranges()
-            )
-        return layer
 
     def _whole(self, phase: Statistics, layer: Tensor) -> Tensor:
         logger.info(
             "%s has no exact form in chunks: it is applied to the whole layer at once",
             type(phase.norm).__name__,
         )
-        return phase.norm(layer.to(self.device)).to(self.home)
+        return phase.norm(layer.to(self.layers.device)).to(self.layers.home)
+
+
+def _beside(parts: list[Tensor]) -> Tensor:
+    """A slot's rows: those of jumping knowledge by concatenation are stored in parts."""
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 def _before_the_output(model: LayeredGNN) -> list[list[Any]]:

@@ -128,7 +128,10 @@ def _gather(
 def _wanted(nodes: Any, num_nodes: int) -> Tensor | None:
     if nodes is None:
         return None
-    nodes = torch.as_tensor(nodes)
+    try:
+        nodes = torch.as_tensor(nodes, device="cpu")
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"nodes are ids or a mask of bool: {error}") from error
     if nodes.dtype == torch.bool:
         if nodes.shape != (num_nodes,):
             raise InputError(f"a mask of nodes is [{num_nodes}]; got {list(nodes.shape)}")

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
+from torch_geometric.nn import Sequential
+from torch_geometric.nn.models.basic_gnn import BasicGNN
+from torch_geometric.nn.models.deepgcn import DeepGCNLayer
 
-from gnnscale.errors import UnsupportedModel
+from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn.block import Block
+from gnnscale.nn.chain import Chain
 from gnnscale.nn.layered import LayeredGNN
-from gnnscale.nn.propagation import is_intercepted
+from gnnscale.nn.propagation import has_hooks, is_intercepted
+from gnnscale.nn.sequential import read_list, read_sequential
+from gnnscale.nn.steps import is_convolution
+from gnnscale.nn.widths import holds_matrix
 
 
 class LayeredPyG(LayeredGNN):
@@ -20,12 +27,13 @@ class LayeredPyG(LayeredGNN):
     def __init__(
         self,
         model: nn.Module,
-        blocks: Sequence[Block],
+        blocks: Sequence[Block | Chain],
         head: nn.Module | None,
-        jk: str | None,
+        jk: Literal["cat", "max"] | None,
     ) -> None:
         self._model = [model]  # in a list, so that it is not registered beside its own children
         super().__init__(blocks, head, jk=jk)
+        self.training = model.training
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_model":
@@ -57,32 +65,54 @@ def as_layered(
 
     Args:
         model: a `LayeredGNN` (returned as it is), a PyG `BasicGNN` (GCN, GraphSAGE, GIN, GAT, …),
-            or a list of convolutions and blocks.
+            `torch_geometric.nn.Sequential`, or a list (`nn.ModuleList`, `nn.Sequential`) of
+            convolutions, linear layers and blocks, or of PyG's `DeepGCNLayer`. A list with norms,
+            activations, dropouts or `DeepGCNLayer`s in it says itself what stands between, and so
+            does `nn.Sequential`: nothing is put there.
         norm: for a list: between convolutions, a name PyG's resolver knows or a function of width.
         act: for a list: between convolutions.
         dropout: for a list: between convolutions.
         residual: add a block's input to its output where both are hidden layers.
 
     Raises:
+        InputError: norm, dropout or residual are given for a list that says itself what it does.
         UnsupportedModel: naming what cannot be expressed.
     """
-    from torch_geometric.nn.models.basic_gnn import BasicGNN
-
     if isinstance(model, LayeredGNN):
         return model
     if isinstance(model, BasicGNN):
         return _from_basic_gnn(model, residual)
-    if isinstance(model, list | tuple | nn.ModuleList):
-        return _from_list(list(model), norm, act, dropout, residual)
+    if isinstance(model, Sequential):
+        return LayeredPyG(model, read_sequential(model), None, None)
+    if isinstance(model, nn.Sequential) and has_hooks(model):
+        raise UnsupportedModel("nn.Sequential has hooks, which blocks would skip")
+    if isinstance(model, list | tuple | nn.ModuleList | nn.Sequential):
+        modules = list(model)
+        for module in modules:
+            if not isinstance(module, nn.Module):
+                raise UnsupportedModel(f"{module!r} in the list is no module of torch")
+        explicit = isinstance(model, nn.Sequential) or any(map(_stands_between, modules))
+        if not (modules and explicit):
+            return _from_list(modules, norm, act, dropout, residual)
+        if norm is not None or dropout or residual:
+            raise InputError(
+                "norm, dropout and residual go with a list of convolutions; this one has norms, "
+                "activations or dropouts of its own"
+            )
+        return LayeredGNN(read_list(modules))
     raise UnsupportedModel(
-        f"cannot read {type(model).__name__} as layers. Give a PyG BasicGNN, a list of "
-        "convolutions, or gs.nn.LayeredGNN([gs.nn.Block(conv), …])"
+        f"cannot read {type(model).__name__} as layers. Give a PyG BasicGNN or Sequential, a list "
+        "of convolutions, or gs.nn.LayeredGNN([gs.nn.Block(conv), …])"
     )
 
 
-def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
-    from torch_geometric.nn.models.basic_gnn import BasicGNN
+def _stands_between(module: nn.Module) -> bool:
+    """Whether a module in a list is no layer that others stand between."""
+    layer = isinstance(module, Block) or is_convolution(module) or holds_matrix(module)
+    return isinstance(module, DeepGCNLayer) or not layer
 
+
+def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
     if type(model).forward is not BasicGNN.forward:
         raise UnsupportedModel(
             f"{type(model).__name__} has a forward of its own, so its layers cannot be read off; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from gnnscale.errors import InputError
 from gnnscale.graph import as_adjacency
 from gnnscale.kernels import CSR
-from gnnscale.nn.block import Block, channels, row_phases
+from gnnscale.nn.block import Block
+from gnnscale.nn.chain import Chain
 from gnnscale.nn.context import Context
-from gnnscale.nn.phases import Add, Collect, Phase, Read, Save, fuse
+from gnnscale.nn.phases import Collect, Phase, Read, Save, fuse, slots_of
 from gnnscale.nn.propagation import is_intercepted
+from gnnscale.nn.steps import row_phases
+from gnnscale.nn.to_pyg import to_sequential
+from gnnscale.nn.widths import width_after
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class LayeredGNN(nn.Module):
         blocks: Sequence[Block | nn.Module],
         head: nn.Module | None = None,
         *,
-        jk: str | None = None,
+        jk: Literal["cat", "max"] | None = None,
     ) -> None:
         super().__init__()
         if not blocks:
@@ -65,7 +69,9 @@ class LayeredGNN(nn.Module):
         self._compiled: tuple[Any, list[list[Phase]]] | None = None
 
     def _register(self, blocks: Sequence[Block | nn.Module], head: nn.Module | None) -> None:
-        self.blocks: Any = nn.ModuleList(b if isinstance(b, Block) else Block(b) for b in blocks)
+        self.blocks: Any = nn.ModuleList(
+            block if isinstance(block, Block | Chain) else Block(block) for block in blocks
+        )
         self.head = head
 
     def forward(
@@ -92,9 +98,8 @@ class LayeredGNN(nn.Module):
         """
         if context is None:
             context = self._context(x, adj, edge_weight, edge_attr)
-        for phases in self.phases:
-            for phase in phases:
-                x = phase(x, context)
+        for block, phases in zip((*self.blocks, None), self.phases, strict=True):
+            x = context.runner(block, phases, x, context)
         return x  # type: ignore[return-value]
 
     def _context(
@@ -102,6 +107,15 @@ class LayeredGNN(nn.Module):
     ) -> Context:
         from gnnscale.graph import Adjacency
 
+        if not isinstance(x, Tensor | CSR) or len(x.shape) != 2:
+            shape = list(getattr(x, "shape", ()))
+            raise InputError(
+                f"x is a tensor or CSR [num_nodes, in_channels], not {type(x).__name__} {shape}"
+            )
+        if self.in_channels not in (None, x.shape[1]):
+            raise InputError(
+                f"the model's first layer takes {self.in_channels} features, x has {x.shape[1]}"
+            )
         if isinstance(adj, Tensor) and adj.layout == torch.strided:
             adj, order = Adjacency.with_permutation(
                 adj.as_subclass(Tensor), x.shape[0], edge_weight
@@ -109,7 +123,11 @@ class LayeredGNN(nn.Module):
             edge_attr = None if edge_attr is None else edge_attr[order]
         elif edge_weight is not None:
             raise InputError("edge_weight goes with an edge_index; an adjacency carries its own")
-        return Context(as_adjacency(adj, x.shape[0]), self.training, edge_attr=edge_attr)
+        adj = as_adjacency(adj, x.shape[0])
+        device = (x.indices if isinstance(x, CSR) else x).device
+        if adj.indices.device != device:
+            raise InputError(f"x is on {device}, adj on {adj.indices.device}; move one: .to(…)")
+        return Context(adj, self.training, edge_attr=edge_attr)
 
     @property
     def phases(self) -> list[list[Phase]]:
@@ -120,8 +138,13 @@ class LayeredGNN(nn.Module):
         """
         state = self._state()
         if self._compiled is None or self._compiled[0] != state:
-            built = [b.phases(i, self.jk_mode) for i, b in enumerate(self.blocks)]
-            self._compiled = (state, [*built, self._head_phases()])
+            phases = [block.phases(i) for i, block in enumerate(self.blocks)]
+            if self.jk_mode is not None:
+                for i, block in enumerate(phases):
+                    block.append(Collect("jumping_knowledge", self.jk_mode, first=i == 0))
+            phases.append(self._head_phases())
+            _check_slots(phases)
+            self._compiled = (state, phases)
         return self._compiled[1]
 
     def _state(self) -> tuple[Any, ...]:
@@ -132,7 +155,7 @@ class LayeredGNN(nn.Module):
             [is_intercepted(module) for module in modules],
             # A lazy parameter stays the same object, and changes its class.
             [(id(p), type(p)) for module in modules for p in module._parameters.values()],
-            [block.dropout.p > 0 for block in self.blocks],
+            [module.p > 0 for module in modules if isinstance(module, nn.Dropout)],
         )
 
     def _head_phases(self) -> list[Phase]:
@@ -147,22 +170,29 @@ class LayeredGNN(nn.Module):
         """The values that outlive a block's phases, with their widths and lifetimes."""
         seen: dict[str, list[int]] = {}
         widths: dict[str, int | None] = {}
+        width = self.in_channels
         for i, phases in enumerate(self.phases):
             for phase in phases:
-                if isinstance(phase, Save | Add | Collect | Read):
-                    seen.setdefault(phase.slot, []).append(i)
-                    if isinstance(phase, Collect):
-                        new = channels(self.blocks[i].conv, "out")
-                        old = widths.get(phase.slot, 0) if phase.mode == "cat" else 0
-                        widths[phase.slot] = None if new is None or old is None else old + new
-                    elif isinstance(phase, Save):
-                        widths[phase.slot] = channels(self.blocks[i].conv, "in")
-        return [Slot(name, widths.get(name), at[0], at[-1]) for name, at in seen.items()]
+                for slot in slots_of(phase):
+                    seen.setdefault(slot, []).append(i)
+                width = width_after(phase, width, widths)
+        return [Slot(name, widths[name], at[0], at[-1]) for name, at in seen.items()]
 
     @property
     def in_channels(self) -> int | None:
         """Features that the first block expects, or None where its convolution does not say."""
-        return channels(self.blocks[0].conv, "in")
+        return self.blocks[0].in_channels
+
+    def to_pyg(self) -> nn.Module:
+        """The model as a `torch_geometric.nn.Sequential`. Parameters are shared.
+
+        Its `forward(x, edge_index, edge_weight=None, edge_attr=None)` hands weights and attributes
+        to the convolutions that take them.
+
+        Raises:
+            UnsupportedModel: naming what it cannot express.
+        """
+        return to_sequential(self)
 
     def signature(self) -> dict[str, Any]:
         """Names, shapes and types of the parameters, and the kinds of the phases."""
@@ -178,3 +208,18 @@ class LayeredGNN(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}  # phases refer to this model's own modules
+
+
+def _check_slots(phases: list[list[Phase]]) -> None:
+    """Every slot is saved once, before it is read."""
+    saved: set[str] = set()
+    for phase in (phase for block in phases for phase in block):
+        if isinstance(phase, Save) and phase.slot in saved:
+            raise InputError(f"two blocks save to the slot {phase.slot!r}; give each its own name")
+        missing = set() if isinstance(phase, Save | Collect) else set(slots_of(phase)) - saved
+        if missing:
+            raise InputError(
+                f"the slot {missing.pop()!r} is read before a block saves to it; give an earlier "
+                f"block saves=…"
+            )
+        saved |= set(slots_of(phase))

@@ -7,14 +7,14 @@ chunks of rows; the layer-wise trainer, the pipeline and the planner read their 
 - `Neighbourhood`: an opaque convolution. Reads a declared number of hops.
 - `Statistics`: a norm: one reduction over all rows, then a row-local map.
 - `Rows`, `Dropout`: row-local.
-- `Save`, `Add`, `Collect`, `Read`: row-local, through a slot that outlives the block.
+- `Save`, `Read`, `Join`, `Collect`: row-local, through slots: values that outlive a block.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from gnnscale.kernels import CSR, dropout, dropout_csr, relu_dropout
 from gnnscale.nn import statistics
 from gnnscale.nn.context import Context
 from gnnscale.nn.propagation import Propagation, call_rows, densify, is_intercepted
-from gnnscale.nn.registry import reach_of
+from gnnscale.nn.registry import needs_symmetry, reach_of
 
 Features = Tensor | CSR
 
@@ -41,6 +41,8 @@ class Rows:
     def __call__(self, x: Features, ctx: Context) -> Tensor:
         if getattr(self.module, "inplace", False) and isinstance(x, Tensor):
             x = x.clone()  # the rows may be the user's features, or kept in a slot
+        if isinstance(x, Tensor) and statistics.is_row_local(self.module):
+            x = statistics.widened(x)
         return call_rows(self.module, x)
 
 
@@ -58,8 +60,12 @@ class Dropout:
     stream: int
     relu: bool = False
 
+    @property
+    def p(self) -> float:
+        return self.module if isinstance(self.module, float) else self.module.p
+
     def __call__(self, x: Features, ctx: Context) -> Features:
-        p = self.module if isinstance(self.module, float) else self.module.p
+        p = self.p
         if not ctx.training or p == 0:
             return densify(x).relu() if self.relu else x
         key = ctx.dropout_key(self.stream)
@@ -78,8 +84,9 @@ class Statistics:
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
         if type(self.norm) is pyg.GraphNorm and not is_intercepted(self.norm):
-            return statistics.graph_norm(self.norm, densify(x))
-        return self.norm(densify(x))
+            return statistics.graph_norm(self.norm, statistics.widened(densify(x)))
+        statistics.check_rows(self.norm, x.shape[0])
+        return self.norm(statistics.widened(densify(x)))
 
     @property
     def row_local_in_evaluation(self) -> bool:
@@ -88,11 +95,19 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Propagate:
-    """A fixed linear propagation with its transform."""
+    """A fixed linear propagation with its transform.
+
+    Attributes:
+        propagation: what is computed.
+        first: whether it is in the first block, and takes the context's first hop.
+    """
 
     propagation: Propagation
+    first: bool = False
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
+        if self.first and ctx.first_hop is not None:
+            return self.propagation.combine(ctx.first_hop, x)
         return self.propagation(x, ctx.adj)
 
 
@@ -104,11 +119,15 @@ class Neighbourhood:
         module: the convolution.
         index: its place in the model; enters the seed of its own randomness.
         declared: its reach, where the block declares one.
+        slots: whose values it takes between the rows and `edge_index` (GCNII's x_0).
+        takes: what it is given of "edge_weight" and "edge_attr".
     """
 
     module: nn.Module
     index: int
     declared: int | None = None
+    slots: tuple[str, ...] = ()
+    takes: frozenset[str] = frozenset(("edge_weight", "edge_attr"))
 
     @property
     def hops(self) -> int:
@@ -116,20 +135,23 @@ class Neighbourhood:
         return self.declared or reach_of(self.module) or 1
 
     @property
-    def is_declared(self) -> bool:
-        return (self.declared or reach_of(self.module)) is not None
+    def is_certain(self) -> bool:
+        """Whether its reach is declared, and that on any graph."""
+        declared = self.declared or reach_of(self.module)
+        return declared is not None and not needs_symmetry(self.module)
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
         adj = ctx.adj
+        beside = [densify(ctx.slots[slot]) for slot in self.slots]
         if not ctx.training or ctx.seed is None:
-            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr)
+            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr, beside)
         devices = [adj.device] if adj.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             seed = hash((ctx.seed, ctx.epoch, ctx.step, self.index))
             torch.default_generator.manual_seed(seed)
             if devices:
                 torch.cuda.manual_seed(seed)
-            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr)
+            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr, beside)
 
     def run(
         self,
@@ -137,16 +159,17 @@ class Neighbourhood:
         edge_index: Tensor,
         edge_weight: Tensor | None,
         edge_attr: Tensor | None,
+        beside: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Call the module with what its `forward` takes of weights and attributes."""
-        takes = _parameters_of(type(self.module))  # type: ignore[arg-type]
+        """Call the module with the slots' values and what it takes of weights and attributes."""
+        takes = self.takes & _parameters_of(type(self.module))  # type: ignore[arg-type]
         x = densify(x)
         extra = {"edge_weight": edge_weight, "edge_attr": edge_attr}
         given = {k: v for k, v in extra.items() if k in takes and v is not None}
         for name, value in given.items():
             if value.is_floating_point():  # a float64 weight would turn float32 rows to float64
                 given[name] = value.to(x.dtype)
-        out = self.module(x, edge_index, **given)
+        out = self.module(x, *beside, edge_index, **given)
         if not isinstance(out, Tensor) or out.size(0) != x.shape[0]:
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise InputError(
@@ -172,14 +195,32 @@ class Save:
         return x
 
 
-@dataclass(frozen=True)
-class Add:
-    """Add a slot's values: a residual connection."""
+@dataclass(frozen=True, eq=False)
+class Join:
+    """A row-local function of slots' values and the current ones.
 
-    slot: str
+    A residual connection, GCNII's initial residual, jumping knowledge.
+
+    Attributes:
+        function: takes the slots' values in order, then the current ones.
+        slots: their names.
+    """
+
+    function: Callable[..., Tensor]
+    slots: tuple[str, ...]
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
-        return densify(x) + densify(ctx.slots[self.slot])
+        return self.function(*(densify(ctx.slots[slot]) for slot in self.slots), densify(x))
+
+
+def concatenate(*values: Tensor) -> Tensor:
+    """Values of the same rows side by side."""
+    return torch.cat(values, dim=1)
+
+
+def maximum(*values: Tensor) -> Tensor:
+    """The greatest of values of the same rows."""
+    return functools.reduce(torch.maximum, values)
 
 
 @dataclass(frozen=True)
@@ -199,12 +240,10 @@ class Collect:
     def __call__(self, x: Features, ctx: Context) -> Features:
         x = densify(x)
         if self.first:
-            joined = x
-        elif self.mode == "cat":
-            joined = torch.cat([densify(ctx.slots[self.slot]), x], dim=1)
+            ctx.slots[self.slot] = x
         else:
-            joined = torch.maximum(densify(ctx.slots[self.slot]), x)
-        ctx.slots[self.slot] = joined
+            join = concatenate if self.mode == "cat" else maximum
+            ctx.slots[self.slot] = join(densify(ctx.slots[self.slot]), x)
         return x
 
 
@@ -218,7 +257,14 @@ class Read:
         return densify(ctx.slots[self.slot])
 
 
-Phase = Rows | Dropout | Statistics | Propagate | Neighbourhood | Save | Add | Collect | Read
+Phase = Rows | Dropout | Statistics | Propagate | Neighbourhood | Save | Join | Collect | Read
+
+
+def slots_of(phase: Any) -> tuple[str, ...]:
+    """The slots that a phase reads or writes."""
+    if isinstance(phase, Save | Collect | Read):
+        return (phase.slot,)
+    return phase.slots if isinstance(phase, Join | Neighbourhood) else ()
 
 
 def fuse(phases: list[Any]) -> list[Any]:

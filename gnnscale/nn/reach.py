@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from gnnscale.kernels import CSR
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.nn.pyg_convs import is_norm
+from gnnscale.nn.registry import needs_symmetry
 
 _CHECKED_ROWS = 64
 _TOLERANCE = 1e-3  # float32 noise of a convolution is 1e-6; a missing degree is of order 1
@@ -61,12 +63,20 @@ def halo(adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None) -> Halo
 
 @torch.no_grad()
 def run_on_halo(
-    phase: Neighbourhood, x: Tensor, adj: Adjacency, around: Halo, edge_attr: Tensor | None
+    phase: Neighbourhood,
+    x: Tensor,
+    adj: Adjacency,
+    around: Halo,
+    edge_attr: Tensor | None,
+    beside: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Run an opaque convolution on a halo, on the device of `x`, the rows of `around.nodes`."""
+    """Run an opaque convolution on a halo, on the device of `x`, the rows of `around.nodes`.
+
+    `beside`: the same rows of the slots that it takes.
+    """
     weight = None if adj.values is None else adj.values[around.edges].to(x.device)
     attr = None if edge_attr is None else edge_attr[around.edges].to(x.device)
-    return phase.run(x, around.edge_index.to(x.device), weight, attr)
+    return phase.run(x, around.edge_index.to(x.device), weight, attr, beside)
 
 
 @torch.no_grad()
@@ -76,6 +86,7 @@ def check_reach(
     adj: Adjacency,
     edge_attr: Tensor | None = None,
     *,
+    beside: Sequence[int] = (),
     device: torch.device | str = "cpu",
 ) -> None:
     """Compare an opaque convolution's output at its declared reach and one hop further.
@@ -88,30 +99,41 @@ def check_reach(
         width: its input channels.
         adj: the whole graph.
         edge_attr: `[num_edges, channels]`, or None.
+        beside: channels of the slots that it takes.
         device: where the module is.
 
     Raises:
-        InexactConvolution: they differ, so inference in chunks would be silently wrong.
+        InexactConvolution: they differ, so inference in chunks would be silently wrong; or the
+            convolution reads out-degrees and the graph is directed.
     """
+    name = type(phase.module).__name__
+    # Weights may differ: the reverse of an edge only has to be there to lead to it.
+    if needs_symmetry(phase.module) and not Adjacency(adj.indptr, adj.indices).symmetric:
+        raise InexactConvolution(
+            f"{name} depends on the edges that leave a node (its out-degree), which no halo of "
+            "incoming edges holds on a directed graph; inference in chunks would be silently "
+            "wrong. Make the graph undirected, or use a convolution that reads incoming edges only"
+        )
     generator = torch.Generator().manual_seed(0)
     count = min(_CHECKED_ROWS, -(-adj.num_nodes // 4))
     rows = torch.randperm(adj.num_nodes, generator=generator)[:count].to(adj.device)
     dtype = next((p.dtype for p in phase.module.parameters()), torch.float32)
     near_halo, far_halo = halo(adj, rows, phase.hops), halo(adj, rows, phase.hops + 1)
-    values = torch.randn(far_halo.nodes.numel(), width, generator=generator).to(device, dtype)
+    inputs = [
+        torch.randn(far_halo.nodes.numel(), channels, generator=generator).to(device, dtype)
+        for channels in (width, *beside)
+    ]
     place = torch.full((adj.num_nodes,), -1, device=adj.device)
     place[far_halo.nodes] = torch.arange(far_halo.nodes.numel(), device=adj.device)
     with evaluation_mode(phase.module):
         near, far = (
-            run_on_halo(phase, values[place[around.nodes].to(device)], adj, around, edge_attr)[
-                :count
-            ].float()
+            run_on_halo(phase, x, adj, around, edge_attr, slots)[:count].float()
             for around in (near_halo, far_halo)
+            for x, *slots in [[values[place[around.nodes].to(device)] for values in inputs]]
         )
     scale = far.abs().max().clamp(min=1e-12)
     error = float((near - far).abs().max() / scale) if near.numel() else 0.0
     if not error <= _TOLERANCE:
-        name = type(phase.module).__name__
         remedy = f"Declare its reach: gs.nn.register({name}, hops={phase.hops + 1}), or more"
         if any(is_norm(module) for module in phase.module.modules()):
             remedy += "; or take the norm out of it and make it the norm of a Block"

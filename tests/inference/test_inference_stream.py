@@ -282,13 +282,13 @@ def test_no_more_layers_are_kept_than_needed(monkeypatch):
     model = gsnn.GCN(5, 4, 6, 2, residual=True)
     graph = Graph.from_arrays(torch.randint(0, 9, (2, 20)), torch.randn(9, 5), num_nodes=9)
     kept = []
-    original = _Runner._store
+    original = _Runner._pass
 
     def watched(self, *arguments):
         kept.append(len(self.slots))
         return original(self, *arguments)
 
-    monkeypatch.setattr(_Runner, "_store", watched)
+    monkeypatch.setattr(_Runner, "_pass", watched)
     streamed(model, graph, 4)
     assert max(kept) <= 1  # a residual lives for its block only
 

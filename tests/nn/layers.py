@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
@@ -98,6 +101,16 @@ def is_opaque(model: LayeredGNN, block: int = 0) -> bool:
 
 def assert_equal(ours: Tensor, theirs: Tensor, tolerance: float = 1e-9) -> None:
     torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+@contextmanager
+def double_by_default() -> Iterator[None]:
+    """Where PyG counts degrees in the default type, whatever the rows are."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def assert_same_function(ours, theirs, x: Tensor, parameters: list[nn.Parameter]) -> None:

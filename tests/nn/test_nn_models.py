@@ -125,9 +125,11 @@ def test_a_copy_is_a_model_of_its_own(make, duplicate):
         assert not other.to_pyg().eval()(x, edges).any()
 
 
-@pytest.mark.parametrize("name", ["GCN", "GraphSAGE", "GIN", "GAT", "MLP"])
+@pytest.mark.parametrize(
+    "name", ["GCN", "GraphSAGE", "GIN", "GAT", "ClusterGCN", "SGC", "SSGC", "TAGCN", "APPNP", "MLP"]
+)
 def test_a_spec_builds_the_same_model(name):
-    extra = {} if name == "MLP" else {"jk": "cat", "act_first": True}
+    extra = {} if name in ("MLP", "APPNP") else {"jk": "cat", "act_first": True}
     model = getattr(gsnn, name)(5, 6, 3, out_channels=2, norm="graph_norm", residual=True, **extra)
     again = from_spec(model.spec)
     assert again.spec == model.spec
@@ -203,3 +205,30 @@ def test_to_and_half_keep_sharing_parameters():
     model.double()
     assert_equal(model(x.double(), edges).float(), model.float()(x, edges), 1e-5)
     assert next(model.to_pyg().parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("build", [gsnn.GCN, gsnn.GIN, gsnn.MLP])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"in_channels": 0.5},
+        {"hidden_channels": 0},
+        {"num_layers": 2**40},
+        {"out_channels": "3"},
+        {"dropout": "much"},
+        {"norm": "no_norm"},
+        {"act": 3},
+        {"residual": torch.ones(2)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_bad_arguments_are_named(build, changes):
+    good = {"in_channels": 5, "hidden_channels": 4, "num_layers": 2, "out_channels": 3}
+    with pytest.raises(InputError, match="|".join([*changes, "cannot be built"])):
+        build(**(good | changes))
+
+
+@pytest.mark.parametrize("x", [torch.ones(5), torch.ones(4, 6), [[1.0] * 5]])
+def test_features_that_do_not_fit_are_named(x):
+    with pytest.raises(InputError, match=r"x is a tensor|takes 5 features, x has 6"):
+        gsnn.GCN(5, 4, 2, 3)(x, torch.tensor([[0], [1]]))

@@ -11,7 +11,7 @@ from torch_geometric import nn as pyg
 
 from gnnscale.errors import InexactConvolution
 from gnnscale.graph import Adjacency
-from gnnscale.nn import Block, LayeredGNN, check_reach
+from gnnscale.nn import check_reach
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.nn.reach import halo
 from tests.nn.layers import DegreeConv, DifferenceConv, FarConv, few
@@ -30,8 +30,7 @@ def ring() -> Adjacency:
 
 
 def phase_of(conv: nn.Module, hops: int | None = None) -> Neighbourhood:
-    phases = LayeredGNN([Block(conv, act=None, hops=hops)]).phases[0]
-    return next(phase for phase in phases if isinstance(phase, Neighbourhood))
+    return Neighbourhood(conv, 0, hops)  # as it is, whether or not it reads as a propagation
 
 
 FAR = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch_geometric.nn import norm as pyg
 
-from gnnscale.nn import statistics
+from gnnscale.errors import InputError
+from gnnscale.nn import Block, LayeredGNN, statistics
 from gnnscale.nn.statistics import Moments
 from tests.nn.layers import assert_equal, few, shaken
 
@@ -116,6 +117,17 @@ def test_which_norms_are_row_local():
     assert not statistics.uses_running_statistics(nn.BatchNorm1d(4, track_running_stats=False))
     assert not statistics.mergeable(pyg.InstanceNorm(4))
     assert not statistics.mergeable(type("Mine", (pyg.GraphNorm,), {})(4))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(4), pyg.BatchNorm(4)])
+def test_a_training_batch_of_one_node_has_no_variance(norm):
+    model = LayeredGNN([Block(nn.Linear(4, 4), norm)])
+    alone = torch.ones(1, 4), torch.empty(2, 0, dtype=torch.int64)
+    with pytest.raises(InputError, match=r"has 1 node; BatchNorm.* more clusters_per_batch"):
+        model.train()(*alone)
+    model.eval()(*alone)
+    single = pyg.BatchNorm(4, allow_single_element=True)
+    LayeredGNN([Block(nn.Linear(4, 4), single)]).train()(*alone)
 
 
 def test_a_norm_with_a_hook_is_called():

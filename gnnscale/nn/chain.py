@@ -1,0 +1,42 @@
+"""Chain: a block read off another model, its steps in the order in which they stood there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from gnnscale.nn.phases import Phase
+from gnnscale.nn.steps import AnyStep, Step, phases_of
+from gnnscale.nn.widths import channels
+
+
+class Chain(nn.Module):
+    """Steps one after another, at most one of them a convolution.
+
+    Args:
+        steps: the steps.
+    """
+
+    def __init__(self, steps: Sequence[AnyStep]) -> None:
+        super().__init__()
+        self._steps = list(steps)
+        parts = [
+            step.module if isinstance(step, Step) else getattr(step, "function", None)
+            for step in steps
+        ]
+        self.layers = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
+
+    @property
+    def in_channels(self) -> int | None:
+        """The width of the first step that says its own, or None."""
+        widths = (channels(layer, "in") for layer in self.layers)
+        return next((width for width in widths if width is not None), None)
+
+    def steps(self, index: int) -> list[AnyStep]:
+        """What the block runs, in order."""
+        return self._steps
+
+    def phases(self, index: int) -> list[Phase]:
+        """The block as phases; `index`, its place in the model, numbers its dropouts."""
+        return phases_of(self._steps, index)

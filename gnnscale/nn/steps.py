@@ -1,0 +1,161 @@
+"""Steps: the modules of a block in the order they run, and how each reads as phases."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from torch import nn
+from torch_geometric.nn import conv as pyg
+
+from gnnscale.errors import InputError, UnsupportedModel
+from gnnscale.nn import statistics
+from gnnscale.nn.phases import (
+    Dropout,
+    Join,
+    Neighbourhood,
+    Phase,
+    Propagate,
+    Read,
+    Rows,
+    Save,
+    Statistics,
+    fuse,
+)
+from gnnscale.nn.propagation import is_intercepted
+from gnnscale.nn.pyg_convs import is_norm, row_modules
+from gnnscale.nn.registry import is_registered, propagation_of
+
+EDGE_VALUES = frozenset(("edge_weight", "edge_attr"))
+
+
+class Step(NamedTuple):
+    """A module that a block runs.
+
+    Attributes:
+        module: a convolution or a row-local module.
+        slots: for a convolution: whose values it takes after x.
+        takes: for a convolution: what it is given of "edge_weight" and "edge_attr".
+        hops: for a convolution: the reach that the block declares.
+    """
+
+    module: nn.Module
+    slots: tuple[str, ...] = ()
+    takes: frozenset[str] = EDGE_VALUES
+    hops: int | None = None
+
+
+AnyStep = Step | Save | Read | Join
+
+
+def phases_of(steps: Sequence[AnyStep], index: int) -> list[Phase]:
+    """The phases of a block's steps; `index`, the block's place, numbers its dropouts."""
+    streams = iter(range(index * 64, (index + 1) * 64))
+    phases: list[Phase] = []
+    for step in steps:
+        if not isinstance(step, Step):
+            phases.append(step)
+        elif is_convolution(step.module):
+            phases += _convolution_phases(step, index, streams)
+        else:
+            phases += row_phases(step.module, streams)
+    return fuse(phases)
+
+
+def _convolution_phases(step: Step, index: int, streams: Iterator[int]) -> list[Phase]:
+    """A convolution as propagation and rows where it reads as one, else as it is.
+
+    Raises:
+        InputError: it takes another number of values beside x.
+        UnsupportedModel: it cannot run on one graph's rows and edges alone.
+    """
+    conv, slots, takes, hops = step
+    _check_signature(conv, slots)
+    propagation = propagation_of(conv)
+    if propagation is None:
+        if getattr(conv, "cached", False):
+            raise UnsupportedModel(
+                f"{type(conv).__name__}(cached=True) keeps the first graph it sees for all that "
+                "follow; give cached=False"
+            )
+        return [Neighbourhood(conv, index, hops, slots, takes)]
+    if "edge_weight" not in takes:
+        propagation = propagation.unweighted()
+    phases: list[Phase] = [Propagate(propagation, first=index == 0)]
+    if propagation.join is not None:
+        phases.append(Join(propagation.join, slots))
+    for module in propagation.then:
+        phases += row_phases(module, streams)
+    return phases
+
+
+def row_phases(module: nn.Module, streams: Iterator[int]) -> list[Phase]:
+    """A row-local network as phases, its norms and dropouts apart.
+
+    Raises:
+        UnsupportedModel: a norm is hidden inside a module that cannot be taken apart.
+    """
+    steps = row_modules(module)
+    if steps is None:
+        raise UnsupportedModel(
+            f"{type(module).__name__} holds a norm that cannot be separated from it; write it as "
+            "nn.Sequential or torch_geometric.nn.MLP, or as blocks of its own"
+        )
+    phases: list[Phase] = []
+    for step in steps:
+        if type(step) is nn.Dropout and not is_intercepted(step):
+            phases.append(Dropout(step, next(streams)))
+        elif is_norm(step):
+            phases.append(norm_phase(step))
+        elif not isinstance(step, nn.Identity):
+            phases.append(Rows(step))
+    return phases
+
+
+def norm_phase(norm: nn.Module) -> Phase:
+    """A norm as a phase: row-local where it is, else a reduction and a row-local map."""
+    return Rows(norm) if statistics.is_row_local(norm) else Statistics(norm)
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module takes the graph's structure beside the rows."""
+    if isinstance(module, pyg.MessagePassing) or is_registered(module):
+        return True
+    return len(_required(module)) >= 2 or "edge_index" in _parameters(module)
+
+
+def _check_signature(conv: nn.Module, slots: tuple[str, ...]) -> None:
+    """Compare what `forward` asks for with x, the slots, `edge_index` and edge values."""
+    name, parameters, required = type(conv).__name__, list(_parameters(conv)), _required(conv)
+    if "edge_index" in parameters:
+        beside = parameters[1 : parameters.index("edge_index")]
+    elif isinstance(conv, pyg.MessagePassing) and len(required) == 1:
+        raise UnsupportedModel(
+            f"{name} takes no edge_index: it finds neighbours among all rows by itself, which "
+            "neither batches nor chunks hold"
+        )
+    else:
+        beside = parameters[1 : 1 + len(slots)]  # a user's own names
+    if len(beside) != len(slots):
+        given = f"the slots {list(slots)} are given" if slots else "no slot is given"
+        raise InputError(
+            f"{name} takes {beside or 'nothing'} beside x, and {given}: keep a block's output with "
+            "Block(…, saves='x0') and give it with Block(conv, reads='x0')"
+        )
+    missing = [p for p in required[len(slots) + 2 :] if p not in EDGE_VALUES]
+    if missing:
+        raise UnsupportedModel(
+            f"{name} needs {', '.join(missing)} beside edge_index; a graph carries edge_weight and "
+            "edge_attr only"
+        )
+
+
+def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(module.forward).parameters)
+
+
+def _required(module: nn.Module) -> list[str]:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = _parameters(module).items()
+    return [name for name, p in parameters if p.default is p.empty and p.kind in positional]

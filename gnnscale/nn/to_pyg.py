@@ -1,0 +1,121 @@
+"""Blocks as a model of PyG."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import Sequential
+
+from gnnscale.errors import UnsupportedModel
+from gnnscale.nn.phases import Join, Read, Save, concatenate, maximum
+from gnnscale.nn.propagation import is_intercepted
+from gnnscale.nn.steps import EDGE_VALUES, Step, is_convolution
+
+if TYPE_CHECKING:
+    from gnnscale.nn.layered import LayeredGNN
+
+
+class BlocksSequential(Sequential):
+    """A PyG `Sequential` whose edge weights and attributes may be left out.
+
+    It follows its headers itself. PyG writes a `forward` for each `Sequential`, under a random name
+    that repeats where Python's `random` is seeded anew, and puts it on the class, where the next
+    one finds it that could not have its own written: a model may run as another (PyG 2.8.1).
+    """
+
+    def __init__(self, children: Sequence[tuple[Callable[..., Any], str]]) -> None:
+        super().__init__("x, edge_index, edge_weight, edge_attr", list(children))
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_weight: Tensor | None = None,
+        edge_attr: Tensor | None = None,
+    ) -> Tensor:
+        """X `[num_nodes, in_channels]` → `[num_nodes, out_channels]`."""
+        values = {
+            "x": x,
+            "edge_index": edge_index,
+            "edge_weight": edge_weight,
+            "edge_attr": edge_attr,
+        }
+        for name, given, (output,) in self._children:
+            x = values[output] = getattr(self, name)(*(values[value] for value in given))
+        return x
+
+
+def to_sequential(model: LayeredGNN) -> BlocksSequential:
+    """Write a model as a `torch_geometric.nn.Sequential`; see `LayeredGNN.to_pyg`."""
+    for part in (model, *model.blocks):
+        if is_intercepted(part):
+            raise UnsupportedModel(
+                f"{type(part).__name__} has hooks, which a Sequential of its modules would skip; "
+                "put them on its convolutions"
+            )
+    writer = _Writer()
+    after_blocks = []
+    for i, block in enumerate(model.blocks):
+        for step in block.steps(i):
+            writer.write(step)
+        after_blocks.append(writer.current)
+    if model.jk_mode is not None:
+        writer.call(concatenate if model.jk_mode == "cat" else maximum, after_blocks)
+    if model.head is not None:
+        writer.write(Step(model.head))
+    sequential = writer.sequential()
+    sequential.training = model.training
+    return sequential
+
+
+class _Writer:
+    """Modules with their headers; every value has a name of its own."""
+
+    def __init__(self) -> None:
+        self.current = "x"
+        self._slots: dict[str, str] = {}
+        self._children: list[tuple[Callable[..., Any], str]] = []
+
+    def write(self, step: Step | Save | Read | Join) -> None:
+        """Append a step of a block."""
+        match step:
+            case Save(slot):
+                self._slots[slot] = self.current
+            case Read(slot):
+                self.current = self._slots[slot]
+            case Join(function, slots):
+                self.call(function, [*(self._slots[slot] for slot in slots), self.current])
+            case Step(module, slots) if is_convolution(module):
+                beside = [self._slots[slot] for slot in slots]
+                self.call(module, [self.current, *beside, "edge_index", *_edge_values(step)])
+            case Step(module):
+                if any(getattr(part, "inplace", False) for part in module.modules()):
+                    self.call(torch.clone, [self.current])  # others may read it later
+                self.call(module, [self.current])
+
+    def call(self, module: Callable[..., Any], values: list[str]) -> None:
+        """Append a module or function of named values; its output is current after it."""
+        self.current = f"x{len(self._children) + 1}"
+        self._children.append((module, f"{', '.join(values)} -> {self.current}"))
+
+    def sequential(self) -> BlocksSequential:
+        """The model; it returns what its last module does."""
+        if self.current != f"x{len(self._children)}":
+            self.call(nn.Identity(), [self.current])
+        return BlocksSequential(self._children)
+
+
+def _edge_values(step: Step) -> list[str]:
+    """What a convolution takes of edge weights and attributes, in the order of its `forward`."""
+    names = list(inspect.signature(step.module.forward).parameters)[len(step.slots) + 2 :]
+    taken = [name for name in names if name in EDGE_VALUES & step.takes]
+    if taken != names[: len(taken)]:
+        raise UnsupportedModel(
+            f"{type(step.module).__name__} takes {', '.join(names)} after edge_index; a Sequential "
+            f"gives by place, and cannot give {', '.join(taken)} alone"
+        )
+    return taken
