@@ -3,6 +3,7 @@
 from gnnscale.graph.adjacency import Adjacency, as_adjacency
 from gnnscale.graph.clustered import ClusteredGraph, cluster
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.induced import subgraph
 from gnnscale.graph.partition import Partition, PartitionQuality
 from gnnscale.graph.store import is_store, open_graph, verify_store
 
@@ -17,5 +18,6 @@ __all__ = [
     "cluster",
     "is_store",
     "open_graph",
+    "subgraph",
     "verify_store",
 ]

@@ -38,6 +38,11 @@ def from_arrays(
     undirected: bool,
 ) -> Graph:
     """See `Graph.from_arrays`."""
+    _check_arguments(
+        num_nodes, num_classes, splits, undirected,
+        {"y_level": y_level, "name": name},
+        {"task": task, "metric": metric, "source": source},
+    )  # fmt: skip
     edge_index = _edge_index(edge_index)
     x, y, node_ptr = _features(x), tensor(y), tensor(node_ptr)
     edge_weight, edge_attr = tensor(edge_weight), tensor(edge_attr)
@@ -53,8 +58,6 @@ def from_arrays(
     if num_nodes is None:
         num_nodes = _infer_num_nodes(edge_index, x, y if y_level == "node" else None, wanted)
     num_nodes = int(num_nodes)
-    if num_nodes < 0:
-        raise InputError(f"num_nodes={num_nodes} must not be negative")
     if edge_attr is not None and edge_attr.dim() == 1:
         edge_attr = edge_attr.unsqueeze(1)
     faults = checks.edge_index_faults(edge_index, num_nodes)
@@ -120,12 +123,43 @@ def from_arrays(
     return graph
 
 
+_MOST_NODES = 2**40  # a limit to what is believed, not to what is stored
+
+
+def _check_arguments(
+    num_nodes: Any, num_classes: Any, splits: Any, undirected: Any, texts: Any, optional_texts: Any
+) -> None:
+    faults = [
+        f"{name}={value!r} must be text"
+        for name, value in [*texts.items(), *optional_texts.items()]
+        if not isinstance(value, str) and not (value is None and name in optional_texts)
+    ]
+    for name, value in (("num_nodes", num_nodes), ("num_classes", num_classes)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and not (whole and 0 <= value <= _MOST_NODES):
+            faults.append(f"{name}={value!r} must be a whole number from 0 to {_MOST_NODES}")
+    if not isinstance(undirected, bool | np.bool_):
+        faults.append(f"undirected={undirected!r} must be True or False")
+    if not isinstance(splits, Mapping | None) or not all(
+        isinstance(name, str) and isinstance(parts, Mapping)
+        for name, parts in (splits or {}).items()
+    ):
+        faults.append("splits must be of the form {'name': {'train': …, 'val': …, 'test': …}}")
+    if faults:
+        raise InputError(faults)
+
+
 def tensor(value: Any) -> Tensor | None:
     """A plain CPU tensor over `value`, which is copied only where it must be."""
     if value is None:
         return value
+    if isinstance(value, Tensor) and (value.is_meta or value.is_complex()):
+        what = "on the meta device, without data" if value.is_meta else f"of {value.dtype}"
+        raise InputError(f"a tensor {what} is not accepted; give real numbers")
     if isinstance(value, Tensor):
         value = value.detach().cpu()
+        if value.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch hardly computes them
+            value = value.long()
         return value if type(value) is Tensor else value.as_subclass(Tensor)  # an EdgeIndex
     try:
         array = np.ascontiguousarray(value)
@@ -171,7 +205,7 @@ def _features(x: Any) -> Tensor | CSR | None:
 def _infer_num_nodes(
     edge_index: Tensor, x: Any, y: Tensor | None, splits: Mapping[str, Mapping[str, Any]]
 ) -> int:
-    if x is not None:
+    if x is not None and x.shape:
         return x.shape[0]
     if y is not None and y.dim():
         return y.size(0)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from gnnscale.kernels import CSR
 
 _ROWS_AT_ONCE = 1 << 16  # features are checked in row blocks: no mask of the whole matrix
+
+
+def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> list[str]:
+    """Faults of an argument that is a whole number from `least` to `most`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and least <= value <= most:
+        return []
+    limit = f"at most {most}" if whole and value > most else f"at least {least}"
+    return [f"{name}={value!r} must be a whole number, {limit}"]
 
 
 def edge_index_faults(edge_index: Tensor, num_nodes: int | None) -> list[str]:

@@ -54,7 +54,12 @@ class ClusteredGraph:
     @property
     def num_nodes(self) -> int:
         """Nodes of this view."""
-        return int((self.ends - self.offsets[:-1]).sum())
+        return int(self.sizes.sum())
+
+    @property
+    def sizes(self) -> Tensor:
+        """Nodes of every cluster in this view, int64 `[num_parts]`."""
+        return self.ends - self.offsets[:-1]
 
     @property
     def ends(self) -> Tensor:
@@ -72,7 +77,7 @@ class ClusteredGraph:
         In the "train" view every batch holds training nodes only, and edges to others are dropped
         while it is assembled; `graph` stays the whole graph, for the test (inductive protocol).
         """
-        if name not in ("all", "train"):
+        if not isinstance(name, str) or name not in ("all", "train"):
             raise InputError(f'no view {name!r}; there are "all" and "train"')
         return dataclasses.replace(self, view_name=name)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
+from gnnscale.graph.arrays import tensor
 from gnnscale.graph.graph import Graph
 from gnnscale.kernels import CSR
 
@@ -29,7 +30,7 @@ def from_data(data: Data, **overrides: Any) -> Graph:
         )
     if not isinstance(data, PygData):
         raise InputError(f"expected a torch_geometric Data, got {type(data).__name__}")
-    arguments: dict[str, Any] = {"num_nodes": data.num_nodes}
+    arguments: dict[str, Any] = {"num_nodes": _num_nodes(data)}
     if data.get("edge_index") is not None:
         arguments["edge_index"] = data.edge_index
         arguments["edge_weight"] = data.get("edge_weight")
@@ -39,14 +40,14 @@ def from_data(data: Data, **overrides: Any) -> Graph:
     else:
         arguments["edge_index"] = torch.empty(2, 0, dtype=torch.int64)
     arguments["x"], arguments["y"] = data.get("x"), data.get("y")
-    ptr = data.get("ptr")
+    ptr = tensor(data.get("ptr"))
     graphs = 1 if ptr is None else ptr.numel() - 1
     if graphs > 1:
         arguments["node_ptr"] = ptr
     y = arguments["y"]
     if isinstance(y, Tensor) and y.dim() and y.size(0) == graphs != data.num_nodes:
         arguments["y_level"] = "graph"
-    masks = {part: data.get(f"{part}_mask") for part in ("train", "val", "test")}
+    masks = {part: tensor(data.get(f"{part}_mask")) for part in ("train", "val", "test")}
     arguments["splits"] = _split_columns(masks)
     arguments.update(overrides)
     return Graph.from_arrays(**arguments)
@@ -100,6 +101,14 @@ def to_data(graph: Graph) -> Data:
         graphs = torch.arange(graph.num_graphs)
         data.batch = torch.repeat_interleave(graphs, graph.node_ptr.diff())
     return data
+
+
+def _num_nodes(data: Data) -> int | None:
+    """What PyG reads off the data; where that fails, the arrays are at fault and tell why."""
+    try:
+        return data.num_nodes
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError, NotImplementedError):
+        return None
 
 
 def _from_adj_t(adj_t: Any) -> dict[str, Any]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import functools
 import glob
+import hashlib
 import json
 import logging
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from gnnscale.errors import StoreError
+from gnnscale.errors import InputError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +30,13 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     Raises:
         StoreError: the folder cannot be written or the disk is full; `path` is left as it was.
     """
-    path = Path(path)
+    path = checked_path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        with open(temporary, "xb") as file:
+        _remove_leftovers(path)
+        temporary = _beside(path)
+        with _new_file(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -57,9 +62,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     folder = os.open(partial, os.O_RDONLY)
     try:
-        # Held while this process lives; a file system without locks does without.
-        with contextlib.suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(folder)
         yield partial
         os.fsync(folder)  # the names in the folder, before the folder gets its own
         _replace_folder(partial, path)
@@ -72,25 +75,56 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
+def _new_file(path: Path) -> IO[bytes]:
+    while True:
+        file = open(path, "xb")  # noqa: SIM115 - the caller closes it
+        _lock(file.fileno())
+        if path.exists():
+            return file
+        file.close()  # before it was locked, another process took it for a leftover
+
+
+def _lock(descriptor: int) -> None:
+    """Say that this is being written: held while the process lives, where there are locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def _remove_leftovers(path: Path) -> None:
-    """Remove what interrupted writes of the same folder left behind, not what is being written."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
-        folder = os.open(leftover, os.O_RDONLY)
+    """Remove what interrupted writes of the same path left behind, not what is being written."""
+    remove_abandoned(path.parent, f".{glob.escape(path.name)}.????????.part")
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove the files and folders of that name that no living process holds locked."""
+    for abandoned in folder.glob(pattern):
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(abandoned, os.O_RDONLY)
+        except OSError:  # just renamed by another process, or another user's
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # another process is writing it
             continue
         else:
-            logger.info("removing what an interrupted write left at %s", leftover)
-            shutil.rmtree(leftover, ignore_errors=True)
+            logger.info("removing what an interrupted process left at %s", abandoned)
+            if abandoned.is_dir():
+                shutil.rmtree(abandoned, ignore_errors=True)
+            else:
+                abandoned.unlink(missing_ok=True)
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
+    """Put `new` in the place of `path`. A process killed meanwhile leaves one or the other."""
     if not path.exists():
         new.rename(path)
         return
+    if _exchange(new, path):
+        shutil.rmtree(new, ignore_errors=True)
+        return
+    # Without that system call there is a moment with nothing at `path`: both stand beside it then.
     old = _beside(path)
     path.rename(old)
     try:
@@ -101,11 +135,55 @@ def _replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step; False where system or file system cannot."""
+    rename = _renameat2()
+    names = os.fsencode(one), os.fsencode(other)
+    return rename is not None and not rename(
+        _AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE
+    )
+
+
+@functools.cache
+def _renameat2() -> Any:
+    return getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+
+
+def checked_path(path: Any) -> Path:
+    """A path given by a user.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise InputError(f"a path is text or a Path, not {path!r}") from None
+    if "\0" in text:
+        raise InputError(f"a path holds no null character: {text!r}")
+    return Path(text)
+
+
+def json_checksum(content: Any) -> str:
+    """A checksum of what JSON says, whatever its white space and the order of its keys."""
+    # Through JSON: a tuple comes back as a list.
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def json_bytes(content: Any) -> bytes:
+    """`content` as indented JSON. NaN is refused: it is not JSON."""
+    return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+
+
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON, atomically. NaN is refused: it is not JSON."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    """Write `content` as `json_bytes`, atomically."""
+    content = json_bytes(content)
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 def read_json(path: str | Path) -> Any:
@@ -114,9 +192,10 @@ def read_json(path: str | Path) -> Any:
     Raises:
         StoreError: the file is missing or is not JSON.
     """
+    path = checked_path(path)
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise StoreError(f"could not read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is not valid JSON ({error}); it may be damaged") from error

@@ -102,9 +102,9 @@ class Graph:
 
     def split(self, name: str = "default") -> Split | None:
         """The split set called `name`; "default" is the first one. None if there are no splits."""
-        if name in self.splits:
+        if isinstance(name, str) and name in self.splits:
             return self.splits[name]
-        if name == "default":
+        if isinstance(name, str) and name == "default":
             return next(iter(self.splits.values()), None)
         raise InputError(f"no split set {name!r}; there are {sorted(self.splits) or 'none'}")
 

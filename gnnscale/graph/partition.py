@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import atomic_write
+from gnnscale.graph.files import atomic_write, checked_path
 
 if TYPE_CHECKING:
     from gnnscale.graph.graph import Graph
@@ -63,17 +63,24 @@ class Partition:
 
     def __post_init__(self) -> None:
         # NumPy integers are no JSON; both numbers are written to files.
-        object.__setattr__(self, "num_parts", operator.index(self.num_parts))
-        object.__setattr__(self, "seed", operator.index(self.seed))
-        if self.num_parts < 1:
-            raise InputError(f"num_parts={self.num_parts} must be at least 1")
-        assignment = torch.as_tensor(self.assignment)
-        if assignment.dim() != 1 or assignment.is_floating_point():
+        for name in ("num_parts", "seed"):
+            try:
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
+            except (TypeError, RuntimeError):  # a tensor without data raises the latter
+                raise InputError(f"{name}={getattr(self, name)!r} must be an integer") from None
+        if not 1 <= self.num_parts < 2**31:
+            raise InputError(f"num_parts={self.num_parts} must be at least 1 and below 2^31")
+        try:
+            assignment = torch.as_tensor(self.assignment).cpu()
+        except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+            raise InputError(f"an assignment is one integer per node: {error}") from error
+        if assignment.dim() != 1 or assignment.is_floating_point() or assignment.is_complex():
             raise InputError(
                 f"an assignment is one integer per node; got {assignment.dtype} "
                 f"{tuple(assignment.shape)}"
             )
         if assignment.numel():
+            assignment = assignment.long()
             low, high = int(assignment.min()), int(assignment.max())
             if low < 0 or high >= self.num_parts:
                 raise InputError(
@@ -155,6 +162,7 @@ class Partition:
         Raises:
             StoreError: the file is missing or damaged.
         """
+        path = checked_path(path)
         try:
             # NumPy leaves a file that it opened and could not read to the garbage collector.
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:

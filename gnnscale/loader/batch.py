@@ -33,6 +33,7 @@ class Batch:
         clusters: int64 `[num_clusters]`, ascending.
         ptr: int64 `[num_clusters + 1]`: where each cluster's rows start.
         edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
+        first_hop: P·X of the whole view `[num_nodes, …]`, where it was computed before training.
         epoch: the epoch it belongs to.
         step: the step within the epoch.
         step_train_nodes: training nodes of the step over all ranks: what a loss is divided by.
@@ -47,6 +48,7 @@ class Batch:
     clusters: Tensor
     ptr: Tensor
     edge_attr: Tensor | None = None
+    first_hop: Tensor | CSR | None = None
     epoch: int = 0
     step: int = 0
     step_train_nodes: int = 0
@@ -86,10 +88,17 @@ class Batch:
 
 
 class Assembler:
-    """Puts batches together from a clustered graph. One per thread: it owns scratch memory."""
+    """Puts batches together from a clustered graph. One per thread: it owns scratch memory.
 
-    def __init__(self, clustered: ClusteredGraph) -> None:
+    Args:
+        clustered: the clustered graph, or a view of it.
+        first_hop: rows over the nodes of the view, in its order, that batches carry.
+    """
+
+    def __init__(self, clustered: ClusteredGraph, first_hop: Tensor | CSR | None = None) -> None:
         self.clustered = clustered
+        self._first_hop = first_hop
+        self._in_view = torch.cat([torch.zeros(1, dtype=torch.int64), clustered.sizes.cumsum(0)])
         self._shift = torch.zeros(clustered.num_parts, dtype=torch.int64)
         self._limit = torch.zeros(clustered.num_parts, dtype=torch.int64)
         split = clustered.graph.split(clustered.split)
@@ -137,6 +146,9 @@ class Assembler:
         if y is not None:
             y = y[positions] if graph.y_level == "edge" else _take(y, ranges)
         sizes = ends - starts
+        of_view = zip(
+            self._in_view[clusters].tolist(), self._in_view[clusters + 1].tolist(), strict=True
+        )
         return Batch(
             x=_take_features(graph.x, ranges),
             y=y,
@@ -147,6 +159,7 @@ class Assembler:
             clusters=clusters,
             ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
             edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
+            first_hop=_take_features(self._first_hop, list(of_view)),
             step_train_nodes=int(clustered.train_counts[clusters].sum()),
         )
 

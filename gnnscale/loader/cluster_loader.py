@@ -9,15 +9,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph
+from gnnscale.graph.checks import whole_faults
+from gnnscale.kernels import CSR
 from gnnscale.loader.batch import Assembler, Batch
 from gnnscale.loader.drawing import draw_batches
 
-_DRAWS = ("clusters_per_batch", "shuffle", "seed", "world_size", "stratify")  # what fixes a draw
+# What fixes a draw.
+_DRAWS = ("clusters_drawn", "clusters_per_batch", "shuffle", "seed", "world_size", "stratify")
 
 
 class ClusterLoader:
@@ -26,6 +30,7 @@ class ClusterLoader:
     A batch is the subgraph induced by `clusters_per_batch` clusters drawn without replacement,
     links between them included, so that degrees are those of the batch (Cluster-GCN, section 3.2).
     What an epoch draws depends on (seed, epoch) alone: not on prefetching, nor on the rank.
+    Clusters without a node in the view are not drawn.
 
     Step t of an epoch takes the batches t·R … t·R + R − 1 for the R ranks. A rank that has none
     in the last step gets None.
@@ -34,7 +39,7 @@ class ClusterLoader:
 
     Args:
         clustered: the clustered graph, or a view of it.
-        clusters_per_batch: q; all clusters at most.
+        clusters_per_batch: q; all clusters of the view at most.
         shuffle: draw at random; else take clusters in order.
         seed: of the draws.
         rank: of this process.
@@ -42,6 +47,8 @@ class ClusterLoader:
         prefetch: batches prepared ahead by a thread; 0 prepares each when it is asked for.
         stratify: even out training nodes over the batches.
         pin_memory: put batches in page-locked memory, for copies to a GPU.
+        first_hop: rows over the nodes of the view, in its order, that batches carry: P·X, computed
+            before training.
 
     Raises:
         InputError: an argument is out of range.
@@ -59,20 +66,23 @@ class ClusterLoader:
         *,
         stratify: bool = True,
         pin_memory: bool = False,
+        first_hop: Tensor | CSR | None = None,
     ) -> None:
-        faults = []
-        if clusters_per_batch < 1:
-            faults.append(f"clusters_per_batch={clusters_per_batch} must be at least 1")
-        if seed < 0:
-            faults.append(f"seed={seed} must not be negative")
-        if not 0 <= rank < world_size:
-            faults.append(f"rank={rank} must lie in [0, world_size={world_size})")
-        if prefetch < 0:
-            faults.append(f"prefetch={prefetch} must not be negative")
+        faults = whole_faults("clusters_per_batch", clusters_per_batch, 1)
+        faults += whole_faults("seed", seed, 0)
+        faults += whole_faults("prefetch", prefetch, 0)
+        of_ranks = whole_faults("rank", rank, 0) + whole_faults("world_size", world_size, 1)
+        if not of_ranks and rank >= world_size:
+            of_ranks = [f"rank={rank} must lie in [0, world_size={world_size})"]
+        faults += of_ranks
+        for name, flag in (("shuffle", shuffle), ("stratify", stratify)):
+            if not isinstance(flag, bool | np.bool_):
+                faults.append(f"{name}={flag!r} must be True or False")
         if faults:
             raise InputError(faults)
         self.clustered = clustered
-        self.clusters_per_batch = min(clusters_per_batch, clustered.num_parts)
+        self._drawn = clustered.sizes.nonzero().squeeze(1)
+        self.clusters_per_batch = min(clusters_per_batch, max(1, self.clusters_drawn))
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
@@ -80,13 +90,19 @@ class ClusterLoader:
         self.prefetch = prefetch
         self.stratify = stratify
         self.pin_memory = pin_memory
+        self.first_hop = first_hop
         self.epoch = 0
         self.step = 0
         self._resume_at = 0
 
+    @property
+    def clusters_drawn(self) -> int:
+        """Clusters that an epoch draws: those with nodes in the view."""
+        return self._drawn.numel()
+
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
-        num_batches = -(-self.clustered.num_parts // self.clusters_per_batch)
+        num_batches = -(-self.clusters_drawn // self.clusters_per_batch)
         return -(-num_batches // self.world_size)
 
     def __iter__(self) -> Iterator[Batch | None]:
@@ -104,14 +120,16 @@ class ClusterLoader:
 
     def steps(self, epoch: int) -> list[list[Tensor]]:
         """The clusters of every rank in every step of an epoch, without reading any data."""
+        drawn = self._drawn
         batches = draw_batches(
-            self.clustered.train_counts,
+            self.clustered.train_counts[drawn],
             self.clusters_per_batch,
             shuffle=self.shuffle,
             seed=self.seed,
             epoch=epoch,
             stratify=self.stratify,
         )
+        batches = [drawn[batch] for batch in batches]
         size = self.world_size
         return [batches[start : start + size] for start in range(0, len(batches), size)]
 
@@ -154,7 +172,7 @@ class ClusterLoader:
     def _prepared(
         self, steps: list[tuple[int, Tensor | None, int]]
     ) -> Generator[Batch | None, None, None]:
-        assembler, epoch = Assembler(self.clustered), self.epoch
+        assembler, epoch = Assembler(self.clustered, self.first_hop), self.epoch
 
         def prepare(number: int, clusters: Tensor | None, total: int) -> Batch | None:
             if clusters is None:

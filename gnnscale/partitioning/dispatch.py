@@ -10,6 +10,7 @@ import operator
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from gnnscale.errors import InputError, MissingDependency, PartitionError
 from gnnscale.graph.partition import Partition
 from gnnscale.partitioning.cache import cache_folder, entry_path, read_entry, write_entry
+from gnnscale.partitioning.inductive import partition_training_nodes
 from gnnscale.partitioning.methods import RUNNERS, Job
 from gnnscale.partitioning.native import KAMINPAR_PRESETS, available_threads
 from gnnscale.partitioning.repair import checked_assignment, repair
@@ -47,11 +49,20 @@ def partition(
     preset: str = "default",
     threads: int | None = None,
     cache: bool | str | PathLike[str] = True,
+    view: str = "all",
+    split: str = "default",
 ) -> Partition:
     """Cut the nodes of a graph into parts with few edges between them.
 
     No part is empty. Where the graph is several graphs (`node_ptr`), parts are shared out over
     them in proportion to their nodes and none spans two. A directed graph is cut as if undirected.
+
+    With `view="train"` the subgraph of the training nodes is cut into `num_parts`, as the inductive
+    protocol demands. Every other node is then attached to the part in which it has most neighbours
+    (of either direction), in rounds outwards from the training nodes; a tie goes to the part with
+    the fewest nodes before the round, then to the lowest id; nodes that no path joins to a training
+    node fill up the smallest parts. A graph of a multi-graph data set without training nodes
+    becomes one part more, beyond `num_parts`.
 
     Args:
         graph: a `Graph`.
@@ -69,6 +80,9 @@ def partition(
         cache: keep the result in `$GNNSCALE_CACHE/partitions` (`~/.cache/gnnscale/partitions`
             where the variable is unset), or in the folder given; False: not at all. "random",
             "contiguous" and callables are never kept.
+        view: what is cut: "all" nodes, or the subgraph of the "train" nodes, as in
+            `ClusteredGraph.view`. A callable is given that subgraph.
+        split: the split set of `view="train"`.
 
     Returns:
         The partition: `assignment` int32 `[num_nodes]`, `seconds` of wall time, 0 from the cache.
@@ -82,8 +96,22 @@ def partition(
     adj = getattr(graph, "adj", graph)
     num_nodes = adj.num_nodes
     num_parts, seed, threads = _checked_arguments(
-        num_parts, num_nodes, method, seed, balance, imbalance, preset, threads
+        num_parts, num_nodes, method, seed, balance, imbalance, preset, threads, view
     )
+    if view == "train":
+        cut = partial(
+            partition,
+            num_parts=num_parts,
+            method=method,
+            seed=seed,
+            balance=balance,
+            imbalance=imbalance,
+            deterministic=deterministic,
+            preset=preset,
+            threads=threads,
+            cache=cache,
+        )
+        return partition_training_nodes(graph, split, num_parts, cut, whole=callable(method))
     starts = _graph_starts(graph, num_nodes)
     shares = share_parts(np.diff(starts), num_parts)
     if deterministic:
@@ -135,6 +163,7 @@ def _checked_arguments(
     imbalance: Any,
     preset: Any,
     threads: Any,
+    view: Any,
 ) -> tuple[int, int, int]:
     """Return num_parts, seed and threads as integers; all faults are raised at once."""
     faults = []
@@ -165,6 +194,8 @@ def _checked_arguments(
         faults.append(f"imbalance must be a number of at least 0 (0.03 is 3 %), got {imbalance!r}")
     if preset not in KAMINPAR_PRESETS:
         faults.append(f"unknown preset {preset!r}; KaMinPar knows {', '.join(KAMINPAR_PRESETS)}")
+    if view not in ("all", "train"):
+        faults.append(f'no view {view!r}; there are "all" and "train"')
     if faults:
         raise InputError(faults)
     assert parts is not None and number is not None and cores is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -15,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from gnnscale.errors import PartitionError
+from gnnscale.graph.files import remove_abandoned
 
 logger = logging.getLogger(__name__)
 
+_PREFIX = "gnnscale-partition-"
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -25,11 +29,14 @@ WORKER = Path(__file__).with_name("worker.py")
 def work_folder() -> Iterator[Path]:
     """A temporary folder for the files of one job, gone afterwards whatever happened.
 
+    That of a process which was killed is removed by the next job.
+
     Raises:
         PartitionError: writing in it failed (a full disk, for one).
     """
+    remove_abandoned(Path(tempfile.gettempdir()), f"{_PREFIX}????????")
     try:
-        folder = Path(tempfile.mkdtemp(prefix="gnnscale-partition-"))
+        folder, held = _held_folder()
     except OSError as error:
         raise PartitionError(
             f"no temporary folder for the partitioner: {error}; set TMPDIR to one"
@@ -43,6 +50,25 @@ def work_folder() -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _held_folder() -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        with contextlib.suppress(FileNotFoundError):
+            held = _hold(folder)
+            if folder.exists():
+                return folder, held
+            os.close(held)  # before it was locked, another process took it for abandoned
+
+
+def _hold(folder: Path) -> int:
+    """Lock the folder for as long as the descriptor is open, here or in a child."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 def run_worker(job: dict[str, Any], folder: Path) -> None:
@@ -57,14 +83,19 @@ def run_worker(job: dict[str, Any], folder: Path) -> None:
     method = job["method"]
     description, output = folder / "job.json", folder / "output.txt"
     description.write_text(json.dumps(job), encoding="utf-8")
+    held = _hold(folder)  # inherited by the worker, which may outlive this process
     with output.open("wb") as sink:
         # -P: the worker's own folder must not come before the standard library on its path.
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER), str(description)],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-        )
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", str(WORKER), str(description)],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                pass_fds=(held,),
+            )
+        finally:
+            os.close(held)
         try:
             status = process.wait()
         except BaseException:

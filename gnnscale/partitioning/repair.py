@@ -67,9 +67,15 @@ def checked_assignment(assignment: Any, num_nodes: int, num_parts: int) -> NDArr
     Raises:
         PartitionError: wrong length, not integers, or out of range, with what was found.
     """
-    if hasattr(assignment, "detach"):
-        assignment = assignment.detach().cpu()
-    array = np.asarray(assignment)
+    try:
+        array = np.asarray(
+            assignment.detach().cpu() if hasattr(assignment, "detach") else assignment
+        )
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise PartitionError(
+            f"an assignment is one integer per node, [{num_nodes}]; the partitioner returned "
+            f"{type(assignment).__name__}: {error}"
+        ) from error
     if array.shape != (num_nodes,) or array.dtype.kind not in "iu":
         raise PartitionError(
             f"an assignment is one integer per node, [{num_nodes}]; the partitioner returned "

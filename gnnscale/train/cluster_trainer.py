@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
+from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
-from gnnscale.nn import as_layered
+from gnnscale.nn import Propagation, as_layered, first_propagation
 from gnnscale.partitioning import METHODS, partition
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
 from gnnscale.train.device import choose_device
+from gnnscale.train.first_hop import first_hop
 from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS, describe
+from gnnscale.train.precision import precision_faults
+from gnnscale.train.sizes import evaluation_interval, sizes_for
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.trainer import Trainer
 
-_NODES_PER_PART = 1000
-_PARTS_PER_BATCH = 8
-# Time per unit of inference work over that of training (from the seconds of the quickstart's
-# report: whole layers are fresh memory, a batch's activations are not).
-_INFERENCE_COST = 1.6
+logger = logging.getLogger(__name__)
 
 
 class ClusterTrainer(Trainer):
@@ -39,15 +39,21 @@ class ClusterTrainer(Trainer):
     Args:
         model: a `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `nn.as_layered`).
         graph: a `Graph`, a `ClusteredGraph` (its clusters are used), or PyG `Data`.
-        num_parts: clusters; about one per 1,000 nodes when None.
-        clusters_per_batch: clusters a step; 8 when None.
+        num_parts: clusters that are trained on. With None, as many as give batches of this size: a
+            batch's widest activation takes 8 MiB at most and 2²⁰ edges arrive at it, and an epoch
+            has eight steps as long as a batch keeps 512 nodes. Of a multi-graph data set, every
+            graph that is trained on is a part at least.
+        clusters_per_batch: clusters a step. With None, up to ten, of 128 nodes at least, or as many
+            of the clusters given as make a batch of the size above.
         epochs: passes over the clusters.
         lr: learning rate (for the named optimizers).
         seed: of partition, draws and dropout. The model's initial weights are the caller's: seed
             torch before building it.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ….
         run_dir: a folder for checkpoint, report and curves; without it nothing is written.
-        inductive: train on the "train" view: only training nodes and edges among them.
+        inductive: partition and train on the subgraph of the training nodes; evaluate on the whole
+            graph. Other nodes join the clusters of most of their neighbours for storage alone;
+            graphs without training nodes are clusters of their own beyond `num_parts`.
         evaluate_every: epochs between evaluations. "auto" takes the fewest that keep their
             computed work under a tenth of training's; it depends on sizes alone, so that a resumed
             run evaluates where an uninterrupted one does. The last epoch is always evaluated.
@@ -66,13 +72,25 @@ class ClusterTrainer(Trainer):
         metric: the headline metric; the graph's, else the task's own, when None.
         weight_decay: for the named optimizers.
         parameter_groups: a function from the model to the optimizer's parameters or groups.
-        clip_norm: greatest norm of the gradient.
+        clip_norm: greatest norm of an update's gradient.
+        accumulate: batches an update of the weights, as if they were one without the links between
+            them; an epoch's last update may have fewer.
+        precision: "float32", or "bf16" or "fp16" for dense products in half precision beside
+            parameters, norms and loss in float32. Evaluation is in float32. "fp16" needs a GPU.
+        checkpoint_activations: keep what enters a block and compute the rest again in the backward
+            pass: less memory for a third more time, the same weights bit for bit.
+        compile: fuse the row-local phases of every block with `torch.compile`, which needs a C++
+            compiler on the CPU and triton on CUDA. On the CPU it pays in runs of thousands of steps
+            alone.
         class_weight: None, "balanced", or one weight a class.
         label_smoothing: for classification.
         early_stopping: stop after this many epochs without a better validation metric.
         keep: "best" ends with the weights of the best validation metric, "last" with the last.
         checkpoint_every: steps between checkpoints; "auto" writes one at the end of an epoch when
             20 seconds have passed since the last.
+        precompute: compute the first propagation of the features once, over the whole graph that
+            is trained on and with its degrees (Cluster-GCN, section 6.2). It needs a model that
+            begins with it. Kept in memory, or in the store of a graph on disk.
         stratify: even out training nodes over batches.
         prefetch: batches prepared ahead.
         chunk_rows: rows at once in exact inference; chosen by size when None.
@@ -81,6 +99,7 @@ class ClusterTrainer(Trainer):
 
     Raises:
         InputError: listing every argument and every part of the data that is at fault.
+        UnsupportedModel: `precompute`, and something comes before the first propagation.
         StoreError: the run folder cannot be written.
 
     Example:
@@ -112,11 +131,16 @@ class ClusterTrainer(Trainer):
         *,
         method: str | Callable = "auto",
         balance: str = "nodes",
+        precompute: bool = False,
         split: str = "default",
         metric: str | None = None,
         weight_decay: float = 0.0,
         parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
         clip_norm: float | None = None,
+        accumulate: int = 1,
+        precision: str = "float32",
+        checkpoint_activations: bool = False,
+        compile: bool = False,
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         early_stopping: int | None = None,
@@ -128,14 +152,12 @@ class ClusterTrainer(Trainer):
         storage: str | Path | None = None,
         progress: bool = True,
     ) -> None:
+        if not isinstance(split, str) or not isinstance(inductive, bool):
+            raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
         data = as_data(graph)
         given = data.graph if isinstance(data, ClusteredGraph) else data
         faults = []
         if isinstance(data, ClusteredGraph):
-            if num_parts not in (None, data.num_parts):
-                faults.append(
-                    f"num_parts={num_parts}, but the clustered graph has {data.num_parts} clusters"
-                )
             if split == "default":
                 split = data.split
             elif given.splits.get(split) is not given.split(data.split):
@@ -143,11 +165,9 @@ class ClusterTrainer(Trainer):
                     f"split={split!r}, but the clustered graph has the training nodes of "
                     f"{data.split!r} first: cluster it with split={split!r}"
                 )
-            num_parts = data.num_parts
-        if num_parts is None:
-            num_parts = max(1, math.ceil(given.num_nodes / _NODES_PER_PART), given.num_graphs)
-        if clusters_per_batch is None:
-            clusters_per_batch = min(_PARTS_PER_BATCH, num_parts)
+        num_parts, clusters_per_batch, impossible = sizes_for(
+            data, model, split, inductive, num_parts, clusters_per_batch
+        )
         config = ClusterConfig(
             epochs=epochs,
             lr=lr,
@@ -160,6 +180,10 @@ class ClusterTrainer(Trainer):
             scheduler=describe(scheduler),
             parameter_groups=describe(parameter_groups),
             clip_norm=clip_norm,
+            accumulate=accumulate,
+            precision=precision,
+            checkpoint_activations=checkpoint_activations,
+            compile=compile,
             evaluate_every=evaluate_every,
             early_stopping=early_stopping,
             keep=keep,
@@ -173,9 +197,10 @@ class ClusterTrainer(Trainer):
             balance=balance,
             stratify=stratify,
             inductive=inductive,
+            precompute=precompute,
             prefetch=prefetch,
         )
-        faults += config.faults()
+        faults += [*config.faults(), *impossible]
         for name, choice, known in (
             ("optimizer", optimizer, OPTIMIZERS),
             ("scheduler", scheduler, (None, *SCHEDULERS)),
@@ -184,21 +209,29 @@ class ClusterTrainer(Trainer):
             if not callable(choice) and choice not in known:
                 there_are = ", ".join(str(name) for name in known)
                 faults.append(f"unknown {name} {choice!r}; there are {there_are}, or a function")
-        if isinstance(config.num_parts, int) and config.num_parts > given.num_nodes:
-            faults.append(
-                f"num_parts={num_parts} is more than the graph's {given.num_nodes} nodes; a part "
-                "holds at least one"
-            )
+        if parameter_groups is not None and not callable(parameter_groups):
+            faults.append(f"parameter_groups={parameter_groups!r}: a function of the model")
+        if not all(hasattr(callback, "on_epoch_end") for callback in _items(callbacks)):
+            faults.append(f"callbacks={callbacks!r}: a list of Callbacks")
+        if precompute and given.x is None:
+            faults.append("precompute=True: the graph has no features x to propagate")
         try:
-            choose_device(config.device)
+            faults += precision_faults(config.precision, choose_device(config.device))
         except InputError as error:
             faults += error.faults
         try:
             if isinstance(task, str):
                 kind = given.task if task == "auto" else task
-                task = NodeTask(kind, metric or given.metric, class_weight, label_smoothing)
-            elif class_weight is not None or label_smoothing:
+                wanted = given.metric if metric is None else metric
+                task = NodeTask(kind, wanted, class_weight, label_smoothing)
+            elif (
+                class_weight is not None
+                or not isinstance(label_smoothing, int | float)
+                or label_smoothing
+            ):
                 faults.append("class_weight and label_smoothing: give them to the task itself")
+            if not hasattr(task, "prepare"):
+                raise InputError(f"task={task!r}: 'auto', a name or a Task")
             task.prepare(given, split)
         except InputError as error:
             faults += error.faults
@@ -223,6 +256,7 @@ class ClusterTrainer(Trainer):
             callbacks=callbacks,
         )
         self.config: ClusterConfig = config
+        self._first = first_propagation(self.model) if precompute else None
 
     @property
     def loader(self) -> ClusterLoader:
@@ -264,7 +298,20 @@ class ClusterTrainer(Trainer):
             prefetch=self.config.prefetch,
             stratify=self.config.stratify,
             pin_memory=self.device.type == "cuda",
+            first_hop=None if self._first is None else self._precompute(seen, self._first),
         )
+        logger.info(
+            "%d of %d clusters a batch, %d steps an epoch",
+            self._loader.clusters_per_batch,
+            self._loader.clusters_drawn,
+            len(self._loader),
+        )
+
+    def _precompute(self, seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
+        started = time.monotonic()
+        hop = first_hop(seen, propagation)
+        self._count("first hop", time.monotonic() - started)
+        return hop
 
     def _partition(self) -> Partition:
         if self._resumed:
@@ -278,6 +325,8 @@ class ClusterTrainer(Trainer):
             method=self._method,
             seed=self.config.seed,
             balance=self.config.balance,
+            view="train" if self.config.inductive else "all",
+            split=self.config.split,
         )
         self._count("partition", part.seconds)
         return part
@@ -301,8 +350,7 @@ class ClusterTrainer(Trainer):
 
     def _sample_batch(self) -> Batch:
         seen = self.loader.clustered
-        sizes = seen.ends - seen.offsets[:-1]
-        return Assembler(seen)(torch.tensor([int(sizes.argmax())]))
+        return Assembler(seen)(seen.sizes.argmax().reshape(1))
 
     def _identity(self) -> dict[str, Any]:
         graph = self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
@@ -319,17 +367,12 @@ class ClusterTrainer(Trainer):
         }
 
     def _evaluation_interval(self) -> int:
-        """Epochs between evaluations such that their work stays under a tenth of training's."""
-        seen, whole = self.loader.clustered, self.graph
-        weights = sum(p.numel() for p in self.model.parameters() if p.dim() > 1)
-        widths = sum(p.size(0) for p in self.model.parameters() if p.dim() > 1)
-        share = seen.num_nodes / max(whole.num_nodes, 1)
-        # Backward costs twice the forward; edges between batches are not computed in training.
-        batches = len(self.loader)
-        kept = share * (0.7 if batches > 1 else 1.0)
-        training = 3 * (seen.num_nodes * weights + kept * whole.num_edges * widths)
-        evaluation = whole.num_nodes * weights + whole.num_edges * widths
-        return max(1, math.ceil(10 * _INFERENCE_COST * evaluation / max(training, 1)))
+        seen = self.loader.clustered
+        return evaluation_interval(self.model, self.graph, seen.num_nodes, len(self.loader))
+
+
+def _items(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, Sequence) else [values]
 
 
 def as_data(data: Any) -> Graph | ClusteredGraph:

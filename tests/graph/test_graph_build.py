@@ -135,6 +135,8 @@ def test_mask_columns_become_split_sets():
     assert not graph.val_mask.any()
     with pytest.raises(InputError, match=r"no split set '2'; there are \['0', '1'\]"):
         graph.split("2")
+    arrays = Data(x=torch.zeros(3, 1), train_mask=train.numpy(), test_mask=test.numpy())
+    assert_same_graph(Graph.from_data(arrays), graph)
     single = Graph.from_data(Data(x=torch.zeros(3, 1), train_mask=train[:, :1], test_mask=test))
     assert list(single.splits) == ["default"]
     with pytest.raises(InputError, match=r"\[2, 3\] columns; they must agree"):

@@ -18,8 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import Graph, Partition, cluster, is_store, open_graph, store, verify_store
-from gnnscale.graph.files import atomic_write, read_json, write_json
+from gnnscale.graph import (
+    Graph,
+    Partition,
+    cluster,
+    files,
+    is_store,
+    open_graph,
+    store,
+    verify_store,
+)
+from gnnscale.graph.files import atomic_folder, atomic_write, read_json, write_json
 from tests.graph.same import assert_same_clustered, assert_same_graph, tensors
 from tests.strategies import graphs, partitions
 
@@ -115,7 +124,7 @@ def test_files_are_not_written_through(path):
 
 
 def test_missing(tmp_path, path):
-    with pytest.raises(StoreError, match=r"no gnnscale graph at .*nowhere: meta.json is missing"):
+    with pytest.raises(StoreError, match=r"no gnnscale clustered graph at .*: meta.json is"):
         open_graph(tmp_path / "nowhere")
     with pytest.raises(StoreError, match=r"meta\.json is missing"):
         verify_store(tmp_path)
@@ -300,7 +309,25 @@ def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, after, error, exi
         assert_same_graph(open_graph(path, verify=True).original(), ring(5))
 
 
+def test_a_store_is_replaced_in_one_step(path, monkeypatch):
+    """There is no moment, when a kill could come, without the old or the new one."""
+    exchange, seen = files._exchange, []
+
+    def looked_at(one, other):
+        seen.append(open_graph(path, verify=True).num_parts)
+        done = exchange(one, other)
+        seen.append(open_graph(path, verify=True).num_parts)
+        return done
+
+    monkeypatch.setattr(files, "_exchange", looked_at)
+    cluster(ring(5), parts(ring(5), 2), path)
+    assert seen in ([4, 2], [4, 4])  # the latter: the file system cannot
+    assert open_graph(path, verify=True).num_parts == 2
+    assert [p.name for p in path.parent.iterdir()] == ["store"]
+
+
 def test_a_failed_rename_puts_the_old_store_back(path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)  # a system that cannot
     rename, calls = Path.rename, []
 
     def second_fails(self, target):
@@ -378,7 +405,7 @@ def test_a_killed_write_leaves_nothing_that_is_taken_for_a_store(tmp_path):
     with pytest.raises(StoreError):
         open_graph(leftover)
     # The next write of the same store clears it away, and leaves alone what another one is writing.
-    with store.atomic_folder(path) as writing:
+    with atomic_folder(path) as writing:
         cluster(ring(), parts(ring()), path)
         assert writing.is_dir() and not leftover.exists()
         shutil.rmtree(path)
@@ -398,6 +425,32 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, error):
         raise error
     assert read_json(path) == {"a": 1}
     assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_killed_write_of_a_file_is_cleared_away_by_the_next(tmp_path):
+    path = tmp_path / "file.json"
+    (tmp_path / ".file.json.0badcafe.part").write_text("half")
+    with atomic_write(path) as file:
+        file.write(b"{}")
+        writing = {p.name for p in tmp_path.iterdir()}
+        write_json(path, {"a": 1})  # leaves alone what another one is writing
+        assert writing < {p.name for p in tmp_path.iterdir()} and len(writing) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_path_that_is_none():
+    for opens in (open_graph, read_json, Partition.load):
+        with pytest.raises(InputError, match=r"a path is text or a Path, not 1\.5"):
+            opens(1.5)
+
+
+def test_any_change_of_the_meta_file_is_found_by_verify(path):
+    """Also one that changes nothing of what it says."""
+    file = path / "meta.json"
+    file.write_bytes(file.read_bytes().replace(b"\n  ", b"\n\t ", 1))
+    open_graph(path)
+    with pytest.raises(StoreError, match=r"the checksum differs for meta\.json$"):
+        verify_store(path)
 
 
 def test_json_that_is_none(tmp_path):

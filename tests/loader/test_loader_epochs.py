@@ -57,9 +57,16 @@ SETTINGS = {
 
 
 @settings(deadline=None, max_examples=30)
-@given(graphs(), st.data(), st.fixed_dictionaries(SETTINGS), st.sampled_from([0, 2]))
-def test_every_node_is_in_one_batch_an_epoch(graph, data, arguments, prefetch):
-    clustered = cluster(graph, data.draw(partitions(graph)))
+@given(
+    graphs(),
+    st.data(),
+    st.fixed_dictionaries(SETTINGS),
+    st.sampled_from([0, 2]),
+    st.sampled_from(["all", "train"]),
+)
+def test_every_node_is_in_one_batch_an_epoch(graph, data, arguments, prefetch, view):
+    clustered = cluster(graph, data.draw(partitions(graph))).view(view)
+    seen = graph.train_mask | (view == "all")
     loader = ClusterLoader(clustered, **arguments, prefetch=prefetch)
     for epoch in range(2):
         batches = list(loader)
@@ -67,9 +74,10 @@ def test_every_node_is_in_one_batch_an_epoch(graph, data, arguments, prefetch):
         assert [b.step for b in batches] == list(range(len(loader)))
         assert all(b.epoch == epoch for b in batches)
         clusters = torch.cat([b.clusters for b in batches])
-        assert clusters.sort().values.tolist() == list(range(clustered.num_parts))
+        assert torch.equal(clusters.sort().values, clustered.sizes.nonzero().squeeze(1))
+        assert all(b.num_nodes for b in batches)
         nodes = torch.cat([b.node_id for b in batches])
-        assert nodes.sort().values.tolist() == list(range(graph.num_nodes))
+        assert torch.equal(nodes.sort().values, seen.nonzero().squeeze(1))
         train = torch.cat([b.node_id[b.train_mask] for b in batches])
         assert torch.equal(train.sort().values, graph.train_mask.nonzero().squeeze(1))
         assert all(b.step_train_nodes == int(b.train_mask.sum()) for b in batches)
@@ -313,14 +321,16 @@ def test_bad_arguments_are_named_all_at_once():
     with pytest.raises(InputError) as caught:
         ClusterLoader(clustered_path(), 0, seed=-1, rank=2, world_size=2, prefetch=-3)
     assert caught.value.faults == [
-        "clusters_per_batch=0 must be at least 1",
-        "seed=-1 must not be negative",
+        "clusters_per_batch=0 must be a whole number, at least 1",
+        "seed=-1 must be a whole number, at least 0",
+        "prefetch=-3 must be a whole number, at least 0",
         "rank=2 must lie in [0, world_size=2)",
-        "prefetch=-3 must not be negative",
     ]
-    for rank, size in ((0, 0), (-1, 2)):
-        with pytest.raises(InputError, match="must lie in"):
+    for rank, size in ((0, 0), (-1, 2), (0.5, 2), (0, "2"), (0, None)):
+        with pytest.raises(InputError, match=r"(rank|world_size)=\S+ must be a whole number"):
             ClusterLoader(clustered_path(), rank=rank, world_size=size)
+    with pytest.raises(InputError, match="shuffle=1 must be True or False"):
+        ClusterLoader(clustered_path(), shuffle=1)
 
 
 def test_more_clusters_than_there_are_is_the_whole_graph():

@@ -186,6 +186,7 @@ def test_callable_is_validated_and_repaired():
         (np.arange(40), r"must lie in \[0, 3\]; the partitioner returned \[0, 39\]"),
         (-np.ones(40, int), r"returned \[-1, -1\]"),
         (None, "returned object"),
+        (torch.zeros(40, dtype=torch.bfloat16), "returned Tensor: "),
     ],
 )
 def test_wrong_output_of_a_callable(result, message):

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gnnscale.errors import PartitionError
+from gnnscale.graph import files
 from gnnscale.partitioning import dispatch, launch, native, partition
 from gnnscale.partitioning.structure import Structure
 from tests.partitioning.partition_cases import NATIVE, planted
@@ -21,6 +23,43 @@ from tests.partitioning.partition_cases import NATIVE, planted
 @pytest.fixture
 def graph():
     return planted(200, 10)
+
+
+def test_what_a_killed_process_left_is_cleared_away_by_the_next_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    abandoned = tmp_path / "gnnscale-partition-0badcafe"
+    abandoned.mkdir()
+    (abandoned / "indices.npy").touch()
+    with launch.work_folder() as mine:
+        with launch.work_folder() as other:
+            assert {mine, other} == set(tmp_path.iterdir())
+        assert [mine] == list(tmp_path.iterdir())
+
+
+def test_a_worker_keeps_its_folder_when_its_parent_is_killed(tmp_path):
+    """The folder is held by the worker, too."""
+    worker = tmp_path / "other_worker.py"
+    worker.write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    parent = (
+        "import pathlib, sys; from gnnscale.partitioning import launch\n"
+        f"launch.WORKER = pathlib.Path({str(worker)!r})\n"
+        "with launch.work_folder() as folder:\n"
+        "    print(folder, flush=True); launch.run_worker({'method': 'metis'}, folder)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        folder = Path(process.stdout.readline().strip())
+        said = folder / "output.txt"
+        while not (said.exists() and (child := said.read_text().strip())):
+            time.sleep(0.01)
+        process.kill()
+    files.remove_abandoned(tmp_path, "gnnscale-partition-*")
+    assert folder.exists()
+    os.kill(int(child), signal.SIGKILL)
+    while folder.exists():
+        files.remove_abandoned(tmp_path, "gnnscale-partition-*")
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""The subgraph that some nodes of a graph induce, with all that they carry."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from gnnscale.graph.adjacency import Adjacency
+from gnnscale.graph.graph import Graph, Split
+from gnnscale.kernels import CSR, induced_subgraph
+
+
+def subgraph(graph: Graph, nodes: Tensor) -> Graph:
+    """The graph of some nodes and of the edges among them, nodes in their order.
+
+    Args:
+        graph: the graph.
+        nodes: bool `[num_nodes]`.
+
+    Returns:
+        A graph of `nodes.sum()` nodes with their features, labels, splits and edges, in memory.
+        It has as many graphs (`node_ptr`) as before, those without such nodes being empty.
+    """
+    chosen = nodes.nonzero().squeeze(1)
+    carried = (
+        graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"
+    )
+    # To the kernel, every node is a cluster of its own.
+    indptr, indices, positions = induced_subgraph(
+        graph.adj.indptr,
+        graph.adj.indices,
+        torch.arange(graph.num_nodes, dtype=torch.int32),
+        chosen,
+        chosen + 1,
+        chosen,
+        torch.zeros(graph.num_nodes, dtype=torch.int64),
+        torch.zeros(graph.num_nodes, dtype=torch.int64),
+        with_positions=carried,
+    )
+    weight = None if graph.edge_weight is None else graph.edge_weight[positions]
+    x, y, node_ptr = graph.x, graph.y, graph.node_ptr
+    if x is not None:
+        x = x.select_rows(chosen) if isinstance(x, CSR) else x[chosen]
+    if y is not None and graph.y_level != "graph":
+        y = y[positions if graph.y_level == "edge" else chosen]
+    if node_ptr is not None:
+        before = torch.cat([node_ptr.new_zeros(1), nodes.long().cumsum(0)])
+        node_ptr = before[node_ptr]
+    return dataclasses.replace(
+        graph,
+        adj=Adjacency(indptr, indices, weight),
+        x=x,
+        y=y,
+        edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
+        splits={
+            name: Split(split.train[chosen], split.val[chosen], split.test[chosen])
+            for name, split in graph.splits.items()
+        },
+        node_ptr=node_ptr,
+        source=None,
+    )

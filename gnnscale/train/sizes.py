@@ -1,0 +1,192 @@
+"""What is chosen by sizes when the user does not say: parts, clusters a batch, evaluations.
+
+The rules read the sizes of graph and model alone, none of the machine's, so that a resumed run
+makes the same choice.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from gnnscale.graph import ClusteredGraph, Graph
+from gnnscale.kernels import CSR
+
+# Of a batch's widest activation. What is larger leaves the caches between the phases of a layer,
+# and its pages are fresh at every step (inference takes its chunks by the same figure).
+_ACTIVATION_BYTES = 8 << 20
+# Edges into a batch's nodes: 8 bytes each with a weight, so again 8 MiB. Dense graphs reach this
+# first: Reddit (490 edges a node) at 2,140 nodes, where the paper's 20 of 1,500 parts are 3,100.
+_EDGES = 1 << 20
+_STEPS = 8  # an epoch at least, as long as
+_NODES = 512  # a batch keeps these: below, a step's fixed costs outweigh its work.
+# Stochastic multiple partitions: more clusters a batch keep more of the links between clusters and
+# even out labels, but smaller ones cut more edges. The paper takes 10 of 163 nodes for Amazon2M.
+_CLUSTERS = 10
+_PART_NODES = 128
+# Time per unit of inference work over that of training (from the seconds of the quickstart's
+# report: whole layers are fresh memory, a batch's activations are not).
+_INFERENCE_COST = 1.6
+
+
+def sizes_for(
+    data: Graph | ClusteredGraph,
+    model: Any,
+    split: str,
+    inductive: bool,
+    num_parts: Any,
+    clusters_per_batch: Any,
+) -> tuple[Any, Any, list[str]]:
+    """Choose what is None of `num_parts` and `clusters_per_batch`, by `choose_sizes`.
+
+    Args:
+        data: what is trained on; of a clustered graph, the clusters are given.
+        model: the model, or a list of convolutions.
+        split: the split set; the default one stands for one that there is not.
+        inductive: whether training nodes alone are trained on.
+        num_parts: given, or None.
+        clusters_per_batch: given, or None.
+
+    Returns:
+        `num_parts`, `clusters_per_batch`, and in words what cannot be.
+    """
+    graph = data.graph if isinstance(data, ClusteredGraph) else data
+    seen = Seen.of(graph, split if split in graph.splits else "default", inductive)
+    row = row_bytes(model, graph)
+    if isinstance(data, Graph):
+        num_parts, clusters_per_batch = choose_sizes(seen, row, num_parts, clusters_per_batch)
+        return num_parts, clusters_per_batch, seen.faults(num_parts)
+    faults = []
+    if num_parts not in (None, data.num_parts):
+        faults = [f"num_parts={num_parts}, but the clustered graph has {data.num_parts} clusters"]
+    view = data.view("train") if inductive else data
+    drawn = int(view.sizes.count_nonzero())
+    return data.num_parts, choose_sizes(seen, row, drawn, clusters_per_batch)[1], faults
+
+
+class Seen(NamedTuple):
+    """What is trained on: the whole graph, or its training nodes.
+
+    Attributes:
+        nodes: how many nodes.
+        edges: how many edges arrive at them from one another, estimated for training nodes.
+        graphs: how many graphs of a multi-graph data set they are in; each needs a part.
+    """
+
+    nodes: int
+    edges: int
+    graphs: int
+
+    @classmethod
+    def of(cls, graph: Graph, split: str, inductive: bool) -> Seen:
+        """Read the sizes of a graph, O(nodes)."""
+        nodes = torch.ones(graph.num_nodes, dtype=torch.bool)
+        chosen = graph.split(split)
+        if inductive:
+            nodes = torch.zeros_like(nodes) if chosen is None else chosen.train
+        starts = [0, graph.num_nodes] if graph.node_ptr is None else graph.node_ptr.tolist()
+        before = torch.cat([torch.zeros(1, dtype=torch.int64), nodes.long().cumsum(0)])
+        per_graph = before[starts].diff()
+        size = torch.tensor(starts).diff()
+        arriving = torch.zeros(graph.num_nodes + 1, dtype=torch.int64)
+        torch.cumsum(graph.adj.indptr.diff() * nodes, 0, out=arriving[1:])
+        # As many of the sources are seen as of all nodes of their graph.
+        edges = (arriving[starts].diff() * per_graph / size.clamp(min=1)).sum()
+        return cls(int(nodes.sum()), int(edges), int((per_graph > 0).sum()))
+
+    def faults(self, num_parts: Any) -> list[str]:
+        """What makes a number of parts impossible, in words."""
+        number = _whole(num_parts)
+        if number is not None and number > self.nodes:
+            return [
+                f"num_parts={number} is more than the {self.nodes} nodes that are trained on; a "
+                "part holds at least one"
+            ]
+        if number is not None and number < self.graphs:
+            return [
+                f"num_parts={number} is less than the {self.graphs} graphs that are trained on; a "
+                "part never spans two"
+            ]
+        return []
+
+
+def row_bytes(model: Any, graph: Graph) -> int:
+    """Bytes of a node's widest row in float32: its features, or the output of a layer."""
+    modules: Iterable[Any] = model if isinstance(model, list | tuple) else [model]
+    modules = (module for module in modules if isinstance(module, nn.Module))
+    parameters = (p for module in modules for p in module.parameters())
+    known = (p for p in parameters if not isinstance(p, nn.parameter.UninitializedParameter))
+    features = graph.num_features
+    shapes = [p.shape for p in known if p.dim() > 1]
+    # What a layer reads tells of a lazy one before it; the first reads the features.
+    read = [shape[1] for shape in shapes if shape[1] != features]
+    widest = max([*(shape[0] for shape in shapes), *read], default=0)
+    if isinstance(graph.x, CSR):  # an entry is a column and a value
+        features = 2 * math.ceil(graph.x.nnz / max(graph.num_nodes, 1))
+    return 4 * max(widest, features, 1)
+
+
+def choose_sizes(seen: Seen, row: int, num_parts: Any, clusters_per_batch: Any) -> tuple[Any, Any]:
+    """Choose what is not given of `num_parts` and `clusters_per_batch`.
+
+    A batch is as large as caches bear: its widest activation takes 8 MiB at most and 2²⁰ edges
+    arrive at it, but an epoch has eight steps as long as a batch keeps 512 nodes. It is drawn from
+    up to ten clusters, of 128 nodes at least. A graph of a multi-graph data set is a part at least;
+    then a batch takes more of the smaller ones.
+
+    Args:
+        seen: sizes of what is trained on.
+        row: bytes of a node's widest row, see `row_bytes`.
+        num_parts: given, or None.
+        clusters_per_batch: given, or None.
+
+    Returns:
+        `num_parts` and `clusters_per_batch`; what is given, as it is.
+    """
+    nodes = max(seen.nodes, 1)
+    batch = min(
+        max(_NODES, nodes // _STEPS),
+        _ACTIVATION_BYTES // row,
+        _EDGES * nodes // max(seen.edges, 1),
+    )
+    batch = min(max(batch, 1), nodes)
+    if num_parts is None:
+        drawn = _whole(clusters_per_batch) or max(1, min(_CLUSTERS, batch // _PART_NODES))
+        num_parts = min(max(math.ceil(nodes * drawn / batch), seen.graphs), nodes)
+    if clusters_per_batch is None:
+        parts = _whole(num_parts) or 1
+        clusters_per_batch = max(1, min(round(batch * parts / nodes), parts))
+    return num_parts, clusters_per_batch
+
+
+def evaluation_interval(model: nn.Module, whole: Graph, nodes: int, batches: int) -> int:
+    """Epochs between evaluations such that their work stays under a tenth of training's.
+
+    Args:
+        model: the model.
+        whole: the graph that is evaluated.
+        nodes: how many nodes are trained on.
+        batches: in how many batches.
+    """
+    weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    widths = sum(p.size(0) for p in model.parameters() if p.dim() > 1)
+    share = nodes / max(whole.num_nodes, 1)
+    # Backward costs twice the forward; edges between batches are not computed in training.
+    kept = share * (0.7 if batches > 1 else 1.0)
+    training = 3 * (nodes * weights + kept * whole.num_edges * widths)
+    evaluation = whole.num_nodes * weights + whole.num_edges * widths
+    return max(1, math.ceil(10 * _INFERENCE_COST * evaluation / max(training, 1)))
+
+
+def _whole(value: Any) -> int | None:
+    """A number that can be counted with; what else is given is a fault, found elsewhere."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if number > 0 else None
