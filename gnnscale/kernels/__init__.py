@@ -5,8 +5,10 @@ from gnnscale.kernels.dropout import (
     dropout,
     dropout_csr,
     dropout_reference,
+    mask_rows,
     relu_dropout,
     relu_dropout_reference,
+    row_keys,
 )
 from gnnscale.kernels.propagate import propagate, sparse_linear
 from gnnscale.kernels.spmm import spmm, spmm_reference
@@ -21,12 +23,14 @@ __all__ = [
     "dropout_reference",
     "induced_subgraph",
     "induced_subgraph_reference",
+    "mask_rows",
     "njit_parallel",
     "njit_serial",
     "num_threads",
     "propagate",
     "relu_dropout",
     "relu_dropout_reference",
+    "row_keys",
     "sparse_linear",
     "spmm",
     "spmm_reference",

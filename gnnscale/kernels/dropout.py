@@ -93,8 +93,8 @@ def dropout_csr(x: CSR, p: float, key: Key, node_id: Tensor) -> CSR:
             kept.numpy(),
         )
     else:
-        bits = _element_bits(_stream(key), node_id[x.row_index], x.indices.long())
-        kept = values * _factor(bits, p, values.dtype)
+        bits = _element_bits(row_keys(key, node_id)[x.row_index], x.indices.long())
+        kept = _times_factor(values, bits, p)
     return CSR(x.indptr, x.indices, kept, x.shape)
 
 
@@ -108,6 +108,19 @@ def relu_dropout_reference(x: Tensor, p: float, key: Key, node_id: Tensor) -> Te
     """Return what :func:`relu_dropout` returns, bit for bit, in plain PyTorch on any device."""
     _check(p, x.shape[0], node_id)
     return torch.relu(x) if p == 0 else _reference(x, p, key, node_id, True)
+
+
+def mask_rows(x: Tensor, p: float, keys: Tensor) -> Tensor:
+    """Return what :func:`dropout` returns, in operations that ``torch.compile`` fuses.
+
+    Args:
+        x: ``[rows, channels]``.
+        p: probability of a zero, 0 to 1.
+        keys: :func:`row_keys` of the mask.
+    """
+    channel = torch.arange(x.shape[1], device=x.device)
+    bits = _element_bits(keys.unsqueeze(1), channel)
+    return _times_factor(x, bits, p)
 
 
 class _Dropout(torch.autograd.Function):
@@ -187,8 +200,10 @@ def _stream(key: Key) -> int:
 
 
 def _dropout(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tensor:
-    if x.device.type != "cpu" or x.dtype not in _NATIVE:
+    if x.device.type != "cpu" or not x.is_floating_point():
         return _reference(x, p, key, node_id, relu)
+    if x.dtype not in _NATIVE:
+        return _dropout(x.float(), p, key, node_id, relu).to(x.dtype)
     out = torch.empty(x.shape, dtype=x.dtype)
     rows = x.shape[0]
     width = x[0].numel() if rows else 0
@@ -221,36 +236,39 @@ def _signed(word: int) -> int:
     return word - 2**64 if word >= 2**63 else word
 
 
-def _element_bits(stream: int, node: Tensor, channel: Tensor) -> Tensor:
-    """Return the 32-bit hash, as int64, of nodes and channels broadcast together.
+def row_keys(key: Key, node_id: Tensor) -> Tensor:
+    """Return what a mask knows of its rows, int64 of the shape of ``node_id``.
 
     int64 multiplication wraps, and its low bits are those of the unsigned product.
     """
+    row = node_id * _signed(_GOLDEN64) + _signed(_stream(key))
+    row = (row ^ _shifted(row, 30)) * _signed(_MIX1)
+    row = (row ^ _shifted(row, 27)) * _signed(_MIX2)
+    return row ^ _shifted(row, 31)
 
-    def shifted(word: Tensor, by: int) -> Tensor:
-        return (word >> by) & (2 ** (64 - by) - 1)
 
-    row = node * _signed(_GOLDEN64) + _signed(stream)
-    row = (row ^ shifted(row, 30)) * _signed(_MIX1)
-    row = (row ^ shifted(row, 27)) * _signed(_MIX2)
-    row = row ^ shifted(row, 31)
+def _shifted(word: Tensor, by: int) -> Tensor:
+    return (word >> by) & (2 ** (64 - by) - 1)
+
+
+def _element_bits(row: Tensor, channel: Tensor) -> Tensor:
+    """Return the 32-bit hash, as int64, of row keys and channels broadcast together."""
     bits = ((row & _MASK32) + channel * _GOLDEN32) & _MASK32
     bits = ((bits ^ (bits >> 16)) * _MURMUR1) & _MASK32
-    bits = ((bits ^ (bits >> 13) ^ shifted(row, 32)) * _MURMUR2) & _MASK32
+    bits = ((bits ^ (bits >> 13) ^ _shifted(row, 32)) * _MURMUR2) & _MASK32
     return bits ^ (bits >> 16)
 
 
-def _factor(bits: Tensor, p: float, dtype: torch.dtype) -> Tensor:
-    kept = torch.tensor(_scale(p), dtype=dtype, device=bits.device)
-    return torch.where(bits >= _threshold(p), kept, torch.zeros_like(kept))
+def _times_factor(x: Tensor, bits: Tensor, p: float) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)  # half precision would round the scale
+    kept = torch.full((), _scale(p), dtype=wide, device=bits.device)
+    return (x * torch.where(bits >= _threshold(p), kept, torch.zeros_like(kept))).to(x.dtype)
 
 
 def _reference(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tensor:
-    rows = x.shape[0]
-    width = x[0].numel() if rows else 0
-    channel = torch.arange(width, device=x.device).unsqueeze(0)
-    bits = _element_bits(_stream(key), node_id.unsqueeze(1), channel)
-    return (torch.relu(x) if relu else x) * _factor(bits, p, x.dtype).view(x.shape)
+    rows = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
+    kept = mask_rows(torch.relu(rows) if relu else rows, p, row_keys(key, node_id))
+    return kept.view(x.shape)
 
 
 # -------------------------------------------------------------------- kernels

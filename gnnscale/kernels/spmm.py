@@ -18,6 +18,7 @@ from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.threads import njit_parallel, num_threads
 
 _NATIVE = (torch.float32, torch.float64)
+_HALF = (torch.bfloat16, torch.float16)
 # More blocks than threads evens out what the balance by entries misses (cache misses).
 _BLOCKS_PER_THREAD = 16
 _INT32_MAX = 2**31 - 1
@@ -33,7 +34,8 @@ def spmm(
 ) -> Tensor:
     """Return ``diag(left) @ a @ diag(right) @ x + diag(diag) @ x_self``, without a gradient.
 
-    Numba on CPU in float32 and float64, cuSPARSE on CUDA, plain PyTorch otherwise.
+    Numba on CPU, cuSPARSE on CUDA, plain PyTorch otherwise. Half precision is summed in float32 and
+    rounded once.
 
     Args:
         a: matrix ``[rows, cols]``.
@@ -52,6 +54,8 @@ def spmm(
     _check(a, x, left, right, diag, x_self)
     if x.device.type == "cpu" and x.dtype in _NATIVE:
         return _spmm_native(a, x, left, right, diag, x_self)
+    if x.device.type == "cpu" and x.dtype in _HALF:
+        return _spmm_native(a, x.float(), left, right, diag, x_self).to(x.dtype)
     if x.device.type == "cuda" and x.is_floating_point() and a.nnz and x.shape[1]:
         return _spmm_cuda(a, x, left, right, diag, x_self)
     return _reference(a, x, left, right, diag, x_self)
@@ -101,11 +105,12 @@ def _entry_values(a: CSR, dtype: torch.dtype, left: Tensor | None, right: Tensor
         values = torch.ones(a.nnz, dtype=dtype, device=a.device)
     else:
         values = a.values.to(dtype)
+    # Multiplied before they are rounded: the factors may be wider than half-precision rows.
     if left is not None:
-        values = values * left.to(dtype).index_select(0, a.row_index)
+        values = values * left.index_select(0, a.row_index)
     if right is not None:
-        values = values * right.to(dtype).index_select(0, a.indices)
-    return values
+        values = values * right.index_select(0, a.indices)
+    return values.to(dtype)
 
 
 def _add_diagonal(out: Tensor, x: Tensor, diag: Tensor | None, x_self: Tensor | None) -> Tensor:
@@ -146,7 +151,9 @@ def _spmm_cuda(
         size=a.shape,
         check_invariants=False,
     )
-    return _add_diagonal(matrix @ x.contiguous(), x, diag, x_self)
+    with torch.autocast("cuda", enabled=False):  # it would round a float32 product to half
+        product = matrix @ x.contiguous()
+    return _add_diagonal(product, x, diag, x_self)
 
 
 def _spmm_native(

@@ -2,37 +2,74 @@
 
 from torch_geometric.nn import BatchNorm, GraphNorm, LayerNorm
 
+from gnnscale.nn import opaque, pyg_multihop  # noqa: F401 - they register PyG's convolutions
 from gnnscale.nn.block import Block
+from gnnscale.nn.cluster_gcn import ClusterGCNConv
 from gnnscale.nn.context import Context
 from gnnscale.nn.convert import as_layered
+from gnnscale.nn.deep_models import GCNII, DeepGCN
+from gnnscale.nn.first_hop import first_propagation
 from gnnscale.nn.layered import LayeredGNN, Slot
-from gnnscale.nn.matrices import Coefficients, Mean, Sum, SymmetricNormalisation
-from gnnscale.nn.models import GAT, GCN, GIN, MLP, MODELS, GraphSAGE, from_spec
+from gnnscale.nn.matrices import (
+    Coefficients,
+    Mean,
+    RowNormalisation,
+    Sum,
+    SymmetricNormalisation,
+    Unweighted,
+)
+from gnnscale.nn.models import (
+    APPNP,
+    GAT,
+    GCN,
+    GIN,
+    MLP,
+    MODELS,
+    SGC,
+    SSGC,
+    TAGCN,
+    ClusterGCN,
+    GraphSAGE,
+    from_spec,
+)
 from gnnscale.nn.propagation import Propagation
 from gnnscale.nn.reach import check_reach
 from gnnscale.nn.registry import propagation_of, register
+from gnnscale.nn.stacked import Stacked
 
 __all__ = [
+    "APPNP",
     "GAT",
     "GCN",
+    "GCNII",
     "GIN",
     "MLP",
     "MODELS",
+    "SGC",
+    "SSGC",
+    "TAGCN",
     "BatchNorm",
     "Block",
+    "ClusterGCN",
+    "ClusterGCNConv",
     "Coefficients",
     "Context",
+    "DeepGCN",
     "GraphNorm",
     "GraphSAGE",
     "LayerNorm",
     "LayeredGNN",
     "Mean",
     "Propagation",
+    "RowNormalisation",
     "Slot",
+    "Stacked",
     "Sum",
     "SymmetricNormalisation",
+    "Unweighted",
     "as_layered",
     "check_reach",
+    "first_propagation",
     "from_spec",
     "propagation_of",
     "register",

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
+
+# Runs the phases of a block (None: of the head) on its input, and returns its output.
+Runner = Callable[[nn.Module | None, Sequence[Any], Any, "Context"], Any]
+
+
+def run_phases(block: nn.Module | None, phases: Sequence[Any], x: Any, context: Context) -> Any:
+    """Run phases one after another: the plain `Runner`."""
+    for phase in phases:
+        x = phase(x, context)
+    return x
 
 
 @dataclass
@@ -25,6 +37,10 @@ class Context:
             depend on the batch it is in; None numbers the rows.
         edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
         slots: values that outlive a block, by name.
+        first_hop: P·X `[num_nodes, in_channels]` of the model's first propagation, where it was
+            computed before training (Cluster-GCN, section 6.2); None propagates on `adj`.
+        runner: how `LayeredGNN.forward` runs the phases of a block: trainers put activation
+            checkpointing or compiled phases here.
     """
 
     adj: Adjacency
@@ -35,6 +51,8 @@ class Context:
     node_id: Tensor | None = None
     edge_attr: Tensor | None = None
     slots: dict[str, Tensor | CSR] = field(default_factory=dict)
+    first_hop: Tensor | CSR | None = None
+    runner: Runner = run_phases
 
     def dropout_key(self, stream: int) -> tuple[int, int, int]:
         """The key of a dropout mask; `stream` numbers the dropouts of a model."""

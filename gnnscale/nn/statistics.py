@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
+from gnnscale.errors import InputError
 from gnnscale.nn.propagation import is_intercepted
 
 _ROW_LOCAL = (nn.LayerNorm, nn.RMSNorm, nn.Identity)
@@ -44,7 +45,13 @@ class Moments(NamedTuple):
         return Moments(rows, mean, self.deviation + other.deviation + correction)
 
 
-def is_row_local(norm: nn.Module) -> bool:
+def widened(x: Tensor) -> Tensor:
+    """What a norm is given under autocast: half precision cannot sum many rows."""
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return x.float() if half and torch.is_autocast_enabled(x.device.type) else x
+
+
+def is_row_local(norm: Any) -> bool:
     """Whether a norm maps every row by itself, in training and in evaluation."""
     if type(norm) is pyg.LayerNorm:
         return norm.mode == "node"
@@ -108,6 +115,21 @@ def _affine(
     if weight is not None:
         out = out * weight
     return out if bias is None else out + bias
+
+
+def check_rows(norm: nn.Module, rows: int) -> None:
+    """Refuse a training batch of one node where its variance is asked for.
+
+    Raises:
+        InputError: naming the remedy.
+    """
+    inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
+    needs_more = isinstance(inner, nn.modules.batchnorm._BatchNorm) and inner.training
+    if rows == 1 and needs_more and not getattr(norm, "allow_single_element", False):
+        raise InputError(
+            f"a training batch has 1 node; {type(norm).__name__} takes the variance of at least 2: "
+            "use fewer parts or more clusters_per_batch, or norm='layer_norm'"
+        )
 
 
 def _is_batch_norm(norm: nn.Module) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import StoreError
-from gnnscale.graph.files import atomic_write
+from gnnscale.graph.files import atomic_write, checked_path
 
 _TENSOR = "__tensor__"
 _ITEMS = "__items__"
@@ -45,7 +45,7 @@ def load_tree(path: str | Path) -> Any:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = checked_path(path)
     if not path.is_file():
         raise StoreError(f"no checkpoint at {path}")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -11,9 +12,18 @@ from typing import Any
 from gnnscale.errors import InputError
 
 # May differ when a run is resumed: they change where and how fast, not what is computed.
-# (Another device or machine is warned of when the checkpoint is read.)
+# (Another device or machine is warned of when the checkpoint is read.) `compile` is none of them:
+# fused kernels round otherwise.
 _FREE_ON_RESUME = frozenset(
-    {"device", "prefetch", "checkpoint_every", "storage", "progress", "chunk_rows"}
+    {
+        "device",
+        "prefetch",
+        "checkpoint_every",
+        "checkpoint_activations",
+        "storage",
+        "progress",
+        "chunk_rows",
+    }
 )
 
 
@@ -32,6 +42,10 @@ class TrainConfig:
     scheduler: str | None = None
     parameter_groups: str | None = None
     clip_norm: float | None = None
+    accumulate: int = 1
+    precision: str = "float32"
+    checkpoint_activations: bool = False
+    compile: bool = False
     evaluate_every: int | str = "auto"
     early_stopping: int | None = None
     keep: str = "best"
@@ -44,11 +58,16 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if hasattr(value, "item"):  # NumPy's and torch's numbers are no JSON
-                object.__setattr__(self, field.name, value.item())
+                with contextlib.suppress(ValueError, RuntimeError):  # it holds not one number
+                    object.__setattr__(self, field.name, value.item())
 
     def faults(self) -> list[str]:
         """Every argument that is out of range, in words."""
-        faults = [*self._whole("epochs", 1), *self._whole("seed", 0)]
+        faults = [
+            *self._whole("epochs", 1),
+            *self._whole("seed", 0),
+            *self._whole("accumulate", 1),
+        ]
         if not _is_number(self.lr) or not self.lr > 0:
             faults.append(f"lr={self.lr!r} must be a number above 0")
         if not _is_number(self.weight_decay) or self.weight_decay < 0:
@@ -61,6 +80,11 @@ class TrainConfig:
         for name in ("early_stopping", "chunk_rows"):
             if getattr(self, name) is not None:
                 faults += self._whole(name, 1, " or None")
+        if self.precision not in ("float32", "bf16", "fp16"):
+            faults.append(f"precision={self.precision!r} must be 'float32', 'bf16' or 'fp16'")
+        for name in ("checkpoint_activations", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                faults.append(f"{name}={getattr(self, name)!r} must be True or False")
         if self.keep not in ("best", "last"):
             faults.append(f"keep={self.keep!r} must be 'best' or 'last'")
         if self.storage is not None and not Path(self.storage).is_dir():
@@ -69,7 +93,7 @@ class TrainConfig:
 
     def _whole(self, name: str, least: int, otherwise: str = "") -> list[str]:
         value = getattr(self, name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63:
             return []
         return [f"{name}={value!r} must be a whole number from {least} on{otherwise}"]
 
@@ -85,6 +109,8 @@ class TrainConfig:
     def differences(self, saved: dict[str, Any]) -> list[str]:
         """What differs from a saved configuration in a way that changes the result."""
         mine = dataclasses.asdict(self)
+        # What an older version did not write was then at its default.
+        saved = {**dataclasses.asdict(type(self)()), **saved}
         keys = sorted((mine.keys() | saved.keys()) - _FREE_ON_RESUME)
         return [
             f"{key}: {saved.get(key)!r} in the run, {mine.get(key)!r} now"
@@ -103,6 +129,7 @@ class ClusterConfig(TrainConfig):
     balance: str = "nodes"
     stratify: bool = True
     inductive: bool = False
+    precompute: bool = False
     prefetch: int = 2
 
     def faults(self) -> list[str]:

@@ -27,14 +27,15 @@ def dry_run(model: LayeredGNN, batch: Batch, graph: Graph, task: Task) -> None:
         InexactConvolution: a convolution reaches further than declared.
     """
     check_features(model, graph)
-    opaque: list[tuple[Neighbourhood, int]] = []
+    opaque: list[tuple[Neighbourhood, int, list[int]]] = []
     with evaluation_mode(model):
         context = Context(batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr)
         x: Any = batch.x
         for phases in model.phases:
             for phase in phases:
                 if isinstance(phase, Neighbourhood):
-                    opaque.append((phase, x.shape[1]))
+                    beside = [context.slots[slot].shape[1] for slot in phase.slots]
+                    opaque.append((phase, x.shape[1], beside))
                 try:
                     x = phase(x, context)
                 except RuntimeError as error:
@@ -42,8 +43,8 @@ def dry_run(model: LayeredGNN, batch: Batch, graph: Graph, task: Task) -> None:
                         f"{type(phase).__name__} cannot take {x.shape[1]} channels: {error}"
                     ) from error
         # Only now: a lazy convolution has parameters to check after its first forward.
-        for phase, width in opaque:
+        for phase, width, beside in opaque:
             device = batch.adj.device
-            check_reach(phase, width, graph.adj, graph.edge_attr, device=device)
+            check_reach(phase, width, graph.adj, graph.edge_attr, beside=beside, device=device)
     if isinstance(task, NodeTask):
         task.check_output(x.shape[1], graph)

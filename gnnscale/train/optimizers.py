@@ -9,9 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
 
 from gnnscale.errors import InputError
+from gnnscale.train.task import Task
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -62,6 +68,25 @@ def make_scheduler(
     if choice == "onecycle":
         return OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps), "step"
     raise InputError(f"unknown scheduler {choice!r}; there are {', '.join(SCHEDULERS)}")
+
+
+def watched_figure(scheduler: Any, task: Task, has_validation: bool) -> str | None:
+    """What a plateau is of: one figure throughout, never loss and metric in turn.
+
+    Raises:
+        InputError: the schedule waits for growth, and nothing there grows.
+    """
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return None
+    better = "max" if any(m.higher_is_better for m in task.metrics()[:1]) else "min"
+    if better == scheduler.mode and has_validation:
+        return f"val_{task.headline}"
+    if scheduler.mode == "min":
+        return "loss"
+    raise InputError(
+        "ReduceLROnPlateau(mode='max') watches the validation metric: it needs validation "
+        "nodes and a metric that grows; mode='min' watches the loss"
+    )
 
 
 def describe(choice: Any) -> str | None:

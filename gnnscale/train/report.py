@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gnnscale.errors import StoreError
-from gnnscale.graph.files import atomic_write, read_json, write_json
+from gnnscale.graph.files import atomic_write, json_checksum, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -85,16 +85,20 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; figures that are NaN or infinite become null."""
-        write_json(path, _finite(asdict(self)))
+        content = _finite(asdict(self))
+        write_json(path, {**content, "checksum": json_checksum(content)})
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
         """Read what `save` wrote.
 
         Raises:
-            StoreError: the file is missing or is no report.
+            StoreError: the file is missing, damaged or is no report.
         """
         content = read_json(path)
+        checksum = content.pop("checksum", None) if isinstance(content, dict) else None
+        if checksum not in (None, json_checksum(content)):  # one written by hand has none
+            raise StoreError(f"{path} is damaged: its checksum differs")
         try:
             return cls(**content)
         except TypeError as error:

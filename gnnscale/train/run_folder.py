@@ -11,8 +11,6 @@ report.json, curves.png
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -25,7 +23,7 @@ from typing import Any
 from torch import Tensor
 
 from gnnscale.errors import RunMismatch, StoreError
-from gnnscale.graph.files import read_json, write_json
+from gnnscale.graph.files import checked_path, json_checksum, read_json, write_json
 from gnnscale.train.checkpoint import load_tree, save_tree
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.report import Report
@@ -44,7 +42,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self.path = checked_path(path).absolute()
         if not self.exists:  # a run that is here may be read even where it cannot be written
             self.check_writable()
 
@@ -87,7 +85,7 @@ class RunFolder:
                 f"{self.path} was written by another version (format {content.get('version')}, "
                 f"this one reads {VERSION})"
             )
-        if content.pop("checksum", None) != _checksum(content):
+        if content.pop("checksum", None) != json_checksum(content):
             raise StoreError(f"{self.path / 'run.json'} is damaged: its checksum differs")
         return content
 
@@ -99,7 +97,7 @@ class RunFolder:
         if identity["data"]["source"] != str(self.graph):
             shutil.rmtree(self.graph, ignore_errors=True)
         content = {"format": FORMAT, "version": VERSION, **identity, "config": asdict(config)}
-        write_json(self.path / "run.json", {**content, "checksum": _checksum(content)})
+        write_json(self.path / "run.json", {**content, "checksum": json_checksum(content)})
 
     def resume(
         self, identity: dict[str, Any], config: TrainConfig, resume: str | bool
@@ -201,9 +199,3 @@ def _named_differences(
 
 def _difference(name: str, there: Any, here: Any) -> str:
     return f"{name}: {there} in the run, {here} now"
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    # Through JSON: a tuple comes back as a list.
-    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -81,20 +81,20 @@ class NodeTask:
         if kind not in self._METRICS:
             raise InputError(f"unknown task {kind!r}; there are {', '.join(self._METRICS)}")
         known, faults = self._METRICS[kind], []
-        if metric not in (None, *known):
+        if metric is not None and (not isinstance(metric, str) or metric not in known):
             faults.append(f"unknown metric {metric!r} for {kind}; there are {', '.join(known)}")
         if kind == "regression" and class_weight is not None:
             faults.append("class_weight goes with classes; this task is regression")
         if isinstance(class_weight, str) and class_weight != "balanced":
             faults.append(f"class_weight={class_weight!r}: None, 'balanced' or weights")
-        if not 0 <= label_smoothing < 1:
-            faults.append(f"label_smoothing={label_smoothing} must lie in [0, 1)")
+        if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
+            raise InputError([*faults, f"label_smoothing={label_smoothing!r} must lie in [0, 1)"])
         if kind != "classification" and label_smoothing:
             faults.append(f"label_smoothing goes with classification; this task is {kind}")
         if faults:
             raise InputError(faults)
         self.name = kind
-        self.headline = metric or known[0]
+        self.headline = known[0] if metric is None else metric
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self._weight: Tensor | None = None
@@ -149,7 +149,10 @@ class NodeTask:
         if isinstance(self.class_weight, str):
             weight = total / (graph.num_classes * counts.clamp(min=1))
         else:
-            weight = torch.as_tensor(self.class_weight, dtype=torch.float64)
+            try:
+                weight = torch.as_tensor(self.class_weight, dtype=torch.float64, device="cpu")
+            except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+                raise InputError(f"class_weight holds no numbers: {error}") from error
             fits = weight.shape == (graph.num_classes,) and bool((weight >= 0).all())
             if not fits or not bool(weight.isfinite().all()):
                 raise InputError(

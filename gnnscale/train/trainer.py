@@ -10,28 +10,33 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import Optimizer
 
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
-from gnnscale.graph import Graph, Split
-from gnnscale.inference import evaluate, predict
 from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import Context, LayeredGNN
+from gnnscale.nn.checkpointing import checkpointed
+from gnnscale.nn.compiling import CompiledRows
+from gnnscale.nn.context import Runner, run_phases
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
+from gnnscale.train.evaluation import FullGraph
+from gnnscale.train.identity import describe_model, describe_task
 from gnnscale.train.interrupt import deferred_interrupt
-from gnnscale.train.optimizers import make_optimizer, make_scheduler, schedule_state
+from gnnscale.train.meter import Meter
+from gnnscale.train.optimizers import make_optimizer, make_scheduler, watched_figure
+from gnnscale.train.precision import MixedPrecision
 from gnnscale.train.progress import Progress
 from gnnscale.train.report import (
     Report,
@@ -40,17 +45,17 @@ from gnnscale.train.report import (
     warn_of_another_environment,
 )
 from gnnscale.train.run_folder import RunFolder
-from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.task import Task
+from gnnscale.train.updates import Updates
 
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 20.0
 
 
-class Trainer(ABC):
+class Trainer(FullGraph):
     """The shared loop. A child says where the batches come from."""
 
-    report: Report
     _best: dict[str, Tensor] | None
 
     def __init__(
@@ -75,6 +80,8 @@ class Trainer(ABC):
         self.task = task
         self.callbacks = list(callbacks)
         self.device = choose_device(config.device)
+        self.precision = MixedPrecision(config.precision, self.device)
+        self._meter = Meter(self.device)
         self.folder = None if run_dir is None else RunFolder(run_dir)
         self.stop = False
         self._optimizer_choice = optimizer
@@ -82,11 +89,7 @@ class Trainer(ABC):
         self._parameter_groups = parameter_groups
         self._prepared = False
         # Before lazy parameters get their shapes: a second `fit` is of the same model.
-        self._model_as_given = {
-            "model": model.signature(),
-            "spec": model.spec,
-            "modules": re.sub(r" at 0x\w+", "", repr(model)).splitlines(),
-        }
+        self._model_as_given = describe_model(model)
         self._begin()
 
     # --- what a child provides --------------------------------------------------------------
@@ -95,16 +98,6 @@ class Trainer(ABC):
     @abstractmethod
     def loader(self) -> ClusterLoader:
         """The batches of an epoch, with a state."""
-
-    @property
-    @abstractmethod
-    def graph(self) -> Graph:
-        """The whole graph, in the order that is best to compute in."""
-
-    @property
-    @abstractmethod
-    def position(self) -> Tensor | None:
-        """Where each original node stands in `graph`; None for the original order."""
 
     @abstractmethod
     def _prepare_data(self) -> None:
@@ -148,7 +141,7 @@ class Trainer(ABC):
             StoreError: the run folder cannot be written, or its checkpoint is damaged.
             GnnscaleError: the loss is no longer finite.
         """
-        if resume not in ("auto", True, False):
+        if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
             raise InputError(f"resume={resume!r} must be 'auto', True or False")
         started = time.monotonic()
         self._begin()
@@ -168,13 +161,18 @@ class Trainer(ABC):
             self._resume_data()
         # Before the folder is touched: a model that does not fit leaves a run there as it was.
         self.prepare()
-        self._make_optimizer()
+        self._runner = self._make_runner()
+        self._make_updates()
         if self.folder is not None and state is None:
             self.folder.begin(identity, self.config)
             self._keep_data()
         elapsed = time.monotonic() - started
-        self._count("prepare", elapsed - self.report.seconds.get("partition", 0.0))
-        self.report.run = {**identity["about"], "environment": environment(str(self.device))}
+        self._count("prepare", elapsed - sum(self.report.seconds.values()))
+        self.report.run = {
+            **identity["about"],
+            "config": asdict(self.config),
+            "environment": environment(str(self.device)),
+        }
         if state is not None:
             self._restore(state)
         else:
@@ -196,30 +194,6 @@ class Trainer(ABC):
         self.model.to(self.device)
         self._dry_run()
         self._prepared = True
-
-    def evaluate(self, where: str = "test") -> dict[str, float]:
-        """The exact full-graph metrics of the present weights on "train", "val" or "test" nodes."""
-        if where not in ("train", "val", "test"):
-            raise InputError(f"evaluate({where!r}): there are 'train', 'val' and 'test'")
-        if where not in self._sets():
-            raise InputError(f"there is nothing to evaluate: the split has no {where} nodes")
-        return self._evaluate([where])[where]
-
-    def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
-        """The model's exact output in the graph's original order.
-
-        Args:
-            nodes: original ids, or a mask, of the nodes wanted; all when None.
-            out: a `.npy` file to stream to; the result is then memory-mapped.
-
-        Returns:
-            `[num_nodes or k, out_channels]` on the CPU.
-        """
-        return self._predict(nodes, out, head=True)
-
-    def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
-        """As `predict`, for what the model's last layer reads: `[num_nodes or k, channels]`."""
-        return self._predict(nodes, out, head=False)
 
     def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
         """Take over the weights and the report of a run, without going on with it.
@@ -258,13 +232,13 @@ class Trainer(ABC):
             assert batch is not None  # in one process every step has one
             self._step(batch.to(self.device, non_blocking=True))
             now = time.monotonic()
-            self._epoch_seconds += now - before
+            self._meter.seconds += now - before
             before = now
             progress.step(
                 (number - 1) * steps + self.loader.step,
                 f"{number}/{epochs}",
-                self._mean_loss,
-                self._epoch_nodes / max(self._epoch_seconds, 1e-9),
+                self._meter.mean_loss,
+                self._meter.nodes_per_second,
             )
             self._steps_since_checkpoint += 1
             if interrupted():
@@ -276,33 +250,31 @@ class Trainer(ABC):
 
     def _step(self, batch: Batch) -> None:
         normaliser = self.task.normaliser(batch)
-        if not normaliser:
-            return
-        context = Context(
-            batch.adj,
-            training=True,
-            seed=self.config.seed,
-            epoch=batch.epoch,
-            step=batch.step,
-            node_id=batch.node_id,
-            edge_attr=batch.edge_attr,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        assert batch.x is not None
-        out = self.model(batch.x, batch.adj, context=context)
-        loss = self.task.loss(out, batch)
-        (loss / normaliser).backward()
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        if self.scheduler is not None and self._scheduler_interval == "step":
-            self.scheduler.step()
-        self._epoch_loss += loss.detach().double()
-        self._epoch_weight += normaliser
-        self._epoch_nodes += batch.num_nodes
+        if normaliser:
+            context = Context(
+                batch.adj,
+                training=True,
+                seed=self.config.seed,
+                epoch=batch.epoch,
+                step=batch.step,
+                node_id=batch.node_id,
+                edge_attr=batch.edge_attr,
+                first_hop=batch.first_hop,
+                runner=self._runner,
+            )
+            assert batch.x is not None
+            with self.precision.autocast():
+                out = self.model(batch.x, batch.adj, context=context)
+            wide = out.to(torch.promote_types(out.dtype, torch.float32))
+            loss = self.task.loss(wide, batch)
+            self._updates.add(loss, normaliser)
+            self._meter.add(loss, normaliser, batch.num_nodes)
+        number = batch.step + 1
+        if number % self.config.accumulate == 0 or number == len(self.loader):
+            self._updates.apply()
 
     def _end_epoch(self, progress: Progress) -> dict[str, Any]:
-        loss = self._mean_loss()
+        loss = self._meter.mean_loss()
         if not math.isfinite(loss):
             raise GnnscaleError(
                 f"the training loss is {loss} in epoch {self.loader.epoch}: try a smaller lr (it "
@@ -312,41 +284,17 @@ class Trainer(ABC):
             "epoch": self.loader.epoch,
             "loss": loss,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds": self._epoch_seconds,
-            "nodes_per_second": self._epoch_nodes / max(self._epoch_seconds, 1e-9),
+            "seconds": self._meter.seconds,
+            "nodes_per_second": self._meter.nodes_per_second,
         }
         self.report.rows.append(row)
-        self._count("train", self._epoch_seconds)
-        self._reset_epoch()
+        self._count("train", self._meter.seconds)
+        self._meter.reset()
         if self._evaluation_is_due():
             self._evaluate_into(row, progress)
-        if self.scheduler is not None and self._scheduler_interval == "epoch":
-            self._advance_schedule(row)
+        self._updates.end_epoch(row)
         logger.info("epoch %d: %s", row["epoch"], row)
         return row
-
-    def _advance_schedule(self, row: dict[str, Any]) -> None:
-        schedule: Any = self.scheduler
-        if not isinstance(schedule, ReduceLROnPlateau):
-            schedule.step()
-        elif self._watched_figure(schedule) in row:
-            schedule.step(row[self._watched_figure(schedule)])
-
-    def _watched_figure(self, schedule: ReduceLROnPlateau) -> str:
-        """What a plateau is of: one figure throughout, never loss and metric in turn.
-
-        Raises:
-            InputError: the schedule waits for growth, and nothing there grows.
-        """
-        better = "max" if any(m.higher_is_better for m in self.task.metrics()[:1]) else "min"
-        if better == schedule.mode and "val" in self._sets():
-            return f"val_{self.task.headline}"
-        if schedule.mode == "min":
-            return "loss"
-        raise InputError(
-            "ReduceLROnPlateau(mode='max') watches the validation metric: it needs validation "
-            "nodes and a metric that grows; mode='min' watches the loss"
-        )
 
     def _evaluate_into(self, row: dict[str, Any], progress: Progress) -> None:
         found = self._evaluate(self._sets())
@@ -387,57 +335,6 @@ class Trainer(ABC):
         for callback in self.callbacks:
             callback.on_fit_end(self, self.report)
 
-    # --- evaluation -------------------------------------------------------------------------
-
-    def _sets(self) -> list[str]:
-        """The sets of nodes that there are to evaluate on; none for a task without metrics."""
-        split = self.graph.split(self.config.split)
-        if split is None or not self.task.metrics():
-            return []
-        return [name for name in ("train", "val", "test") if bool(split[name].any())]
-
-    def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
-        if not sets:
-            return {}
-        started = time.monotonic()
-        split = self._split()
-        found = evaluate(
-            self.model,
-            self.graph,
-            {name: split[name] for name in sets},
-            {name: self.task.metrics() for name in sets},
-            **self._inference_options(),
-        )
-        self._count("evaluate", time.monotonic() - started)
-        return found
-
-    def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
-        return predict(
-            self.model,
-            self.graph,
-            position=self.position,
-            nodes=nodes,
-            out=out,
-            head=head,
-            **self._inference_options(),
-        )
-
-    def _inference_options(self) -> dict[str, Any]:
-        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.model.parameters()):
-            self.prepare()
-        self.model.to(self.device)
-        return {
-            "device": self.device,
-            "chunk_rows": self.config.chunk_rows,
-            "storage": self.config.storage,
-        }
-
-    def _split(self) -> Split:
-        split = self.graph.split(self.config.split)
-        if split is None:
-            raise InputError("the graph has no splits to evaluate on")
-        return split
-
     def _evaluation_is_due(self) -> bool:
         every = self.config.evaluate_every
         interval = self._evaluation_interval() if every == "auto" else every
@@ -452,16 +349,7 @@ class Trainer(ABC):
         self._best = None
         self._last_checkpoint = time.monotonic()
         self._steps_since_checkpoint = 0
-        self._reset_epoch()
-
-    def _reset_epoch(self) -> None:
-        self._epoch_loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._epoch_weight = 0.0
-        self._epoch_nodes = 0
-        self._epoch_seconds = 0.0
-
-    def _mean_loss(self) -> float:
-        return float(self._epoch_loss) / self._epoch_weight if self._epoch_weight else 0.0
+        self._meter.reset()
 
     def _dry_run(self) -> None:
         """One batch, without gradients, before anything long begins: widths and reach are checked.
@@ -472,21 +360,37 @@ class Trainer(ABC):
 
         dry_run(self.model, self._sample_batch().to(self.device), self.graph, self.task)
 
-    def _make_optimizer(self) -> None:
-        self.optimizer = make_optimizer(
+    def _make_runner(self) -> Runner:
+        runner = CompiledRows(self.device) if self.config.compile else run_phases
+        return checkpointed(runner) if self.config.checkpoint_activations else runner
+
+    def _make_updates(self) -> None:
+        config = self.config
+        optimizer = make_optimizer(
             self._optimizer_choice,
             self.model,
-            self.config.lr,
-            self.config.weight_decay,
+            config.lr,
+            config.weight_decay,
             self._parameter_groups,
         )
-        total = self.config.epochs * len(self.loader)
-        self.scheduler, self._scheduler_interval = make_scheduler(
-            self._scheduler_choice, self.optimizer, self.config.lr, total
+        total = config.epochs * math.ceil(len(self.loader) / config.accumulate)
+        scheduler, interval = make_scheduler(self._scheduler_choice, optimizer, config.lr, total)
+        watched = watched_figure(scheduler, self.task, "val" in self._sets())
+        self._updates = Updates(
+            self.model,
+            optimizer,
+            scheduler,
+            interval,
+            watched,
+            self.precision.scaler,
+            config.clip_norm,
         )
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self._watched_figure(self.scheduler)  # a fault is found now
         self.loader.epoch = self.loader.step = 0
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer, once `fit` has made it."""
+        return self._updates.optimizer
 
     def _run_identity(self) -> dict[str, Any]:
         data = self._identity()
@@ -495,12 +399,7 @@ class Trainer(ABC):
             "trainer": type(self).__name__,
             "data": data,
             **self._model_as_given,
-            "task": {
-                "name": self.task.name,
-                "headline": self.task.headline,
-                "built_in": type(self.task) is NodeTask,
-                **(self.task.arguments() if isinstance(self.task, NodeTask) else {}),
-            },
+            "task": describe_task(self.task),
             "about": {"title": title, "graph": data, "trainer": type(self).__name__},
         }
 
@@ -521,13 +420,9 @@ class Trainer(ABC):
         return {
             "model": self.model.state_dict(),
             "best": self._best,
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": schedule_state(self.scheduler),
+            "updates": self._updates.state_dict(),
             "loader": self.loader.state_dict(),
-            "epoch_loss": self._epoch_loss,
-            "epoch_weight": self._epoch_weight,
-            "epoch_nodes": self._epoch_nodes,
-            "epoch_seconds": self._epoch_seconds,
+            "meter": self._meter.state_dict(),
             "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
 
@@ -541,18 +436,9 @@ class Trainer(ABC):
             self._count(name, value)
         self._load_weights(state["model"])
         self._best = state["best"]
-        try:
-            self.optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:
-            raise RunMismatch(f"the run had another optimizer or other groups: {error}") from error
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-            # Else torch warns where the run was stopped between its first step and this schedule's.
-            vars(self.optimizer)["_opt_called"] = True
+        self._updates.load_state_dict(state["updates"])
         self.loader.load_state_dict(state["loader"])
-        self._epoch_loss = state["epoch_loss"].to(self.device)
-        for name in ("epoch_weight", "epoch_nodes", "epoch_seconds"):
-            setattr(self, f"_{name}", state[name])
+        self._meter.load_state_dict(state["meter"])
         torch.set_rng_state(state["rng"]["cpu"])
         if state["rng"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
@@ -565,6 +451,3 @@ class Trainer(ABC):
             self.model.load_state_dict(weights)
         except RuntimeError as error:
             raise RunMismatch(f"the run's weights are of another model: {error}") from error
-
-    def _count(self, name: str, seconds: float) -> None:
-        self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds

@@ -22,6 +22,7 @@ from tests.kernels.matrices import coo, csr_from
 quick = settings(deadline=None, max_examples=25)
 keys = st.tuples(st.integers(-(2**70), 2**70), st.integers(0, 2**40), st.integers(0, 100))
 float_types = st.sampled_from([torch.float32, torch.float64])
+all_types = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])
 node_ids = st.lists(st.integers(0, 2**62), max_size=12).map(
     lambda ids: torch.tensor(ids, dtype=torch.int64)
 )
@@ -35,7 +36,7 @@ def keep_mask(node, width, p=0.5, key=(0, 0, 0)):
 
 @pytest.mark.parametrize("pair", PAIRS)
 @quick
-@given(node_ids, st.integers(0, 40), st.floats(0, 1), keys, float_types)
+@given(node_ids, st.integers(0, 40), st.floats(0, 1), keys, all_types)
 def test_kernel_equals_reference_bit_for_bit(pair, node, width, p, key, dtype):
     x = torch.randn(node.numel(), width, dtype=dtype)
     kernel, reference = pair

@@ -73,10 +73,22 @@ def test_strided_input_and_other_types():
     matrix = CSR.from_dense(torch.tensor([[0.0, 2.0], [1.0, 1.0]]))
     x = torch.randn(3, 2).t()
     torch.testing.assert_close(spmm(matrix, x), matrix.to_dense() @ x)
-    half = x.to(torch.bfloat16)
-    assert spmm(matrix, half).dtype == torch.bfloat16
     wide = spmm(matrix, x.double(), left=torch.ones(2))  # operands follow x
     assert wide.dtype == torch.float64
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_summed_in_float32_and_rounded_once(half):
+    """Summed in bfloat16, a thousand rows around 1 would stop growing at 256."""
+    matrix = CSR.from_dense(torch.ones(2, 1000))
+    x = (1 + torch.rand(1000, 3)).to(half).requires_grad_()
+    right = torch.rand(1000)
+    out = propagate(x, matrix, right=right)
+    exact = propagate(x.detach().float(), matrix, right=right)
+    assert torch.equal(out, exact.to(half))
+    torch.testing.assert_close(spmm_reference(matrix, x, right=right), out, rtol=0.05, atol=0)
+    out.sum().backward()
+    assert torch.equal(x.grad, (2 * right).to(half).unsqueeze(1).expand(-1, 3))
 
 
 def test_self_operand_defaults_to_x():

@@ -71,6 +71,14 @@ def test_saved_and_loaded(rows, final, tmp_path_factory):
     loaded.table()
 
 
+def test_a_changed_figure_is_found(tmp_path):
+    path = tmp_path / "report.json"
+    Report(rows=[{"loss": 0.25}]).save(path)
+    path.write_text(path.read_text().replace("0.25", "0.24"))
+    with pytest.raises(StoreError, match="its checksum differs"):
+        Report.load(path)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"rowz": []}', "\x00"])
 def test_a_damaged_report(content, tmp_path):
     (tmp_path / "report.json").write_text(content)

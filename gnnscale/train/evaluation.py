@@ -1,0 +1,140 @@
+"""FullGraph: a model beside the whole graph it is for: exact metrics, predictions, embeddings."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph, Split
+from gnnscale.inference import evaluate, predict
+from gnnscale.nn import LayeredGNN
+from gnnscale.train.config import TrainConfig
+from gnnscale.train.report import Report
+from gnnscale.train.task import Task
+
+
+class FullGraph(ABC):
+    """What every trainer can do with the present weights, before, during and after training."""
+
+    model: LayeredGNN
+    config: TrainConfig
+    task: Task
+    device: torch.device
+    report: Report
+
+    @property
+    @abstractmethod
+    def graph(self) -> Graph:
+        """The whole graph, in the order that is best to compute in."""
+
+    @property
+    @abstractmethod
+    def position(self) -> Tensor | None:
+        """Where each original node stands in `graph`; None for the original order."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Do what comes before the first step; gives lazy parameters their shapes."""
+
+    @overload
+    def evaluate(self, where: str = "test") -> dict[str, float]: ...
+    @overload
+    def evaluate(self, where: list[str] | tuple[str, ...]) -> dict[str, dict[str, float]]: ...
+    def evaluate(self, where: str | Sequence[str] = "test") -> dict[str, Any]:
+        """The exact full-graph metrics of the present weights, from one pass over the graph.
+
+        Args:
+            where: "train", "val" or "test" nodes, or several of them.
+
+        Returns:
+            `{"accuracy": …}`; for several, `{"val": {"accuracy": …}, "test": …}`.
+
+        Raises:
+            InputError: there is no such set, or it is empty.
+        """
+        names: list[Any] = list(where) if isinstance(where, list | tuple) else [where]
+        known = ("train", "val", "test")
+        if not names or not all(isinstance(name, str) and name in known for name in names):
+            raise InputError(f"evaluate({where!r}): there are 'train', 'val' and 'test'")
+        if empty := [name for name in names if name not in self._sets()]:
+            raise InputError(
+                f"there is nothing to evaluate: the split has no {' and no '.join(empty)} nodes"
+            )
+        found = self._evaluate(names)
+        return found[where] if isinstance(where, str) else found
+
+    def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """The model's exact output in the graph's original order.
+
+        Args:
+            nodes: original ids, or a mask, of the nodes wanted; all when None.
+            out: a `.npy` file to stream to; the result is then memory-mapped.
+
+        Returns:
+            `[num_nodes or k, out_channels]` on the CPU.
+        """
+        return self._predict(nodes, out, head=True)
+
+    def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """As `predict`, for what the model's last layer reads: `[num_nodes or k, channels]`."""
+        return self._predict(nodes, out, head=False)
+
+    def _sets(self) -> list[str]:
+        """The sets of nodes that there are to evaluate on; none for a task without metrics."""
+        split = self.graph.split(self.config.split)
+        if split is None or not self.task.metrics():
+            return []
+        return [name for name in ("train", "val", "test") if bool(split[name].any())]
+
+    def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+        if not sets:
+            return {}
+        started = time.monotonic()
+        split = self._split()
+        found = evaluate(
+            self.model,
+            self.graph,
+            {name: split[name] for name in sets},
+            {name: self.task.metrics() for name in sets},
+            **self._inference_options(),
+        )
+        self._count("evaluate", time.monotonic() - started)
+        return found
+
+    def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
+        return predict(
+            self.model,
+            self.graph,
+            position=self.position,
+            nodes=nodes,
+            out=out,
+            head=head,
+            **self._inference_options(),
+        )
+
+    def _inference_options(self) -> dict[str, Any]:
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.model.parameters()):
+            self.prepare()
+        self.model.to(self.device)
+        return {
+            "device": self.device,
+            "chunk_rows": self.config.chunk_rows,
+            "storage": self.config.storage,
+        }
+
+    def _split(self) -> Split:
+        split = self.graph.split(self.config.split)
+        if split is None:
+            raise InputError("the graph has no splits to evaluate on")
+        return split
+
+    def _count(self, name: str, seconds: float) -> None:
+        """Add to the report's seconds of a phase."""
+        self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds

@@ -1,0 +1,52 @@
+"""What an epoch adds up: loss, targets, nodes and seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Meter:
+    """The sums of an unfinished epoch. The loss stays on the device until somebody reads it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self._loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._weight = 0.0
+        self._nodes = 0
+        self.seconds = 0.0
+
+    def add(self, loss: Tensor, weight: float, nodes: int) -> None:
+        """Count a batch: the sum of its losses, what that is divided by, and its nodes."""
+        self._loss += loss.detach().double()
+        self._weight += weight
+        self._nodes += nodes
+
+    def mean_loss(self) -> float:
+        """The mean loss so far; waits for the device."""
+        return float(self._loss) / self._weight if self._weight else 0.0
+
+    @property
+    def nodes_per_second(self) -> float:
+        return self._nodes / max(self.seconds, 1e-9)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums."""
+        return {
+            "loss": self._loss,
+            "weight": self._weight,
+            "nodes": self._nodes,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the sums of an interrupted epoch."""
+        self._loss = state["loss"].to(self._device)
+        self._weight, self._nodes = state["weight"], state["nodes"]
+        self.seconds = state["seconds"]
