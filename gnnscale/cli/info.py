@@ -117,7 +117,7 @@ def _show_store(clustered: ClusteredGraph, verify: bool) -> None:
 
 def _show_run(path: Path, verify: bool) -> None:
     from gnnscale.errors import StoreError
-    from gnnscale.graph import is_store, verify_store
+    from gnnscale.graph import Partition, is_store, verify_store
     from gnnscale.train import Report
     from gnnscale.train.checkpoint import load_tree
     from gnnscale.train.run_folder import RunFolder
@@ -157,6 +157,9 @@ def _show_run(path: Path, verify: bool) -> None:
         raise StoreError(f"{path} has no checkpoint: it was stopped before the first step")
     for file_name in files:
         load_tree(path / file_name)
+    if (path / "partition.npz").exists():
+        Partition.load(path / "partition.npz")
+        files.append("partition.npz")
     if is_store(path / "graph"):
         verify_store(path / "graph")
         line("every checksum of the stored graph agrees")

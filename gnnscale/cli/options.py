@@ -17,6 +17,13 @@ class Model(StrEnum):
     gcn = "gcn"
     gin = "gin"
     gat = "gat"
+    cluster_gcn = "cluster_gcn"
+    sgc = "sgc"
+    ssgc = "ssgc"
+    tagcn = "tagcn"
+    appnp = "appnp"
+    gcnii = "gcnii"
+    deepgcn = "deepgcn"
     mlp = "mlp"
 
 
@@ -39,6 +46,21 @@ class Balance(StrEnum):
 
     nodes = "nodes"
     edges = "edges"
+
+
+class View(StrEnum):
+    """The nodes whose subgraph is cut."""
+
+    all = "all"
+    train = "train"
+
+
+class Precision(StrEnum):
+    """What dense products are computed in."""
+
+    float32 = "float32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 class Keep(StrEnum):

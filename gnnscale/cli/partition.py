@@ -27,6 +27,14 @@ def partition(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="One thread for KaMinPar: the seed decides.")
     ] = False,
+    view: Annotated[
+        o.View,
+        typer.Option(help="train: cut the training nodes' subgraph (inductive protocol)."),
+    ] = o.View.all,
+    split: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The split set whose training nodes are meant."),
+    ] = "default",
     threads: Annotated[
         int | None, typer.Option(help="Threads of KaMinPar.", show_default="every core")
     ] = None,
@@ -81,6 +89,8 @@ def partition(
             balance=str(balance),
             imbalance=imbalance,
             deterministic=deterministic,
+            view=str(view),
+            split=split,
             threads=threads,
             cache=cache,
         )
@@ -90,7 +100,7 @@ def partition(
         line(f"Assignment: {save}")
     if out is not None:
         with err.status(f"storing it at {out}"):
-            cluster(graph, part, path=out)
+            cluster(graph, part, path=out, split=split)
         line(f"Stored graph: {out}")
         path = out if len(out.parts) > 1 else f"./{out}"
         line(f"Next: gnnscale train --dataset {path}")

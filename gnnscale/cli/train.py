@@ -75,7 +75,7 @@ def train(
         str | None,
         _option(
             _MODEL,
-            "Further arguments of PyG's model, such as heads=4 or aggr=max.",
+            "Further arguments of the model, such as heads=4, aggr=max or diag_lambda=1.",
             metavar="K=V,…",
         ),
     ] = None,
@@ -84,9 +84,11 @@ def train(
     ] = o.Trainer.cluster,
     num_parts: Annotated[
         int | None,
-        _option(_BATCHES, "Clusters; 1 is full-batch training.", "one per 1,000 nodes"),
+        _option(_BATCHES, "Clusters; 1 is full-batch training.", "by size"),
     ] = None,
-    clusters_per_batch: Annotated[int | None, _option(_BATCHES, "Clusters a step.", "8")] = None,
+    clusters_per_batch: Annotated[
+        int | None, _option(_BATCHES, "Clusters a step.", "by size")
+    ] = None,
     method: Annotated[str | None, _option(_BATCHES, o.METHODS, "auto", metavar="NAME")] = None,
     balance: Annotated[
         o.Balance | None, _option(_BATCHES, "What the partitioner evens out.", "nodes")
@@ -97,7 +99,11 @@ def train(
     ] = None,
     inductive: Annotated[
         bool | None,
-        _option(_BATCHES, "Train on training nodes and edges among them only.", "no"),
+        _option(_BATCHES, "Partition and train on the subgraph of the training nodes.", "no"),
+    ] = None,
+    precompute: Annotated[
+        bool | None,
+        _option(_BATCHES, "Compute the first propagation of the features once.", "no"),
     ] = None,
     prefetch: Annotated[int | None, _option(_BATCHES, "Batches prepared ahead.", "2")] = None,
     epochs: Annotated[int | None, _option(_TRAINING, "Passes over the clusters.", "50")] = None,
@@ -113,6 +119,21 @@ def train(
     clip_norm: Annotated[
         str | None,
         _option(_TRAINING, "Greatest norm of the gradient.", "none", metavar="N|none"),
+    ] = None,
+    accumulate: Annotated[
+        int | None, _option(_TRAINING, "Batches an update of the weights.", "1")
+    ] = None,
+    precision: Annotated[
+        o.Precision | None,
+        _option(_TRAINING, "Of dense products: bf16; fp16 on a GPU.", "float32"),
+    ] = None,
+    checkpoint_activations: Annotated[
+        bool | None,
+        _option(_TRAINING, "Compute blocks again in the backward pass: less memory.", "no"),
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        _option(_TRAINING, "Fuse row-local phases with torch.compile.", "no"),
     ] = None,
     class_weight: Annotated[
         str | None,
@@ -218,6 +239,10 @@ def train(
     gnnscale train -d ./my.npz --num-parts 200 --clusters-per-batch 10 --early-stopping 5
 
     gnnscale train -d 'synthetic:planted?nodes=20000' --norm layer_norm --norm-kwargs mode=node
+
+    gnnscale train -d wordnet --model cluster_gcn --model-kwargs diag_lambda=1 --num-layers 5
+
+    gnnscale train -d ./graphs.npz --inductive --precompute [dim]# several graphs: node_ptr[/dim]
     """
     folder = run_dir
     try:
