@@ -60,8 +60,8 @@ COMPARISON = {
     "model": ("gcn", "sage"),
     "batches": ("clusters", "full"),
 }
-FULL_BATCH_EPOCHS = 100
-INDUCTIVE = ("twitch7",)
+# A step an epoch: the learning rate that suits few steps, and as many as the budget bears.
+FULL_BATCH = {"num_parts": 1, "clusters_per_batch": 1, "epochs": 100, "lr": 0.01}
 
 
 @functools.lru_cache(maxsize=1)
@@ -129,31 +129,21 @@ def comparison(data: str, seed: int, model: str, batches: str) -> dict[str, Any]
     graph = load(data)
     card = find_card(data)
     assert card is not None
-    preset = dict(card.preset)
+    preset = dict(card.preset) | (FULL_BATCH if batches == "full" else {})
     preset.pop("model")
-    parts, drawn, epochs = (preset.pop(k) for k in ("num_parts", "clusters_per_batch", "epochs"))
-    lr, decay = preset.pop("lr"), preset.pop("weight_decay", 0.0)
+    names = ("num_parts", "clusters_per_batch", "epochs", "lr")
+    arguments = {name: preset.pop(name) for name in names}
+    arguments["weight_decay"] = preset.pop("weight_decay", 0.0)
+    arguments["early_stopping"] = preset.pop("early_stopping", 20)
+    arguments["inductive"] = preset.pop("inductive", False)
     layers = preset.pop("num_layers"), graph.num_classes
-    if batches == "full":
-        parts, drawn, epochs = 1, 1, FULL_BATCH_EPOCHS
     widths = (graph.num_features, preset.pop("hidden_channels"), *layers)
     before = memory_use()["peak_rss"]
     started = time.monotonic()
     torch.manual_seed(seed)
     network = gs.nn.MODELS[model](*widths, **preset)
     trainer = gs.ClusterTrainer(
-        network,
-        graph,
-        parts,
-        drawn,
-        epochs=epochs,
-        lr=lr,
-        weight_decay=decay,
-        seed=seed,
-        inductive=data in INDUCTIVE,
-        evaluate_every=2,
-        early_stopping=20,
-        progress=False,
+        network, graph, seed=seed, evaluate_every=2, progress=False, **arguments
     )
     outcome = fit(trainer)
     report = trainer.report
