@@ -87,8 +87,10 @@ def run_all(
 
 
 def mean_sd(values: Iterable[float]) -> str:
-    """As "81.2 ± 0.9", in percent."""
+    """As "81.2 ± 0.9", in percent; nothing of no values."""
     percent = [100 * value for value in values]
+    if not percent:
+        return ""
     sd = statistics.stdev(percent) if len(percent) > 1 else float("nan")
     return f"{statistics.mean(percent):.1f} ± {sd:.1f}"
 

@@ -61,8 +61,17 @@ COMPARISON = {
     "model": ("gcn", "sage"),
     "batches": ("clusters", "full"),
 }
-# A step an epoch: the learning rate that suits few steps, and as many as the budget bears.
-FULL_BATCH = {"num_parts": 1, "clusters_per_batch": 1, "epochs": 100, "lr": 0.01}
+# A step an epoch: the learning rate that suits few steps. Stopping early would stop after as few.
+FULL_BATCH = {
+    "num_parts": 1,
+    "clusters_per_batch": 1,
+    "epochs": 200,
+    "lr": 0.01,
+    "early_stopping": None,
+}
+# Of the two large graphs a full batch takes seconds a step: what the budget bears.
+FULL_BATCH_OF_LARGE = FULL_BATCH | {"epochs": 100, "early_stopping": 20}
+LARGE = ("wordnet", "debian")
 
 
 @functools.lru_cache(maxsize=1)
@@ -130,7 +139,9 @@ def comparison(data: str, seed: int, model: str, batches: str) -> dict[str, Any]
     graph = load(data)
     card = find_card(data)
     assert card is not None
-    preset = dict(card.preset) | (FULL_BATCH if batches == "full" else {})
+    preset = dict(card.preset)
+    if batches == "full":
+        preset |= FULL_BATCH_OF_LARGE if data in LARGE else FULL_BATCH
     preset.pop("model")
     names = ("num_parts", "clusters_per_batch", "epochs", "lr")
     arguments = {name: preset.pop(name) for name in names}

@@ -68,7 +68,7 @@ def test_readme_links_and_files_exist() -> None:
         assert (ROOT / link).exists(), link
 
 
-@pytest.mark.parametrize("name", ["pyg_model", "custom_layer", "resume"])
+@pytest.mark.parametrize("name", ["pyg_model", "custom_layer", "inductive", "resume"])
 def test_examples_run(name: str, tmp_path: Path) -> None:
     done = run("-W", "ignore", str(ROOT / "examples" / f"{name}.py"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

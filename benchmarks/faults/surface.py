@@ -119,7 +119,10 @@ _METHODS = names("random", "contiguous", "streaming") | arrays().map(_that_gives
 _CLUSTERS = {"assignment": np.arange(NODES) % 3, "num_parts": 3, "split": "default", "view": "all"}
 _WIDTHS = {"in_channels": FEATURES, "hidden_channels": 4, "num_layers": 2, "out_channels": CLASSES}
 _MODEL = odd(
-    "in_channels hidden_channels num_layers out_channels dropout norm_kwargs act_kwargs residual",
+    "in_channels hidden_channels num_layers out_channels dropout norm_kwargs act_kwargs residual "
+    "diag_lambda concatenated propagated_dropout bias K alpha theta shared_weights",
+    propagation=names("mean", "mean_plus_identity", "self_loops"),
+    conv=names("gcn", "sage", "gen"),
     act=names("relu", "elu"),
     norm=names("batch_norm", "graph_norm"),
     jk=names("cat", "max", "lstm"),
@@ -142,7 +145,9 @@ _BLOCK = odd(
 _TRAINER = odd(
     "num_parts clusters_per_batch lr seed device run_dir inductive evaluate_every task callbacks "
     "weight_decay parameter_groups clip_norm label_smoothing early_stopping checkpoint_every "
-    "stratify prefetch chunk_rows storage split metric model",
+    "stratify prefetch chunk_rows storage split metric model precompute accumulate "
+    "checkpoint_activations",
+    precision=names("float32", "bf16", "fp16"),
     optimizer=names("adam", "adamw", "sgd"),
     scheduler=names("cosine", "onecycle"),
     method=_METHODS,
@@ -215,7 +220,13 @@ FAMILIES = {
         uses.loader,
         0.04,
     ),
-    "models": Family(words("GCN GraphSAGE GIN GAT MLP").flatmap(_models), uses.model, 0.06),
+    "models": Family(
+        words("GCN GraphSAGE GIN GAT MLP ClusterGCN SGC SSGC TAGCN APPNP GCNII DeepGCN").flatmap(
+            _models
+        ),
+        uses.model,
+        0.12,
+    ),
     "Block": Family(changed({}, _BLOCK), uses.block, 0.03),
     "forward": Family(
         changed(

@@ -33,7 +33,6 @@ import hashlib
 import json
 import lzma
 import re
-import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -42,6 +41,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from gnnscale.data.arrayfiles import write_arrays
 
 RELATIONS = ("Depends", "Pre-Depends", "Recommends", "Suggests")
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
@@ -212,18 +213,6 @@ def read_index(folder: Path) -> tuple[str, str, str]:
     return texts[0], texts[1], release
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays as np.savez_compressed does, with everything that may vary set."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3
-            entry._compresslevel = 9  # public only from Python 3.13 on
-            with archive.open(entry, "w") as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-
-
 def main() -> None:
     """Build the file and print its counts."""
     parser = argparse.ArgumentParser(description="Build debian.npz from Debian's package index.")
@@ -245,7 +234,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     arrays = build(*index)
-    write_npz(arguments.output, arrays)
+    write_arrays(arguments.output, arrays)
     print(
         f"{arguments.output}: {arguments.output.stat().st_size:,} bytes, "
         f"{arrays['y'].size:,} nodes, {arrays['edge_index'].shape[1]:,} undirected edges, "

@@ -23,13 +23,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from gnnscale.data.arrayfiles import write_arrays
 
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
 WORD = re.compile(r"[a-z0-9]+")
@@ -145,18 +146,6 @@ def build(source: Path) -> dict[str, np.ndarray]:
     }
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays as np.savez_compressed does, with everything that may vary set."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3
-            entry._compresslevel = 9  # public only from Python 3.13 on
-            with archive.open(entry, "w") as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-
-
 def main() -> None:
     """Build the file and print its counts."""
     parser = argparse.ArgumentParser(description="Build wordnet.npz from WordNet's data files.")
@@ -180,7 +169,7 @@ def main() -> None:
             "wordnet-base or give --source"
         )
     arrays = build(arguments.source)
-    write_npz(arguments.output, arrays)
+    write_arrays(arguments.output, arrays)
     print(
         f"{arguments.output}: {arguments.output.stat().st_size:,} bytes, "
         f"{arrays['y'].size:,} nodes, {arrays['edge_index'].shape[1]:,} undirected edges, "

@@ -26,12 +26,13 @@ def datasets(verbose: Verbose = False) -> None:
     table.add_column("what it is")
     for name in ("nodes", "edges", "classes"):
         table.add_column(name, justify="right")
-    table.add_column("task, metric", overflow="fold")
+    table.add_column("metric")
     for card in list_cards():
         counts = (card.num_nodes, card.num_edges, card.num_classes)
-        task = card.task if card.metric is None else f"{card.task},\n{card.metric}"
         title = card.title if find_data(card) else f"{card.title} [dim](not shipped)[/dim]"
-        table.add_row(card.name, title, *(f"{count:,}" for count in counts), task)
+        table.add_row(
+            card.name, title, *(f"{count:,}" for count in counts), card.metric or card.task
+        )
     out.print(table)
     line("Data that are not shipped are read from the folder that GNNSCALE_DATASETS names;")
     line("`gnnscale info NAME` says where they come from.")

@@ -321,7 +321,7 @@ def _tell(
     seconds = report.seconds
     spent = ", ".join(
         f"{name} {seconds[name]:.1f} s"
-        for name in ("partition", "train", "evaluate")
+        for name in ("partition", "first hop", "train", "evaluate")
         if name in seconds
     )
     best = "" if report.best_epoch is None else f", weights of epoch {report.best_epoch}"

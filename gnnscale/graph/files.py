@@ -111,7 +111,8 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
             if abandoned.is_dir():
                 shutil.rmtree(abandoned, ignore_errors=True)
             else:
-                abandoned.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # gone already, or in a folder for reading only
+                    abandoned.unlink()
         finally:
             os.close(descriptor)
 

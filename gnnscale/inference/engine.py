@@ -1,7 +1,8 @@
 """Exact full-graph inference: phase by phase, every phase in chunks of rows.
 
-Memory is that of one chunk and two layers of activations (plus the slots a model keeps), in memory
-or in files; never that of the computation graph. Work is one forward pass, whatever the depth.
+Memory is that of one chunk and two layers of activations (plus the slots a model keeps, and the
+K + 1 powers of a layer that weighs each by itself, as TAG does), in memory or in files; never that
+of the computation graph. Work is one forward pass, whatever the depth.
 
 A pass reads the previous layer (through the graph where a convolution stands at its start), runs
 the row-local phases that follow, and writes the next layer. A norm ends a pass: its moments are

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gnnscale.nn.phases import Phase
-from gnnscale.nn.steps import AnyStep, Step, phases_of
-from gnnscale.nn.widths import channels
+from gnnscale.nn.phases import Phase, Save
+from gnnscale.nn.steps import AnyStep, Step, is_convolution, phases_of
+from gnnscale.nn.widths import channels, keeps_width
 
 
 class Chain(nn.Module):
@@ -29,9 +29,16 @@ class Chain(nn.Module):
 
     @property
     def in_channels(self) -> int | None:
-        """The width of the first step that says its own, or None."""
-        widths = (channels(layer, "in") for layer in self.layers)
-        return next((width for width in widths if width is not None), None)
+        """The width of the first step that says its own, or None where one before may change it."""
+        for step in self._steps:
+            if isinstance(step, Save):
+                continue
+            if not isinstance(step, Step):
+                return None
+            width = channels(step.module, "in")
+            if width is not None or is_convolution(step.module) or not keeps_width(step.module):
+                return width
+        return None
 
     def steps(self, index: int) -> list[AnyStep]:
         """What the block runs, in order."""

@@ -10,6 +10,7 @@ from torch_geometric.nn import Linear, MessagePassing
 from torch_geometric.utils import is_sparse, to_edge_index
 
 from gnnscale.errors import InputError
+from gnnscale.nn.arguments import number_faults
 from gnnscale.nn.matrices import RowNormalisation
 from gnnscale.nn.propagation import Propagation, is_plain_linear
 from gnnscale.nn.registry import register
@@ -70,22 +71,21 @@ class ClusterGCNConv(MessagePassing):
         bias: bool = True,
     ) -> None:
         super().__init__(aggr="add")
-        faults = []
-        if propagation not in PROPAGATIONS:
+        faults = number_faults("diag_lambda", diag_lambda)
+        if not isinstance(propagation, str) or propagation not in PROPAGATIONS:
             faults.append(f"propagation={propagation!r}: there are {', '.join(PROPAGATIONS)}")
         elif propagation == "mean" and diag_lambda:
             faults.append(
                 f"diag_lambda={diag_lambda}: D⁻¹A has an empty diagonal, of which any multiple is "
                 'nothing; give propagation="self_loops" (eq. 11)'
             )
-        if not 0 <= propagated_dropout <= 1:
-            faults.append(f"propagated_dropout={propagated_dropout}: a probability lies in [0, 1]")
+        faults += number_faults("propagated_dropout", propagated_dropout, 0, 1)
         if faults:
             raise InputError(faults)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.propagation = propagation
-        self.diag_lambda = diag_lambda
+        self.diag_lambda = float(diag_lambda)
         self.propagated_dropout = nn.Dropout(propagated_dropout) if propagated_dropout else None
         self.lin_out = Linear(in_channels, out_channels, bias=bias, weight_initializer="glorot")
         self.lin_root = (

@@ -49,8 +49,12 @@ class LayeredPyG(LayeredGNN):
             self.add_module(name, child)
 
     def to_pyg(self) -> nn.Module:
-        """The PyG model behind this one. Parameters are shared."""
-        return self._model[0]
+        """The PyG model behind this one, or a `Sequential` where residuals were added to it.
+
+        Parameters are shared.
+        """
+        added = any(isinstance(block, Block) and block.residual for block in self.blocks)
+        return super().to_pyg() if added else self._model[0]
 
 
 def as_layered(

@@ -9,7 +9,7 @@ from torch import nn
 from torch_geometric.nn import conv as pyg
 
 from gnnscale.errors import InputError
-from gnnscale.graph.checks import whole_faults
+from gnnscale.nn.arguments import check_arguments, number_faults, spec_of
 from gnnscale.nn.block import Block
 from gnnscale.nn.layered import LayeredGNN
 
@@ -51,9 +51,12 @@ def GCNII(  # noqa: N802 - a model's name
         >>> import gnnscale as gs
         >>> model = gs.nn.GCNII(1433, 64, num_layers=64, out_channels=7, dropout=0.6)
     """
-    spec = _spec("GCNII", locals())
-    if not (0 <= alpha <= 1 and theta > 0):
-        raise InputError(f"alpha={alpha}, theta={theta}: alpha lies in [0, 1], theta above 0")
+    spec = spec_of("GCNII", locals())
+    check_arguments(locals(), lazy=False, output_given=True)
+    if number_faults("theta", theta) or theta <= 0:
+        raise InputError(f"theta={theta!r} must be a finite number above 0")
+    if not isinstance(shared_weights, bool):
+        raise InputError(f"shared_weights={shared_weights!r}: True or False")
     order = "dropout-conv-norm-act"
     first = nn.Linear(in_channels, hidden_channels)
     blocks = [Block(first, None, act, dropout, order=order, saves="x0")]
@@ -100,8 +103,9 @@ def DeepGCN(  # noqa: N802
     Raises:
         InputError: a width or the number of layers is not valid, or no convolution has that name.
     """
-    spec = _spec("DeepGCN", locals())
-    if conv not in _DEEP_CONVS:
+    spec = spec_of("DeepGCN", locals())
+    check_arguments(locals(), lazy=False, output_given=True)
+    if not isinstance(conv, str) or conv not in _DEEP_CONVS:
         raise InputError(f"conv={conv!r}: one of {', '.join(sorted(_DEEP_CONVS))}")
     order = "norm-act-dropout-conv"
     layers = [_DEEP_CONVS[conv](hidden_channels) for _ in range(num_layers)]
@@ -112,15 +116,7 @@ def DeepGCN(  # noqa: N802
     return _model([*blocks, Block(last, norm, act, dropout, order=order)], spec)
 
 
-def _spec(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    least = ("in_channels", "hidden_channels", "num_layers", "out_channels")
-    faults = [fault for key in least for fault in whole_faults(key, arguments[key], 1)]
-    if faults:
-        raise InputError(faults)
-    return {"model": name, "arguments": dict(arguments)}
-
-
-def _model(blocks: list[Block], spec: dict[str, Any]) -> LayeredGNN:
+def _model(blocks: list[Block], spec: dict[str, Any] | None) -> LayeredGNN:
     model = LayeredGNN(blocks)
     model.spec = spec
     return model

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn.layered import LayeredGNN
 from gnnscale.nn.phases import Dropout, Neighbourhood, Propagate, Rows, Save, Statistics
@@ -18,6 +20,11 @@ def first_propagation(model: LayeredGNN) -> Propagation:
     """
     phases = [phase for block in model.phases for phase in block]
     first = next(phase for phase in phases if not isinstance(phase, Save))
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise UnsupportedModel(
+            "precompute=True needs the widths of the model: build it with in_channels=, the number "
+            "of features"
+        )
     if not isinstance(first, Propagate):
         raise UnsupportedModel(
             f"precompute=True needs a model that begins with a propagation of the features; this "

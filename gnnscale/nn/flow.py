@@ -38,15 +38,28 @@ class Flow:
     def __init__(self) -> None:
         self.widths: list[int | None] = [None]  # of the values, None where unknown
         self._operations: list[_Operation] = []
+        self._written_over: dict[int, int] = {}  # values, and what in-place modules made of them
 
     def rows(self, module: nn.Module, value: int) -> int:
-        """Apply a row-local module; the number of its output."""
+        """Apply a row-local module; the number of its output.
+
+        Whoever reads the input of one that works in place afterwards, reads its output.
+        """
+        value = self._now(value)
         self.widths[value] = self.widths[value] or channels(module, "in")
         width = width_after_rows(module, self.widths[value])
-        return self._add(module, value, (), EDGE_VALUES, width)
+        output = self._add(module, value, (), EDGE_VALUES, width)
+        if getattr(module, "inplace", False):
+            self._written_over[value] = output
+        return output
+
+    def function(self, function: nn.Module, value: int, width: int | None) -> int:
+        """Apply a row-local function of the user's; the number of its output."""
+        return self._add(function, self._now(value), (), EDGE_VALUES, width)
 
     def convolution(self, conv: nn.Module, value: int, beside: list[int], takes: frozenset) -> int:
         """Apply a convolution, which takes other values after x; the number of its output."""
+        value, *beside = map(self._now, [value, *beside])
         self.widths[value] = self.widths[value] or channels(conv, "in")
         return self._add(conv, value, tuple(beside), takes, channels(conv, "out"))
 
@@ -54,7 +67,7 @@ class Flow:
         self, function: Callable[..., Tensor], values: list[int], width: int | None = None
     ) -> int:
         """Apply a row-local function of several values; the number of its output."""
-        *others, current = values
+        *others, current = values = list(map(self._now, values))
         width = width or joined_width(function, [self.widths[value] for value in values])
         return self._add(function, current, tuple(others), None, width)
 
@@ -67,6 +80,11 @@ class Flow:
 
     def __len__(self) -> int:
         return len(self._operations)
+
+    def _now(self, value: int) -> int:
+        while value in self._written_over:
+            value = self._written_over[value]
+        return value
 
     def _add(
         self,
@@ -87,6 +105,7 @@ class Flow:
         Args:
             output: the value that the model returns.
         """
+        output = self._now(output)
         # An operation's output is current when the next one runs, and has no other place.
         kept = {value for operation in self._operations for value in operation.others}
         kept |= {op.current for before, op in enumerate(self._operations) if op.current != before}

@@ -11,8 +11,8 @@ from torch_geometric import nn as pyg
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from gnnscale.errors import InputError
-from gnnscale.graph.checks import whole_faults
 from gnnscale.nn import conv_models
+from gnnscale.nn.arguments import check_arguments, spec_of
 from gnnscale.nn.block import Block
 from gnnscale.nn.convert import as_layered
 from gnnscale.nn.deep_models import GCNII, DeepGCN
@@ -221,6 +221,7 @@ def TAGCN(  # noqa: N802
 
     Arguments are those of PyG's models and of its `TAGConv`, plus `residual`.
     """
+    check_arguments(locals(), lazy=False)  # PyG's TAGConv sizes one of its layers alone (2.8.1)
     return _build(conv_models.TAGCN, locals())
 
 
@@ -236,7 +237,7 @@ def MLP(  # noqa: N802
     residual: bool = False,
 ) -> LayeredGNN:
     """A multi-layer perceptron on the node features: the baseline that sees no edge."""
-    _check_widths(locals(), lazy=False)
+    check_arguments(locals(), lazy=False)
     out_channels = hidden_channels if out_channels is None else out_channels
     widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [out_channels]
     blocks = []
@@ -247,7 +248,7 @@ def MLP(  # noqa: N802
         else:
             blocks.append(Block(linear, norm, act, dropout, residual=residual and i > 0))
     model = LayeredGNN(blocks)
-    model.spec = _spec("MLP", {k: v for k, v in locals().items() if k in _MLP_ARGUMENTS})
+    model.spec = spec_of("MLP", {k: v for k, v in locals().items() if k in _MLP_ARGUMENTS})
     return model
 
 
@@ -271,10 +272,15 @@ def APPNP(  # noqa: N802
     """
     arguments = dict(locals())
     arguments |= arguments.pop("kwargs")
+    check_arguments(arguments, lazy=False)
     widths = (in_channels, hidden_channels, num_layers, out_channels)
     mlp = MLP(*widths, dropout, act, norm, residual=residual)
-    model = LayeredGNN([*mlp.blocks, Block(pyg.APPNP(K, alpha, **kwargs), act=None)])
-    model.spec = _spec("APPNP", arguments)
+    try:
+        propagation = pyg.APPNP(K, alpha, **kwargs)
+    except _WRONG_ARGUMENT as error:
+        raise InputError(f"APPNP cannot be built: {error}") from error
+    model = LayeredGNN([*mlp.blocks, Block(propagation, act=None)])
+    model.spec = spec_of("APPNP", arguments)
     return model
 
 
@@ -310,31 +316,10 @@ def from_spec(spec: dict[str, Any]) -> LayeredGNN:
 _WRONG_ARGUMENT = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, AssertionError)
 
 
-def _check_widths(arguments: dict[str, Any], lazy: bool = True) -> None:
-    limits = {
-        "in_channels": (-1 if lazy else 1, 2**31),
-        "hidden_channels": (1, 2**31),
-        "num_layers": (1, 10_000),
-        "out_channels": (1, 2**31),
-    }
-    faults = [
-        fault
-        for name, bounds in limits.items()
-        if name in arguments and not (name == "out_channels" and arguments[name] is None)
-        for fault in whole_faults(name, arguments[name], *bounds)
-    ]
-    if not faults and arguments["in_channels"] == 0:
-        faults.append("in_channels=0 must be at least 1, or -1 to be read off the first batch")
-    if not isinstance(arguments.get("residual", False), bool | str):
-        faults.append(f"residual={arguments['residual']!r}: True or False")
-    if faults:
-        raise InputError(faults)
-
-
 def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
     arguments.update(arguments.pop("kwargs", {}))
-    spec = _spec(cls.__name__, arguments)
-    _check_widths(arguments)
+    spec = spec_of(cls.__name__, arguments)
+    check_arguments(arguments)
     residual = arguments.pop("residual")
     try:
         network = cls(**arguments)
@@ -343,13 +328,3 @@ def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
     model = as_layered(network, residual=residual)
     model.spec = spec
     return model
-
-
-def _spec(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
-    """What builds the model again, or None where an argument cannot be written as JSON."""
-    import json
-
-    try:
-        return json.loads(json.dumps({"model": name, "arguments": arguments}))
-    except TypeError:
-        return None

@@ -32,6 +32,12 @@ from gnnscale.nn.registry import needs_symmetry, reach_of
 Features = Tensor | CSR
 
 
+def works_in_place(module: Any) -> bool:
+    """Whether a module, or one inside it, may write over its input."""
+    inside = module.modules() if isinstance(module, nn.Module) else ()
+    return any(getattr(part, "inplace", False) for part in inside)
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """A module applied to every row by itself."""
@@ -39,7 +45,7 @@ class Rows:
     module: Callable[[Tensor], Tensor]
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
-        if getattr(self.module, "inplace", False) and isinstance(x, Tensor):
+        if isinstance(x, Tensor) and works_in_place(self.module):
             x = x.clone()  # the rows may be the user's features, or kept in a slot
         if isinstance(x, Tensor) and statistics.is_row_local(self.module):
             x = statistics.widened(x)

@@ -125,6 +125,7 @@ class _InitialResidual:
 
     def __call__(self, initial: Tensor, propagated: Tensor) -> Tensor:
         conv = self.conv
+        initial = initial.to(propagated.dtype)  # under autocast the two may differ
         if conv.weight2 is None:
             return self._map(propagated.lerp(initial, conv.alpha), conv.weight1)
         own = self._map((1 - conv.alpha) * propagated, conv.weight1)

@@ -22,7 +22,7 @@ def check_row_local(
 
     Args:
         function: takes one tensor `[num_rows, width]` for each width.
-        widths: channels of its arguments; None where unknown, and 8 are tried.
+        widths: channels of its arguments; None where unknown, and those of another are tried, or 8.
 
     Returns:
         Its output `[12, channels]`; or, where it returns a list of its own arguments, which.
@@ -31,7 +31,8 @@ def check_row_local(
         UnsupportedModel: it fails, mixes rows, draws random numbers or changes its arguments.
     """
     generator = torch.Generator().manual_seed(0)
-    rows = [torch.randn(_ROWS, width or _WIDTH, generator=generator) for width in widths]
+    tried = next((width for width in widths if width is not None), _WIDTH)
+    rows = [torch.randn(_ROWS, width or tried, generator=generator) for width in widths]
     some = torch.randperm(_ROWS, generator=generator)[: _ROWS // 2]
     given = [x.clone() for x in rows]
     with evaluation_mode(function if isinstance(function, nn.Module) else nn.Identity()):

@@ -122,13 +122,19 @@ class _Reader:
         if isinstance(module, nn.Module) and len(values) == 1:
             if is_convolution(module):
                 _refuse(module, "is a convolution, and its header gives it no edge_index")
-            return self.flow.rows(module, values[0])
-        out = check_row_local(module, [self.flow.widths[value] for value in values])
+            if not (type(module) is nn.Sequential and _writes_over(module)):
+                return self.flow.rows(module, values[0])
+            for child in module:  # one by one: what the first makes of the value is read later
+                values = [self.flow.rows(child, values[0])]
+            return values[0]
+        widths = [self.flow.widths[value] for value in values]
+        out = check_row_local(module, widths)
         if not isinstance(out, Tensor):
             return [values[i] for i in out]
+        width = None if None in widths else out.size(1)
         if len(values) == 1:
-            return self.flow.rows(Call(module), values[0])
-        return self.flow.join(module, values, out.size(1))
+            return self.flow.function(Call(module), values[0], width)
+        return self.flow.join(module, values, width)
 
     def jumping_knowledge(self, module: JumpingKnowledge, values: Meaning) -> int:
         """Jumping knowledge (Xu et al., ICML 2018) of a list of values."""
@@ -167,6 +173,12 @@ class _Reader:
             value = self.flow.rows(module, value)
         self.flow.as_one_block(first)
         return value
+
+
+def _writes_over(module: nn.Sequential) -> bool:
+    """Whether a sequence of layers begins with one that works in place."""
+    first = next(iter(module), None)
+    return getattr(first, "inplace", False) and not is_intercepted(module)
 
 
 def _convolution(module: Any) -> nn.Module:

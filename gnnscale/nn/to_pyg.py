@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import Sequential
 
 from gnnscale.errors import UnsupportedModel
-from gnnscale.nn.phases import Join, Read, Save, concatenate, maximum
+from gnnscale.nn.phases import Join, Read, Save, concatenate, maximum, works_in_place
 from gnnscale.nn.propagation import is_intercepted
 from gnnscale.nn.steps import EDGE_VALUES, Step, is_convolution
 
@@ -93,7 +93,7 @@ class _Writer:
                 beside = [self._slots[slot] for slot in slots]
                 self.call(module, [self.current, *beside, "edge_index", *_edge_values(step)])
             case Step(module):
-                if any(getattr(part, "inplace", False) for part in module.modules()):
+                if works_in_place(module):
                     self.call(torch.clone, [self.current])  # others may read it later
                 self.call(module, [self.current])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch_geometric.nn import conv as pyg
 
@@ -18,6 +19,7 @@ from gnnscale.nn.phases import (
     Save,
     concatenate,
 )
+from gnnscale.nn.pyg_convs import Call
 
 # Convolutions whose width is that of a network inside. EdgeConv's reads two rows side by side.
 _NETWORKS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -39,8 +41,8 @@ def channels(conv: Any, side: str) -> int | None:
         width = getattr(conv, name, None)
         if isinstance(width, tuple | list):
             width = width[0]
-        if isinstance(width, int) and width > 0:
-            return width * _multiple(conv) if side == "out" else width
+        if isinstance(width, int | np.integer) and width > 0:
+            return int(width) * (_multiple(conv) if side == "out" else 1)
     if type(conv) is nn.Sequential:
         steps = list(conv) if side == "in" else reversed(list(conv))
         return next((w for w in (channels(step, side) for step in steps) if w is not None), None)
@@ -82,8 +84,16 @@ def width_after(phase: Phase, width: int | None, slots: dict[str, int | None]) -
 
 
 def width_after_rows(module: nn.Module, width: int | None) -> int | None:
-    """The same for a row-local module: its own word, or, without a matrix inside, as before."""
-    return channels(module, "out") or (None if holds_matrix(module) else width)
+    """The same for a row-local module: its own word, or as before where that is certain."""
+    keeps = isinstance(module, Call) or keeps_width(module)  # an activation given as a function
+    return channels(module, "out") or (width if keeps else None)
+
+
+def keeps_width(module: nn.Module) -> bool:
+    """Whether a row-local module is known to give as many channels as it takes."""
+    own = (type(part).__module__.split(".")[0] for part in module.modules())
+    halves = any(isinstance(part, nn.GLU) for part in module.modules())
+    return not halves and not holds_matrix(module) and {"torch", "torch_geometric"}.issuperset(own)
 
 
 def holds_matrix(module: nn.Module) -> bool:

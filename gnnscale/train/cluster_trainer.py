@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +12,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from gnnscale.errors import InputError
-from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
+from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import Propagation, as_layered, first_propagation
-from gnnscale.partitioning import METHODS, partition
+from gnnscale.partitioning import partition
+from gnnscale.train.arguments import as_data, as_task, choice_faults, device_faults
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
-from gnnscale.train.device import choose_device
 from gnnscale.train.first_hop import first_hop
-from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS, describe
-from gnnscale.train.precision import precision_faults
+from gnnscale.train.optimizers import describe
 from gnnscale.train.sizes import evaluation_interval, sizes_for
-from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.task import Task
 from gnnscale.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class ClusterTrainer(Trainer):
 
     Args:
         model: a `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `nn.as_layered`).
-        graph: a `Graph`, a `ClusteredGraph` (its clusters are used), or PyG `Data`.
+        graph: a `Graph`, a `ClusteredGraph` (its clusters are used; its view "train" is
+            `inductive=True`), or PyG `Data`.
         num_parts: clusters that are trained on. With None, as many as give batches of this size: a
             batch's widest activation takes 8 MiB at most and 2²⁰ edges arrive at it, and an epoch
             has eight steps as long as a batch keeps 512 nodes. Of a multi-graph data set, every
@@ -152,15 +153,17 @@ class ClusterTrainer(Trainer):
         storage: str | Path | None = None,
         progress: bool = True,
     ) -> None:
+        arguments = locals()
         if not isinstance(split, str) or not isinstance(inductive, bool):
             raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
         data = as_data(graph)
-        given = data.graph if isinstance(data, ClusteredGraph) else data
+        whole = data.graph if isinstance(data, ClusteredGraph) else data
         faults = []
         if isinstance(data, ClusteredGraph):
+            inductive = inductive or data.view_name == "train"
             if split == "default":
                 split = data.split
-            elif given.splits.get(split) is not given.split(data.split):
+            elif whole.splits.get(split) is not whole.split(data.split):
                 faults.append(
                     f"split={split!r}, but the clustered graph has the training nodes of "
                     f"{data.split!r} first: cluster it with split={split!r}"
@@ -168,71 +171,27 @@ class ClusterTrainer(Trainer):
         num_parts, clusters_per_batch, impossible = sizes_for(
             data, model, split, inductive, num_parts, clusters_per_batch
         )
-        config = ClusterConfig(
-            epochs=epochs,
-            lr=lr,
-            weight_decay=weight_decay,
-            seed=seed,
-            device=str(device),
-            split=split,
-            metric=metric,
-            optimizer=describe(optimizer) or "",
-            scheduler=describe(scheduler),
-            parameter_groups=describe(parameter_groups),
-            clip_norm=clip_norm,
-            accumulate=accumulate,
-            precision=precision,
-            checkpoint_activations=checkpoint_activations,
-            compile=compile,
-            evaluate_every=evaluate_every,
-            early_stopping=early_stopping,
-            keep=keep,
-            checkpoint_every=checkpoint_every,
-            chunk_rows=chunk_rows,
-            storage=None if storage is None else str(storage),
-            progress=progress,
-            num_parts=num_parts,
-            clusters_per_batch=clusters_per_batch,
-            method=describe(method) or "",
-            balance=balance,
-            stratify=stratify,
-            inductive=inductive,
-            precompute=precompute,
-            prefetch=prefetch,
-        )
+        read = {
+            "num_parts": num_parts,
+            "clusters_per_batch": clusters_per_batch,
+            "split": split,
+            "inductive": inductive,
+            "device": str(device),
+            "storage": None if storage is None else str(storage),
+            "optimizer": describe(optimizer) or "",
+            "scheduler": describe(scheduler),
+            "parameter_groups": describe(parameter_groups),
+            "method": describe(method) or "",
+        }
+        names = [field.name for field in dataclasses.fields(ClusterConfig)]
+        config = ClusterConfig(**{**{name: arguments[name] for name in names}, **read})
         faults += [*config.faults(), *impossible]
-        for name, choice, known in (
-            ("optimizer", optimizer, OPTIMIZERS),
-            ("scheduler", scheduler, (None, *SCHEDULERS)),
-            ("method", method, ("auto", *METHODS)),
-        ):
-            if not callable(choice) and choice not in known:
-                there_are = ", ".join(str(name) for name in known)
-                faults.append(f"unknown {name} {choice!r}; there are {there_are}, or a function")
-        if parameter_groups is not None and not callable(parameter_groups):
-            faults.append(f"parameter_groups={parameter_groups!r}: a function of the model")
-        if not all(hasattr(callback, "on_epoch_end") for callback in _items(callbacks)):
-            faults.append(f"callbacks={callbacks!r}: a list of Callbacks")
-        if precompute and given.x is None:
+        faults += choice_faults(optimizer, scheduler, method, parameter_groups, callbacks)
+        faults += device_faults(config.device, config.precision)
+        if precompute and whole.x is None:
             faults.append("precompute=True: the graph has no features x to propagate")
         try:
-            faults += precision_faults(config.precision, choose_device(config.device))
-        except InputError as error:
-            faults += error.faults
-        try:
-            if isinstance(task, str):
-                kind = given.task if task == "auto" else task
-                wanted = given.metric if metric is None else metric
-                task = NodeTask(kind, wanted, class_weight, label_smoothing)
-            elif (
-                class_weight is not None
-                or not isinstance(label_smoothing, int | float)
-                or label_smoothing
-            ):
-                faults.append("class_weight and label_smoothing: give them to the task itself")
-            if not hasattr(task, "prepare"):
-                raise InputError(f"task={task!r}: 'auto', a name or a Task")
-            task.prepare(given, split)
+            task = as_task(task, whole, split, metric, class_weight, label_smoothing)
         except InputError as error:
             faults += error.faults
         if faults:
@@ -369,16 +328,3 @@ class ClusterTrainer(Trainer):
     def _evaluation_interval(self) -> int:
         seen = self.loader.clustered
         return evaluation_interval(self.model, self.graph, seen.num_nodes, len(self.loader))
-
-
-def _items(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, Sequence) else [values]
-
-
-def as_data(data: Any) -> Graph | ClusteredGraph:
-    """Read what a trainer is given: a graph, a clustered graph, a store's path, or PyG data."""
-    if isinstance(data, Graph | ClusteredGraph):
-        return data
-    if isinstance(data, str | Path):
-        return open_graph(data)
-    return Graph.from_data(data)

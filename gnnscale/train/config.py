@@ -82,9 +82,7 @@ class TrainConfig:
                 faults += self._whole(name, 1, " or None")
         if self.precision not in ("float32", "bf16", "fp16"):
             faults.append(f"precision={self.precision!r} must be 'float32', 'bf16' or 'fp16'")
-        for name in ("checkpoint_activations", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                faults.append(f"{name}={getattr(self, name)!r} must be True or False")
+        faults += self._flags("checkpoint_activations", "compile", "progress")
         if self.keep not in ("best", "last"):
             faults.append(f"keep={self.keep!r} must be 'best' or 'last'")
         if self.storage is not None and not Path(self.storage).is_dir():
@@ -96,6 +94,12 @@ class TrainConfig:
         if isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63:
             return []
         return [f"{name}={value!r} must be a whole number from {least} on{otherwise}"]
+
+    def _flags(self, *names: str) -> list[str]:
+        values = {name: getattr(self, name) for name in names}
+        return [
+            f"{k}={v!r} must be True or False" for k, v in values.items() if type(v) is not bool
+        ]
 
     def check(self) -> None:
         """Check all arguments together.
@@ -138,6 +142,7 @@ class ClusterConfig(TrainConfig):
         faults += self._whole("num_parts", 1)
         faults += self._whole("clusters_per_batch", 1)
         faults += self._whole("prefetch", 0)
+        faults += self._flags("stratify", "precompute")
         if self.balance not in ("nodes", "edges"):
             faults.append(f"balance={self.balance!r} must be 'nodes' or 'edges'")
         return faults

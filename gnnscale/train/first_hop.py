@@ -72,7 +72,11 @@ def first_hop(seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
     try:
         folder.parent.mkdir(exist_ok=True)
     except OSError as error:
-        raise StoreError(f"could not write to {seen.path}: {error.strerror or error}") from error
+        raise StoreError(
+            f"could not write the first hop into the store {seen.path}: "
+            f"{error.strerror or error}. Copy the store to where you may write, or leave "
+            "precompute=True out"
+        ) from error
     with temporary_folder(folder.parent) as beside:
         hop = _compute(propagation, adj, graph.x, rows, Path(beside))
         write_first_hop(folder, hop, {"view": seen.view_name})

@@ -23,7 +23,13 @@ from typing import Any
 from torch import Tensor
 
 from gnnscale.errors import RunMismatch, StoreError
-from gnnscale.graph.files import checked_path, json_checksum, read_json, write_json
+from gnnscale.graph.files import (
+    checked_path,
+    json_checksum,
+    read_json,
+    remove_abandoned,
+    write_json,
+)
 from gnnscale.train.checkpoint import load_tree, save_tree
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.report import Report
@@ -108,7 +114,7 @@ class RunFolder:
             RunMismatch: the run here is another one; what differs is named.
             StoreError: the checkpoint is damaged.
         """
-        self._remove_leftovers()
+        remove_abandoned(self.path, ".*.????????.part")
         if resume is False:
             return None
         if resume is True and not self.exists:
@@ -139,12 +145,6 @@ class RunFolder:
             old, new = (f"{data['name']} ({data['fingerprint']})" for data in (there, here))
             differences.append(_difference("graph", old, new))
         return differences + _model_differences(content, identity)
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a killed process left half-written."""
-        for leftover in self.path.glob(".*.????????.part"):
-            if leftover.is_file():
-                leftover.unlink(missing_ok=True)
 
     def checkpoint(self, state: dict[str, Any], report: Report) -> None:
         """Write the state to go on from, and the report so far."""

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.nn import LayeredGNN, as_layered, from_spec
-from gnnscale.train.cluster_trainer import ClusterTrainer, as_data
+from gnnscale.train.arguments import as_data
+from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.optimizers import is_described
 from gnnscale.train.report import Report
 from gnnscale.train.run_folder import RunFolder

@@ -102,7 +102,7 @@ class Seen(NamedTuple):
     def faults(self, num_parts: Any) -> list[str]:
         """What makes a number of parts impossible, in words."""
         number = _whole(num_parts)
-        if number is not None and number > self.nodes:
+        if number is not None and number > max(self.nodes, 1):  # none at all is the task's fault
             return [
                 f"num_parts={number} is more than the {self.nodes} nodes that are trained on; a "
                 "part holds at least one"

@@ -225,3 +225,18 @@ def test_an_mlp_sees_no_edge():
     none, some = torch.zeros(2, 0, dtype=torch.int64), torch.randint(0, 9, (2, 9))
     assert_equal(model.eval()(x, none), model(x, some), 0.0)
     assert model.slots == [Slot("residual1", 6, 1, 1)]
+
+
+def test_what_works_in_place_inside_leaves_the_features_alone():
+    class Inside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act, self.lin = nn.ReLU(inplace=True), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.lin(self.act(x))
+
+    x = torch.randn(4, 5)
+    kept = x.clone()
+    LayeredGNN([Block(Inside())])(x, torch.tensor([[0, 1], [1, 2]]))
+    assert torch.equal(x, kept)

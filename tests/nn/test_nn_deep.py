@@ -119,6 +119,17 @@ def test_deep_models_have_specs_and_limits(make):
         make(5, 4, 3, 2, **({"alpha": 2} if make is gsnn.GCNII else {"conv": "rnn"}))
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("norm", ["layer_norm", None])
+def test_gcnii_where_half_precision_meets_norms(norm, shared):
+    model = gsnn.GCNII(5, 4, 2, 3, norm=norm, shared_weights=shared)
+    x, edges = torch.randn(6, 5), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(x, edges)
+    assert_equal(out.float(), model(x, edges), 0.05)
+    out.float().sum().backward()
+
+
 def test_a_norm_before_its_convolution_has_the_width_that_enters():
     order = "norm-act-dropout-conv"
     assert Block(pyg.GCNConv(5, 3), "graph_norm", order=order).norm.in_channels == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import warnings
 
@@ -226,6 +227,45 @@ def test_bad_arguments_are_named(build, changes):
     good = {"in_channels": 5, "hidden_channels": 4, "num_layers": 2, "out_channels": 3}
     with pytest.raises(InputError, match="|".join([*changes, "cannot be built"])):
         build(**(good | changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("SGC", {"K": "two"}),
+        ("SSGC", {"K": 2.5}),
+        ("TAGCN", {"K": 2**40}),
+        ("TAGCN", {"in_channels": -1}),
+        ("APPNP", {"K": -1}),
+        ("APPNP", {"alpha": None}),
+        ("SSGC", {"alpha": math.nan}),
+        ("ClusterGCN", {"diag_lambda": math.inf}),
+        ("ClusterGCN", {"propagated_dropout": "much"}),
+        ("ClusterGCN", {"propagation": ["mean"]}),
+        ("GCNII", {"theta": math.inf}),
+        ("GCNII", {"alpha": "x"}),
+        ("GCNII", {"num_layers": 2**40}),
+        ("DeepGCN", {"conv": ["gcn"]}),
+        ("DeepGCN", {"out_channels": None}),
+    ],
+)
+def test_bad_arguments_of_one_model_are_named(name, changes):
+    good = {"in_channels": 5, "hidden_channels": 4, "num_layers": 2, "out_channels": 3}
+    with pytest.raises(InputError, match="|".join(changes)):
+        getattr(gsnn, name)(**(good | changes))
+
+
+@pytest.mark.parametrize("name", ["GCNII", "DeepGCN", "GCN", "APPNP"])
+def test_no_spec_where_json_cannot_hold_an_argument(name):
+    assert getattr(gsnn, name)(5, 4, 2, 3, act=torch.tanh).spec is None
+
+
+def test_to_pyg_keeps_residuals_that_were_added():
+    model = gsnn.GCN(5, 4, 4, 3, norm="batch_norm", residual=True).eval()
+    x, edges = torch.randn(3, 5), torch.tensor([[0, 1], [1, 2]])
+    theirs = model.to_pyg()
+    assert_equal(theirs(x, edges), model(x, edges), 1e-5)
+    assert {id(p) for p in theirs.parameters()} == {id(p) for p in model.parameters()}
 
 
 @pytest.mark.parametrize("x", [torch.ones(5), torch.ones(4, 6), [[1.0] * 5]])

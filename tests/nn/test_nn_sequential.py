@@ -358,3 +358,68 @@ def test_what_a_sequential_cannot_express():
     model.blocks[0].register_forward_hook(lambda module, arguments, out: None)
     with pytest.raises(UnsupportedModel, match="Block has hooks"):
         model.to_pyg()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.ReLU(inplace=True), nn.ReLU(), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4))],
+    ids=["in place", "apart", "first of several"],
+)
+@pytest.mark.parametrize("reads", ["x1, x3", "x2, x3"])
+def test_what_a_module_writes_over_is_read_as_it_left_it(module, reads):
+    model = pyg.Sequential(
+        GRAPH,
+        [
+            (pyg.GCNConv(5, 4), "x, edge_index -> x1"),
+            (module, "x1 -> x2"),
+            (pyg.SAGEConv(4, 4), "x2, edge_index -> x3"),
+            (operator.add, f"{reads} -> x4"),
+            (lambda *values: [*values], "x1, x4 -> xs"),
+            (pyg.JumpingKnowledge("cat"), "xs -> x"),
+        ],
+    )
+    x = torch.randn(6, 5)
+    assert_equal(as_layered(model)(x, EDGES), model(x, EDGES), 1e-5)
+
+
+class _Widens(nn.Module):
+    """A user's module that changes the width, and holds no matrix."""
+
+    def forward(self, x):
+        return torch.cat([x, -x], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("widens", "width"),
+    [(_Widens(), 10), (lambda x: torch.cat([x, -x], 1), 10), (lambda x: x[:, :3], 3)],
+    ids=["module", "function", "columns"],
+)
+def test_functions_may_change_the_width(widens, width):
+    model = pyg.Sequential(
+        GRAPH,
+        [
+            (widens, "x -> x1"),
+            (pyg.GCNConv(width, width), "x1, edge_index -> x2"),
+            (operator.add, "x1, x2 -> x3"),
+            (nn.GLU(), "x3 -> x4") if width % 2 == 0 else (nn.ReLU(), "x3 -> x4"),
+            (pyg.SAGEConv(-1, width // (2 - width % 2)), "x4, edge_index -> x5"),
+            (torch.mul, "x4, x5 -> x6"),
+        ],
+    )
+    x = torch.randn(6, 5)
+    expected = model(x, EDGES)
+    assert_equal(as_layered(model)(x, EDGES), expected, 1e-5)
+
+
+def test_a_norm_does_not_say_what_a_convolution_takes():
+    class Anonymous(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = nn.Linear(5, 4)
+
+        def forward(self, x, edge_index):
+            return self.lin(x).index_add(0, edge_index[1], self.lin(x)[edge_index[0]])
+
+    model = as_layered([Anonymous(), pyg.BatchNorm(4), nn.ReLU(), pyg.GCNConv(4, 2)])
+    assert model.in_channels is None
+    assert model(torch.randn(6, 5), EDGES).shape == (6, 2)

@@ -44,12 +44,13 @@ def test_all_faults_at_once(tmp_path):
             prefetch=-1,
             chunk_rows=0,
             storage=tmp_path / "nowhere",
+            precompute="no",
         )
     named = [
         "num_parts=49", "clusters_per_batch=0", "epochs=2.5", "lr=nan", "seed=-1", "tpu9",
         "evaluate_every=0", "'always'", "'adamm'", "'cosinus'", "'kaminpa'", "'edge'",
         "weight_decay=-1", "clip_norm=0", "early_stopping=0", "keep='all'", "prefetch=-1",
-        "chunk_rows=0", "nowhere", "training set is empty",
+        "chunk_rows=0", "nowhere", "precompute='no'", "training set is empty",
     ]  # fmt: skip
     faults = caught.value.faults
     assert len(faults) == len(named)

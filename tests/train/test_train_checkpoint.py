@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from small_runs import assert_same, small_trainer, weights_of
 
 from gnnscale.errors import StoreError
+from gnnscale.graph.files import atomic_write
 from gnnscale.train.checkpoint import load_tree, save_tree
 from gnnscale.train.run_folder import RunFolder
 
@@ -217,3 +218,14 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(call, count, tmp_path, no_
     resumed = small_trainer(tmp_path)
     resumed.fit()
     assert_same(weights_of(resumed), weights_of(whole))
+
+
+def test_leftovers_are_removed_but_not_what_another_process_is_writing(tmp_path, monkeypatch):
+    small_trainer(tmp_path, epochs=1).fit()
+    (tmp_path / ".report.json.0badcafe.part").write_text("half")
+    with atomic_write(tmp_path / "predictions.npy") as file:
+        small_trainer(tmp_path, epochs=1).fit()
+        assert [Path(file.name)] == list(tmp_path.glob(".*.part"))
+    (tmp_path / ".report.json.0badcafe.part").write_text("half")
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: os.unlink(tmp_path / "no" / "permission"))
+    small_trainer(tmp_path, epochs=1).fit()  # complete: it may be read where nothing can be removed

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch_geometric.utils import subgraph
 
 import gnnscale as gs
-from gnnscale.errors import InputError
+from gnnscale.errors import InputError, RunMismatch
 from gnnscale.train import Callback, ClusterTrainer
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -124,3 +124,21 @@ def test_too_many_or_too_few_parts_are_found_before_work_begins():
         trainer_of(model, several_graphs("masks"), num_parts=2)
     with pytest.raises(InputError, match="num_parts=31 is more than the 30 nodes that are trained"):
         trainer_of(model, several_graphs("first"), num_parts=31)
+
+
+def test_a_train_view_is_the_inductive_protocol_in_a_new_process_too(tmp_path):
+    graph = several_graphs("masks")
+    part = gs.partition(graph, 6, "random", view="train")
+    clustered = gs.cluster(graph, part, path=tmp_path / "store")
+
+    def run(data, **options):
+        torch.manual_seed(1)
+        model = gs.nn.GCN(IN, HIDDEN, 2, CLASSES).double()
+        return trainer_of(model, data, tmp_path / "run", clusters_per_batch=2, epochs=4, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(clustered.view("train"), inductive=False, callbacks=[Stop()]).fit()
+    again = gs.load_run(tmp_path / "run").trainer
+    assert again.config.inductive and again.loader.clustered.num_nodes == graph.train_mask.sum()
+    with pytest.raises(RunMismatch, match="inductive: True in the run, False now"):
+        run(clustered, inductive=False).fit()

@@ -156,7 +156,7 @@ def test_what_a_device_cannot_is_refused():
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 def test_the_scale_of_fp16_is_part_of_the_state(optimizer, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "precision_faults", lambda *_: [])
-    monkeypatch.setattr("gnnscale.train.cluster_trainer.precision_faults", lambda *_: [])
+    monkeypatch.setattr("gnnscale.train.arguments.precision_faults", lambda *_: [])
     options = {
         "precision": "fp16", "epochs": 8, "scheduler": "cosine", "clip_norm": 1.0,
         "accumulate": 2, "optimizer": optimizer, "keep": "last",

@@ -1,0 +1,81 @@
+"""What a trainer is given beside numbers and flags, read and checked: data, task, choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gnnscale.errors import InputError
+from gnnscale.graph import ClusteredGraph, Graph, open_graph
+from gnnscale.partitioning import METHODS
+from gnnscale.train.device import choose_device
+from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS
+from gnnscale.train.precision import precision_faults
+from gnnscale.train.task import NodeTask, Task
+
+
+def as_data(data: Any) -> Graph | ClusteredGraph:
+    """Read what a trainer is given: a graph, a clustered graph, a store's path, or PyG data."""
+    if isinstance(data, Graph | ClusteredGraph):
+        return data
+    if isinstance(data, str | Path):
+        return open_graph(data)
+    return Graph.from_data(data)
+
+
+def as_task(
+    task: Any, graph: Graph, split: str, metric: str | None, class_weight: Any, label_smoothing: Any
+) -> Task:
+    """Read a task, "auto" being the graph's own, and prepare it for a graph and a split.
+
+    Raises:
+        InputError: it is none, or the graph's labels do not suit it; every fault is listed.
+    """
+    faults = []
+    if isinstance(task, str):
+        kind = graph.task if task == "auto" else task
+        wanted = graph.metric if metric is None else metric
+        task = NodeTask(kind, wanted, class_weight, label_smoothing)
+    elif (
+        class_weight is not None or not isinstance(label_smoothing, int | float) or label_smoothing
+    ):
+        faults.append("class_weight and label_smoothing: give them to the task itself")
+    if not hasattr(task, "prepare"):
+        raise InputError([*faults, f"task={task!r}: 'auto', a name or a Task"])
+    try:
+        task.prepare(graph, split)
+    except InputError as error:
+        faults += error.faults
+    if faults:
+        raise InputError(faults)
+    return task
+
+
+def choice_faults(
+    optimizer: Any, scheduler: Any, method: Any, parameter_groups: Any, callbacks: Any
+) -> list[str]:
+    """What is wrong with arguments that are names, functions or objects, in words."""
+    faults = []
+    for name, choice, known in (
+        ("optimizer", optimizer, OPTIMIZERS),
+        ("scheduler", scheduler, (None, *SCHEDULERS)),
+        ("method", method, ("auto", *METHODS)),
+    ):
+        if not callable(choice) and choice not in known:
+            there_are = ", ".join(str(name) for name in known)
+            faults.append(f"unknown {name} {choice!r}; there are {there_are}, or a function")
+    if parameter_groups is not None and not callable(parameter_groups):
+        faults.append(f"parameter_groups={parameter_groups!r}: a function of the model")
+    items = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    if not all(hasattr(callback, "on_epoch_end") for callback in items):
+        faults.append(f"callbacks={callbacks!r}: a list of Callbacks")
+    return faults
+
+
+def device_faults(device: str, precision: str) -> list[str]:
+    """Why there is no such device, or none for that precision, in words."""
+    try:
+        return precision_faults(precision, choose_device(device))
+    except InputError as error:
+        return error.faults
