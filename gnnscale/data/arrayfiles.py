@@ -48,7 +48,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3
-            entry._compresslevel = 9  # public only from Python 3.13 on
+            entry._compresslevel = 9  # type: ignore[attr-defined]  # public from Python 3.13 on
             with archive.open(entry, "w") as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
