@@ -2,6 +2,7 @@
 
     python benchmarks/cluster_gcn.py partitions --data FOLDER   # Cora: METIS, KaMinPar, random
     python benchmarks/cluster_gcn.py depth --data FOLDER        # eq. 10 and eq. 11, 2-8 layers
+    python benchmarks/cluster_gcn.py drawn --data FOLDER        # Tolokers: clusters a batch
     python benchmarks/cluster_gcn.py comparison --data FOLDER   # cluster batches and full batch
     python benchmarks/cluster_gcn.py tables                     # of the results so far
 
@@ -47,6 +48,7 @@ DEPTH = {
     "diag_lambda": (0.0, 1.0),
     "layers": (2, 3, 4, 6, 8),
 }
+DRAWN = {"clusters_per_batch": (6, 12, 24, 48), "seed": (1, 2, 3, 4, 5)}
 COMPARISON = {
     "data": (
         "coauthor_cs",
@@ -134,6 +136,34 @@ def depth(
     return {**outcome, "train": trainer.report.final["train"][outcome["metric"]]}
 
 
+def drawn(clusters_per_batch: int, seed: int) -> dict[str, Any]:
+    """Tolokers, most of whose edges join two clusters: the same steps on ever more clusters."""
+    graph = load("tolokers")
+    torch.manual_seed(seed)
+    model = gs.nn.GraphSAGE(
+        graph.num_features,
+        64,
+        3,
+        graph.num_classes,
+        dropout=0.2,
+        norm="graph_norm",
+        residual=True,
+    )
+    trainer = gs.ClusterTrainer(
+        model,
+        graph,
+        48,
+        clusters_per_batch,
+        epochs=80 * clusters_per_batch // 6,
+        lr=0.003,
+        weight_decay=5e-4,
+        seed=seed,
+        evaluate_every=2 * clusters_per_batch // 6,
+        progress=False,
+    )
+    return fit(trainer)
+
+
 def comparison(data: str, seed: int, model: str, batches: str) -> dict[str, Any]:
     """The card's preset with clusters, and the same model on the full batch."""
     graph = load(data)
@@ -207,6 +237,16 @@ def depth_table() -> Table:
     return table
 
 
+def drawn_table() -> Table:
+    table = Table("clusters a batch, of 48", "validation", "test", title="Tolokers, ROC-AUC")
+    for (clusters_per_batch,), runs in grouped(
+        read_runs("cluster_gcn_drawn"), "clusters_per_batch"
+    ).items():
+        figures = (mean_sd(run[where] for run in runs) for where in ("val", "test"))
+        table.add_row(str(clusters_per_batch), *figures)
+    return table
+
+
 def comparison_table() -> Table:
     table = Table(
         "graph", "model", "batches", "test", "seconds to 99 %", "to best", "MB", "edges cut"
@@ -235,6 +275,7 @@ def comparison_table() -> Table:
 STUDIES: dict[str, tuple[Any, dict[str, tuple[Any, ...]], Any]] = {
     "partitions": (partitions, PARTITIONS, partitions_table),
     "depth": (depth, DEPTH, depth_table),
+    "drawn": (drawn, DRAWN, drawn_table),
     "comparison": (comparison, COMPARISON, comparison_table),
 }
 
