@@ -48,7 +48,6 @@ def precision_faults(name: str, device: torch.device) -> list[str]:
     if name in ("bf16", "fp16") and not torch.amp.is_autocast_available(device.type):  # type: ignore
         fault = f"torch has no autocast on {device.type}; use 'float32'"
     elif name == "fp16" and device.type == "cpu":
-        # 244 ms where float32 takes 30 and bf16 8: a step of a 400 → 400 layer on 2,000 rows.
         fault = "processors calculate float16 in software, slower than float32; use 'bf16'"
     elif name == "bf16" and device.type == "cuda" and not _has_bfloat16():
         fault = "this GPU has no bfloat16 arithmetic; use 'fp16'"
