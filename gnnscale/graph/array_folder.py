@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import atomic_folder, json_bytes, read_json, write_json
+from gnnscale.graph.mapped import map_array
 
 _BLOCK = 1 << 24
 
@@ -154,9 +155,7 @@ def _open_array(folder: Path, about: dict[str, Any]) -> Tensor:
     if not count:
         return torch.from_numpy(np.empty(shape, dtype))
     # The header is not parsed: where data start is known, and a damaged header would move it.
-    # Mode "c": an in-place operation on a mode "r" map kills the process.
-    start = size - count * dtype.itemsize
-    return torch.from_numpy(np.asarray(np.memmap(path, dtype, "c", start, shape)))
+    return map_array(path, dtype, shape, size - count * dtype.itemsize)
 
 
 def _meta_checksum(meta: dict[str, Any]) -> str:

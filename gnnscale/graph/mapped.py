@@ -1,0 +1,142 @@
+"""Arrays in files: mapped into memory to be addressed, read by range where it is hot.
+
+A mapped page that has been touched counts as resident, so a walk over a mapped array ends with the
+whole of it resident. `read_rows` copies a range out of the file instead (pread), and `release` lets
+go of the pages that kernels have touched. Either leaves the data in the system's page cache, which
+takes no memory that anything else needs.
+
+Both take any tensor: one that is in memory is sliced, and has nothing to let go. A mapped array is
+for reading: what is written to its memory may be lost with the page.
+"""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnscale.errors import StoreError
+
+
+class _Mapping(NamedTuple):
+    address: int  # of the array's first byte
+    length: int  # of the array, in bytes
+    offset: int  # of the array in its file
+    descriptor: int
+    array: weakref.ref[np.memmap]
+
+
+# Ascending by address. Mappings do not overlap, and leave when their last tensor does.
+_mappings: list[_Mapping] = []
+_lock = threading.RLock()  # a finaliser may run while this thread holds it
+
+
+def map_array(
+    path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0, mode: str = "c"
+) -> Tensor:
+    """Map an array in a file.
+
+    Args:
+        path: the file.
+        dtype: of the array.
+        shape: of the array; not empty.
+        offset: of its first byte in the file.
+        mode: "c" for reading (an in-place operation on a mode "r" map kills the process), or "r+"
+            for a file that is being written.
+
+    Raises:
+        OSError: the file cannot be opened, or is shorter than the array.
+    """
+    array = np.memmap(path, dtype, mode, offset, shape)  # type: ignore[call-overload]
+    address = array.ctypes.data
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    mapping = _Mapping(address, array.nbytes, offset, descriptor, weakref.ref(array))
+    with _lock:
+        bisect.insort(_mappings, mapping, key=lambda m: m.address)
+    weakref.finalize(array, _forget, mapping).atexit = False
+    return torch.from_numpy(np.asarray(array))
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether the tensor, or the one it is a view of, lies in a file."""
+    return _find(tensor) is not None
+
+
+def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) -> Tensor:
+    """Rows `start` to `stop` of a tensor: a view in memory, a copy of what lies in a file.
+
+    Safe to call from several threads.
+
+    Args:
+        tensor: `[rows, ...]`.
+        start: first row, 0 or more.
+        stop: one past the last row.
+        out: `[stop - start, ...]`, contiguous, of the same type: filled and returned if given.
+
+    Raises:
+        StoreError: the file is shorter than it was, or cannot be read.
+    """
+    view = tensor[start:stop]
+    mapping = _find(view) if view.is_contiguous() and view.numel() else None
+    if mapping is None:
+        return view if out is None else out.copy_(view)
+    if out is None:
+        out = torch.empty(view.shape, dtype=view.dtype)
+    offset = mapping.offset + view.data_ptr() - mapping.address
+    _read(mapping.descriptor, offset, memoryview(out.view(-1).view(torch.uint8).numpy()))
+    return out
+
+
+def release(tensor: Tensor) -> None:
+    """Let go of the resident pages of a tensor that lies in a file; they are read again on use."""
+    mapping = _find(tensor) if tensor.is_contiguous() and tensor.numel() else None
+    array = None if mapping is None else mapping.array()
+    if mapping is None or array is None:
+        return
+    page = mmap.PAGESIZE
+    # The map begins at a page, the array where its offset in the file says.
+    begin = tensor.data_ptr() - mapping.address + mapping.offset % mmap.ALLOCATIONGRANULARITY
+    end = begin + tensor.numel() * tensor.element_size()
+    begin = begin // page * page
+    memory: mmap.mmap = array._mmap  # type: ignore[attr-defined]
+    memory.madvise(mmap.MADV_DONTNEED, begin, min(end, len(memory)) - begin)
+
+
+def _find(tensor: Tensor) -> _Mapping | None:
+    if not _mappings or tensor.device.type != "cpu":
+        return None
+    address = tensor.data_ptr()
+    with _lock:
+        at = bisect.bisect_right(_mappings, address, key=lambda m: m.address) - 1
+        mapping = _mappings[at] if at >= 0 else None
+    inside = mapping is not None and address < mapping.address + mapping.length
+    return mapping if inside else None
+
+
+def _forget(mapping: _Mapping) -> None:
+    with _lock:
+        _mappings.remove(mapping)
+    os.close(mapping.descriptor)
+
+
+def _read(descriptor: int, offset: int, into: memoryview) -> None:
+    done = 0
+    while done < len(into):
+        try:
+            count = os.preadv(descriptor, [into[done:]], offset + done)
+        except OSError as error:
+            raise StoreError(f"a stored array cannot be read: {error.strerror or error}") from error
+        if not count:
+            raise StoreError(
+                f"a stored array ends {len(into) - done:,} bytes early: its file was truncated "
+                "after it was opened"
+            )
+        done += count
