@@ -22,7 +22,8 @@ from rich.table import Table
 
 import gnnscale as gs
 from gnnscale.graph.files import write_json
-from gnnscale.train.report import environment, memory_use
+from gnnscale.train.memory import memory_use
+from gnnscale.train.report import environment
 
 RESULT = Path(__file__).parent / "results" / "main_job.json"
 

@@ -33,6 +33,7 @@ _HOMES = {
         "ClusteredGraph",
         "Graph",
         "Partition",
+        "build_graph",
         "cluster",
         "open_graph",
     ),
@@ -75,6 +76,7 @@ __all__ = [
     "TensorBoard",
     "UnsupportedModel",
     "baselines",
+    "build_graph",
     "cluster",
     "load",
     "load_run",
@@ -111,7 +113,15 @@ if TYPE_CHECKING:
         StoreError,
         UnsupportedModel,
     )
-    from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Partition, cluster, open_graph
+    from gnnscale.graph import (
+        Adjacency,
+        ClusteredGraph,
+        Graph,
+        Partition,
+        build_graph,
+        cluster,
+        open_graph,
+    )
     from gnnscale.loader import Batch, ClusterLoader
     from gnnscale.partitioning import partition
     from gnnscale.train import (

@@ -37,4 +37,5 @@ def datasets(verbose: Verbose = False) -> None:
     line("Data that are not shipped are read from the folder that GNNSCALE_DATASETS names;")
     line("`gnnscale info NAME` says where they come from.")
     line("Also: a path to an .npz, a folder of arrays or a stored graph; and generated graphs,")
-    line("such as synthetic:planted?nodes=10000&classes=10&homophily=0.8")
+    line("such as synthetic:planted?nodes=10000&classes=10&homophily=0.8, or, made once and kept")
+    line("on disk, synthetic:amazon2m?scale=0.25, like Amazon2M in size and character.")

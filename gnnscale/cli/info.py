@@ -41,7 +41,7 @@ def info(
 
     gnnscale info runs/wordnet-sage
     """
-    from gnnscale.cli.sources import card_of, open_data
+    from gnnscale.cli.sources import card_of, is_path, open_data
     from gnnscale.graph import ClusteredGraph
 
     card = card_of(name)
@@ -55,7 +55,13 @@ def info(
         _show_store(data, verify)
         return
     from gnnscale.cli.statistics import measure
+    from gnnscale.graph import is_stored_graph, verify_stored_graph
 
+    stored = is_path(name) and is_stored_graph(path := Path(name).expanduser())
+    if stored and verify:  # first: figures of a damaged file would mislead
+        with err.status("reading every byte"):
+            verify_stored_graph(path)
+        line("every checksum agrees")
     with err.status("measuring"):
         figures = measure(data)
     facts(figures, title=f"{data.name}, measured")

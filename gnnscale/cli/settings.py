@@ -29,6 +29,7 @@ _MODEL_OPTIONS = (
 _NUMBER_OR_WORD = {
     "evaluate_every": (int, "auto"),
     "checkpoint_every": (int, "auto"),
+    "memory": (str, "auto"),
     "early_stopping": (int, "none"),
     "clip_norm": (float, "none"),
 }

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from gnnscale.cli.console import size
 from gnnscale.graph import Graph
+from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
-
-_ROWS_AT_ONCE = 1 << 18
 
 
 def measure(graph: Graph) -> dict[str, Any]:
@@ -34,8 +33,7 @@ def homophily(graph: Graph) -> float | None:
     if graph.y is None or graph.y_level != "node" or graph.task != "classification":
         return None
     same = known = 0
-    for start in range(0, graph.num_nodes, _ROWS_AT_ONCE):
-        rows = graph.adj.slice_rows(start, min(start + _ROWS_AT_ONCE, graph.num_nodes))
+    for start, _, rows in row_blocks(graph.adj):
         target, source = graph.y[start + rows.row_index], graph.y[rows.indices.long()]
         labelled = (target >= 0) & (source >= 0)
         known += int(labelled.sum())
@@ -46,8 +44,7 @@ def homophily(graph: Graph) -> float | None:
 def isolated(graph: Graph) -> int:
     """Nodes that no edge arrives at or leaves, self-loops aside."""
     touched = torch.zeros(graph.num_nodes, dtype=torch.bool)
-    for start in range(0, graph.num_nodes, _ROWS_AT_ONCE):
-        rows = graph.adj.slice_rows(start, min(start + _ROWS_AT_ONCE, graph.num_nodes))
+    for start, _, rows in row_blocks(graph.adj):
         target, source = start + rows.row_index, rows.indices.long()
         joined = target != source
         touched[target[joined]] = True

@@ -195,6 +195,14 @@ def train(
         Path | None,
         _option(_EVALUATION, "A folder for its layers, instead of memory.", "memory"),
     ] = None,
+    memory: Annotated[
+        str | None,
+        _option(_EVALUATION, "What it may hold of a layer: 1GB, …", "auto", metavar="SIZE|auto"),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        _option(_EVALUATION, "A folder for the clustered graph, instead of memory.", "memory"),
+    ] = None,
     baselines: Annotated[
         bool, _option(_EVALUATION, "Compare with majority, label propagation and an MLP.", True)
     ] = True,

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gnnscale.data.amazon2m import amazon2m
     from gnnscale.data.cards import Card, KnownResult, find_card, find_data, list_cards, read_card
     from gnnscale.data.loading import load
     from gnnscale.data.preprocessing import preprocess
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Card",
     "KnownResult",
+    "amazon2m",
     "find_card",
     "find_data",
     "list_cards",
@@ -29,6 +31,7 @@ __all__ = [
 _HOME = {
     "Card": "cards",
     "KnownResult": "cards",
+    "amazon2m": "amazon2m",
     "find_card": "cards",
     "find_data": "cards",
     "list_cards": "cards",

@@ -3,14 +3,16 @@
 =========================  =========================================================================
 ``wordnet``                a data set with a card (see :mod:`gnnscale.data.cards`)
 ``path/to/graph``          a folder or an ``.npz`` of arrays (see :mod:`gnnscale.data.arrays`), a
-                           folder with a card, or a store written by gnnscale. A bare name is never
-                           a path: write ``./name``
-``synthetic:planted?...``  a generator (see :mod:`gnnscale.data.synthetic`)
+                           folder with a card, or a folder written by ``cluster`` or
+                           ``build_graph``. A bare name is never a path: write ``./name``
+``synthetic:planted?...``  a generator (see :mod:`gnnscale.data.synthetic`), ``amazon2m`` for
+                           graphs of any size on disk (see :mod:`gnnscale.data.amazon2m`)
 =========================  =========================================================================
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +31,11 @@ from gnnscale.data.cards import (
     read_card,
     unknown_name,
 )
-from gnnscale.data.options import Option, as_query, read_bool, read_options
+from gnnscale.data.options import PREFIX, Option, as_query, read_bool, read_options
 from gnnscale.data.preprocessing import preprocess
-from gnnscale.data.synthetic import PREFIX, load_synthetic
+from gnnscale.data.synthetic import load_synthetic
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph, is_store, open_graph
+from gnnscale.graph import Graph, is_store, is_stored_graph, open_graph, open_stored_graph
 from gnnscale.graph.files import checked_path
 
 LATER = {
@@ -121,6 +123,9 @@ def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
     if path.is_dir():
         if is_store(path):
             return _load_store(path, query, options)
+        if is_stored_graph(path):
+            read_options(f"graph {path}", query, options, {})
+            return dataclasses.replace(open_stored_graph(path), source=str(path))
         if (path / CARD_FILE).is_file():
             return _load_card(read_card(path / CARD_FILE), query, options, None, None)
     if not path.exists():

@@ -15,6 +15,9 @@ from urllib.parse import parse_qsl, quote
 
 from gnnscale.errors import InputError
 
+#: What the names of generated graphs begin with.
+PREFIX = "synthetic:"
+
 
 @dataclass(frozen=True)
 class Option:

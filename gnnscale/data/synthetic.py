@@ -1,4 +1,4 @@
-"""Synthetic graphs: ``synthetic:planted?nodes=10000&communities=100&...``.
+"""Synthetic graphs: ``synthetic:planted?nodes=10000&communities=100&...`` and their names.
 
 ``planted`` is a planted-partition graph with degree correction (Karrer and Newman, 2011,
 arXiv 1008.3926). Nodes are put into communities at random, communities into classes in turn. An
@@ -14,19 +14,18 @@ change with the number of features. Memory is O(edges + nodes · features).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from gnnscale.data.options import Option, as_query, read_options
+from gnnscale.data.amazon2m import AMAZON2M, amazon2m
+from gnnscale.data.options import PREFIX, Option, as_query, read_options
 from gnnscale.data.splits import random_split
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 
 logger = logging.getLogger(__name__)
-
-PREFIX = "synthetic:"
 
 PLANTED = {
     "nodes": Option(int, 10_000, least=4, most=2**31 - 1),
@@ -54,7 +53,7 @@ _ROWS_AT_ONCE = 1 << 16
 
 
 def load_synthetic(source: str, options: Mapping[str, Any] | None = None) -> Graph:
-    """Make the graph that ``synthetic:planted?nodes=...`` names.
+    """Make the graph that ``synthetic:planted?nodes=...`` or ``synthetic:amazon2m?...`` names.
 
     Args:
         source: the whole name, prefix included.
@@ -65,10 +64,13 @@ def load_synthetic(source: str, options: Mapping[str, Any] | None = None) -> Gra
             the valid ones.
     """
     kind, _, query = source.removeprefix(PREFIX).partition("?")
-    if kind != "planted":
-        raise InputError(f"no generator is called {kind!r}; there is {PREFIX}planted")
-    given = read_options(f"{PREFIX}planted", query, options or {}, PLANTED)
-    return planted(**given)
+    generators: dict[str, tuple[Callable[..., Graph], dict[str, Option]]]
+    generators = {"planted": (planted, PLANTED), "amazon2m": (amazon2m, AMAZON2M)}
+    if kind not in generators:
+        known = " and ".join(f"{PREFIX}{name}" for name in generators)
+        raise InputError(f"no generator is called {kind!r}; there are {known}")
+    make, valid = generators[kind]
+    return make(**read_options(f"{PREFIX}{kind}", query, options or {}, valid))
 
 
 def planted(

@@ -2,7 +2,10 @@
 
 from gnnscale.graph.adjacency import Adjacency, as_adjacency
 from gnnscale.graph.clustered import ClusteredGraph, cluster
+from gnnscale.graph.edge_files import edge_chunks
+from gnnscale.graph.external import build_graph
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.graph_folder import is_stored_graph, open_stored_graph, verify_stored_graph
 from gnnscale.graph.induced import subgraph
 from gnnscale.graph.partition import Partition, PartitionQuality
 from gnnscale.graph.store import is_store, open_graph, verify_store
@@ -15,9 +18,14 @@ __all__ = [
     "PartitionQuality",
     "Split",
     "as_adjacency",
+    "build_graph",
     "cluster",
+    "edge_chunks",
     "is_store",
+    "is_stored_graph",
     "open_graph",
+    "open_stored_graph",
     "subgraph",
     "verify_store",
+    "verify_stored_graph",
 ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
+from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
+from gnnscale.kernels.rows import hash_asymmetry
+from gnnscale.kernels.threads import num_threads
 
 
 class Adjacency(CSR):
@@ -59,10 +63,16 @@ class Adjacency(CSR):
     def symmetric(self) -> bool:
         """Whether structure and weights equal their transpose. Checked once, then remembered.
 
-        Rows must be sorted for a symmetric graph to be recognised; an unrecognised one costs a
-        transpose in the backward pass and nothing else.
+        On the CPU, entries are hashed with their transposes, rather than a transpose made: nothing
+        of the size of the edges is held, and the order within rows does not matter. That a matrix
+        is wrongly found symmetric has a probability of 2^-64.
         """
-        if self._symmetric is None:
+        if self._symmetric is None and self.device.type == "cpu":
+            total = 0
+            for start, _, block in row_blocks(self):
+                total += asymmetry(block.indptr, block.indices, block.values, start)
+            self._symmetric = total % 2**64 == 0
+        elif self._symmetric is None:
             # A fresh CSR, so that the transpose is not kept where it turns out to be needless.
             other = CSR(self.indptr, self.indices, self.values, self.shape).t()
             self._symmetric = (
@@ -85,7 +95,9 @@ class Adjacency(CSR):
             return self.indptr.diff()
         # float64 keeps the sum independent of how rows are grouped into batches.
         total = torch.zeros(self.num_nodes, dtype=torch.float64, device=self.device)
-        total.index_add_(0, self.row_index, self.values.double())
+        for start, stop, rows in row_blocks(self):
+            assert rows.values is not None
+            total[start:stop].index_add_(0, rows.row_index, rows.values.double())
         return total.to(self.values.dtype)
 
     def _apply(self, move: Callable[[Tensor], Tensor]) -> Adjacency:
@@ -129,6 +141,26 @@ class Adjacency(CSR):
             edge_index[1].long(), edge_index[0].long(), edge_weight, (num_nodes, num_nodes)
         )
         return cls(csr.indptr, csr.indices, csr.values, csr.shape), permutation
+
+
+def asymmetry(indptr: Tensor, indices: Tensor, values: Tensor | None, first: int) -> int:
+    """Hashes of some rows of a matrix less those of their transposes, modulo 2^64.
+
+    Over all rows they add up to 0 where the matrix equals its transpose.
+
+    Args:
+        indptr: int64 `[rows + 1]`.
+        indices: int32 or int64 `[entries]`.
+        values: `[entries]`, or None where all are 1.
+        first: the number of the first row.
+    """
+    bits = torch.empty(0, dtype=torch.float64)
+    if values is not None and values.numel():
+        bits = values.detach().double() + 0.0  # -0.0 becomes 0.0
+    totals = np.zeros(num_threads(), np.uint64)
+    hashed = bits.numpy().view(np.uint64)
+    hash_asymmetry(indptr.numpy(), indices.numpy(), hashed, first, totals)
+    return int(totals.sum(dtype=np.uint64))
 
 
 def as_weight(values: Tensor | None) -> Tensor | None:

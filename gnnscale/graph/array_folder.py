@@ -1,17 +1,21 @@
 """A folder of arrays: one `.npy` file each, and `meta.json` with their sizes and checksums.
 
-It is written under a temporary name and renamed when whole. Sizes are checked at every open,
-checksums on request.
+It is written under a temporary name and renamed when whole: array by array, or block by block where
+no array fits the memory. A thread hashes and writes a block while the next one is made. Sizes are
+checked at every open, checksums on request.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +43,38 @@ def write_arrays(path: Path, meta: dict[str, Any], arrays: Mapping[str, Tensor],
         StoreError: the folder cannot be written, or the disk is full.
         InputError: an array has a type that cannot be stored.
     """
-    narrow = [name for name, array in arrays.items() if array.dtype == torch.bfloat16]
-    if narrow:  # NumPy has no such type
-        raise InputError(f"{', '.join(narrow)}: bfloat16 cannot be stored; use float16 or float32")
+    refuse_bfloat16(arrays)
     needed = sum(a.numel() * a.element_size() for a in arrays.values())
+    with array_folder(path, what, needed) as folder:
+        for name, array in arrays.items():
+            folder.write(name, array.detach().numpy())
+        folder.meta = meta
+
+
+def refuse_bfloat16(arrays: Mapping[str, Tensor]) -> None:
+    """Refuse arrays of a type that NumPy does not have.
+
+    Raises:
+        InputError: naming them.
+    """
+    narrow = [name for name, array in arrays.items() if array.dtype == torch.bfloat16]
+    if narrow:
+        raise InputError(f"{', '.join(narrow)}: bfloat16 cannot be stored; use float16 or float32")
+
+
+@contextlib.contextmanager
+def array_folder(path: Path, what: str, needed: int = 0) -> Iterator[ArrayFolder]:
+    """Write the folder `path` piece by piece; it takes its place when the block is left in peace.
+
+    Args:
+        path: the folder.
+        what: what it holds, for errors.
+        needed: bytes that are sure to be written, which the disk must have free.
+
+    Raises:
+        StoreError: the folder cannot be written, or the disk is full.
+    """
+    folder = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -51,13 +83,145 @@ def write_arrays(path: Path, meta: dict[str, Any], arrays: Mapping[str, Tensor],
                 f"storing {what} at {path} takes {needed:,} bytes; the disk has {free:,} left"
             )
         with atomic_folder(path) as partial:
-            files = {name: _write_array(partial, name, array) for name, array in arrays.items()}
-            meta = {**meta, "arrays": files}
-            write_json(partial / "meta.json", {**meta, "checksum": _meta_checksum(meta)})
+            folder = ArrayFolder(partial, what)
+            yield folder
+            folder.finish()
     except OSError as error:
+        size = max(needed, 0 if folder is None else folder.written)
         raise StoreError(
-            f"could not write {what} ({needed:,} bytes) to {path}: {error.strerror or error}"
+            f"could not write {what} ({size:,} bytes{'' if needed else ' so far'}) to {path}: "
+            f"{error.strerror or error}{_space_left(path)}"
         ) from error
+
+
+class ArrayFolder:
+    """A folder of arrays that is being written.
+
+    Attributes:
+        path: where, for now; for scratch files, which must be gone at the end.
+        meta: what `meta.json` is to say besides the arrays.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path, self._what = path, what
+        self.meta: dict[str, Any] = {}
+        self._files: dict[str, dict[str, Any]] = {}
+        self.written = 0
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Write a whole array."""
+        flat = np.ascontiguousarray(array).reshape(-1)
+        per_block = max(1, _BLOCK // array.itemsize)
+        with self.array(name, array.dtype, array.shape) as file:
+            for start in range(0, flat.size, per_block):
+                file.append(flat[start : start + per_block])
+
+    @contextlib.contextmanager
+    def array(
+        self, name: str, dtype: np.dtype, shape: tuple[int | None, ...]
+    ) -> Iterator[ArrayFile]:
+        """Write an array block by block; the number of its rows may be None, not known yet."""
+        file = ArrayFile(self.path / f"{name}.npy", dtype, shape)
+        try:
+            yield file
+            self._files[name] = file.finish()
+            self.written += self._files[name]["bytes"]
+        finally:
+            file.close()
+
+    def optional(
+        self, name: str, dtype: np.dtype, shape: tuple[int | None, ...], wanted: bool
+    ) -> contextlib.AbstractContextManager[ArrayFile | None]:
+        """As `array`, or None where it is not wanted."""
+        return self.array(name, dtype, shape) if wanted else contextlib.nullcontext()
+
+    def expect(self, needed: int) -> None:
+        """Refuse to go on where the disk has not as many bytes left.
+
+        Raises:
+            StoreError: it has not.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise StoreError(
+                f"storing {self._what} takes {needed:,} more bytes; the disk has {free:,} left"
+            )
+
+    def finish(self) -> None:
+        """Write `meta.json`: the folder is whole."""
+        meta = {**self.meta, "arrays": dict(sorted(self._files.items()))}
+        write_json(self.path / "meta.json", {**meta, "checksum": _meta_checksum(meta)})
+
+
+class ArrayFile:
+    """An `.npy` file that is being written, made by `ArrayFolder.array`."""
+
+    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int | None, ...]) -> None:
+        self._path, self._dtype, self._shape = path, np.dtype(dtype), shape
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._count = 0
+        self._writing: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "gnnscale-write")
+        self._file = open(path, "w+b")  # noqa: SIM115 - closed by close()
+        self._digest.update(self._write_header(0))
+
+    def append(self, block: np.ndarray) -> None:
+        """Write a contiguous block behind the others; not to be changed until the next is."""
+        self._wait()
+        if block.size:
+            self._count += block.size
+            self._writing = self._thread.submit(self._write, block.reshape(-1).view(np.uint8).data)
+
+    def finish(self) -> dict[str, Any]:
+        """Flush the file to disk; what `meta.json` says of it."""
+        self._wait()
+        row = math.prod(size for size in self._shape[1:] if size is not None)
+        rows = self._shape[0] if self._shape else None
+        if self._shape and rows is None:
+            rows = self._count // row if row else 0
+            self._shape = (rows, *self._shape[1:])
+            self._write_header(self._file.tell())
+            checksum = _file_checksum(self._path)  # it begins with the header, known only now
+        else:
+            checksum = self._digest.hexdigest()
+        expected = math.prod(size or 0 for size in self._shape)
+        assert self._count == expected, (self._path.name, self._count, self._shape)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {
+            "file": self._path.name,
+            "dtype": self._dtype.str,
+            "shape": list(self._shape),
+            "bytes": self._file.tell(),
+            "checksum": checksum,
+        }
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        with contextlib.suppress(OSError):  # a full disk, which append or finish has told of
+            self._file.close()
+
+    def _write(self, block: memoryview) -> None:
+        self._digest.update(block)
+        self._file.write(block)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _write_header(self, back_to: int) -> bytes:
+        """Its length does not depend on the number of rows: NumPy leaves room for their digits."""
+        header = np.lib.format.header_data_from_array_1_0(np.empty((0,), self._dtype))
+        header["shape"] = tuple(size or 0 for size in self._shape)
+        text = io.BytesIO()
+        np.lib.format.write_array_header_1_0(text, header)
+        self._file.seek(0)
+        self._file.write(text.getvalue())
+        if back_to:
+            self._file.seek(back_to)
+        self._file.flush()
+        return text.getvalue()
 
 
 def read_meta(path: Path, form: str, version: int, what: str) -> dict[str, Any]:
@@ -114,34 +278,6 @@ def damaged_files(path: Path, meta: dict[str, Any]) -> list[str]:
     return damaged
 
 
-def _write_array(folder: Path, name: str, tensor: Tensor) -> dict[str, Any]:
-    array = tensor.detach().numpy()
-    digest = hashlib.blake2b(digest_size=16)
-    file_path = folder / f"{name}.npy"
-    with open(file_path, "wb") as file:
-        header = np.lib.format.header_data_from_array_1_0(np.empty((0,), array.dtype))
-        header["shape"] = array.shape
-        np.lib.format.write_array_header_1_0(file, header)
-        file.flush()
-        digest.update(file_path.read_bytes())
-        flat = np.ascontiguousarray(array).reshape(-1)
-        per_block = max(1, _BLOCK // array.itemsize)
-        for start in range(0, flat.size, per_block):
-            block = flat[start : start + per_block].tobytes()
-            digest.update(block)
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
-        size = file.tell()
-    return {
-        "file": file_path.name,
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "bytes": size,
-        "checksum": digest.hexdigest(),
-    }
-
-
 def _open_array(folder: Path, about: dict[str, Any]) -> Tensor:
     path = folder / about["file"]
     try:
@@ -156,6 +292,12 @@ def _open_array(folder: Path, about: dict[str, Any]) -> Tensor:
         return torch.from_numpy(np.empty(shape, dtype))
     # The header is not parsed: where data start is known, and a damaged header would move it.
     return map_array(path, dtype, shape, size - count * dtype.itemsize)
+
+
+def _space_left(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return f"; the disk has {shutil.disk_usage(path.parent).free:,} bytes left"
+    return ""
 
 
 def _meta_checksum(meta: dict[str, Any]) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale.errors import InputError
+from gnnscale.graph.mapped import read_rows
 from gnnscale.kernels import CSR
 
-_ROWS_AT_ONCE = 1 << 16  # features are checked in row blocks: no mask of the whole matrix
+_ROWS_AT_ONCE = 1 << 16  # arrays are checked in blocks: no mask of the whole, nothing left resident
 
 
 def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> list[str]:
@@ -20,6 +24,23 @@ def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> li
         return []
     limit = f"at most {most}" if whole and value > most else f"at least {least}"
     return [f"{name}={value!r} must be a whole number, {limit}"]
+
+
+def memory_bytes(memory: int | str) -> int:
+    """Bytes of an amount of memory: a number of them, or text as "512MB" (powers of 1000).
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(memory, str):
+        units = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMG]?B)?\s*", memory)
+        if found is not None:
+            unit = (found[2] or "").replace("KB", "kB")
+            memory = int(float(found[1]) * units.get(unit, 1))
+    if isinstance(memory, str) or whole_faults("memory", memory, 1):
+        raise InputError(f'memory={memory!r} must be a number of bytes, or text such as "512MB"')
+    return int(memory)
 
 
 def edge_index_faults(edge_index: Tensor, num_nodes: int | None) -> list[str]:
@@ -52,7 +73,7 @@ def feature_faults(x: Tensor | CSR, num_nodes: int) -> list[str]:
             faults.append(f"x has {x.shape[0]} rows for {num_nodes} nodes")
         if x.values is not None and not x.values.is_floating_point():
             faults.append(f"x has dtype {x.values.dtype}; features are floating point")
-        if not faults and x.values is not None and not bool(torch.isfinite(x.values).all()):
+        if not faults and x.values is not None and bad_rows(x.values):
             faults.append("x holds NaN or infinite values; clean or impute them first")
         return faults
     if x.dim() != 2:
@@ -81,11 +102,16 @@ def edge_attr_faults(edge_attr: Tensor, num_edges: int) -> list[str]:
 
 
 def bad_rows(x: Tensor) -> int:
-    """How many rows of `[rows, channels]` hold NaN or infinity."""
-    return sum(
-        int((~torch.isfinite(x[start : start + _ROWS_AT_ONCE])).any(dim=1).sum())
-        for start in range(0, x.size(0), _ROWS_AT_ONCE)
-    )
+    """How many rows of `[rows, ...]` hold NaN or infinity."""
+    return sum(int((~torch.isfinite(rows)).flatten(1).any(1).sum()) for rows in _blocks(x))
+
+
+def _blocks(x: Tensor) -> Iterator[Tensor]:
+    """The rows of an array of at least two dimensions, or of a vector as `[rows, 1]`."""
+    rows_at_once = _ROWS_AT_ONCE if x.dim() > 1 else 64 * _ROWS_AT_ONCE
+    for start in range(0, x.size(0), rows_at_once):
+        rows = read_rows(x, start, min(start + rows_at_once, x.size(0)))
+        yield rows if rows.dim() > 1 else rows.unsqueeze(1)
 
 
 def csr_faults(csr: CSR, name: str) -> list[str]:
@@ -104,7 +130,8 @@ def csr_faults(csr: CSR, name: str) -> list[str]:
     if rows and int(pointers.diff().min()) < 0:
         return [f"{name}: indptr decreases"]
     if csr.indices.numel():
-        low, high = int(csr.indices.min()), int(csr.indices.max())
+        bounds = [block.aminmax() for block in _blocks(csr.indices)]
+        low, high = min(int(b.min) for b in bounds), max(int(b.max) for b in bounds)
         if low < 0 or high >= cols:
             return [f"{name}: column indices span [{low}, {high}]; allowed is [0, {cols - 1}]"]
     if csr.values is not None and csr.values.numel() != csr.indices.numel():

@@ -6,15 +6,19 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import Adjacency
+from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.mapped import release
 from gnnscale.graph.partition import Partition
 from gnnscale.kernels import CSR
+from gnnscale.kernels.rows import order_by_part
 
 
 @dataclass(eq=False)
@@ -117,48 +121,116 @@ def cluster(
     path: str | Path | None = None,
     *,
     split: str = "default",
+    features: str | None = None,
+    memory: int | str = "512MB",
 ) -> ClusteredGraph:
     """Lay out a graph by a partition: clusters contiguous, training nodes first in each.
 
+    With a path, the graph is written there piece by piece: beside `memory`, some 21 bytes a node
+    are held (`node_id` 8, its inverse 4, training nodes 1, row pointers 8).
+
     Args:
-        graph: the graph.
+        graph: the graph, in memory or memory-mapped.
         part: a partition of it.
         path: a folder to write the result to; it is then read from there, memory-mapped. A store
             already there is replaced; anything else there is refused.
         split: the split set whose training nodes come first.
+        features: type to keep dense features in, "float16", "float32" or "float64", or None for
+            the one they have. Half precision halves what is stored and read, to 3 digits.
+        memory: what writing to `path` may take, as "512MB" or a number of bytes.
 
     Returns:
         The clustered graph, in memory or on disk.
 
     Raises:
-        InputError: the partition is of another graph, or a part spans two graphs.
+        InputError: the partition is of another graph, or a part spans two graphs; `features` is
+            no such type, or too narrow for the values.
         StoreError: the folder cannot be written, or the disk is full.
     """
     if part.num_nodes != graph.num_nodes:
         raise InputError(f"the partition has {part.num_nodes} nodes, the graph {graph.num_nodes}")
-    assignment = part.assignment.long()
-    chosen = graph.split(split)
-    train = torch.zeros(graph.num_nodes, dtype=torch.bool) if chosen is None else chosen.train
-    node_id = torch.argsort(assignment * 2 + (~train).long(), stable=True)
-    if graph.node_ptr is not None:
-        _check_order_of_graphs(graph.node_ptr, part, node_id)
-    offsets = _pointers(torch.bincount(assignment, minlength=part.num_parts))
-    train_ends = offsets[:-1] + torch.bincount(assignment[train], minlength=part.num_parts)
-    clustered = ClusteredGraph(
-        graph=dataclasses.replace(reorder(graph, node_id), node_ptr=graph.node_ptr),
-        node_id=node_id,
-        offsets=offsets,
-        train_ends=train_ends,
+    budget = memory_bytes(memory)
+    if features is not None:
+        _check_feature_type(graph, features)
+    layout = _layout(graph, part, split)
+    if path is not None:
+        from gnnscale.graph.store import open_graph
+        from gnnscale.graph.streamed import cluster_to_disk
+
+        cluster_to_disk(graph, part, layout, path, split, features, budget)
+        return open_graph(path)
+    reordered = reorder(graph, layout.node_id)
+    if features is not None and isinstance(reordered.x, Tensor):
+        reordered.x = as_type(reordered.x, FEATURE_TYPES[features])
+    return ClusteredGraph(
+        graph=dataclasses.replace(reordered, node_ptr=graph.node_ptr),
+        node_id=layout.node_id,
+        offsets=layout.offsets,
+        train_ends=layout.train_ends,
         split=split,
         method=part.method,
         seed=part.seed,
     )
-    if path is None:
-        return clustered
-    from gnnscale.graph.store import open_graph, write_store
 
-    write_store(clustered, path)
-    return open_graph(path)
+
+FEATURE_TYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+
+
+def _check_feature_type(graph: Graph, features: str) -> None:
+    if not isinstance(features, str) or features not in FEATURE_TYPES:
+        raise InputError(
+            f"features={features!r} must be one of {', '.join(FEATURE_TYPES)}, or None"
+        )
+    if not isinstance(graph.x, Tensor):
+        has = "has none" if graph.x is None else "has sparse ones, which keep their type"
+        raise InputError(f"features={features!r} is for dense features; this graph {has}")
+
+
+def as_type(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Features in another type.
+
+    Raises:
+        InputError: a value does not fit.
+    """
+    narrow = x.to(dtype)
+    if dtype.itemsize < x.element_size() and bool(torch.isinf(narrow).any()):
+        most = torch.finfo(dtype).max
+        raise InputError(
+            f"features go up to {float(x.abs().max()):g}, beyond {most:g}, the greatest number of "
+            f"{dtype}; standardise them or keep a wider type"
+        )
+    return narrow
+
+
+class Layout(NamedTuple):
+    """The order that a partition gives to the nodes of a graph.
+
+    Attributes:
+        node_id: see `ClusteredGraph`.
+        position: where every node is, of the type of the adjacency's indices: `node_id` inverted.
+        offsets: see `ClusteredGraph`.
+        train_ends: see `ClusteredGraph`.
+    """
+
+    node_id: Tensor
+    position: Tensor
+    offsets: Tensor
+    train_ends: Tensor
+
+
+def _layout(graph: Graph, part: Partition, split: str) -> Layout:
+    chosen = graph.split(split)
+    train = torch.zeros(graph.num_nodes, dtype=torch.bool) if chosen is None else chosen.train
+    pointers = torch.zeros(2 * part.num_parts + 1, dtype=torch.int64)
+    node_id = torch.empty(graph.num_nodes, dtype=torch.int64)
+    position = torch.empty(graph.num_nodes, dtype=graph.adj.indices.dtype)
+    order_by_part(
+        part.assignment.numpy(), train.numpy(), pointers.numpy(), node_id.numpy(), position.numpy()
+    )
+    release(train)
+    if graph.node_ptr is not None:
+        _check_order_of_graphs(graph.node_ptr, part, node_id)
+    return Layout(node_id, position, pointers[::2].clone(), pointers[1::2].clone())
 
 
 def reorder(graph: Graph, order: Tensor) -> Graph:
@@ -221,7 +293,3 @@ def _check_order_of_graphs(node_ptr: Tensor, part: Partition, node_id: Tensor) -
         raise InputError(
             "the parts of one graph must have consecutive ids: number them graph by graph"
         )
-
-
-def _pointers(counts: Tensor) -> Tensor:
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

@@ -23,6 +23,12 @@ from gnnscale.errors import InputError, StoreError
 logger = logging.getLogger(__name__)
 
 
+def cache_root() -> Path:
+    """The folder of what is computed once: `$GNNSCALE_CACHE`, or `~/.cache/gnnscale`."""
+    root = os.environ.get("GNNSCALE_CACHE")
+    return Path(root) if root else Path.home() / ".cache" / "gnnscale"
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it to `path`.

@@ -14,6 +14,8 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
+from gnnscale.graph.mapped import read_rows
+from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
 
 if TYPE_CHECKING:
@@ -249,7 +251,7 @@ class Graph:
         """
         faults = checks.csr_faults(self.adj, "adjacency")
         structure_ok = not faults
-        if self.edge_weight is not None and not bool(torch.isfinite(self.edge_weight).all()):
+        if self.edge_weight is not None and checks.bad_rows(self.edge_weight):
             faults.append("edge_weight holds NaN or infinite values")
         if self.edge_attr is not None:
             faults += checks.edge_attr_faults(self.edge_attr, self.num_edges)
@@ -284,7 +286,10 @@ class Graph:
         if int(pointers.diff().min()) < 0:
             return ["node_ptr decreases"]
         graph = torch.repeat_interleave(torch.arange(self.num_graphs), pointers.diff())
-        crossing = int((graph[self.adj.row_index] != graph[self.adj.indices.long()]).sum())
+        crossing = 0
+        for start, _, rows in row_blocks(self.adj):
+            target = graph[start + rows.row_index]
+            crossing += int((target != graph[rows.indices.long()]).sum())
         return [f"{crossing} edges connect different graphs of node_ptr"] if crossing else []
 
     # --- identity ---------------------------------------------------------------------------
@@ -332,7 +337,7 @@ class _Digest:
         self.add("int64" if narrow else str(array.dtype).removeprefix("torch."), tuple(array.shape))
         flat = array.detach().cpu().reshape(-1)
         for start in range(0, flat.numel(), 1 << 20):
-            block = flat[start : start + (1 << 20)]
+            block = read_rows(flat, start, min(start + (1 << 20), flat.numel()))
             block = block.long() if narrow else block
             self._hash.update(block.contiguous().view(torch.uint8).numpy().data)
 

@@ -91,7 +91,7 @@ def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) 
     if out is None:
         out = torch.empty(view.shape, dtype=view.dtype)
     offset = mapping.offset + view.data_ptr() - mapping.address
-    _read(mapping.descriptor, offset, memoryview(out.view(-1).view(torch.uint8).numpy()))
+    _read(mapping.descriptor, offset, out.view(-1).view(torch.uint8).numpy().data)
     return out
 
 

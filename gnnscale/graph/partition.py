@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import atomic_write, checked_path
+from gnnscale.graph.row_blocks import row_blocks
 
 if TYPE_CHECKING:
     from gnnscale.graph.graph import Graph
@@ -106,9 +107,7 @@ class Partition:
             )
         part = self.assignment.long()
         kept_per_part = torch.zeros(self.num_parts, dtype=torch.int64)
-        rows_at_once = 1 << 18  # edges are read in blocks of rows: O(nodes) memory
-        for start in range(0, graph.num_nodes, rows_at_once):
-            rows = graph.adj.slice_rows(start, min(start + rows_at_once, graph.num_nodes))
+        for start, _, rows in row_blocks(graph.adj):
             target = part[start + rows.row_index]
             same = target == part[rows.indices.long()]
             kept_per_part += torch.bincount(target[same], minlength=self.num_parts)

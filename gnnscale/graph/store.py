@@ -14,12 +14,17 @@ from torch import Tensor
 
 from gnnscale.errors import StoreError
 from gnnscale.graph import first_hop
-from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.graph.clustered import ClusteredGraph
-from gnnscale.graph.files import checked_path, read_json
-from gnnscale.graph.graph import Graph, Split
-from gnnscale.kernels import CSR
+from gnnscale.graph.files import checked_path
+from gnnscale.graph.graph import Graph
+from gnnscale.graph.graph_folder import (
+    check_replaceable,
+    graph_arrays,
+    graph_meta,
+    graph_of,
+    has_format,
+)
 
 FORMAT = "gnnscale-clustered-graph"
 VERSION = 1
@@ -27,11 +32,7 @@ VERSION = 1
 
 def is_store(path: str | Path) -> bool:
     """Whether `path` is a folder that a clustered graph was written to."""
-    meta = Path(path) / "meta.json"
-    try:
-        return meta.is_file() and read_json(meta).get("format") == FORMAT
-    except (StoreError, AttributeError):
-        return False
+    return has_format(path, FORMAT)
 
 
 def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
@@ -41,9 +42,9 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
         StoreError: the folder cannot be written, holds something else, or the disk is full.
         InputError: an array has a type that cannot be stored.
     """
-    path = checked_path(path).resolve()
-    _check_replaceable(path)
-    write_arrays(path, _meta(clustered), dict(_arrays(clustered)), "the graph")
+    about = clustered.num_parts, clustered.split, clustered.method, clustered.seed
+    meta = store_meta(clustered.graph, *about)
+    write_arrays(checked_store_path(path), meta, dict(_arrays(clustered)), "the graph")
 
 
 def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
@@ -83,83 +84,28 @@ def verify_store(path: str | Path) -> None:
 
 
 def _arrays(clustered: ClusteredGraph) -> Iterator[tuple[str, Tensor]]:
-    graph = clustered.graph
-    yield "indptr", graph.adj.indptr
-    yield "indices", graph.adj.indices
+    yield from graph_arrays(clustered.graph)
     yield "node_id", clustered.node_id
     yield "offsets", clustered.offsets
     yield "train_ends", clustered.train_ends
-    optional: dict[str, Tensor | None] = {
-        "edge_weight": graph.edge_weight,
-        "edge_attr": graph.edge_attr,
-        "y": graph.y,
-        "node_ptr": graph.node_ptr,
-    }
-    if isinstance(graph.x, CSR):
-        optional["x_indptr"], optional["x_indices"] = graph.x.indptr, graph.x.indices
-        optional["x_values"] = graph.x.values
-    else:
-        optional["x"] = graph.x
-    for i, split in enumerate(graph.splits.values()):
-        for part in ("train", "val", "test"):
-            optional[f"split{i}_{part}"] = split[part]
-    yield from ((name, array) for name, array in optional.items() if array is not None)
 
 
-def _meta(clustered: ClusteredGraph) -> dict[str, Any]:
-    graph = clustered.graph
+def store_meta(graph: Graph, num_parts: int, split: str, method: str, seed: int) -> dict[str, Any]:
+    """What `meta.json` says of a clustered graph besides its arrays."""
     return {
         "format": FORMAT,
         "version": VERSION,
-        "num_nodes": graph.num_nodes,
-        "num_edges": graph.num_edges,
-        "num_parts": clustered.num_parts,
-        "num_features": graph.num_features,
-        "num_classes": graph.num_classes,
-        "task": graph.task,
-        "metric": graph.metric,
-        "y_level": graph.y_level,
-        "symmetric": graph.adj.symmetric,
-        "splits": list(graph.splits),
-        "split": clustered.split,
-        "method": clustered.method,
-        "seed": clustered.seed,
-        "name": graph.name,
-        "source": graph.source,
+        **graph_meta(graph),
+        "num_parts": num_parts,
+        "split": split,
+        "method": method,
+        "seed": seed,
     }
 
 
 def _assemble(path: Path, meta: dict[str, Any], arrays: dict[str, Tensor]) -> ClusteredGraph:
-    x: Tensor | CSR | None = arrays.get("x")
-    if "x_indptr" in arrays:
-        shape = (meta["num_nodes"], meta["num_features"])
-        x = CSR(arrays["x_indptr"], arrays["x_indices"], arrays.get("x_values"), shape)
-    splits = {
-        name: Split(*(arrays[f"split{i}_{part}"] for part in ("train", "val", "test")))
-        for i, name in enumerate(meta["splits"])
-    }
-    adj = Adjacency(
-        arrays["indptr"],
-        arrays["indices"],
-        arrays.get("edge_weight"),
-        symmetric=meta["symmetric"],
-    )
-    graph = Graph(
-        adj=adj,
-        x=x,
-        y=arrays.get("y"),
-        y_level=meta["y_level"],
-        edge_attr=arrays.get("edge_attr"),
-        splits=splits,
-        node_ptr=arrays.get("node_ptr"),
-        task=meta["task"],
-        metric=meta["metric"],
-        num_classes=meta["num_classes"],
-        name=meta["name"],
-        source=meta["source"],
-    )
     return ClusteredGraph(
-        graph=graph,
+        graph=graph_of(meta, arrays),
         node_id=arrays["node_id"],
         offsets=arrays["offsets"],
         train_ends=arrays["train_ends"],
@@ -174,23 +120,12 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return read_meta(path, FORMAT, VERSION, "gnnscale clustered graph")
 
 
-def _check_replaceable(path: Path) -> None:
-    """Refuse a path where anything stands that no `write_store` put there."""
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise StoreError(f"{path} exists and is not a folder; choose another path")
-    if path == Path.cwd():
-        raise StoreError(f"{path} is the working directory; give the store a folder of its own")
-    found = {entry.name for entry in path.iterdir()}
-    if found and not is_store(path):
-        raise StoreError(
-            f"{path} exists and is no gnnscale store; choose another path or remove it"
-        )
-    ours = {"meta.json", first_hop.FOLDER}
-    foreign = sorted(name for name in found - ours if not name.endswith(".npy"))
-    if foreign:
-        raise StoreError(
-            f"{path} is a gnnscale store that also holds {', '.join(foreign[:5])}; replacing it "
-            "would delete that. Choose another path or move it away"
-        )
+def checked_store_path(path: str | Path) -> Path:
+    """Where a store is to be written, resolved.
+
+    Raises:
+        StoreError: something is there that no store was.
+    """
+    path = checked_path(path).resolve()
+    check_replaceable(path, is_store, "store", (first_hop.FOLDER,))
+    return path

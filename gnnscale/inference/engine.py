@@ -1,19 +1,24 @@
 """Exact full-graph inference: phase by phase, every phase in chunks of rows.
 
-Memory is that of one chunk and two layers of activations (plus the slots a model keeps, and the
-K + 1 powers of a layer that weighs each by itself, as TAG does), in memory or in files; never that
-of the computation graph. Work is one forward pass, whatever the depth.
+Layers are kept in memory, or in files where memory does not bear two of them (plus the slots a
+model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG does). Then a chunk
+and the columns of a layer that are being propagated are all that is in memory, beside some bytes a
+node. Either way the result is the same bit for bit, and work is one forward pass, whatever the
+depth.
 
 A pass reads the previous layer (through the graph where a convolution stands at its start), runs
-the row-local phases that follow, and writes the next layer. A norm ends a pass: its moments are
-gathered while the layer is written, and applied at the start of the next one.
+the row-local phases that follow, and writes the next layer: transformed at once where the next
+convolution narrows it before it propagates. A norm ends a pass: its moments are gathered while the
+layer is written, and applied at the start of the next one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +27,17 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
+from gnnscale.graph.mapped import release
+from gnnscale.inference.budget import layer_memory
 from gnnscale.inference.hops import Hops
-from gnnscale.inference.layers import Layer, Layers
-from gnnscale.inference.mapped import temporary_folder
+from gnnscale.inference.layer_file import LayerFile
+from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, LayerInMemory, Layers
 from gnnscale.inference.passes import Pass, plan_passes
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context, LayeredGNN, statistics
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
-from gnnscale.nn.propagation import densify
+from gnnscale.nn.propagation import Propagation, call_rows, densify
 from gnnscale.nn.reach import check_reach, halo, run_on_halo
 
 logger = logging.getLogger(__name__)
@@ -46,6 +53,8 @@ def stream(
     device: torch.device | str = "cpu",
     chunk_rows: int | None = None,
     storage: str | Path | None = None,
+    memory: int | str = "auto",
+    scratch: str | Path | None = None,
     head: bool = True,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Run a model exactly over a whole graph and yield its output in chunks of rows.
@@ -55,7 +64,12 @@ def stream(
         graph: the graph, in whatever order; rows come in that order.
         device: where to compute. Layers are kept there too unless `storage` is given.
         chunk_rows: rows computed at once; chosen by size when not given.
-        storage: a folder for the layers, as temporary files, instead of memory.
+        storage: a folder for the layers, as temporary files without a name, instead of memory.
+        memory: bytes of a layer that may be in memory at a time; where two layers take more they
+            are kept in files. "auto" goes by what there is, and by whether the graph itself is in
+            a file.
+        scratch: a folder for layers that do not fit, where `storage` is None; the system's own for
+            temporary files when None.
         head: run the head. Without it, yield what the head reads (embeddings): the output of the
             last block, or of the last but one where the last block is the output layer.
 
@@ -72,12 +86,13 @@ def stream(
     check_features(model, graph)
     if chunk_rows is not None and chunk_rows < 1:
         raise InputError(f"chunk_rows={chunk_rows}: at least one row is computed at once")
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if storage is not None:
-            folder = Path(stack.enter_context(temporary_folder(storage)))
-        stack.enter_context(evaluation_mode(model))
-        runner = _Runner(model, graph, torch.device(device), chunk_rows, folder)
+    device = torch.device(device)
+    rows = chunk_rows or _default_chunk_rows(model, graph)
+    bound = layer_memory(model, graph, device, memory, in_files=storage is not None)
+    folder = None if bound is None else Path(storage or scratch or tempfile.gettempdir())
+    layers = Layers(graph.num_nodes, rows, device, folder, bound or 0)
+    with evaluation_mode(model):
+        runner = _Runner(model, graph, layers)
         yield from runner.run(model.phases if head else _before_the_output(model))
 
 
@@ -97,67 +112,102 @@ def check_features(model: LayeredGNN, graph: Graph) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What a pass reads.
+
+    Attributes:
+        layer: the values; X Wᵀ where the pass begins with a propagation that follows its transform.
+        transformed: whether that is so.
+        root: root(X), where that propagation adds it; its X is then gone.
+        ours: whether the layer may be written to.
+    """
+
+    layer: Layer
+    transformed: bool = False
+    root: Layer | None = None
+    ours: bool = True
+
+
 class _Runner:
     """One inference: the stored layers, slots and moments between passes."""
 
-    def __init__(
-        self,
-        model: LayeredGNN,
-        graph: Graph,
-        device: torch.device,
-        chunk_rows: int | None,
-        folder: Path | None,
-    ) -> None:
+    def __init__(self, model: LayeredGNN, graph: Graph, layers: Layers) -> None:
         self.graph = graph
-        chunk_rows = chunk_rows or _default_chunk_rows(model, graph)
-        self.layers = Layers(graph.num_nodes, chunk_rows, device, folder)
-        self.adj: Adjacency = graph.adj.to(self.layers.home)
+        self.layers = layers
+        self.adj: Adjacency = graph.adj.to(layers.home)
         self.dtype = next((p.dtype for p in model.parameters()), _dtype(graph))
-        self.slots: dict[str, list[Tensor]] = {}
+        self.slots: dict[str, list[Layer]] = {}
         self.moments: statistics.Moments | None = None
         self._local: Tensor | None = None
 
     def run(self, phases: list[list[Any]]) -> Iterator[tuple[int, int, Tensor]]:
         passes = plan_passes(phases)
-        *before, last = passes
+        last = passes[-1]
         last_use = {
             slot: at
             for at, step in enumerate(passes)
             for phase in (step.source, *step.rows)
             for slot in slots_of(phase)
         }
-        layer = self._input()
-        for at, step in enumerate(before):
-            chunks = self._pass(layer, step)
-            if step.changes_rows:
-                reusable = layer if step.row_local and layer is not self.graph.x else None
-                layer = self.layers.store(chunks, reusable)
+        assert self.graph.x is not None
+        features = self.layers.features(self.graph.x, self.dtype)
+        stored = self._ready(_Stored(features, ours=False), passes[0])
+        for at, (step, following) in enumerate(pairwise(passes)):
+            chunks = self._pass(stored, step)
+            if step.whole is not None:
+                whole = self._whole(step.whole, self.layers.store(chunks))
+                stored = self._ready(_Stored(whole), following)
+            elif step.changes_rows:
+                reusable = stored.layer if step.row_local and stored.ours else None
+                stored = self._store(chunks, following, reusable)
             else:
                 for _ in chunks:
                     pass
-            if step.whole is not None:
-                layer = self._whole(step.whole, self.layers.dense(layer))
+                stored = self._ready(stored, following)
             self.slots = {k: v for k, v in self.slots.items() if last_use[k] > at}
         if last.whole is None:
-            yield from self._pass(layer, last)
+            yield from self._pass(stored, last)
             return
-        layer = self._whole(last.whole, self.layers.store(self._pass(layer, last)))
+        layer = self._whole(last.whole, self.layers.store(self._pass(stored, last)))
         for start, end in self.layers.ranges():
             yield start, end, self.layers.rows(layer, start, end)
 
-    def _input(self) -> Layer:
-        x = self.graph.x
-        assert x is not None
-        values = x.values if isinstance(x, CSR) else x
-        if values is None or values.dtype == self.dtype:
-            return x if x.device == self.layers.home else x.to(self.layers.home)
-        if isinstance(x, CSR):
-            return CSR(x.indptr, x.indices, values.to(self.dtype), x.shape).to(self.layers.home)
-        return self.layers.store((a, b, x[a:b].to(self.dtype)) for a, b in self.layers.ranges())
+    def _ready(self, stored: _Stored, following: Pass) -> _Stored:
+        """What the next pass reads, made of a layer as it stands."""
+        phase, layer = following.source, stored.layer
+        if not isinstance(phase, Propagate):
+            return stored
+        rows = ((a, b, self.layers.rows(layer, a, b)) for a, b in self.layers.ranges())
+        if phase.propagation.transform_first(self.layers.rows(layer, 0, 0)):
+            return self._store(rows, following)
+        sparse = isinstance(layer, FeatureLayer) and isinstance(layer.x, CSR)
+        if sparse:
+            return _Stored(self.layers.store((a, b, densify(h)) for a, b, h in rows))
+        return stored
 
-    def _pass(self, layer: Layer, step: Pass) -> Iterator[tuple[int, int, Tensor]]:
+    def _store(self, chunks: Chunks, following: Pass, reuse: Layer | None = None) -> _Stored:
+        """Keep what the next pass reads, transformed at once where that makes it narrower."""
+        phase = following.source
+        if not isinstance(phase, Propagate):
+            gathered = isinstance(phase, Neighbourhood)
+            return _Stored(self.layers.store(chunks, gathered, reuse))
+        propagation, kept = phase.propagation, _Kept(self.layers)
+        first = next(chunks)
+        transformed = propagation.transform_first(first[2])
+
+        def values() -> Chunks:
+            for a, b, h in chain([first], chunks):
+                if transformed and propagation.root is not None:
+                    kept.put(a, call_rows(propagation.root, h))
+                yield a, b, propagation.linear(h) if transformed else h
+
+        layer = self.layers.store(values(), reuse=reuse)
+        return _Stored(layer, transformed, kept.layer)
+
+    def _pass(self, stored: _Stored, step: Pass) -> Chunks:
         gathered: statistics.Moments | None = None
-        for start, end, h in self._source(layer, step.source):
+        for start, end, h in self._source(stored, step.source):
             for phase in step.rows:
                 h = self._row_phase(phase, h, start, end)
             h = densify(h)
@@ -168,42 +218,37 @@ class _Runner:
         if step.moments_for is not None:
             self.moments = gathered
 
-    def _source(self, layer: Layer, source: Any) -> Iterator[tuple[int, int, Any]]:
+    def _source(self, stored: _Stored, source: Any) -> Iterator[tuple[int, int, Any]]:
         if isinstance(source, Propagate):
-            yield from self._propagate(layer, source)
+            yield from self._propagate(stored, source.propagation)
         elif isinstance(source, Neighbourhood):
-            yield from self._neighbourhood(layer, source)
+            yield from self._neighbourhood(stored.layer, source)
         else:
             moments = self.moments
             for start, end in self.layers.ranges():
-                h = self.layers.rows(layer, start, end)
+                h = self.layers.rows(stored.layer, start, end)
                 if isinstance(source, Statistics):
                     assert moments is not None
                     h = statistics.apply(source.norm, densify(h), moments)
                 yield start, end, h
 
-    def _propagate(self, layer: Layer, phase: Propagate) -> Iterator[tuple[int, int, Tensor]]:
-        propagation = phase.propagation
-        first = propagation.transform_first(layer)
-        if first:
-            linear = (
-                (a, b, propagation.linear(self.layers.rows(layer, a, b)))
-                for a, b in self.layers.ranges()
-            )
-            value = self.layers.store(linear)
-        else:
-            value = self.layers.dense(layer)
-        complete = propagation.finish if first else propagation.combine
-        hops = Hops(self.adj, self.layers.ranges, self.layers.store)
-        for start, end, rows in hops.propagate(propagation, value, first):
+    def _propagate(self, stored: _Stored, propagation: Propagation) -> Chunks:
+        hops, layer, root = Hops(self.adj, self.layers), stored.layer, stored.root
+        # The rows themselves are read only where a root needs them.
+        overwrite = stored.ours and (stored.transformed or propagation.root is None)
+        chunks = hops.propagate(propagation, layer, stored.transformed, overwrite)
+        bare = replace(propagation, root=None)
+        for start, end, rows in chunks:
             aggregated = rows.to(self.layers.device)
-            # The rows themselves are read only where a root needs them.
-            own = aggregated if propagation.root is None else self.layers.rows(layer, start, end)
-            yield start, end, complete(aggregated, own)
+            if stored.transformed:
+                out = bare.finish(aggregated, aggregated)
+                yield start, end, out if root is None else out + self.layers.rows(root, start, end)
+            else:
+                rooted = propagation.root is not None
+                own = self.layers.rows(layer, start, end) if rooted else aggregated
+                yield start, end, propagation.combine(aggregated, own)
 
-    def _neighbourhood(
-        self, layer: Layer, phase: Neighbourhood
-    ) -> Iterator[tuple[int, int, Tensor]]:
+    def _neighbourhood(self, layer: Layer, phase: Neighbourhood) -> Chunks:
         if self._local is None:
             self._local = torch.full((self.adj.num_nodes,), -1, device=self.layers.home)
         edge_attr = self.graph.edge_attr
@@ -228,6 +273,9 @@ class _Runner:
                 for parts in kept
             ]
             out = run_on_halo(phase, x, self.adj, around, edge_attr, beside)
+            for walked in (self.adj.indices, self.adj.values, edge_attr, self.graph.x):
+                if isinstance(walked, Tensor):
+                    release(walked)
             yield a, b, out[: b - a]
 
     def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:
@@ -246,15 +294,31 @@ class _Runner:
         if isinstance(phase, Collect) and phase.mode == "max" and not phase.first:
             h = torch.maximum(self.layers.rows(parts[0], start, end), h)
         elif start == 0:
-            parts.append(self.layers.buffer(h))
-        parts[-1][start:end] = h
+            parts.append(self.layers.new(h.size(1), h.dtype, whole_rows=True))
+        kept = parts[-1]
+        assert not isinstance(kept, FeatureLayer)
+        kept.put(start, h)
 
-    def _whole(self, phase: Statistics, layer: Tensor) -> Tensor:
+    def _whole(self, phase: Statistics, layer: Layer) -> LayerInMemory:
         logger.info(
             "%s has no exact form in chunks: it is applied to the whole layer at once",
             type(phase.norm).__name__,
         )
-        return phase.norm(layer.to(self.layers.device)).to(self.layers.home)
+        whole = layer.rows(0, self.layers.num_rows)
+        return LayerInMemory(phase.norm(whole.to(self.layers.device)).to(self.layers.home))
+
+
+class _Kept:
+    """A second layer that is written along with another."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers = layers
+        self.layer: LayerInMemory | LayerFile | None = None
+
+    def put(self, start: int, rows: Tensor) -> None:
+        if self.layer is None:
+            self.layer = self.layers.new(rows.size(1), rows.dtype, whole_rows=True)
+        self.layer.put(start, rows)
 
 
 def _beside(parts: list[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.files import atomic_write
+from gnnscale.graph.mapped import map_array, read_rows, release
 from gnnscale.inference.engine import stream
 from gnnscale.inference.mapped import reserve
 from gnnscale.inference.metrics import Metric
@@ -44,10 +45,10 @@ def evaluate(
     if graph.y is None or graph.y_level != "node":
         raise InputError("evaluation needs node-level labels y")
     for start, end, out in stream(model, graph, **options):
-        y = graph.y[start:end]
+        y = read_rows(graph.y, start, end)
         labelled = _labelled(y, graph.task)
         for name, mask in rows.items():
-            chosen = mask[start:end] & labelled
+            chosen = read_rows(mask, start, end) & labelled
             if bool(chosen.any()):
                 picked, target = out[chosen.to(out.device)], y[chosen].to(out.device)
                 for metric in metrics[name]:
@@ -90,11 +91,12 @@ def predict(
     with atomic_write(out) as file:
 
         def mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-            array = np.lib.format.open_memmap(
-                file.name, "w+", dtype=torch.empty(0, dtype=dtype).numpy().dtype, shape=shape
-            )
+            kind = torch.empty(0, dtype=dtype).numpy().dtype
+            array = np.lib.format.open_memmap(file.name, "w+", dtype=kind, shape=shape)
             reserve(file.name)
-            return torch.from_numpy(array)
+            if 0 in shape:
+                return torch.from_numpy(array)
+            return map_array(Path(file.name), kind, shape, array.offset, "r+")
 
         _gather(model, graph, wanted, mapped, options)
     return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
@@ -118,9 +120,11 @@ def _gather(
             result = make((count, chunk.size(1)), chunk.dtype)
         if wanted is None:
             result[start:end] = chunk
+            release(result)
             continue
         low, high = torch.searchsorted(ordered, torch.tensor([start, end])).tolist()
         result[order[low:high]] = chunk[ordered[low:high] - start]
+        release(result)
     assert result is not None
     return result
 

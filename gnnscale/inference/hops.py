@@ -1,19 +1,27 @@
-"""A whole layer propagated hop by hop, each hop in chunks of rows: no halo, whatever the hops."""
+"""A whole layer propagated hop by hop, each hop in chunks of rows: no halo, whatever the hops.
+
+P acts on every column by itself: a layer that memory does not bear is propagated a block of columns
+at a time, and the adjacency walked in row order once for each. Every column is summed in the same
+order whatever the blocks, so the result is the same bit for bit.
+
+Floor of a hop, in bytes: the layer read once, 4 for every edge and block, and, with b blocks, the
+share (b − 1) / b of the product written and read again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency
+from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
 from gnnscale.kernels import spmm
-from gnnscale.nn.propagation import Propagation
+from gnnscale.nn.propagation import Operator, Propagation
 from gnnscale.nn.stacked import Stacked
-
-Chunks = Iterator[tuple[int, int, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -22,41 +30,68 @@ class Hops:
 
     Attributes:
         adj: the whole graph, on the device where layers are kept.
-        ranges: the rows of every chunk.
-        store: keeps chunks as a layer.
+        layers: where layers are kept.
     """
 
     adj: Adjacency
-    ranges: Callable[[], Iterator[tuple[int, int]]]
-    store: Callable[[Chunks], Tensor]
+    layers: Layers
 
-    def propagate(self, propagation: Propagation, layer: Tensor, transformed: bool) -> Chunks:
-        """The propagated rows of a layer, which has been through `linear` if `transformed`."""
+    def propagate(
+        self, propagation: Propagation, layer: Layer, transformed: bool, overwrite: bool
+    ) -> Chunks:
+        """The propagated rows of a layer.
+
+        Args:
+            propagation: what is computed.
+            layer: the layer.
+            transformed: whether it has been through `linear`.
+            overwrite: whether nothing else reads the layer.
+        """
         if isinstance(propagation, Stacked) and not transformed:
             return self._stack(propagation, layer)
-        return self._horner(propagation, layer)
+        return self._horner(propagation, layer, overwrite)
 
-    def _horner(self, propagation: Propagation, layer: Tensor) -> Chunks:
-        value = propagation.start(layer)
-        if value is not layer:  # columns of it
-            value = self.store((a, b, value[a:b]) for a, b in self.ranges())
-        for k in reversed(range(1, propagation.hops)):
-            value = self.store(self._step(propagation, k, value, layer))
-        yield from self._step(propagation, 0, value, layer)
+    def _horner(self, propagation: Propagation, layer: Layer, overwrite: bool) -> Chunks:
+        sample = layer.rows(0, min(1, self.layers.num_rows))
+        value = layer
+        if propagation.start(sample) is not sample:  # columns of it
+            value = self.layers.store(
+                (a, b, propagation.start(layer.rows(a, b))) for a, b in self.layers.ranges()
+            )
+        plain = propagation.powers is None and not isinstance(propagation, Stacked)
+        for k in reversed(range(propagation.hops)):
+            own = value is not layer or (overwrite and plain)
+            chunks = self._product(propagation, value, own)
+            if not plain:
+                chunks = ((a, b, propagation.step(k, h, layer.rows(a, b))) for a, b, h in chunks)
+            if k == 0:
+                yield from chunks
+            else:
+                value = self.layers.store(chunks)
 
-    def _step(self, propagation: Propagation, k: int, value: Tensor, layer: Tensor) -> Chunks:
-        for a, b, h in self._product(propagation, value):
-            yield a, b, propagation.step(k, h, layer[a:b])
-
-    def _stack(self, propagation: Propagation, layer: Tensor) -> Chunks:
+    def _stack(self, propagation: Propagation, layer: Layer) -> Chunks:
         powers = [layer]
         for _ in range(propagation.hops - 1):
-            powers.append(self.store(self._product(propagation, powers[-1])))
-        for a, b, h in self._product(propagation, powers[-1]):
-            yield a, b, torch.cat([*(power[a:b] for power in powers), h], dim=1)
+            powers.append(self.layers.store(self._product(propagation, powers[-1], False)))
+        for a, b, h in self._product(propagation, powers[-1], False):
+            yield a, b, torch.cat([*(power.rows(a, b) for power in powers), h], dim=1)
 
-    def _product(self, propagation: Propagation, value: Tensor) -> Chunks:
-        adj, left, right, diag = propagation.operator(self.adj, value.dtype)
-        for a, b in self.ranges():
-            scale, own = (None if v is None else v[a:b] for v in (left, diag))
-            yield a, b, spmm(adj.slice_rows(a, b), value, scale, right, own, value[a:b])
+    def _product(self, propagation: Propagation, value: Layer, overwrite: bool) -> Chunks:
+        operator = propagation.operator(self.adj, value.dtype)
+        *before, last = value.blocks
+        product = value
+        if before and (not overwrite or isinstance(product, FeatureLayer)):
+            product = self.layers.new(value.shape[1], value.dtype)
+        assert not before or not isinstance(product, FeatureLayer)
+        for block in before:
+            for a, _, h in self._block(operator, self.layers.columns(value, block)):
+                product.put(a, h, block)  # type: ignore[union-attr]
+        for a, b, h in self._block(operator, self.layers.columns(value, last)):
+            yield a, b, torch.cat([product.rows(a, b, (0, last[0])), h], dim=1) if before else h
+
+    def _block(self, operator: Operator, columns: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+        a, left, right, diag = operator
+        for start, stop in self.layers.ranges():
+            scale, own = (None if v is None else v[start:stop] for v in (left, diag))
+            rows = slice_rows(a, start, stop)
+            yield start, stop, spmm(rows, columns, scale, right, own, columns[start:stop])

@@ -1,4 +1,8 @@
-"""Layers between the passes of an inference: in memory or in files, read and written in chunks."""
+"""Layers between the passes of an inference, in memory or in files, read and written in chunks.
+
+Propagation reads a layer at random, so what it reads is in memory: a whole layer, or as many of its
+columns as the memory allowed bears. Every other read is of a range of rows.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,67 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnscale.inference.mapped import new_layer
+from gnnscale.graph.mapped import is_mapped, read_rows
+from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.inference.layer_file import Columns, LayerFile
 from gnnscale.kernels import CSR
 
-Layer = Tensor | CSR
+_ALIGNED = 16  # float32 columns of a cache line
+
 Chunks = Iterator[tuple[int, int, Tensor]]
+
+
+class LayerInMemory:
+    """A layer as a tensor `[num_rows, width]`."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.shape, self.dtype = values.shape, values.dtype
+        self.blocks = [(0, values.shape[1])]
+
+    def rows(self, start: int, stop: int, columns: Columns | None = None) -> Tensor:
+        """Rows `start` to `stop`."""
+        return self.values[start:stop]
+
+    def put(self, start: int, rows: Tensor, columns: Columns | None = None) -> None:
+        """Write rows from `start` on."""
+        self.values[start : start + rows.size(0)] = rows
+
+    def gather(self, nodes: Tensor) -> Tensor:
+        """The rows `nodes`."""
+        return self.values[nodes]
+
+
+class FeatureLayer:
+    """A graph's features as the layer that a model reads: in its type, perhaps out of a file."""
+
+    def __init__(self, x: Tensor | CSR, dtype: torch.dtype, blocks: list[Columns]) -> None:
+        self.x = x
+        self.shape, self.dtype = x.shape, dtype
+        self.blocks = blocks
+
+    def rows(self, start: int, stop: int, columns: Columns | None = None) -> Any:
+        """Rows `start` to `stop`, sparse where the features are."""
+        if isinstance(self.x, CSR):
+            return _typed(slice_rows(self.x, start, stop), self.dtype)
+        return read_rows(self.x, start, stop).to(self.dtype)
+
+    @property
+    def values(self) -> Tensor | None:
+        """The features themselves where they are in memory as propagation reads them."""
+        x = self.x
+        if isinstance(x, CSR) or x.dtype != self.dtype or is_mapped(x):
+            return None
+        return x if len(self.blocks) == 1 else None
+
+    def gather(self, nodes: Tensor) -> Tensor:
+        """The dense rows `nodes`."""
+        if isinstance(self.x, CSR):
+            return _typed(self.x.select_rows(nodes), self.dtype).to_dense()
+        return self.x[nodes].to(self.dtype)
+
+
+Layer = LayerInMemory | LayerFile | FeatureLayer
 
 
 class Layers:
@@ -23,11 +83,17 @@ class Layers:
         num_rows: rows of every layer.
         chunk_rows: rows at once.
         device: where chunks are computed.
-        folder: for layers as files; None keeps them on `device`.
+        folder: for layers as files; None keeps them in memory on `device`.
+        memory: bytes of a layer's columns that are in memory at a time where layers are files.
     """
 
     def __init__(
-        self, num_rows: int, chunk_rows: int, device: torch.device, folder: Path | None
+        self,
+        num_rows: int,
+        chunk_rows: int,
+        device: torch.device,
+        folder: Path | None,
+        memory: int,
     ) -> None:
         self.num_rows = num_rows
         self.chunk_rows = chunk_rows
@@ -35,47 +101,97 @@ class Layers:
         # Layers in files are gathered from by the host, whatever computes the dense part.
         self.home = torch.device("cpu") if folder else device
         self._folder = folder
-        self._files = 0
+        self._memory = memory
+        self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
-        """Start and end of every chunk; one, empty, where there are no rows."""
+        """The rows of every chunk; one, empty, where there are no rows."""
         for start in range(0, max(self.num_rows, 1), self.chunk_rows):
             yield start, min(start + self.chunk_rows, self.num_rows)
 
-    def rows(self, layer: Layer, start: int, end: int) -> Any:
-        """Rows of a layer, on the device."""
-        if isinstance(layer, CSR):
-            return layer.slice_rows(start, end).to(self.device)
-        return layer[start:end].to(self.device)
+    def features(self, x: Tensor | CSR, dtype: torch.dtype) -> Layer:
+        """The layer that a model begins with."""
+        if self._folder is not None:
+            whole = [(0, x.shape[1])]
+            blocks = whole if isinstance(x, CSR) else self._blocks(x.shape[1], dtype)
+            return FeatureLayer(x, dtype, blocks)
+        if isinstance(x, CSR):
+            return FeatureLayer(_typed(x, dtype).to(self.home), dtype, [(0, x.shape[1])])
+        return LayerInMemory(x.to(self.home, dtype))
 
-    def gather(self, layer: Layer, nodes: Tensor) -> Tensor:
-        """The dense rows `nodes` of a layer, on the device."""
-        chosen = layer.select_rows(nodes).to_dense() if isinstance(layer, CSR) else layer[nodes]
-        return chosen.to(self.device)
+    def new(
+        self, width: int, dtype: torch.dtype, whole_rows: bool = False
+    ) -> LayerInMemory | LayerFile:
+        """Room for a layer; `whole_rows` for one whose rows are gathered."""
+        if self._folder is None or 0 in (self.num_rows, width):
+            values = torch.empty(self.num_rows, width, dtype=dtype, device=self.home)
+            return LayerInMemory(values)
+        blocks = [(0, width)] if whole_rows else self._blocks(width, dtype)
+        return LayerFile(self._folder, (self.num_rows, width), dtype, blocks)
 
-    def buffer(self, like: Tensor) -> Tensor:
-        """Room for a layer of the width and type of `like`."""
-        shape = (self.num_rows, like.shape[1])
-        if self._folder is None or 0 in shape:
-            return torch.empty(shape, dtype=like.dtype, device=self.home)
-        self._files += 1
-        return new_layer(self._folder / f"layer{self._files}", shape, like.dtype)
+    def store(self, chunks: Chunks, whole_rows: bool = False, reuse: Layer | None = None) -> Layer:
+        """Keep chunks as a layer, in the place of `reuse` where it fits.
 
-    def store(self, chunks: Chunks, reuse: Layer | None = None) -> Tensor:
-        """Keep chunks as a layer, in the place of `reuse` where it fits."""
-        layer: Tensor | None = None
-        for start, end, h in chunks:
+        Row-local passes may write where they read.
+        """
+        layer: LayerInMemory | LayerFile | None = None
+        for start, _, h in chunks:
             if layer is None:
-                # Row-local passes may write where they read.
-                fits = isinstance(reuse, Tensor) and reuse.shape[1] == h.shape[1]
-                layer = reuse if fits and reuse.dtype == h.dtype else self.buffer(h)  # type: ignore
-                assert layer is not None
-            layer[start:end] = h
+                fits = _fits(reuse, h, whole_rows)
+                layer = reuse if fits else self.new(h.size(1), h.dtype, whole_rows)  # type: ignore
+            assert layer is not None
+            layer.put(start, h)
         assert layer is not None
         return layer
 
-    def dense(self, layer: Layer) -> Tensor:
-        """The layer itself, or a dense copy of a sparse one."""
-        if isinstance(layer, CSR):
-            return self.store((a, b, self.rows(layer, a, b).to_dense()) for a, b in self.ranges())
-        return layer
+    def rows(self, layer: Layer, start: int, stop: int) -> Any:
+        """Rows of a layer, on the device."""
+        return layer.rows(start, stop).to(self.device)
+
+    def gather(self, layer: Layer, nodes: Tensor) -> Tensor:
+        """The dense rows `nodes` of a layer, on the device."""
+        return layer.gather(nodes).to(self.device)
+
+    def columns(self, layer: Layer, block: Columns) -> Tensor:
+        """A block of a layer's columns `[num_rows, width]`, in memory until the next is asked for.
+
+        One buffer serves all: fresh pages would cost as much as reading the block.
+        """
+        if not isinstance(layer, LayerFile) and layer.values is not None:
+            return layer.values
+        values = self._room(block[1] - block[0], layer.dtype)
+        for start, stop in self.ranges():
+            if isinstance(layer, LayerFile):
+                layer.read(start, stop, block, values[start:stop])
+            else:
+                values[start:stop] = layer.rows(start, stop)[:, slice(*block)]
+        return values
+
+    def _room(self, width: int, dtype: torch.dtype) -> Tensor:
+        size = self.num_rows * width * dtype.itemsize
+        if self._buffer.numel() < size:
+            self._buffer = torch.empty(0, dtype=torch.uint8)  # the old one goes first
+            self._buffer = torch.empty(size, dtype=torch.uint8)
+        return self._buffer[:size].view(dtype).view(self.num_rows, width)
+
+    def _blocks(self, width: int, dtype: torch.dtype) -> list[Columns]:
+        """As few blocks as memory bears, even ones, in whole cache lines where that is possible."""
+        most = max(1, self._memory // max(1, self.num_rows * dtype.itemsize))
+        if most > _ALIGNED:
+            most -= most % _ALIGNED
+        count = -(-width // most)
+        even = -(-width // count)
+        step = min(most, -(-even // _ALIGNED) * _ALIGNED)
+        return [(start, min(start + step, width)) for start in range(0, width, step)]
+
+
+def _fits(layer: Layer | None, rows: Tensor, whole_rows: bool) -> bool:
+    if layer is None or isinstance(layer, FeatureLayer) or (whole_rows and len(layer.blocks) > 1):
+        return False
+    return layer.shape[1] == rows.size(1) and layer.dtype == rows.dtype
+
+
+def _typed(x: CSR, dtype: torch.dtype) -> CSR:
+    if x.values is None or x.values.dtype == dtype:
+        return x
+    return CSR(x.indptr, x.indices, x.values.to(dtype), x.shape)

@@ -7,7 +7,6 @@ whole file is taken first.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import StoreError
+from gnnscale.inference.layer_file import reserve as reserve_file
 
 
 @contextlib.contextmanager
@@ -61,13 +61,5 @@ def reserve(path: str | Path) -> None:
     Raises:
         OSError: there is not enough of it.
     """
-    if not hasattr(os, "posix_fallocate"):
-        return
     with open(path, "rb+") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            if size:
-                os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
-                raise
+        reserve_file(file.fileno(), os.fstat(file.fileno()).st_size)

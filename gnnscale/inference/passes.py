@@ -43,7 +43,7 @@ def plan_passes(phases: list[list[Any]]) -> list[Pass]:
             else:
                 passes[-1].whole = phase
                 passes.append(Pass())
-        elif not isinstance(phase, Dropout) or phase.relu:  # dropout alone does nothing here
+        elif not isinstance(phase, Dropout) or phase.act:  # dropout alone does nothing here
             passes[-1].rows.append(phase)
     needed = [p for p in passes[:-1] if p.source or p.rows or p.moments_for or p.whole]
     return [*needed, passes[-1]]

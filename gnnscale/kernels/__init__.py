@@ -1,15 +1,20 @@
 """Sparse products, induced subgraphs and fused dropout: numba on CPU, plain PyTorch elsewhere."""
 
+from gnnscale.kernels.activation import (
+    activation_dropout,
+    relu_dropout,
+    relu_dropout_reference,
+)
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.dropout import (
     dropout,
     dropout_csr,
     dropout_reference,
     mask_rows,
-    relu_dropout,
-    relu_dropout_reference,
     row_keys,
 )
+from gnnscale.kernels.extremum import extremum, extremum_reference
+from gnnscale.kernels.moments import segment_moments, segment_moments_reference
 from gnnscale.kernels.propagate import propagate, sparse_linear
 from gnnscale.kernels.spmm import spmm, spmm_reference
 from gnnscale.kernels.subgraph import induced_subgraph, induced_subgraph_reference
@@ -18,9 +23,12 @@ from gnnscale.kernels.threads import THREADING_LAYER, njit_parallel, njit_serial
 __all__ = [
     "CSR",
     "THREADING_LAYER",
+    "activation_dropout",
     "dropout",
     "dropout_csr",
     "dropout_reference",
+    "extremum",
+    "extremum_reference",
     "induced_subgraph",
     "induced_subgraph_reference",
     "mask_rows",
@@ -31,6 +39,8 @@ __all__ = [
     "relu_dropout",
     "relu_dropout_reference",
     "row_keys",
+    "segment_moments",
+    "segment_moments_reference",
     "sparse_linear",
     "spmm",
     "spmm_reference",

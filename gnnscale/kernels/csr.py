@@ -51,6 +51,7 @@ class CSR:
         self._row_index: Tensor | None = None
         self._t: CSR | None = None
         self._t_permutation: Tensor | None = None
+        self.products: dict[Any, Tensor] = {}  # this matrix with factors, as cuSPARSE takes it
 
     # ---------------------------------------------------------------- making one
 
@@ -132,6 +133,21 @@ class CSR:
             )
         return self._row_index
 
+    def scaled_values(
+        self, dtype: torch.dtype, left: Tensor | None = None, right: Tensor | None = None
+    ) -> Tensor:
+        """Return ``[nnz]``: the entries of ``diag(left) @ self @ diag(right)``."""
+        if self.values is None:
+            values = torch.ones(self.nnz, dtype=dtype, device=self.device)
+        else:
+            values = self.values.to(dtype)
+        # Multiplied before they are rounded: the factors may be wider than half-precision rows.
+        if left is not None:
+            values = values * left.index_select(0, self.row_index)
+        if right is not None:
+            values = values * right.index_select(0, self.indices)
+        return values.to(dtype)
+
     def t(self) -> CSR:
         """Return the transpose, made on first use and kept; entries of a row keep their order."""
         if self._t is None:
@@ -153,7 +169,9 @@ class CSR:
     def _transpose(self) -> tuple[Tensor, Tensor]:
         dtype = torch.int32 if self.shape[0] <= _INT32_MAX else torch.int64
         if self.device.type != "cpu":
-            counts = torch.bincount(self.indices, minlength=self.shape[1])
+            # Not `bincount`, which stops the host for the greatest index.
+            counts = self.indptr.new_zeros(self.shape[1])
+            counts.scatter_add_(0, self.indices.long(), torch.ones_like(self.row_index))
             return _pointers(counts), self.row_index[self.t_permutation].to(dtype)
         indptr = torch.zeros(self.shape[1] + 1, dtype=torch.int64)
         indices = torch.empty(self.nnz, dtype=dtype)
@@ -208,6 +226,7 @@ class CSR:
         A subclass that keeps further tensors extends it.
         """
         moved = copy.copy(self)
+        moved.products = {}
         for name in ("indptr", "indices", "values", "_row_index", "_t_permutation"):
             tensor = getattr(self, name)
             setattr(moved, name, None if tensor is None else move(tensor))
@@ -225,6 +244,15 @@ class CSR:
     def pin_memory(self) -> Any:
         """Return a copy in page-locked memory, for transfers that do not block."""
         return self._apply(Tensor.pin_memory)
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the tensors' memory, which another CUDA stream filled, until this one is done."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            tensor.record_stream(stream)
+            return tensor
+
+        self._apply(kept)
 
     def __repr__(self) -> str:
         kind = "ones" if self.values is None else str(self.values.dtype).removeprefix("torch.")

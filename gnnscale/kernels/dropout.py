@@ -6,7 +6,7 @@ number of threads, and the backward pass draws the mask again instead of keeping
 of MurmurHash3 over its channel, cheap enough for the inner loop to run in vector registers.
 
 Floor: every value is read once and written once, ``2 * rows * channels * itemsize`` bytes each way
-(5.2 MB at 1,629 x 400 in float32); the backward of ``relu_dropout`` reads two arrays.
+(5.2 MB at 1,629 x 400 in float32).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
+from gnnscale.kernels.cuda import runs_on_triton
 from gnnscale.kernels.threads import njit_parallel, njit_serial
 
 Key = tuple[int, int, int]
@@ -53,16 +54,6 @@ def dropout(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
     if x.requires_grad and torch.is_grad_enabled():
         return _Dropout.apply(x, p, key, node_id)
     return _dropout(x, p, key, node_id, False)
-
-
-def relu_dropout(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
-    """Return ``dropout(relu(x), p, key, node_id)`` in one pass; arguments as in :func:`dropout`."""
-    _check(p, x.shape[0], node_id)
-    if p == 0:
-        return torch.relu(x)
-    if x.requires_grad and torch.is_grad_enabled():
-        return _ReluDropout.apply(x, p, key, node_id)
-    return _dropout(x, p, key, node_id, True)
 
 
 def dropout_csr(x: CSR, p: float, key: Key, node_id: Tensor) -> CSR:
@@ -101,13 +92,7 @@ def dropout_csr(x: CSR, p: float, key: Key, node_id: Tensor) -> CSR:
 def dropout_reference(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
     """Return what :func:`dropout` returns, bit for bit, in plain PyTorch on any device."""
     _check(p, x.shape[0], node_id)
-    return x if p == 0 else _reference(x, p, key, node_id, False)
-
-
-def relu_dropout_reference(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
-    """Return what :func:`relu_dropout` returns, bit for bit, in plain PyTorch on any device."""
-    _check(p, x.shape[0], node_id)
-    return torch.relu(x) if p == 0 else _reference(x, p, key, node_id, True)
+    return x if p == 0 else _reference(x, p, key, node_id)
 
 
 def mask_rows(x: Tensor, p: float, keys: Tensor) -> Tensor:
@@ -134,30 +119,6 @@ class _Dropout(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         p, key, node_id = ctx.mask
         return _dropout(grad, p, key, node_id, False), None, None, None
-
-
-class _ReluDropout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
-        out = _dropout(x, p, key, node_id, True)
-        ctx.save_for_backward(out)  # positive exactly where the gradient passes
-        ctx.scale = _scale(p)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (out,) = ctx.saved_tensors
-        if grad.device.type != "cpu" or grad.dtype not in _NATIVE:
-            return torch.where(out > 0, grad * ctx.scale, 0), None, None, None
-        result = torch.empty(grad.shape, dtype=grad.dtype)
-        _relu_backward_kernel(
-            grad.detach().contiguous().view(-1).numpy(),
-            out.detach().contiguous().view(-1).numpy(),
-            _numpy_scalar(ctx.scale, grad.dtype),
-            result.view(-1).numpy(),
-        )
-        return result, None, None, None
 
 
 # -------------------------------------------------------------------- the mask
@@ -200,20 +161,31 @@ def _stream(key: Key) -> int:
 
 
 def _dropout(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tensor:
+    if runs_on_triton(x):
+        from gnnscale.kernels import triton_dropout
+
+        return triton_dropout.dropout(x, p, key, node_id, relu)
     if x.device.type != "cpu" or not x.is_floating_point():
-        return _reference(x, p, key, node_id, relu)
+        return _reference(torch.relu(x) if relu else x, p, key, node_id)
     if x.dtype not in _NATIVE:
         return _dropout(x.float(), p, key, node_id, relu).to(x.dtype)
+    return _dropout_native(x, p, key, node_id, 0.0 if relu else 1.0)
+
+
+def _dropout_native(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float) -> Tensor:
+    """Return dropout of ``x``, its values below zero multiplied by ``slope``; CPU, no gradient."""
     out = torch.empty(x.shape, dtype=x.dtype)
-    rows = x.shape[0]
-    width = x[0].numel() if rows else 0
     _dropout_kernel(
-        x.detach().contiguous().view(rows, width).numpy(),
-        relu,
+        _rows(x.detach().contiguous()),
+        _numpy_scalar(slope, x.dtype),
         *_arguments(p, key, node_id, x.dtype),
-        out.view(rows, width).numpy(),
+        _rows(out),
     )
     return out
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    return x.view(x.shape[0], x[0].numel() if x.shape[0] else 0).numpy()
 
 
 def _arguments(p: float, key: Key, node_id: Tensor, dtype: torch.dtype) -> tuple[Any, ...]:
@@ -265,10 +237,9 @@ def _times_factor(x: Tensor, bits: Tensor, p: float) -> Tensor:
     return (x * torch.where(bits >= _threshold(p), kept, torch.zeros_like(kept))).to(x.dtype)
 
 
-def _reference(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tensor:
+def _reference(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
     rows = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
-    kept = mask_rows(torch.relu(rows) if relu else rows, p, row_keys(key, node_id))
-    return kept.view(x.shape)
+    return mask_rows(rows, p, row_keys(key, node_id)).view(x.shape)
 
 
 # -------------------------------------------------------------------- kernels
@@ -293,7 +264,7 @@ def _bits(low, high, channel):  # type: ignore[no-untyped-def]
 
 
 @njit_parallel
-def _dropout_kernel(x, relu, stream, nodes, threshold, scale, out):  # type: ignore[no-untyped-def]
+def _dropout_kernel(x, slope, stream, nodes, threshold, scale, out):  # type: ignore[no-untyped-def]
     zero = scale * 0
     for i in numba.prange(x.shape[0]):
         row = _row_bits(stream, nodes[i])
@@ -303,9 +274,10 @@ def _dropout_kernel(x, relu, stream, nodes, threshold, scale, out):  # type: ign
         target = out[i]
         for c in range(x.shape[1]):
             value = source[c]
-            # Written so that NaN is kept, and multiplied so that a dropped NaN or infinity shows,
-            # as in torch.
-            value = zero if relu and value <= 0 else value
+            # Written so that NaN is kept and ReLU takes −∞ to 0, and multiplied by the factor so
+            # that a dropped NaN or infinity shows, as in torch.
+            below = zero if slope == 0 else value * slope
+            value = below if value <= 0 else value
             target[c] = value * (scale if _bits(low, high, c) >= threshold else zero)
 
 
@@ -321,10 +293,3 @@ def _dropout_csr_kernel(  # type: ignore[no-untyped-def]
         for k in range(indptr[i], indptr[i + 1]):
             keep = _bits(low, high, indices[k]) >= threshold
             out[k] = values[k] * (scale if keep else zero)
-
-
-@njit_parallel
-def _relu_backward_kernel(grad, out, scale, result):  # type: ignore[no-untyped-def]
-    zero = scale * 0
-    for k in numba.prange(grad.shape[0]):
-        result[k] = grad[k] * scale if out[k] > 0 else zero

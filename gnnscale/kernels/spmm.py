@@ -15,13 +15,13 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
+from gnnscale.kernels.cuda import spmm_cuda
 from gnnscale.kernels.threads import njit_parallel, num_threads
 
 _NATIVE = (torch.float32, torch.float64)
 _HALF = (torch.bfloat16, torch.float16)
 # More blocks than threads evens out what the balance by entries misses (cache misses).
 _BLOCKS_PER_THREAD = 16
-_INT32_MAX = 2**31 - 1
 
 
 def spmm(
@@ -34,8 +34,8 @@ def spmm(
 ) -> Tensor:
     """Return ``diag(left) @ a @ diag(right) @ x + diag(diag) @ x_self``, without a gradient.
 
-    Numba on CPU, cuSPARSE on CUDA, plain PyTorch otherwise. Half precision is summed in float32 and
-    rounded once.
+    Numba on CPU, Triton or cuSPARSE on CUDA, plain PyTorch otherwise. Half precision is summed in
+    float32 and rounded once.
 
     Args:
         a: matrix ``[rows, cols]``.
@@ -56,8 +56,8 @@ def spmm(
         return _spmm_native(a, x, left, right, diag, x_self)
     if x.device.type == "cpu" and x.dtype in _HALF:
         return _spmm_native(a, x.float(), left, right, diag, x_self).to(x.dtype)
-    if x.device.type == "cuda" and x.is_floating_point() and a.nnz and x.shape[1]:
-        return _spmm_cuda(a, x, left, right, diag, x_self)
+    if x.device.type == "cuda" and x.is_floating_point():
+        return spmm_cuda(a, x, left, right, diag, x_self)
     return _reference(a, x, left, right, diag, x_self)
 
 
@@ -99,20 +99,6 @@ def _check(
         raise InputError(faults)
 
 
-def _entry_values(a: CSR, dtype: torch.dtype, left: Tensor | None, right: Tensor | None) -> Tensor:
-    """Return ``[nnz]``: the entries of ``diag(left) @ a @ diag(right)``."""
-    if a.values is None:
-        values = torch.ones(a.nnz, dtype=dtype, device=a.device)
-    else:
-        values = a.values.to(dtype)
-    # Multiplied before they are rounded: the factors may be wider than half-precision rows.
-    if left is not None:
-        values = values * left.index_select(0, a.row_index)
-    if right is not None:
-        values = values * right.index_select(0, a.indices)
-    return values.to(dtype)
-
-
 def _add_diagonal(out: Tensor, x: Tensor, diag: Tensor | None, x_self: Tensor | None) -> Tensor:
     if diag is None:
         return out
@@ -127,33 +113,10 @@ def _reference(
     diag: Tensor | None,
     x_self: Tensor | None,
 ) -> Tensor:
-    values = _entry_values(a, x.dtype, left, right)
+    values = a.scaled_values(x.dtype, left, right)
     out = torch.zeros(a.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
     out.index_add_(0, a.row_index, x.index_select(0, a.indices) * values.unsqueeze(1))
     return _add_diagonal(out, x, diag, x_self)
-
-
-def _spmm_cuda(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None,
-    right: Tensor | None,
-    diag: Tensor | None,
-    x_self: Tensor | None,
-) -> Tensor:
-    # PyTorch wants pointers and columns of one integer type.
-    narrow = a.indices.dtype == torch.int32 and a.nnz <= _INT32_MAX
-    index = torch.int32 if narrow else torch.int64
-    matrix = torch.sparse_csr_tensor(
-        a.indptr.to(index),
-        a.indices.to(index),
-        _entry_values(a, x.dtype, left, right),
-        size=a.shape,
-        check_invariants=False,
-    )
-    with torch.autocast("cuda", enabled=False):  # it would round a float32 product to half
-        product = matrix @ x.contiguous()
-    return _add_diagonal(product, x, diag, x_self)
 
 
 def _spmm_native(
@@ -234,7 +197,9 @@ def _spmm_kernel(  # type: ignore[no-untyped-def]
             stop = indptr[i + 1]
             # Four entries a sweep: the target row is loaded and stored a quarter as often.
             while k + 4 <= stop:
-                j0, j1, j2, j3 = indices[k], indices[k + 1], indices[k + 2], indices[k + 3]
+                # Unsigned, or every row read asks whether its number counts from the end.
+                j0, j1 = np.uint64(indices[k]), np.uint64(indices[k + 1])
+                j2, j3 = np.uint64(indices[k + 2]), np.uint64(indices[k + 3])
                 w0, w1, w2, w3 = scale, scale, scale, scale
                 if has_values:
                     w0 *= values[k]
@@ -251,7 +216,7 @@ def _spmm_kernel(  # type: ignore[no-untyped-def]
                     target[f] = (((target[f] + w0 * x0[f]) + w1 * x1[f]) + w2 * x2[f]) + w3 * x3[f]
                 k += 4
             while k < stop:
-                j = indices[k]
+                j = np.uint64(indices[k])
                 weight = scale
                 if has_values:
                     weight *= values[k]

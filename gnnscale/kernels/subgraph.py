@@ -26,6 +26,8 @@ def induced_subgraph(
     shift: Tensor,
     limit: Tensor,
     with_positions: bool = False,
+    row_base: Tensor | None = None,
+    entry_base: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the adjacency among the nodes of ``clusters``, rows and columns in batch order.
 
@@ -42,13 +44,21 @@ def induced_subgraph(
         shift: int64 ``[num_parts]``, scratch.
         limit: int64 ``[num_parts]``, scratch; zero on entry and left zero.
         with_positions: whether to return ``positions``.
+        row_base: int64 ``[q]``. Where ``indptr`` holds only what was read for the batch, the row
+            pointer of node ``i`` of cluster ``k`` stands at ``i - row_base[k]``; None for 0.
+        entry_base: int64 ``[q]``, the same for ``indices``.
 
     Returns:
         ``(indptr, indices, positions)``: int64 ``[batch_nodes + 1]``; ``[batch_edges]``, int32
         where the batch has fewer than 2**31 nodes; int64 ``[batch_edges]``, where each kept edge
         stands in ``indices`` (None where not asked for).
     """
-    total, most = (int(value) for value in _sizes(indptr.numpy(), starts.numpy(), ends.numpy()))
+    row_base = torch.zeros_like(starts) if row_base is None else row_base
+    entry_base = torch.zeros_like(starts) if entry_base is None else entry_base
+    total, most = (
+        int(value)
+        for value in _sizes(indptr.numpy(), starts.numpy(), ends.numpy(), row_base.numpy())
+    )
     local_indptr = torch.empty(total + 1, dtype=torch.int64)
     # Pages past the kept edges are never touched, so the view that is returned costs what it holds.
     local_indices = torch.empty(most, dtype=torch.int32 if total <= _INT32_MAX else torch.int64)
@@ -62,6 +72,8 @@ def induced_subgraph(
         clusters.numpy(),
         shift.numpy(),
         limit.numpy(),
+        row_base.numpy(),
+        entry_base.numpy(),
         with_positions,
         local_indptr.numpy(),
         local_indices.numpy(),
@@ -96,12 +108,12 @@ def induced_subgraph_reference(
 
 
 @njit_serial
-def _sizes(indptr, starts, ends):  # type: ignore[no-untyped-def]
+def _sizes(indptr, starts, ends, row_base):  # type: ignore[no-untyped-def]
     nodes = 0
     edges = 0
     for k in range(starts.shape[0]):
         nodes += ends[k] - starts[k]
-        edges += indptr[ends[k]] - indptr[starts[k]]
+        edges += indptr[ends[k] - row_base[k]] - indptr[starts[k] - row_base[k]]
     return nodes, edges
 
 
@@ -115,6 +127,8 @@ def _induced_kernel(  # type: ignore[no-untyped-def]
     clusters,
     shift,
     limit,
+    row_base,
+    entry_base,
     with_positions,
     local_indptr,
     local_indices,
@@ -129,8 +143,10 @@ def _induced_kernel(  # type: ignore[no-untyped-def]
     row = 0
     local_indptr[0] = 0
     for k in range(clusters.shape[0]):
-        for i in range(starts[k], ends[k]):
-            for e in range(indptr[i], indptr[i + 1]):
+        rows = row_base[k]
+        entries = entry_base[k]
+        for i in range(starts[k] - rows, ends[k] - rows):
+            for e in range(indptr[i] - entries, indptr[i + 1] - entries):
                 j = np.int64(indices[e])
                 cluster = cluster_of[j]
                 # Written first and kept or not after: half of all edges leave a batch, and a

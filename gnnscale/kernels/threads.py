@@ -104,9 +104,12 @@ def njit_parallel(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def launch(*arguments: Any) -> None:
         of_torch, of_numba = torch.get_num_threads(), numba.get_num_threads()
-        numba.set_num_threads(min(of_torch, int(_settings.NUMBA_NUM_THREADS)))
+        wanted = min(of_torch, int(_settings.NUMBA_NUM_THREADS))
+        if wanted != of_numba:  # each question to numba takes microseconds
+            numba.set_num_threads(wanted)
         compiled(*arguments)
-        numba.set_num_threads(of_numba)
+        if wanted != of_numba:
+            numba.set_num_threads(of_numba)
         if torch.get_num_threads() != of_torch:
             torch.set_num_threads(of_torch)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
 from gnnscale.kernels import CSR, induced_subgraph
+from gnnscale.loader.reading import TakenRows, take, take_features
 
 
 @dataclass
@@ -86,6 +87,12 @@ class Batch:
         }
         return replace(self, **pinned)
 
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the memory of the batch, which another stream filled, until this one is done."""
+        for value in vars(self).values():
+            if isinstance(value, Tensor | CSR):
+                value.record_stream(stream)  # type: ignore[arg-type]
+
 
 class Assembler:
     """Puts batches together from a clustered graph. One per thread: it owns scratch memory.
@@ -124,9 +131,10 @@ class Assembler:
         carried = (
             graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"
         )
+        rows = TakenRows(graph.adj, ranges)
         indptr, indices, positions = induced_subgraph(
-            graph.adj.indptr,
-            graph.adj.indices,
+            rows.indptr,
+            rows.indices,
             clustered.cluster_of,
             starts,
             ends,
@@ -134,23 +142,25 @@ class Assembler:
             self._shift,
             self._limit,
             with_positions=carried,
+            row_base=rows.row_base,
+            entry_base=rows.entry_base,
         )
-        weight = None if graph.edge_weight is None else graph.edge_weight[positions]
+        weight = rows.carried(graph.edge_weight, positions)
         adj = Adjacency(indptr, indices, weight, symmetric=graph.adj.symmetric)
-        node_id = _take(clustered.node_id, ranges)
+        node_id = take(clustered.node_id, ranges)
         if self._train is None:
             train_mask = torch.zeros(node_id.numel(), dtype=torch.bool)
         else:
-            train_mask = _take(self._train, ranges)
+            train_mask = take(self._train, ranges)
         y = None if graph.y_level == "graph" else graph.y
         if y is not None:
-            y = y[positions] if graph.y_level == "edge" else _take(y, ranges)
+            y = rows.carried(y, positions) if graph.y_level == "edge" else take(y, ranges)
         sizes = ends - starts
         of_view = zip(
             self._in_view[clusters].tolist(), self._in_view[clusters + 1].tolist(), strict=True
         )
         return Batch(
-            x=_take_features(graph.x, ranges),
+            x=take_features(graph.x, ranges),
             y=y,
             adj=adj,
             train_mask=train_mask,
@@ -158,25 +168,7 @@ class Assembler:
             node_id=node_id,
             clusters=clusters,
             ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
-            edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
-            first_hop=_take_features(self._first_hop, list(of_view)),
+            edge_attr=rows.carried(graph.edge_attr, positions),
+            first_hop=take_features(self._first_hop, list(of_view)),
             step_train_nodes=int(clustered.train_counts[clusters].sum()),
         )
-
-
-def _take(rows: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
-    return torch.cat([rows[start:end] for start, end in ranges])
-
-
-def _take_features(x: Tensor | CSR | None, ranges: list[tuple[int, int]]) -> Tensor | CSR | None:
-    if not isinstance(x, CSR):
-        return None if x is None else _take(x, ranges)
-    parts = [x.slice_rows(start, end) for start, end in ranges]
-    counts = torch.cat([part.indptr.diff() for part in parts])
-    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    indices = torch.cat([part.indices for part in parts])
-    values = [part.values for part in parts if part.values is not None]
-    shape = (counts.numel(), x.shape[1])
-    taken = CSR(indptr, indices, torch.cat(values) if values else None, shape)
-    taken.t()  # the gradient of the first layer reads the transpose: made here, off the main thread
-    return taken

@@ -17,7 +17,9 @@ from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph
 from gnnscale.graph.checks import whole_faults
 from gnnscale.kernels import CSR
-from gnnscale.loader.batch import Assembler, Batch
+from gnnscale.loader.batch import Batch
+from gnnscale.loader.courier import Assemble, Courier, Prepared, make_assembler
+from gnnscale.loader.device_assembler import DeviceAssembler
 from gnnscale.loader.drawing import draw_batches
 
 # What fixes a draw.
@@ -46,7 +48,9 @@ class ClusterLoader:
         world_size: number of processes, R.
         prefetch: batches prepared ahead by a thread; 0 prepares each when it is asked for.
         stratify: even out training nodes over the batches.
-        pin_memory: put batches in page-locked memory, for copies to a GPU.
+        device: where batches are wanted; None for the host. On a GPU they are put together there
+            where the graph takes at most half of its free memory, and else copied from page-locked
+            memory; either on a stream of its own, beside the steps.
         first_hop: rows over the nodes of the view, in its order, that batches carry: P·X, computed
             before training.
 
@@ -65,7 +69,7 @@ class ClusterLoader:
         prefetch: int = 2,
         *,
         stratify: bool = True,
-        pin_memory: bool = False,
+        device: torch.device | str | None = None,
         first_hop: Tensor | CSR | None = None,
     ) -> None:
         faults = whole_faults("clusters_per_batch", clusters_per_batch, 1)
@@ -89,8 +93,9 @@ class ClusterLoader:
         self.world_size = world_size
         self.prefetch = prefetch
         self.stratify = stratify
-        self.pin_memory = pin_memory
+        self.device = None if device is None else torch.device(device)
         self.first_hop = first_hop
+        self._on_device: DeviceAssembler | None = None
         self.epoch = 0
         self.step = 0
         self._resume_at = 0
@@ -169,20 +174,32 @@ class ClusterLoader:
             steps.append((number, mine, total))
         return steps
 
+    def _assembler(self) -> Assemble:
+        """A new one on the host, since it owns scratch memory; on the device, the one there is."""
+        if self._on_device is not None:
+            return self._on_device
+        assembler = make_assembler(self.clustered, self.first_hop, self.device)
+        if isinstance(assembler, DeviceAssembler):
+            self._on_device = assembler
+        return assembler
+
     def _prepared(
         self, steps: list[tuple[int, Tensor | None, int]]
     ) -> Generator[Batch | None, None, None]:
-        assembler, epoch = Assembler(self.clustered, self.first_hop), self.epoch
+        courier, epoch = Courier(self._assembler(), self.device), self.epoch
 
-        def prepare(number: int, clusters: Tensor | None, total: int) -> Batch | None:
+        def prepare(number: int, clusters: Tensor | None, total: int) -> Prepared | None:
             if clusters is None:
                 return None
-            batch = assembler(clusters)
+            batch, ready = courier.prepare(clusters)
             batch = replace(batch, epoch=epoch, step=number, step_train_nodes=total)
-            return batch.pin_memory() if self.pin_memory and torch.cuda.is_available() else batch
+            return Prepared(batch, ready)
+
+        def hand_over(prepared: Prepared | None) -> Batch | None:
+            return None if prepared is None else courier.hand_over(prepared)
 
         if self.prefetch == 0:
-            yield from (prepare(*step) for step in steps)
+            yield from (hand_over(prepare(*step)) for step in steps)
             return
         # One thread: it owns the assembler's scratch, and batches come in order.
         pool = ThreadPoolExecutor(1, thread_name_prefix="gnnscale-loader")
@@ -191,8 +208,8 @@ class ClusterLoader:
             for step in steps:
                 waiting.append(pool.submit(prepare, *step))
                 if len(waiting) > self.prefetch:
-                    yield waiting.popleft().result()
+                    yield hand_over(waiting.popleft().result())
             while waiting:
-                yield waiting.popleft().result()
+                yield hand_over(waiting.popleft().result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

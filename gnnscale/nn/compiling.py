@@ -104,7 +104,7 @@ def _function(phases: Sequence[Phase]) -> Callable[..., Tensor]:
         given, masks = iter(values), iter(keys)
         for phase in phases:
             if isinstance(phase, Dropout):
-                x = mask_rows(torch.relu(x) if phase.relu else x, phase.p, next(masks))
+                x = mask_rows(phase.activate(x, nowhere), phase.p, next(masks))
             elif isinstance(phase, Join):
                 x = phase.function(*(next(given) for _ in phase.slots), x)
             elif isinstance(phase, Statistics) and isinstance(phase.norm, pyg.GraphNorm):

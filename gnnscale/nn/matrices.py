@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency
+from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
 
 
@@ -89,16 +90,14 @@ class RowNormalisation:
 
     def coefficients(self, adj: Adjacency) -> Coefficients:
         """D sums edge weights. Rows that sum to 0 are 0, but for c."""
-        target = adj.row_index
-        own = adj.indices == target
-        weight = (torch.ones_like(target) if adj.values is None else adj.values).double()
         # Both sums, neither a difference: a row of self-loops alone must come to exactly 0.
-        loops, others = (
-            torch.zeros(adj.num_nodes, dtype=torch.float64, device=adj.device).index_add_(
-                0, target, weight * kept
-            )
-            for kept in (own, ~own)
-        )
+        loops, others = torch.zeros(2, adj.num_nodes, dtype=torch.float64, device=adj.device)
+        for start, stop, rows in row_blocks(adj):
+            target = rows.row_index
+            own = rows.indices == target + start
+            weight = (torch.ones_like(target) if rows.values is None else rows.values).double()
+            loops[start:stop].index_add_(0, target, weight * own)
+            others[start:stop].index_add_(0, target, weight * ~own)
         degree = others + self.self_loop
         scale = torch.where(degree > 0, 1 / degree, 0.0)
         diag = (1 + self.diag_lambda) * (self.self_loop * scale + self.identity) - scale * loops
@@ -170,8 +169,11 @@ def has_self_loop(adj: Adjacency) -> Tensor:
     """Which nodes have an edge to themselves, bool `[num_nodes]`."""
     found = adj.cache.get("self_loop")
     if found is None:
-        found = torch.zeros(adj.num_nodes, dtype=torch.bool, device=adj.device)
-        rows = adj.row_index
-        found[rows[adj.indices == rows]] = True
-        adj.cache["self_loop"] = found
+        found = torch.zeros(adj.num_nodes + 1, dtype=torch.bool, device=adj.device)
+        for start, _, rows in row_blocks(adj):
+            target = rows.row_index + start
+            # Other edges mark the entry past the end: a mask would stop the host for their number.
+            where = torch.where(rows.indices == target, target, adj.num_nodes)
+            found.index_fill_(0, where, True)
+        found = adj.cache["self_loop"] = found[:-1]
     return found

@@ -21,15 +21,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
+from torch_geometric.nn import resolver
 
 from gnnscale.errors import InputError
-from gnnscale.kernels import CSR, dropout, dropout_csr, relu_dropout
+from gnnscale.graph import Adjacency
+from gnnscale.kernels import CSR, activation_dropout, dropout, dropout_csr
 from gnnscale.nn import statistics
 from gnnscale.nn.context import Context
 from gnnscale.nn.propagation import Propagation, call_rows, densify, is_intercepted
+from gnnscale.nn.pyg_convs import Call
 from gnnscale.nn.registry import needs_symmetry, reach_of
 
 Features = Tensor | CSR
+
+# What PyG's resolver knows, but one that draws and one that attends.
+_ACTIVATIONS = {getattr(nn, name) for name in nn.modules.activation.__all__} | {resolver.swish}
+_ACTIVATIONS -= {nn.RReLU, nn.MultiheadAttention}
 
 
 def works_in_place(module: Any) -> bool:
@@ -54,17 +61,17 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Dropout:
-    """Dropout with a counter hash of (seed, epoch, stream, node, channel), ReLU fused before it.
+    """Dropout with a counter hash of (seed, epoch, stream, node, channel), after an activation.
 
     Attributes:
         module: where the probability is read from, or the probability itself.
         stream: numbers the dropouts of a model.
-        relu: whether a ReLU comes first.
+        act: the activation that comes first and is fused with it, or None.
     """
 
     module: nn.Dropout | float
     stream: int
-    relu: bool = False
+    act: nn.Module | None = None
 
     @property
     def p(self) -> float:
@@ -73,13 +80,16 @@ class Dropout:
     def __call__(self, x: Features, ctx: Context) -> Features:
         p = self.p
         if not ctx.training or p == 0:
-            return densify(x).relu() if self.relu else x
+            return self.activate(x, ctx)
         key = ctx.dropout_key(self.stream)
-        if isinstance(x, CSR) and not self.relu:
-            return dropout_csr(x, p, key, ctx.ids(x.shape[0], x.device))
-        x = densify(x)
-        function = relu_dropout if self.relu else dropout
-        return function(x, p, key, ctx.ids(x.size(0), x.device))
+        ids = ctx.ids(x.shape[0], x.device)
+        if self.act is not None:
+            return activation_dropout(densify(x), self.act, p, key, ids)
+        return dropout_csr(x, p, key, ids) if isinstance(x, CSR) else dropout(x, p, key, ids)
+
+    def activate(self, x: Features, ctx: Context) -> Features:
+        """The activation by itself."""
+        return x if self.act is None else Rows(self.act)(x, ctx)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +137,7 @@ class Neighbourhood:
         declared: its reach, where the block declares one.
         slots: whose values it takes between the rows and `edge_index` (GCNII's x_0).
         takes: what it is given of "edge_weight" and "edge_attr".
+        on_adjacency: the same function of rows and adjacency by a kernel, where there is one.
     """
 
     module: nn.Module
@@ -134,6 +145,7 @@ class Neighbourhood:
     declared: int | None = None
     slots: tuple[str, ...] = ()
     takes: frozenset[str] = frozenset(("edge_weight", "edge_attr"))
+    on_adjacency: Callable[[Tensor, Adjacency], Tensor] | None = None
 
     @property
     def hops(self) -> int:
@@ -148,6 +160,8 @@ class Neighbourhood:
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
         adj = ctx.adj
+        if self.on_adjacency is not None:
+            return self.on_adjacency(densify(x), adj)
         beside = [densify(ctx.slots[slot]) for slot in self.slots]
         if not ctx.training or ctx.seed is None:
             return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr, beside)
@@ -273,18 +287,21 @@ def slots_of(phase: Any) -> tuple[str, ...]:
     return phase.slots if isinstance(phase, Join | Neighbourhood) else ()
 
 
+def is_activation(module: Any) -> bool:
+    """Whether a module is a known activation with no one watching, that fusing runs or replaces."""
+    kind = module.function if isinstance(module, Call) else type(module)
+    # A ReLU is replaced; another would write over its input.
+    sound = kind is nn.ReLU or (kind in _ACTIVATIONS and not works_in_place(module))
+    return sound and not is_intercepted(module)
+
+
 def fuse(phases: list[Any]) -> list[Any]:
-    """Join every ReLU with the dropout that follows it: one pass instead of two."""
+    """Join every activation with the dropout that follows it: fewer passes and arrays."""
     fused: list[Any] = []
     for phase in phases:
         before = fused[-1] if fused else None
-        if (
-            isinstance(phase, Dropout)
-            and isinstance(before, Rows)
-            and type(before.module) is nn.ReLU
-            and not is_intercepted(before.module)
-        ):
-            fused[-1] = Dropout(phase.module, phase.stream, relu=True)
+        if isinstance(phase, Dropout) and isinstance(before, Rows) and is_activation(before.module):
+            fused[-1] = Dropout(phase.module, phase.stream, act=before.module)
         else:
             fused.append(phase)
     return fused

@@ -178,15 +178,16 @@ def is_intercepted(module: nn.Module) -> bool:
     return (
         "parametrizations" in state["_modules"]
         or has_hooks(module)
-        or any(state.get(name) for name in _CONV_HOOKS)
-        or any(name in state for name in OVERRIDABLE)
+        or not _BYPASSED.isdisjoint(state)
+        # Only what aggregates has these: every module of a model is looked at in every step.
+        or ("_propagate_forward_hooks" in state and any(map(state.get, _CONV_HOOKS)))
         or bool(state.get("_explain"))
     )
 
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a module has forward or backward hooks of its own."""
-    return any(module.__dict__[name] for name in _HOOKS)
+    return any(map(module.__dict__.__getitem__, _HOOKS))
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -205,3 +206,4 @@ OVERRIDABLE = (
     "edge_update",
     "propagate",
 )
+_BYPASSED = frozenset(OVERRIDABLE)

@@ -11,9 +11,11 @@ from torch.nn import functional
 from torch_geometric.nn import aggr
 from torch_geometric.nn import conv as pyg
 
+from gnnscale.graph import Adjacency
+from gnnscale.kernels import extremum
 from gnnscale.nn.matrices import Matrix, Mean, Sum, SymmetricNormalisation
 from gnnscale.nn.propagation import Propagation, is_intercepted, is_plain_linear
-from gnnscale.nn.registry import register
+from gnnscale.nn.registry import is_transparent, register
 
 
 class Normalize(nn.Module):
@@ -76,6 +78,26 @@ def _sage(conv: pyg.SAGEConv) -> Propagation | None:
         root=conv.lin_r if conv.root_weight else None,
         then=(Normalize(),) if conv.normalize else (),
     )
+
+
+def sage_by_extremum(conv: Any) -> Callable[[Tensor, Adjacency], Tensor] | None:
+    """GraphSAGE's max or min over neighbours on an adjacency, without values of edge size."""
+    if type(conv) is not pyg.SAGEConv or conv.aggr not in ("max", "min"):
+        return None
+    known = type(conv.aggr_module) in (aggr.MaxAggregation, aggr.MinAggregation)
+    if not known or conv.flow != "source_to_target" or conv.node_dim != -2:
+        return None
+    kind: Any = conv.aggr
+
+    def forward(x: Tensor, adj: Adjacency) -> Tensor:
+        rows = conv.lin(x).relu() if conv.project else x
+        needs_gradient = torch.is_grad_enabled() and rows.requires_grad
+        out = conv.lin_l(extremum(rows, adj, kind, needs_gradient and adj.symmetric))
+        if conv.root_weight:
+            out = out + conv.lin_r(x)
+        return functional.normalize(out, p=2.0, dim=-1) if conv.normalize else out
+
+    return forward if is_transparent(conv) else None
 
 
 def _gin(conv: pyg.GINConv) -> Propagation | None:

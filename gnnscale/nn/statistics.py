@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
 from gnnscale.errors import InputError
+from gnnscale.kernels import segment_moments
 from gnnscale.nn.propagation import is_intercepted
 
 _ROW_LOCAL = (nn.LayerNorm, nn.RMSNorm, nn.Identity)
@@ -29,10 +30,17 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> Moments:
-        """Moments per column of `x` `[rows, channels]`."""
-        wide = x.double()
-        mean = wide.mean(0) if x.size(0) else wide.new_zeros(x.size(1))
-        return cls(x.size(0), mean, (wide - mean).square().sum(0))
+        """Moments per column of `x` `[rows, channels]`; no gradient."""
+        rows = x.size(0)
+        mean, deviation = segment_moments(x, torch.tensor([0, rows], device=x.device))
+        return cls(rows, mean[0], deviation[0])
+
+    def over_channels(self) -> Moments:
+        """Moments of all values, whatever their channel."""
+        mean = self.mean.mean(0, keepdim=True)
+        between = self.rows * (self.mean - mean).square().sum(0, keepdim=True)
+        values = self.rows * self.mean.numel()
+        return Moments(values, mean, self.deviation.sum(0, keepdim=True) + between)
 
     def merge(self, other: Moments) -> Moments:
         """Moments of both sets of rows together."""
@@ -75,7 +83,7 @@ def mergeable(norm: nn.Module) -> bool:
 def partial(norm: nn.Module, x: Tensor) -> Moments:
     """The moments that `norm` needs of rows `x` `[rows, channels]`."""
     if isinstance(norm, pyg.LayerNorm):
-        return Moments.of(x.reshape(-1, 1))
+        return Moments.of(x).over_channels()
     return Moments.of(x)
 
 

@@ -24,7 +24,7 @@ from gnnscale.nn.phases import (
     fuse,
 )
 from gnnscale.nn.propagation import is_intercepted
-from gnnscale.nn.pyg_convs import is_norm, row_modules
+from gnnscale.nn.pyg_convs import is_norm, row_modules, sage_by_extremum
 from gnnscale.nn.registry import is_registered, propagation_of
 
 EDGE_VALUES = frozenset(("edge_weight", "edge_attr"))
@@ -79,7 +79,7 @@ def _convolution_phases(step: Step, index: int, streams: Iterator[int]) -> list[
                 f"{type(conv).__name__}(cached=True) keeps the first graph it sees for all that "
                 "follow; give cached=False"
             )
-        return [Neighbourhood(conv, index, hops, slots, takes)]
+        return [Neighbourhood(conv, index, hops, slots, takes, sage_by_extremum(conv))]
     if "edge_weight" not in takes:
         propagation = propagation.unweighted()
     phases: list[Phase] = [Propagate(propagation, first=index == 0)]

@@ -19,12 +19,13 @@ from typing import Any
 import torch
 
 from gnnscale.errors import StoreError
+from gnnscale.graph.files import cache_root
 from gnnscale.graph.partition import Partition
 
 logger = logging.getLogger(__name__)
 
 #: Raised when what a method computes from the same words changes.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
@@ -36,8 +37,7 @@ def cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
         return None
     if cache is not True:
         return Path(cache)
-    root = os.environ.get("GNNSCALE_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "gnnscale") / "partitions"
+    return cache_root() / "partitions"
 
 
 def entry_path(folder: Path, **content: Any) -> Path:

@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from gnnscale.errors import InputError, MissingDependency, PartitionError
+from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.partition import Partition
 from gnnscale.partitioning.cache import cache_folder, entry_path, read_entry, write_entry
 from gnnscale.partitioning.inductive import partition_training_nodes
+from gnnscale.partitioning.memory import available_memory, estimated_peak, fitting_preset
 from gnnscale.partitioning.methods import RUNNERS, Job
 from gnnscale.partitioning.native import KAMINPAR_PRESETS, available_threads
 from gnnscale.partitioning.repair import checked_assignment, repair
@@ -46,7 +48,8 @@ def partition(
     balance: str = "nodes",
     imbalance: float = 0.03,
     deterministic: bool = False,
-    preset: str = "default",
+    preset: str = "auto",
+    memory: int | str | None = None,
     threads: int | None = None,
     cache: bool | str | PathLike[str] = True,
     view: str = "all",
@@ -69,13 +72,17 @@ def partition(
         num_parts: how many parts, at most the number of nodes.
         method: "kaminpar", "metis", "streaming" (no native package needed), "random",
             "contiguous" (ranges in node order); "auto" takes the first of the first three that is
-            installed, and the next one where it crashes; or a callable
+            installed and that `memory` suffices for, and the next one where it crashes or is
+            killed, with a warning (RuntimeWarning); or a callable
             `(graph, num_parts, seed) -> [num_nodes]` of part ids.
         seed: repeats the result, except with KaMinPar on several threads.
         balance: "nodes", or "edges": a node then weighs its degree + 1.
         imbalance: how far the heaviest part may exceed the mean.
         deterministic: give KaMinPar one thread, so that the seed repeats the result.
-        preset: KaMinPar's settings by name, "fast" or "terapart-largek" for example.
+        preset: KaMinPar's settings by name, "fast" or "terapart-largek" for example; "auto" takes
+            "default" where `memory` suffices for it, else "terapart-largek".
+        memory: what a native partitioner's own process may take, as "2GB" or a number of bytes,
+            which both "auto"s go by; None: what the machine and this process's limits leave.
         threads: KaMinPar's threads; None takes every core this process may use.
         cache: keep the result in `$GNNSCALE_CACHE/partitions` (`~/.cache/gnnscale/partitions`
             where the variable is unset), or in the folder given; False: not at all. "random",
@@ -96,7 +103,7 @@ def partition(
     adj = getattr(graph, "adj", graph)
     num_nodes = adj.num_nodes
     num_parts, seed, threads = _checked_arguments(
-        num_parts, num_nodes, method, seed, balance, imbalance, preset, threads, view
+        num_parts, num_nodes, method, seed, balance, imbalance, preset, memory, threads, view
     )
     if view == "train":
         cut = partial(
@@ -108,6 +115,7 @@ def partition(
             imbalance=imbalance,
             deterministic=deterministic,
             preset=preset,
+            memory=memory,
             threads=threads,
             cache=cache,
         )
@@ -125,6 +133,9 @@ def partition(
 
     began = time.perf_counter()
     structure = as_structure(adj.indptr.cpu().numpy(), adj.indices.cpu().numpy())
+    room = available_memory() if memory is None else memory_bytes(memory)
+    if preset == "auto":
+        preset = fitting_preset(num_nodes, len(structure.indices), room)
     job = Job(structure, starts, shares, seed, balance, imbalance, preset, threads)
     if not isinstance(method, str):
         return _by_callable(method, graph, job, num_parts, began)
@@ -135,6 +146,8 @@ def partition(
         if entry is not None and (kept := read_entry(entry, num_nodes, num_parts)) is not None:
             return kept
         try:
+            if method == "auto":
+                _check_room(name, job, room)
             assignment = RUNNERS[name](job)
         except PartitionError as error:
             if position + 1 == len(candidates):
@@ -162,6 +175,7 @@ def _checked_arguments(
     balance: Any,
     imbalance: Any,
     preset: Any,
+    memory: Any,
     threads: Any,
     view: Any,
 ) -> tuple[int, int, int]:
@@ -192,8 +206,16 @@ def _checked_arguments(
         faults.append(f"balance must be 'nodes' or 'edges', got {balance!r}")
     if not (isinstance(imbalance, int | float) and math.isfinite(imbalance) and imbalance >= 0):
         faults.append(f"imbalance must be a number of at least 0 (0.03 is 3 %), got {imbalance!r}")
-    if preset not in KAMINPAR_PRESETS:
-        faults.append(f"unknown preset {preset!r}; KaMinPar knows {', '.join(KAMINPAR_PRESETS)}")
+    if preset not in ("auto", *KAMINPAR_PRESETS):
+        faults.append(
+            f"unknown preset {preset!r}; choose 'auto' or one that KaMinPar knows: "
+            f"{', '.join(KAMINPAR_PRESETS)}"
+        )
+    if memory is not None:
+        try:
+            memory_bytes(memory)
+        except InputError as error:
+            faults += error.faults
     if view not in ("all", "train"):
         faults.append(f'no view {view!r}; there are "all" and "train"')
     if faults:
@@ -235,6 +257,19 @@ def _candidates(method: Method) -> list[Any]:
 
 def _installed(name: str) -> bool:
     return name not in _MODULES or importlib.util.find_spec(_MODULES[name]) is not None
+
+
+def _check_room(name: str, job: Job, room: int) -> None:
+    """Refuse a native partitioner that would take the memory which other processes have."""
+    if name not in _MODULES:
+        return
+    settings = job.preset if name == "kaminpar" else name
+    needs = estimated_peak(settings, job.structure.num_nodes, len(job.structure.indices))
+    if needs > room:
+        raise PartitionError(
+            f"{name} is estimated to need {needs / 1e9:.2f} GB of memory and has {room / 1e9:.2f} "
+            f"GB; method={name!r} would try nevertheless"
+        )
 
 
 def _parameters(name: str, job: Job) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from typing import Any
 
 from gnnscale.errors import PartitionError
 from gnnscale.graph.files import remove_abandoned
+from gnnscale.partitioning.memory import available_memory, peak_memory
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "gnnscale-partition-"
+_MOMENT = 0.1  # seconds between two looks at the worker's memory
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -71,16 +73,22 @@ def _hold(folder: Path) -> int:
     return descriptor
 
 
-def run_worker(job: dict[str, Any], folder: Path) -> None:
+def run_worker(job: dict[str, Any], folder: Path, estimate: int = 0) -> None:
     """Run the job in the worker and wait for it.
 
     Never multiprocessing: a fork hangs once OpenMP has run, a spawn re-runs an unguarded script.
     The worker is killed when this process is interrupted.
 
+    Args:
+        job: written to the folder as JSON.
+        folder: of the job's files.
+        estimate: bytes of memory that the worker is expected to take, for the error.
+
     Raises:
-        PartitionError: it was killed by a signal or ended with another status than 0.
+        PartitionError: it was killed by a signal or ended with another status than 0; says how much
+            memory it took, was expected to take, and could take.
     """
-    method = job["method"]
+    method, room, peak = job["method"], available_memory(), 0
     description, output = folder / "job.json", folder / "output.txt"
     description.write_text(json.dumps(job), encoding="utf-8")
     held = _hold(folder)  # inherited by the worker, which may outlive this process
@@ -97,7 +105,8 @@ def run_worker(job: dict[str, Any], folder: Path) -> None:
         finally:
             os.close(held)
         try:
-            status = process.wait()
+            while (status := _ended(process)) is None:
+                peak = max(peak, peak_memory(process.pid))
         except BaseException:
             process.kill()
             process.wait()
@@ -106,16 +115,27 @@ def run_worker(job: dict[str, Any], folder: Path) -> None:
     if said:
         logger.debug("%s said:\n%s", method, said)
     if status == 0:
+        logger.info("the %s worker took %s of memory", method, _gigabytes(peak))
         return
     last = said.splitlines()[-1] if said else "it said nothing"
     raise PartitionError(
-        f"the {method} worker {_describe(status)}: {last}. "
-        f"Try another method ('kaminpar', 'metis' or 'streaming', which runs in this process)"
-        + ("; a kill often means too little memory" if status == -_SIGKILL else "")
+        f"the {method} worker {_describe(status)}: {last}. Memory: it held {_gigabytes(peak)} when "
+        f"last seen, was estimated to need {_gigabytes(estimate)}, and {_gigabytes(room)} were "
+        "available. Try another method: 'kaminpar' with preset='terapart-largek' is the leanest of "
+        "the native ones, 'streaming' takes 32 bytes a node in this process"
     )
 
 
-_SIGKILL = 9  # not in the signal module on Windows
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    """Wait a moment; return the status of a process that has ended, None of one that runs."""
+    try:
+        return process.wait(_MOMENT)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
 
 
 def _describe(status: int) -> str:

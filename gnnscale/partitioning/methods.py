@@ -38,7 +38,8 @@ def _pieces(job: Job, symmetric: bool) -> Iterator[tuple[int, Piece]]:
         if share <= 1:
             continue
         a, b = job.structure.indptr[start], job.structure.indptr[stop]
-        indptr = job.structure.indptr[start : stop + 1] - a
+        indptr = job.structure.indptr[start : stop + 1]
+        indptr = indptr - a if a else indptr
         indices = job.structure.indices[a:b]
         if len(job.shares) > 1:
             indices = indices - np.int32(start)
@@ -55,8 +56,8 @@ def _assemble(
     job: Job, cut: Callable[[list[Piece]], list[Assignment]], symmetric: bool
 ) -> Assignment:
     """Cut every graph, repair what came back and number the parts through."""
-    first_part = np.cumsum(job.shares) - job.shares
-    out = np.repeat(first_part, np.diff(job.starts)).astype(np.int32)
+    first_part = (np.cumsum(job.shares) - job.shares).astype(np.int32)
+    out = np.repeat(first_part, np.diff(job.starts))
     pieces = list(_pieces(job, symmetric))
     parts = cut([piece for _, piece in pieces])
     for (start, piece), part in zip(pieces, parts, strict=True):

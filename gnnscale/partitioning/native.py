@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from gnnscale.errors import InputError, PartitionError
 from gnnscale.partitioning import launch
+from gnnscale.partitioning.memory import estimated_peak
+from gnnscale.partitioning.rows import entry_blocks, let_go
 from gnnscale.partitioning.structure import (
     IntArray,
     Structure,
@@ -30,8 +32,6 @@ KAMINPAR_PRESETS = (
     "terapart", "terapart-eco", "terapart-largek", "jet", "4xjet", "noref", "fm", "vcycle",
     "restricted-vcycle", "esa21-smallk", "esa21-largek", "esa21-largek-fast", "esa21-strong",
 )  # fmt: skip
-
-_CHUNK = 1 << 20
 
 
 class Piece(NamedTuple):
@@ -160,9 +160,9 @@ def metis_pieces(
         if piece.node_weight is not None:
             arrays["weight"] = piece.node_weight
         for name, array in arrays.items():
-            path = f"{stem}.{name}.npy"
-            np.save(path, array, allow_pickle=False)
-            task[name] = path
+            path = stem.with_suffix(f".{name}.npy")
+            _write_npy(path, array)
+            task[name] = str(path)
         return task
 
     # METIS calls srand, to which 0 and 1 are one seed.
@@ -179,7 +179,7 @@ def available_threads() -> int:
 def write_parhip(
     path: Path, structure: Structure, node_weight: NDArray[np.int64] | None = None
 ) -> None:
-    """Write KaMinPar's binary format, without a copy of the graph in memory.
+    """Write KaMinPar's binary format in blocks, without a copy of the graph in memory.
 
     u64 version, n, m; n + 1 u64 byte offsets; u32 neighbours; i64 node weights. The bits of the
     version are set where something is absent or narrow: 1 no edge weights, 2 no node weights,
@@ -191,13 +191,21 @@ def write_parhip(
     base = 8 * (3 + len(indptr))
     with path.open("wb") as file:
         np.array([version, len(indptr) - 1, len(indices)], dtype="<u8").tofile(file)
-        for start in range(0, len(indptr), _CHUNK):
-            offsets = base + 4 * indptr[start : start + _CHUNK]
-            offsets.astype("<u8").tofile(file)
-        for start in range(0, len(indices), _CHUNK):
-            indices[start : start + _CHUNK].astype("<u4", copy=False).tofile(file)
+        for starts in entry_blocks(indptr):
+            (base + 4 * starts).astype("<u8").tofile(file)
+        for block in entry_blocks(indices):
+            block.astype("<u4", copy=False).tofile(file)
         if node_weight is not None:
             node_weight.astype("<i8", copy=False).tofile(file)
+
+
+def _write_npy(path: Path, array: IntArray) -> None:
+    """Write what `np.save` writes, in blocks."""
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in entry_blocks(array):
+            block.tofile(file)
 
 
 def _checked_piece(
@@ -205,7 +213,7 @@ def _checked_piece(
 ) -> Piece:
     structure = check_undirected(indptr, indices)
     weight = check_request(structure.num_nodes, num_parts, node_weight)
-    return Piece(structure, num_parts, None if node_weight is None else weight)
+    return Piece(structure, num_parts, weight)
 
 
 def _run(
@@ -213,7 +221,7 @@ def _run(
 ) -> list[NDArray[np.int32]]:
     """Write each piece, run the worker once, read the assignments."""
     with launch.work_folder() as folder:
-        tasks, shapes = [], []
+        tasks, shapes, estimate = [], [], 0
         results: list[NDArray[np.int32]] = []
         for number, piece in enumerate(pieces):
             n, k = piece.structure.num_nodes, piece.num_parts
@@ -223,10 +231,15 @@ def _run(
             stem = folder / str(number)
             out = f"{stem}.out.npy"
             tasks.append({**describe(piece, stem), "num_parts": k, "out": out})
+            let_go(*piece.structure)  # not to be resident while the worker runs
             shapes.append((len(results), n, k))
+            needs = estimated_peak(
+                job.get("preset", job["method"]), n, len(piece.structure.indices)
+            )
+            estimate = max(estimate, needs)
             results.append(np.empty(0, np.int32))  # until the worker has run
         if tasks:
-            launch.run_worker({**job, "tasks": tasks}, folder)
+            launch.run_worker({**job, "tasks": tasks}, folder, estimate)
         for task, (position, n, k) in zip(tasks, shapes, strict=True):
             results[position] = _read(Path(task["out"]), n, k, job["method"])
     return results

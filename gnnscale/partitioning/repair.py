@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from gnnscale.errors import PartitionError
 from gnnscale.kernels.threads import njit_serial
+from gnnscale.partitioning.rows import let_go
 from gnnscale.partitioning.structure import IntArray, Structure
+
+_UNRELEASED = 256  # parts whose rows, of a structure in a file, are resident at once
 
 
 def repair(
@@ -52,12 +55,15 @@ def repair(
     repaired = part.copy()
     taken = 0
     for number, old in enumerate(split):
+        if number % _UNRELEASED == 0:
+            let_go(*structure)
         nodes = _breadth_first(
             structure.indptr, structure.indices, part, member[starts[number] : starts[number + 1]]
         )
         names = np.concatenate([[old], empty[taken : taken + pieces[old] - 1]])
         repaired[nodes] = names[cut_order(weight[nodes], pieces[old])]
         taken += pieces[old] - 1
+    let_go(*structure)
     return repaired
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gnnscale.errors import InputError
-from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster
+from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, is_store, open_graph
+from gnnscale.graph.mapped import is_mapped
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import Propagation, as_layered, first_propagation
@@ -95,7 +98,12 @@ class ClusterTrainer(Trainer):
         stratify: even out training nodes over batches.
         prefetch: batches prepared ahead.
         chunk_rows: rows at once in exact inference; chosen by size when None.
-        storage: a folder for the layers of exact inference, instead of memory.
+        storage: a folder for the layers of exact inference, instead of memory. With None, layers
+            that memory does not bear go beside the run or the store, as those of a graph in files
+            do.
+        memory: bytes of a layer that exact inference may hold; "auto" goes by what there is.
+        store: a folder for the clustered graph, instead of memory. With None, that of a graph in
+            files goes into the run folder. A resumed run finds it there again.
         progress: show a progress bar on a terminal.
 
     Raises:
@@ -151,6 +159,8 @@ class ClusterTrainer(Trainer):
         prefetch: int = 2,
         chunk_rows: int | None = None,
         storage: str | Path | None = None,
+        memory: int | str = "auto",
+        store: str | Path | None = None,
         progress: bool = True,
     ) -> None:
         arguments = locals()
@@ -178,6 +188,7 @@ class ClusterTrainer(Trainer):
             "inductive": inductive,
             "device": str(device),
             "storage": None if storage is None else str(storage),
+            "store": None if store is None else str(store),
             "optimizer": describe(optimizer) or "",
             "scheduler": describe(scheduler),
             "parameter_groups": describe(parameter_groups),
@@ -248,7 +259,7 @@ class ClusterTrainer(Trainer):
         if self._loader is not None:
             return
         if self._clustered is None:
-            self._clustered = cluster(self.graph, self._partition(), split=self.config.split)
+            self._clustered = self._cluster()
         seen = self._clustered.view("train") if self.config.inductive else self._clustered
         self._loader = ClusterLoader(
             seen,
@@ -256,7 +267,7 @@ class ClusterTrainer(Trainer):
             seed=self.config.seed,
             prefetch=self.config.prefetch,
             stratify=self.config.stratify,
-            pin_memory=self.device.type == "cuda",
+            device=self.device,
             first_hop=None if self._first is None else self._precompute(seen, self._first),
         )
         logger.info(
@@ -271,6 +282,29 @@ class ClusterTrainer(Trainer):
         hop = first_hop(seen, propagation)
         self._count("first hop", time.monotonic() - started)
         return hop
+
+    def _cluster(self) -> ClusteredGraph:
+        part, path = self._partition(), self._store_path()
+        started = time.monotonic()
+        if self._resumed and path is not None and is_store(path):
+            found = open_graph(path)
+            if torch.equal(found.partition.assignment.long(), part.assignment.long()):
+                return found
+        clustered = cluster(self.graph, part, path, split=self.config.split)
+        self._count("cluster", time.monotonic() - started)
+        return clustered
+
+    def _store_path(self) -> Path | None:
+        if self.config.store is not None:
+            return Path(self.config.store)
+        in_files = is_mapped(self.graph.adj.indices)
+        return self.folder.path / "store" if in_files and self.folder is not None else None
+
+    def _scratch(self) -> Path | None:
+        """Where layers go that memory does not bear: beside the run, else beside the store."""
+        store = None if self._clustered is None else self._clustered.path
+        folders = (self.folder and self.folder.path, store and store.parent)
+        return next((path for path in folders if path and os.access(path, os.W_OK)), None)
 
     def _partition(self) -> Partition:
         if self._resumed:

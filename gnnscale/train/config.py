@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gnnscale.errors import InputError
+from gnnscale.graph.checks import memory_bytes
 
 # May differ when a run is resumed: they change where and how fast, not what is computed.
 # (Another device or machine is warned of when the checkpoint is read.) `compile` is none of them:
@@ -21,6 +22,8 @@ _FREE_ON_RESUME = frozenset(
         "checkpoint_every",
         "checkpoint_activations",
         "storage",
+        "memory",
+        "store",
         "progress",
         "chunk_rows",
     }
@@ -52,6 +55,7 @@ class TrainConfig:
     checkpoint_every: int | str = "auto"
     chunk_rows: int | None = None
     storage: str | None = None
+    memory: int | str = "auto"
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -77,6 +81,11 @@ class TrainConfig:
         for name in ("evaluate_every", "checkpoint_every"):
             if getattr(self, name) != "auto":
                 faults += self._whole(name, 1, " or 'auto'")
+        if self.memory != "auto":
+            try:
+                memory_bytes(self.memory)
+            except InputError as error:
+                faults += error.faults
         for name in ("early_stopping", "chunk_rows"):
             if getattr(self, name) is not None:
                 faults += self._whole(name, 1, " or None")
@@ -135,6 +144,7 @@ class ClusterConfig(TrainConfig):
     inductive: bool = False
     precompute: bool = False
     prefetch: int = 2
+    store: str | None = None
 
     def faults(self) -> list[str]:
         """Every argument that is out of range, in words."""

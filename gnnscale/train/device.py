@@ -14,7 +14,7 @@ def choose_device(name: str) -> torch.device:
         InputError: there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -25,4 +25,7 @@ def choose_device(name: str) -> torch.device:
         raise InputError(
             f"device={name!r}: there are {torch.cuda.device_count()} CUDA devices; use 'auto'"
         )
+    if device.type == "cuda" and device.index is None:
+        # By number, as its tensors are: "cuda" and "cuda:0" compare unequal.
+        return torch.device("cuda", torch.cuda.current_device())
     return device

@@ -127,7 +127,13 @@ class FullGraph(ABC):
             "device": self.device,
             "chunk_rows": self.config.chunk_rows,
             "storage": self.config.storage,
+            "scratch": self._scratch(),
+            "memory": self.config.memory,
         }
+
+    def _scratch(self) -> Path | None:
+        """A folder for layers that memory does not bear; None for the system's own."""
+        return None
 
     def _split(self) -> Split:
         split = self.graph.split(self.config.split)

@@ -16,8 +16,8 @@ class MixedPrecision:
 
     Dense products run in the half type, where `torch.autocast` has them do so. Parameters, their
     gradients, the optimizer, norms and the loss stay in float32. Propagation and dropout keep the
-    type of their rows and calculate in float32: on the CPU rows are widened for the sum and
-    rounded once, on CUDA cuSPARSE does it. Sparse features times a weight stay in float32. Opaque
+    type of their rows and calculate in float32: rows are widened for the sum and rounded
+    once. Sparse features times a weight stay in float32. Opaque
     convolutions run as they do under autocast.
 
     Args:

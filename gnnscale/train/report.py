@@ -6,8 +6,6 @@ import io
 import logging
 import math
 import platform
-import resource
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,9 @@ class Report:
             before the first evaluation.
         final: metrics of the kept weights by set of nodes: `{"test": {"accuracy": …}}`.
         seconds: wall time by phase, over all sittings: partition, train, evaluate, total.
-        memory: bytes; see `memory_use`.
+        memory: bytes, of the last sitting: what `memory_use` says with the peaks of summed PSS over
+            the process and its children, and "arrays", those of the graph that were in memory
+            rather than in a file, by name.
         stopped: why training ended: "epochs", "early stopping", "callback"; None while it runs.
         run: what was run: model, graph, configuration, versions, threads, device.
     """
@@ -40,7 +40,7 @@ class Report:
     best_epoch: int | None = None
     final: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    memory: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
     stopped: str | None = None
     run: dict[str, Any] = field(default_factory=dict)
 
@@ -106,16 +106,6 @@ class Report:
 
 
 _PLAIN = ("epoch", "loss", "lr", "seconds", "nodes_per_second")
-
-
-def memory_use() -> dict[str, int]:
-    """Peak resident bytes of this process so far, pages of mapped files included.
-
-    Children are left out: what the system records of one that was forked and exec'd includes the
-    pages of its parent.
-    """
-    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
-    return {"peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -168,8 +168,10 @@ class NodeTask:
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         """See `Task`."""
         assert batch.y is not None
-        out, y = out[batch.train_index], batch.y[batch.train_index]
-        weight = None if self._weight is None else self._weight.to(out)
+        out, y = (rows.index_select(0, batch.train_index) for rows in (out, batch.y))
+        if self._weight is not None:
+            self._weight = self._weight.to(out)  # kept: a copy to a GPU every step would stop it
+        weight = self._weight
         if self.name == "classification":
             rows = functional.cross_entropy(
                 out, y, weight, reduction="none", label_smoothing=self.label_smoothing

@@ -28,12 +28,14 @@ from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.context import Runner, run_phases
+from gnnscale.train.allocator import kept_buffers
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
 from gnnscale.train.evaluation import FullGraph
 from gnnscale.train.identity import describe_model, describe_task
 from gnnscale.train.interrupt import deferred_interrupt
+from gnnscale.train.memory import MemoryMeter, memory_use, resident_arrays
 from gnnscale.train.meter import Meter
 from gnnscale.train.optimizers import make_optimizer, make_scheduler, watched_figure
 from gnnscale.train.precision import MixedPrecision
@@ -41,7 +43,6 @@ from gnnscale.train.progress import Progress
 from gnnscale.train.report import (
     Report,
     environment,
-    memory_use,
     warn_of_another_environment,
 )
 from gnnscale.train.run_folder import RunFolder
@@ -143,6 +144,10 @@ class Trainer(FullGraph):
         """
         if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
             raise InputError(f"resume={resume!r} must be 'auto', True or False")
+        with MemoryMeter() as self._memory:
+            return self._fit(resume)
+
+    def _fit(self, resume: str | bool) -> Report:
         started = time.monotonic()
         self._begin()
         identity = self._run_identity()
@@ -160,9 +165,7 @@ class Trainer(FullGraph):
         if state is not None:
             self._resume_data()
         # Before the folder is touched: a model that does not fit leaves a run there as it was.
-        self.prepare()
-        self._runner = self._make_runner()
-        self._make_updates()
+        self.start()
         if self.folder is not None and state is None:
             self.folder.begin(identity, self.config)
             self._keep_data()
@@ -179,7 +182,7 @@ class Trainer(FullGraph):
             self._checkpoint()  # the initial weights, so that a run killed early can go on too
         for callback in self.callbacks:
             callback.on_fit_start(self)
-        with deferred_interrupt() as interrupted:
+        with kept_buffers(), deferred_interrupt() as interrupted:
             self._train(interrupted)
         self._finish()
         return self.report
@@ -194,6 +197,12 @@ class Trainer(FullGraph):
         self.model.to(self.device)
         self._dry_run()
         self._prepared = True
+
+    def start(self) -> None:
+        """Prepare, and make a new optimizer: what comes before the first `step`."""
+        self.prepare()
+        self._runner = self._make_runner()
+        self._make_updates()
 
     def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
         """Take over the weights and the report of a run, without going on with it.
@@ -230,7 +239,7 @@ class Trainer(FullGraph):
         before = time.monotonic()
         for batch in self.loader:
             assert batch is not None  # in one process every step has one
-            self._step(batch.to(self.device, non_blocking=True))
+            self.step(batch)
             now = time.monotonic()
             self._meter.seconds += now - before
             before = now
@@ -248,7 +257,12 @@ class Trainer(FullGraph):
                 self._checkpoint()
                 before = time.monotonic()
 
-    def _step(self, batch: Batch) -> None:
+    def step(self, batch: Batch) -> None:
+        """Train on one batch of `loader`: what `fit` does with each, for loops of one's own.
+
+        It comes after `start`, with the model in training mode.
+        """
+        batch = batch.to(self.device, non_blocking=True)
         normaliser = self.task.normaliser(batch)
         if normaliser:
             context = Context(
@@ -326,7 +340,11 @@ class Trainer(FullGraph):
         if self._best is not None:
             self.model.load_state_dict(self._best)
         self.report.final = self._evaluate(self._sets())
-        self.report.memory = memory_use()
+        self._memory.look()
+        self.report.memory = {
+            **memory_use(self._memory),
+            "arrays": resident_arrays(self.loader.clustered),
+        }
         self.report.seconds["total"] = sum(
             seconds for name, seconds in self.report.seconds.items() if name != "total"
         )

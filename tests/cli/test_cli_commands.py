@@ -91,6 +91,16 @@ def test_info_of_a_data_set_a_store_and_a_run(gnnscale, run):
     assert "damaged" in gnnscale("info", run, "--verify", code=2).stderr
 
 
+def test_info_of_a_built_graph(gnnscale):
+    gs.build_graph("built", 3, [([0, 1], [1, 2])], x=[np.ones((3, 2), np.float32)])
+    told = gnnscale("info", "./built", "--verify").stdout
+    assert "every checksum agrees" in told and "4, every edge both ways" in told
+    with open("built/x.npy", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    assert "x.npy" in gnnscale("info", "./built", "--verify", code=2).stderr
+
+
 def test_info_of_a_card(gnnscale):
     told = gnnscale("info", "wordnet").stdout
     for figure in ("WordNet 3.0 licence", "117,659", "known results", "0.709", "preset"):

@@ -77,9 +77,8 @@ def test_every_argument_of_the_trainer_is_an_option_and_has_its_default():
     assert arguments.keys() - in_python_only <= options.keys()
     told = {"none": None, "no": False, "stratify": True}
     described = {"num_parts", "clusters_per_batch", "run_dir", "metric", "split", "task"}
-    for name in (
-        arguments.keys() - in_python_only - described - {"progress", "chunk_rows", "storage"}
-    ):
+    in_words = {"progress", "chunk_rows", "storage", "store"}
+    for name in arguments.keys() - in_python_only - described - in_words:
         shown, default = options[name].show_default, arguments[name].default
         assert told.get(shown, shown) == default or float(shown) == default, name
     for name, default in MODEL_DEFAULTS.items():

@@ -105,6 +105,6 @@ def test_bad_options_have_their_own_message(query, message):
 
 def test_unknown_generator():
     with pytest.raises(
-        InputError, match="no generator is called 'plantd'; there is synthetic:planted"
+        InputError, match="no generator is called 'plantd'; there are synthetic:planted"
     ):
         load("synthetic:plantd?nodes=10")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
 from torch_geometric.utils import degree
 
@@ -118,3 +119,20 @@ def test_a_copy_elsewhere_starts_with_an_empty_cache():
     assert moved.cache == {} and adj.cache == {"degrees": 1}
     assert moved.edge_index.device.type == "meta"
     assert adj.to("cpu") is adj
+
+
+@given(graphs(directed=False, weighted=None), st.randoms(use_true_random=False))
+def test_symmetric_rows_are_recognised_whatever_their_order(graph, random):
+    """Parallel edges of several weights too: the matrix is its transpose, entry for entry."""
+    adj, places = graph.adj, []
+    for row in range(adj.num_nodes):
+        of_row = list(range(int(adj.indptr[row]), int(adj.indptr[row + 1])))
+        random.shuffle(of_row)
+        places += of_row
+    weight = None if adj.values is None else adj.values[places]
+    assert Adjacency(adj.indptr, adj.indices[places], weight).symmetric
+    if weight is not None and adj.num_edges > (adj.indices == adj.row_index).sum():
+        off = int((adj.indices != adj.row_index).nonzero()[0])
+        changed = adj.values.clone()
+        changed[off] *= 2
+        assert not Adjacency(adj.indptr, adj.indices, changed).symmetric

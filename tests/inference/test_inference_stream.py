@@ -34,12 +34,14 @@ from tests.nn.layers import (
 from tests.strategies import graphs
 
 CHUNKS = st.sampled_from([1, 2, 3, 7, 1000, None])
-PLACES = st.sampled_from(["memory", "files"])
+PLACES = st.sampled_from(["memory", "files", "columns"])
 
 
 def streamed(model, graph, chunk_rows=None, place="memory", **options) -> torch.Tensor:
     with tempfile.TemporaryDirectory() as folder:
-        storage = folder if place == "files" else None
+        storage = None if place == "memory" else folder
+        if place == "columns":  # one or two at a time
+            options["memory"] = 10 * max(graph.num_nodes, 1)
         parts, at = [], 0
         for start, end, out in stream(
             model, graph, chunk_rows=chunk_rows, storage=storage, **options
@@ -194,6 +196,26 @@ def test_a_propagation_of_several_hops(graph, hops, width, chunk_rows, place):
             Sum(0.5, weighted=True), hops, conv.lin.weight, conv.lin.bias, root=conv.lin
         ))  # fmt: skip
         assert_exact(LayeredGNN([Hops()]), graph, chunk_rows, place)
+
+
+@pytest.mark.parametrize("name", sorted(gsnn.MODELS))
+@settings(few, max_examples=10)
+@given(
+    graphs(min_nodes=2, max_nodes=40, sparse_x=None),
+    st.sampled_from([3, 18, 40]),
+    st.sampled_from([40, 400, 4000, 1 << 20]),
+    st.booleans(),
+)
+def test_files_change_no_bit(tmp_path_factory, name, graph, width, memory, half):
+    if half and not isinstance(graph.x, CSR):
+        graph.x = graph.x.half()
+    model = shaken(gsnn.MODELS[name](5, width, 3, 2)).float()
+    folder = tmp_path_factory.mktemp("layers")
+    in_memory, in_files = (
+        torch.cat([out.clone() for _, _, out in stream(model, graph, chunk_rows=16, **options)])
+        for options in ({"memory": 1 << 40}, {"memory": memory, "storage": folder})
+    )
+    assert torch.equal(in_memory, in_files)
 
 
 @pytest.mark.parametrize("name", ["GCN", "GraphSAGE", "GIN", "GAT"])

@@ -18,6 +18,8 @@ from gnnscale.kernels import (
     spmm,
     spmm_reference,
 )
+from gnnscale.kernels.cuda import cusparse_spmm
+from tests.kernels.conftest import DEVICES
 from tests.kernels.matrices import coo, csr_from, dense_from
 
 quick = settings(deadline=None, max_examples=25)
@@ -67,6 +69,25 @@ def test_kernel_equals_reference_on_every_device(device):
     torch.testing.assert_close(spmm(matrix.to(device), *moved).cpu(), expected)
     empty = CSR.from_dense(torch.zeros(300, 300)).to(device)
     assert not spmm(empty, moved[0]).any()
+
+
+@quick
+@given(coo(), index_types, float_types, widths, st.data())
+def test_torchs_own_product_is_the_reference(entries, index, dtype, width, data):
+    """What runs on CUDA without Triton; its matrix is made once for all layers of a step."""
+    rows, cols = entries[3]
+    for device in DEVICES:
+        matrix = csr_from(entries, dtype, index, device)
+        vectors = optional_vectors(data, (rows, cols, rows), dtype)
+        left, right, diag = (None if v is None else v.to(device) for v in vectors)
+        for _ in range(2):
+            x = torch.randn(cols, width, dtype=dtype, device=device)
+            x_self = torch.randn(rows, width, dtype=dtype, device=device)
+            out = cusparse_spmm(matrix, x, left, right, diag, x_self)
+            expected = spmm_reference(matrix, x, left, right, diag, x_self)
+            torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+        assert len(matrix.products) == (matrix.nnz > 0 and width > 0)
+        assert not matrix.to("meta").products
 
 
 def test_strided_input_and_other_types():

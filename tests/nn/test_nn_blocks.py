@@ -146,7 +146,7 @@ def test_kinds_of_phases():
     assert kinds(Block(nn.Linear(5, 3), pyg.GraphNorm(3), None))[1] is Statistics
     fused = LayeredGNN([Block(nn.Linear(5, 3), dropout=0.5)]).phases[0]
     assert [type(phase) for phase in fused][1:] == [Dropout]
-    assert fused[1].relu
+    assert type(fused[1].act) is nn.ReLU
 
 
 def test_an_optional_edge_index_makes_a_convolution():

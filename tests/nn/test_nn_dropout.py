@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from torch_geometric import nn as pyg
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.nn.phases import Dropout
+from gnnscale.nn.phases import Dropout, Rows, works_in_place
 from tests.nn.layers import assert_equal, few
 
 NONE = torch.zeros(2, 0, dtype=torch.int64)
@@ -121,6 +122,25 @@ def test_dropout_of_opaque_layers_repeats_and_leaves_torch_alone():
 class Noise(nn.Module):
     def forward(self, x, edge_index):
         return x + torch.rand_like(x)
+
+
+@pytest.mark.parametrize("act", ["relu", "leaky_relu", "elu", "tanh", "swish"])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_fusing_an_activation_changes_nothing(act, inplace):
+    x = torch.randn(50, 4)
+    before, outs = x.clone(), []
+    for watched in (False, True):
+        block = Block(nn.Identity(), act=act, dropout=0.5)
+        if inplace and hasattr(block.act, "inplace"):
+            block.act.inplace = True
+        if watched:  # a hook sees what the activation gives: nothing may be fused
+            block.act.register_forward_hook(lambda *call: None)
+        model = LayeredGNN([block])
+        fused = not watched and (act == "relu" or not works_in_place(block.act))
+        assert [type(phase) for phase in model.phases[0]] == [Rows, Dropout][fused:]
+        outs.append((run(model.train(), x), run(model.eval(), x)))
+    assert all(map(torch.equal, *outs))
+    assert torch.equal(x, before)
 
 
 def test_gradients_pass_where_the_mask_lets_them():

@@ -108,5 +108,5 @@ def test_a_write_that_fails_leaves_nothing(graph, tmp_path, monkeypatch):
 
 def test_streaming_runs_once(graph, tmp_path, monkeypatch):
     partition(graph, 10, "streaming", cache=tmp_path)
-    monkeypatch.setattr(streaming, "_group", None)
+    monkeypatch.setattr(streaming, "_restream", None)
     assert partition(graph, 10, "streaming", cache=tmp_path).seconds == 0

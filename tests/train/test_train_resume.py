@@ -34,7 +34,7 @@ class Interrupt:
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
-        name = "_evaluate" if self.kind == "evaluation" else "_step"
+        name = "_evaluate" if self.kind == "evaluation" else "step"
         real = getattr(Trainer, name)
 
         def counted(trainer, *arguments):

@@ -139,15 +139,26 @@ def test_without_validation_nodes_the_last_weights_are_kept():
 # --- steps -------------------------------------------------------------------------------------
 
 
+def test_steps_of_ones_own_are_those_of_fit():
+    fitted = small_trainer(None, epochs=1, keep="last")
+    fitted.fit()
+    own = small_trainer(None, epochs=1, keep="last")
+    own.start()
+    own.model.train()
+    for batch in own.loader:
+        own.step(batch)
+    assert_same(weights_of(own), weights_of(fitted))
+
+
 def test_gradients_are_clipped(monkeypatch):
     norms = []
-    real = Trainer._step
+    real = Trainer.step
 
     def step(trainer, batch):
         real(trainer, batch)
         norms.append(float(torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm()))
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     small_trainer(None, clip_norm=0.01).fit()
     assert max(norms) <= 0.01001
 

@@ -1,0 +1,126 @@
+"""A layer in a file, columns in blocks: what propagation loads lies together, whatever its width.
+
+Read and written with plain calls rather than through a map, whose pages would stay resident. The
+file has no name, so that nothing is left of it however the process ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import weakref
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import StoreError
+
+Columns = tuple[int, int]
+
+
+class LayerFile:
+    """Rows `[num_rows, width]` in a temporary file, in blocks of columns.
+
+    Args:
+        folder: where the file lies.
+        shape: `(num_rows, width)`, neither 0.
+        dtype: of the values.
+        blocks: the columns of every block, in order.
+
+    Raises:
+        StoreError: the folder cannot be written, or the disk is too full.
+    """
+
+    def __init__(
+        self, folder: Path, shape: tuple[int, int], dtype: torch.dtype, blocks: list[Columns]
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.blocks = blocks
+        size = shape[0] * shape[1] * dtype.itemsize
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise StoreError(f"could not write to {folder}: {error.strerror or error}") from error
+        weakref.finalize(self, self._file.close)  # a file object left to itself warns
+        try:
+            reserve(self._file.fileno(), size)
+        except OSError as error:
+            self._file.close()
+            raise StoreError(
+                f"could not keep a layer of {size / 1e9:.3g} GB in {folder}: "
+                f"{error.strerror or error}"
+            ) from error
+
+    def rows(self, start: int, stop: int, columns: Columns | None = None) -> Tensor:
+        """Rows `start` to `stop`, of some blocks' columns or of all."""
+        first, last = columns or (0, self.shape[1])
+        blocks = [block for block in self.blocks if first <= block[0] and block[1] <= last]
+        pieces = [self.read(start, stop, block) for block in blocks]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def put(self, start: int, rows: Tensor, columns: Columns | None = None) -> None:
+        """Write rows from `start` on, of one block or of all."""
+        rows, stop = rows.to("cpu"), start + rows.size(0)
+        for block in self.blocks if columns is None else [columns]:
+            low = 0 if columns is None else columns[0]
+            piece = rows[:, block[0] - low : block[1] - low].contiguous()
+            self._transfer(os.pwritev, piece, start, stop, block)
+
+    def read(self, start: int, stop: int, block: Columns, out: Tensor | None = None) -> Tensor:
+        """Rows of one block, into `out` where it is given."""
+        if out is None:
+            out = torch.empty(stop - start, block[1] - block[0], dtype=self.dtype)
+        self._transfer(os.preadv, out, start, stop, block)
+        return out
+
+    def gather(self, nodes: Tensor) -> Tensor:
+        """The rows `nodes`, distinct ones in whatever order, of a layer of one block.
+
+        Neighbours in a file are read together.
+        """
+        (block,) = self.blocks
+        out = torch.empty(nodes.numel(), self.shape[1], dtype=self.dtype)
+        ordered, order = nodes.sort()
+        ends = ((ordered.diff() != 1).nonzero().squeeze(1) + 1).tolist()
+        ascending = torch.empty_like(out)
+        for first, last in zip([0, *ends], [*ends, nodes.numel()], strict=True):
+            if last > first:
+                start = int(ordered[first])
+                self.read(start, start + last - first, block, ascending[first:last])
+        out[order] = ascending
+        return out
+
+    def _transfer(self, call, rows: Tensor, start: int, stop: int, block: Columns) -> None:  # type: ignore[no-untyped-def]
+        width, itemsize = block[1] - block[0], self.dtype.itemsize
+        offset = (self.shape[0] * block[0] + start * width) * itemsize
+        view = rows.view(-1).view(torch.uint8).numpy().data
+        done = 0
+        while done < len(view):
+            try:
+                count = call(self._file.fileno(), [view[done:]], offset + done)
+            except OSError as error:
+                raise StoreError(
+                    f"a layer could not be kept in a file: {error.strerror or error}"
+                ) from error
+            if not count:
+                raise StoreError("a layer in a temporary file ends early")
+            done += count
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Take the disk space of a file, so that a full disk is found before the work is done.
+
+    Raises:
+        OSError: there is not enough of it.
+    """
+    os.ftruncate(descriptor, size)
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
+            raise

@@ -1,0 +1,130 @@
+"""The counter-hash dropout on CUDA: one pass over the values, ReLU fused, no mask kept.
+
+The hash is that of :mod:`gnnscale.kernels.dropout`, so the masks, and in these types the results,
+are those of the other kernels bit for bit. Floor: every value is read and written once; the
+backward of ReLU reads two arrays. In plain PyTorch the hash alone takes some twenty passes over
+64-bit integers.
+
+Imported only where there is Triton; ``TRITON_INTERPRET=1`` runs it on the CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gnnscale.kernels.dropout import (
+    _GOLDEN32,
+    _GOLDEN64,
+    _MIX1,
+    _MIX2,
+    _MURMUR1,
+    _MURMUR2,
+    Key,
+    _scale,
+    _signed,
+    _stream,
+    _threshold,
+)
+
+_TILE = 2048  # values that a program has in hand: 16 a thread in four warps
+_MAX_CHANNELS = 512
+
+# What a kernel reads of its module must be of Triton's own type.
+_MULTIPLY_NODE, _MULTIPLY_CHANNEL = tl.constexpr(_GOLDEN64), tl.constexpr(_GOLDEN32)
+_MIX_FIRST, _MIX_SECOND = tl.constexpr(_MIX1), tl.constexpr(_MIX2)
+_MIX_THIRD, _MIX_FOURTH = tl.constexpr(_MURMUR1), tl.constexpr(_MURMUR2)
+
+
+def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tensor:
+    """Return :func:`gnnscale.kernels.dropout` of ``x``, or of ``relu(x)``; no gradient."""
+    x = x.detach().contiguous()
+    out = torch.empty_like(x)
+    if not x.numel():
+        return out
+    rows = x.shape[0]
+    width = x.numel() // rows
+    channels = min(_MAX_CHANNELS, triton.next_power_of_2(width))
+    _dropout_kernel[(triton.cdiv(rows, _TILE // channels), triton.cdiv(width, channels))](
+        x,
+        out,
+        node_id.contiguous(),
+        rows,
+        width,
+        _signed(_stream(key)),
+        _threshold(p),
+        _scale(p),
+        RELU=relu,
+        ROWS=_TILE // channels,
+        CHANNELS=channels,
+        enable_fp_fusion=True,  # asked for, or Triton 3.9 warns; nothing is added here
+    )
+    return out
+
+
+def relu_backward(grad: Tensor, out: Tensor, scale: float) -> Tensor:
+    """Return ``grad * scale`` where ``out``, what ReLU and dropout gave, is above 0, and else 0."""
+    grad, out = grad.detach().contiguous(), out.detach().contiguous()
+    result = torch.empty_like(grad)
+    if grad.numel():
+        blocks = triton.cdiv(grad.numel(), _TILE)
+        _relu_backward_kernel[(blocks,)](
+            grad, out, result, grad.numel(), scale, SIZE=_TILE, enable_fp_fusion=True
+        )
+    return result
+
+
+@triton.jit(do_not_specialize=["stream", "threshold"])
+def _dropout_kernel(  # type: ignore[no-untyped-def]
+    x,
+    out,
+    nodes,
+    rows,
+    width,
+    stream,
+    threshold,
+    scale,
+    RELU: tl.constexpr,  # noqa: N803
+    ROWS: tl.constexpr,  # noqa: N803
+    CHANNELS: tl.constexpr,  # noqa: N803
+):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    node = tl.load(nodes + row, mask=row < rows, other=0).to(tl.uint64)
+    # splitmix64 of the node, MurmurHash3's finaliser over the channel.
+    word = node * _MULTIPLY_NODE + stream.to(tl.uint64)
+    word = (word ^ (word >> 30)) * _MIX_FIRST
+    word = (word ^ (word >> 27)) * _MIX_SECOND
+    word = word ^ (word >> 31)
+    low = (word & 0xFFFFFFFF).to(tl.uint32)[:, None]
+    high = (word >> 32).to(tl.uint32)[:, None]
+    bits = low + channel.to(tl.uint32)[None, :] * _MULTIPLY_CHANNEL
+    bits = (bits ^ (bits >> 16)) * _MIX_THIRD
+    bits = (bits ^ (bits >> 13) ^ high) * _MIX_FOURTH
+    bits = bits ^ (bits >> 16)
+    at = row[:, None] * width + channel[None, :]
+    inside = (row < rows)[:, None] & (channel < width)[None, :]
+    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    if RELU:
+        value = tl.where(value <= 0, 0.0, value)  # NaN is kept
+    # Multiplied, so that a dropped NaN or infinity shows, as in torch.
+    value *= tl.where(bits >= threshold.to(tl.uint32), scale, 0.0)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _relu_backward_kernel(  # type: ignore[no-untyped-def]
+    grad,
+    out,
+    result,
+    count,
+    scale,
+    SIZE: tl.constexpr,  # noqa: N803
+):
+    at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    inside = at < count
+    above = tl.load(out + at, mask=inside, other=0.0).to(tl.float32) > 0
+    value = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32) * scale
+    tl.store(result + at, tl.where(above, value, 0.0).to(result.dtype.element_ty), mask=inside)

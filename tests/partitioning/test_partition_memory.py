@@ -1,0 +1,126 @@
+"""What memory a native partitioner will need, what there is, and what happens when it is short."""
+
+import sys
+
+import pytest
+
+from gnnscale.errors import InputError, PartitionError
+from gnnscale.partitioning import dispatch, launch, memory, partition
+from tests.partitioning.partition_cases import planted
+
+LEAST = 1 << 20  # less than any worker takes
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="neither signals nor limits")
+
+
+@pytest.fixture
+def graph():
+    return planted(200, 10)
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Put a script in the place of the worker."""
+    monkeypatch.setattr(dispatch, "_installed", lambda name: True)
+
+    def replace(text):
+        path = tmp_path / "other_worker.py"
+        path.write_text(text)
+        monkeypatch.setattr(launch, "WORKER", path)
+
+    return replace
+
+
+KILLED = """
+import os, signal, time
+held = bytearray(b"1") * (64 << 20)
+time.sleep(0.3)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+LIMITED = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+held = bytearray(2 << 30)
+"""
+
+
+@posix
+def test_a_killed_worker_says_what_it_held(graph, script):
+    script(KILLED)
+    with pytest.raises(PartitionError, match=r"\(SIGKILL\).*estimated to need 0.04 GB") as caught:
+        partition(graph, 10, "kaminpar", cache=False)
+    if sys.platform == "linux":
+        held = float(str(caught.value).split("it held ")[1].split(" GB")[0])
+        assert 0.06 < held < 0.5  # of its own, not what its parent held when it was started
+
+
+@posix
+def test_a_worker_out_of_memory(graph, script):
+    script(LIMITED)
+    with pytest.raises(PartitionError, match=r"ended with status 1: MemoryError"):
+        partition(graph, 10, "kaminpar", cache=False)
+
+
+@posix
+def test_auto_streams_where_the_kernel_kills(graph, script):
+    script(KILLED)
+    with pytest.warns(RuntimeWarning, match=r"SIGKILL.*Going on with"):
+        assert partition(graph, 10, cache=False).method == "streaming"
+
+
+def test_auto_streams_where_memory_is_short(graph, script):
+    script("raise AssertionError('started nevertheless')")
+    with pytest.warns(RuntimeWarning, match=r"estimated to need .* has 0\.00 GB") as warned:
+        assert partition(graph, 10, memory=LEAST, cache=False).method == "streaming"
+    assert len(warned) == 2
+
+
+def test_the_preset_follows_the_memory(graph):
+    nodes, edges = 1_000_000, 50_000_000
+    rich, lean = (memory.estimated_peak(name, nodes, edges) for name in memory.AUTO_PRESETS)
+    assert lean < rich < memory.estimated_peak("metis", nodes, edges)
+    assert memory.fitting_preset(nodes, edges, rich) == "default"
+    assert memory.fitting_preset(nodes, edges, rich - 1) == "terapart-largek"
+    pytest.importorskip("kaminpar")
+    for given, preset in ((None, "default"), (LEAST, "terapart-largek")):
+        part = partition(graph, 10, "kaminpar", memory=given, cache=False)
+        assert part.parameters["preset"] == preset
+
+
+def test_memory_in_words(graph):
+    assert partition(graph, 10, "streaming", memory="2 GB", cache=False).num_parts == 10
+    with pytest.raises(InputError, match="memory='much' must be"):
+        partition(graph, 10, memory="much")
+
+
+@posix
+def test_limits_are_seen(monkeypatch):
+    import resource
+
+    free = memory.available_memory()
+    assert free > 0
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (LEAST, hard))
+    assert memory.available_memory() == LEAST
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+@pytest.mark.parametrize(
+    ("line", "folder", "limit", "used"),
+    [
+        ("0::/a/b", "a", "memory.max", "memory.current"),
+        ("4:cpu,memory:/a/b", "memory/a", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ],
+)
+def test_limits_of_control_groups(tmp_path, monkeypatch, line, folder, limit, used):
+    group = tmp_path / "cgroup" / folder
+    (group / "b").mkdir(parents=True)
+    (group / limit).write_text("5000")
+    (group / used).write_text("3000")
+    (group / "memory.stat").write_text("inactive_file 500\nanon 2000\nactive_file 100")
+    listed = tmp_path / "listed"
+    listed.write_text(line)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_GROUPS_OF_THIS", listed)
+    assert memory.available_memory() == 2600

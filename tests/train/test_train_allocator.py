@@ -1,0 +1,66 @@
+"""Freed buffers are kept while a run lasts, and given back after it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gnnscale.train import allocator
+
+_ALONE = """
+import resource
+import torch
+from gnnscale.train.allocator import kept_buffers
+
+SIZE = 48 << 20  # above what the library keeps by itself
+PAGES = SIZE // resource.getpagesize()
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+def faults_of_a_use():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(SIZE, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def fewest():
+    return min(faults_of_a_use() for _ in range(20))  # once the heap has settled
+
+assert fewest() >= PAGES // 2
+with kept_buffers():
+    with kept_buffers():  # as a run in a callback of another does
+        pass
+    assert fewest() < PAGES // 2
+    held = resident()
+assert resident() < held - SIZE // 2
+assert fewest() >= PAGES // 2
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.skipif(allocator._gnu_library() is None, reason="another C library")
+def test_pages_come_back_from_the_kept_ones():
+    # In a process of its own: the heap of a long one has room anywhere.
+    environment = {k: v for k, v in os.environ.items() if k not in allocator._SETTINGS}
+    subprocess.run([sys.executable, "-c", _ALONE], env=environment, check=True, timeout=120)
+
+
+def test_settings_of_the_environment_stay(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=1000000")
+    calls = []
+    monkeypatch.setattr(allocator, "_gnu_library", lambda: calls.append(1) or Library())
+    with allocator.kept_buffers():
+        pass
+    assert calls == [1]
+
+
+def test_other_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(allocator, "_gnu_library", lambda: None)
+    with allocator.kept_buffers():
+        allocator.return_freed_memory()
+
+
+class Library:
+    """Fails where anything is called."""
