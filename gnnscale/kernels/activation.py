@@ -5,11 +5,13 @@ backward, two arrays are read and one is written. For ReLU the output alone tell
 passes; for leaky ReLU it tells the slope, and the hash is drawn again.
 
 Any other activation is torch's own kernel, whose vectorised exponentials numba does not reach, and
-the mask is multiplied into what it has just written: a pass more, but no array more.
+the mask is multiplied into what it has just written: a pass more, but no array more, except where
+the activation's own backward reads its output (tanh).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -40,14 +42,13 @@ from gnnscale.kernels.threads import njit_parallel
 
 
 def activation_dropout(
-    x: Tensor, activation: nn.Module, p: float, key: Key, node_id: Tensor
+    x: Tensor, activation: Callable[[Tensor], Tensor], p: float, key: Key, node_id: Tensor
 ) -> Tensor:
     """Return ``dropout(activation(x), p, key, node_id)`` in as few passes and arrays as there are.
 
     Args:
         x: ``[rows, ...]``.
-        activation: a module of ``torch.nn``, or one whose output is new memory that nobody else
-            keeps: it may be written over.
+        activation: whose output is new memory that nobody else keeps: it may be written over.
         p: probability of a zero, 0 to 1.
         key: ``(seed, epoch, block)``.
         node_id: int64 ``[rows]``, the global node of each row.
@@ -61,7 +62,7 @@ def activation_dropout(
     if p == 0:
         return activation(x)
     native = x.device.type == "cpu" and x.dtype in _NATIVE
-    # A slope of its own sign is what the output's sign tells apart.
+    # The gradient reads the input's sign from the output: the slope must not turn it round.
     if native and type(activation) is nn.LeakyReLU and activation.negative_slope > 0:
         return _LeakyReluDropout.apply(x, activation.negative_slope, p, key, node_id)
     out = activation(x)

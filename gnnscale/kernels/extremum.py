@@ -3,7 +3,8 @@
 Floor: as :func:`~gnnscale.kernels.spmm.spmm`, one row of ``x`` is read for every entry. The
 backward pass walks the entries twice more, rows first to count who attains the extremum, then
 columns to gather: nothing is scattered, so no two threads write to one place, and no index of
-``rows * channels`` entries is kept between the passes.
+``rows * channels`` entries is kept between the passes. torch-scatter reduces values that were first
+gathered edge by edge, and is no backend here for that reason (``benchmarks/kernels.py``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Floor: every value is read once from memory, ``rows * channels * itemsize`` bytes. Rows are taken in
 blocks of 4096 that never span two segments: a block's mean, then its deviations while it is still
 in the cache. Blocks are merged in order (Chan et al., 1983), so that the result does not depend on
-the number of threads. In plain float64 PyTorch makes and reads three arrays of twice the size.
+the number of threads. In plain float64 PyTorch makes and reads three arrays of twice the size, and
+so does torch-scatter, which is no backend here for that reason (``benchmarks/kernels.py``).
 """
 
 from __future__ import annotations

@@ -104,11 +104,12 @@ def _function(phases: Sequence[Phase]) -> Callable[..., Tensor]:
         given, masks = iter(values), iter(keys)
         for phase in phases:
             if isinstance(phase, Dropout):
-                x = mask_rows(phase.activate(x, nowhere), phase.p, next(masks))
+                x = phase.activate(x, nowhere)
+                x = mask_rows(x, phase.p, next(masks))
             elif isinstance(phase, Join):
                 x = phase.function(*(next(given) for _ in phase.slots), x)
             elif isinstance(phase, Statistics) and isinstance(phase.norm, pyg.GraphNorm):
-                x = statistics.graph_norm(phase.norm, statistics.widened(x))
+                x = statistics.graph_norm_traced(phase.norm, statistics.widened(x))
             elif isinstance(phase, Statistics):
                 x = phase.norm(statistics.widened(x))
             else:

@@ -71,7 +71,7 @@ class Dropout:
 
     module: nn.Dropout | float
     stream: int
-    act: nn.Module | None = None
+    act: Callable[[Tensor], Tensor] | None = None
 
     @property
     def p(self) -> float:

@@ -94,13 +94,15 @@ def test_our_graph_norm_equals_pygs_with_its_gradients(rows, seed):
     norm = shaken(pyg.GraphNorm(4))
     x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed)).double()
     x.requires_grad_()
-    outs = statistics.graph_norm(norm, x), norm(x)
-    assert_equal(*outs)
+    outs = statistics.graph_norm(norm, x), statistics.graph_norm_traced(norm, x), norm(x)
+    assert_equal(outs[0], outs[2])
+    assert_equal(outs[1], outs[2])
     direction = torch.randn(rows, 4).double()
     wanted = [x, norm.weight, norm.bias, norm.mean_scale]
     gradients = [torch.autograd.grad((out * direction).sum(), wanted) for out in outs]
-    for ours, theirs in zip(*gradients, strict=True):
+    for ours, traced, theirs in zip(*gradients, strict=True):
         assert_equal(ours, theirs, 1e-7)
+        assert_equal(traced, theirs, 1e-7)
 
 
 def test_which_norms_are_row_local():
