@@ -248,6 +248,8 @@ def main() -> None:
     parser.add_argument("--measure", choices=names, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="where the result goes")
     given = parser.parse_args()
+    if given.source and not given.out:
+        parser.error("--source wants --out: results/partition-SCALE.json is of amazon2m")
     source = given.source or f"synthetic:amazon2m?scale={given.scale:g}"
     parts = given.parts or max(2, round(15_000 * given.scale))
     if given.measure:

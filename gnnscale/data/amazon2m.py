@@ -29,6 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ from gnnscale.data.hierarchy import divide, draw_edges, power_law_weights
 from gnnscale.data.options import PREFIX, Option, as_query, read_options
 from gnnscale.data.splits import Split, random_split
 from gnnscale.errors import StoreError
-from gnnscale.graph import Graph, build_graph, open_stored_graph
+from gnnscale.graph import Graph, build_graph, is_stored_graph, open_stored_graph
 from gnnscale.graph.files import cache_root
 
 logger = logging.getLogger(__name__)
@@ -93,9 +94,10 @@ def amazon2m(scale: float = 1.0, seed: int = 0) -> Graph:
                 RuntimeWarning,
                 stacklevel=2,
             )
+            if not is_stored_graph(path):  # not even to be recognised, and so not to be replaced
+                shutil.rmtree(path, ignore_errors=True)
     drawing = Drawing(options["scale"], options["seed"])
     logger.info("drawing %d nodes and %d edges to %s", drawing.num_nodes, drawing.num_edges, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     return build_graph(
         path,
         drawing.num_nodes,

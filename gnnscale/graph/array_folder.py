@@ -252,12 +252,16 @@ def read_meta(path: Path, form: str, version: int, what: str) -> dict[str, Any]:
 
 
 def open_arrays(path: Path, meta: dict[str, Any]) -> dict[str, Tensor]:
-    """The arrays of a folder, memory-mapped.
+    """The arrays of a folder, memory-mapped: to be read, since a change in place may be lost.
 
     Raises:
-        StoreError: a file is missing or truncated.
+        StoreError: a file is missing, unreadable or truncated, or the folder is being replaced.
     """
-    return {name: _open_array(path, about) for name, about in meta["arrays"].items()}
+    arrays = {name: _open_array(path, about) for name, about in meta["arrays"].items()}
+    # By now another process may have put another folder here, of which some of these may be.
+    if read_json(path / "meta.json") != meta:
+        raise StoreError(f"{path} was replaced while it was opened; open it again")
+    return arrays
 
 
 def damaged_files(path: Path, meta: dict[str, Any]) -> list[str]:
@@ -280,18 +284,20 @@ def damaged_files(path: Path, meta: dict[str, Any]) -> list[str]:
 
 def _open_array(folder: Path, about: dict[str, Any]) -> Tensor:
     path = folder / about["file"]
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise StoreError(f"{path} is missing or unreadable: {error.strerror}") from error
-    if size != about["bytes"]:
-        raise StoreError(f"{path} has {size:,} bytes; {about['bytes']:,} were written: truncated?")
     shape, dtype = tuple(about["shape"]), np.dtype(about["dtype"])
     count = math.prod(shape)
-    if not count:
-        return torch.from_numpy(np.empty(shape, dtype))
-    # The header is not parsed: where data start is known, and a damaged header would move it.
-    return map_array(path, dtype, shape, size - count * dtype.itemsize)
+    try:
+        size = path.stat().st_size
+        if size != about["bytes"]:
+            raise StoreError(
+                f"{path} has {size:,} bytes; {about['bytes']:,} were written: truncated?"
+            )
+        if not count:
+            return torch.from_numpy(np.empty(shape, dtype))
+        # The header is not parsed: where data start is known, and a damaged header would move it.
+        return map_array(path, dtype, shape, size - count * dtype.itemsize)
+    except OSError as error:
+        raise StoreError(f"{path} is missing or unreadable: {error.strerror or error}") from error
 
 
 def _space_left(path: Path) -> str:

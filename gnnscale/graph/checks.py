@@ -14,7 +14,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph.mapped import read_rows
 from gnnscale.kernels import CSR
 
-_ROWS_AT_ONCE = 1 << 16  # arrays are checked in blocks: no mask of the whole, nothing left resident
+_AT_ONCE = 1 << 22  # numbers: arrays are checked in blocks, with no mask of the whole
 
 
 def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> list[str]:
@@ -108,7 +108,7 @@ def bad_rows(x: Tensor) -> int:
 
 def _blocks(x: Tensor) -> Iterator[Tensor]:
     """The rows of an array of at least two dimensions, or of a vector as `[rows, 1]`."""
-    rows_at_once = _ROWS_AT_ONCE if x.dim() > 1 else 64 * _ROWS_AT_ONCE
+    rows_at_once = max(1, _AT_ONCE // max(1, x[:1].numel()))
     for start in range(0, x.size(0), rows_at_once):
         rows = read_rows(x, start, min(start + rows_at_once, x.size(0)))
         yield rows if rows.dim() > 1 else rows.unsqueeze(1)

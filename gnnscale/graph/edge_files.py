@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,9 @@ def _text_chunks(path: Path, separator: str) -> Iterator[tuple[np.ndarray, ...]]
                         "perhaps weight"
                     )
                 yield tuple(columns)
-    except (OSError, EOFError, ValueError, pandas.errors.ParserError) as error:
-        if isinstance(error, InputError | pandas.errors.EmptyDataError):
-            if isinstance(error, InputError):
-                raise
-            return  # no edges
+    except pandas.errors.EmptyDataError:
+        return  # no edges
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own are ValueErrors
         raise StoreError(f"{path} cannot be read as an edge list: {error}") from error

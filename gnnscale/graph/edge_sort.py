@@ -2,8 +2,8 @@
 
 Every directed edge goes to a run of a scratch file, ordered by buckets of rows; bucket by bucket it
 is then put into its row, the row sorted, and appended to the stored graph. Floor: 8 bytes a
-directed edge written and read once (row and column, 32 bits each), and 4 bytes of column written,
-hashed and flushed.
+directed edge written and read once (row and column, 32 bits each), its row once more to be counted,
+and 4 bytes of column written, hashed and flushed.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class _Placed:
     def place(self, runs: Runs, first: int, last: int, start: int, stop: int, most: int) -> None:
         """Write the rows from `start` up to `stop`, which are in the buckets `first` to `last`."""
         counts = np.zeros(stop - start, np.int64)
-        for row, *_ in runs.read(first, last):
+        for (row,) in runs.read(first, last, 1):
             rows.count_rows(row, start, counts)
         # One bucket may hold more than memory: its rows are then taken in several passes.
         for a, b in _groups(counts, most):
@@ -167,14 +167,14 @@ class _Placed:
                 values = np.empty(pointers[-1] if rest else 0, np.float32)
             value = rest[0] if rest else values
             rows.place_edges(row, col, value, start, cursor, cols, values)
-        if self._weights is not None:
-            rows.sort_weighted_rows(pointers, cols, values)
-        elif cols.size:
-            rows.sort_rows(pointers, cols)
-        if self._coalesce and cols.size:
-            left = rows.merge_equal(pointers, cols, values)
-            cols, values = cols[:left], values[:left]
         if cols.size:
+            if self._weights is None:
+                rows.sort_rows(pointers, cols)
+            else:
+                rows.sort_weighted_rows(pointers, cols, values)
+            if self._coalesce:
+                left = rows.merge_equal(pointers, cols, values)
+                cols, values = cols[:left], values[:left]
             matrix = [torch.from_numpy(array) for array in (pointers, cols, values)]
             part = asymmetry(matrix[0], matrix[1], matrix[2], start)
             self.asymmetry = (self.asymmetry + part) % 2**64

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gnnscale.errors import InputError
+from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.array_folder import ArrayFolder, array_folder
 from gnnscale.graph.checks import memory_bytes, whole_faults
 from gnnscale.graph.edge_files import edge_chunks
@@ -32,7 +32,7 @@ _ROWS_AT_ONCE = 1 << 15
 def build_graph(
     path: str | Path,
     num_nodes: int,
-    edges: str | Path | Iterable[Sequence[Any]],
+    edges: str | Path | Iterable[Any],
     *,
     x: Iterable[Any] | None = None,
     y: Any = None,
@@ -56,10 +56,10 @@ def build_graph(
         path: the folder to write; a graph stored there is replaced, anything else there is refused.
         num_nodes: the number of nodes.
         edges: chunks `(source, target)` or `(source, target, weight)` of integer ids `[k]` and
-            float weights `[k]` (stored as float32), of any size and in any order; or the path of a
-            file that `edge_chunks` reads. Read before `x`.
+            float weights `[k]` (stored as float32), of any size and in any order; one array
+            `[2, num_edges]`; or the path of a file that `edge_chunks` reads. Read before `x`.
         x: chunks `[k, num_features]` of features, float16, float32 or float64, in the order of the
-            nodes.
+            nodes; or one array of all, which may lie in a file.
         y: node labels, as for `Graph.from_arrays`.
         splits: `{"name": {"train": …, "val": …, "test": …}}`, each a bool mask or node ids.
         undirected: each edge is given once; the reverse of every edge but self-loops is added. With
@@ -80,7 +80,8 @@ def build_graph(
     Raises:
         InputError: an id is out of range, features are not finite or of another number, labels or
             masks are faulty.
-        StoreError: the folder cannot be written, or the disk is full.
+        StoreError: the folder cannot be written, or the disk is full; edges or features cannot be
+            read.
     """
     budget = memory_bytes(memory)
     if faults := whole_faults("num_nodes", num_nodes, 0, 2**40):
@@ -103,7 +104,7 @@ def build_graph(
     known = dict(graph_arrays(described))
     known_bytes = sum(array.numel() * array.element_size() for array in known.values())
     del known["indptr"], known["indices"]
-    chunks = edge_chunks(edges) if isinstance(edges, str | Path) else iter(edges)
+    chunks = _given(edge_chunks(edges) if isinstance(edges, str | Path) else edges, "edges")
     with array_folder(path, "the graph", known_bytes) as folder:
         checked = (_checked_edges(chunk, i, num_nodes) for i, chunk in enumerate(chunks))
         num_edges, symmetric = write_edges(folder, num_nodes, checked, undirected, coalesce, budget)
@@ -121,13 +122,23 @@ def build_graph(
     return open_stored_graph(path)
 
 
+def _given(chunks: Any, what: str) -> Iterator[Any]:
+    """Chunks, or the only one. An error in making them is none of writing the graph."""
+    try:
+        yield from [chunks] if getattr(chunks, "ndim", 1) == 2 else chunks
+    except OSError as error:
+        raise StoreError(f"{what} cannot be read: {error}") from error
+
+
 def _checked_edges(chunk: Sequence[Any], number: int, num_nodes: int) -> Edges:
     try:
+        if len(chunk) not in (2, 3):
+            raise ValueError(f"it has {len(chunk):,} rows")
         source, target, *rest = (np.asarray(part) for part in chunk)
     except (TypeError, ValueError) as error:
         raise InputError(f"chunk {number} of edges is no (source, target): {error}") from error
     weight = rest[0] if rest else None
-    if source.ndim != 1 or source.shape != target.shape or len(rest) > 1:
+    if source.ndim != 1 or source.shape != target.shape:
         shapes = [part.shape for part in (source, target, *rest)]
         raise InputError(
             f"chunk {number} of edges has shapes {shapes}; it must be (source [k], target [k]) or "
@@ -145,41 +156,58 @@ def _checked_edges(chunk: Sequence[Any], number: int, num_nodes: int) -> Edges:
             )
     if weight is not None and weight.shape != source.shape:
         faults.append(f"chunk {number} has {weight.shape} weights for {source.shape} edges")
-    elif weight is not None and not np.isfinite(weight).all():
-        faults.append(f"chunk {number} of edges holds NaN or infinite weights")
+    elif weight is not None and weight.dtype.kind not in "iuf":
+        faults.append(f"chunk {number}: weights are {weight.dtype}; they must be numbers")
+    elif weight is not None:
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused
+            weight = weight.astype(np.float32, copy=False)
+        if not np.isfinite(weight).all():
+            faults.append(f"chunk {number} of edges holds NaN or infinite weights (as float32)")
     if faults:
         raise InputError(faults)
     return source, target, weight
 
 
 def _write_features(folder: ArrayFolder, num_nodes: int, x: Iterable[Any]) -> int:
-    """Write `x` chunk by chunk: the number of features."""
-    chunks = iter([x] if getattr(x, "ndim", 1) == 2 else x)
-    first = next(chunks, None)
+    """Write `x` block by block: the number of features."""
+    blocks = _row_blocks(_given(x, "x"))
+    first = next(blocks, None)
     if first is None:
         raise InputError(f"x has no chunks for {num_nodes} nodes; leave it out for no features")
     first = _checked_features(first, 0, None)
     done = 0
     folder.expect(num_nodes * first.shape[1] * first.itemsize)
     with folder.array("x", first.dtype, (num_nodes, first.shape[1])) as file:
-        for chunk in itertools.chain([first], chunks):
-            rows_ = _checked_features(chunk, done, first)
-            done += len(rows_)
+        for block in itertools.chain([first], blocks):
+            checked = _checked_features(block, done, first)
+            done += len(checked)
             if done > num_nodes:
                 break
-            for start in range(0, len(rows_), _ROWS_AT_ONCE):
-                file.append(rows_[start : start + _ROWS_AT_ONCE].copy())
+            file.append(checked)
         if done != num_nodes:
             more = "more than " if done > num_nodes else ""
             raise InputError(f"x has {more}{min(done, num_nodes)} rows for {num_nodes} nodes")
     return int(first.shape[1])
 
 
-def _checked_features(chunk: Any, start: int, like: np.ndarray | None) -> np.ndarray:
-    array = np.ascontiguousarray(chunk)
-    if array.ndim != 2 or array.dtype.kind != "f":
+def _row_blocks(chunks: Iterator[Any]) -> Iterator[Any]:
+    """Chunks of features cut into some thousand rows: one may be all of a file."""
+    for chunk in chunks:
+        rows = len(chunk) if getattr(chunk, "ndim", 0) == 2 else 0
+        for start in range(0, max(1, rows), _ROWS_AT_ONCE):
+            yield chunk[start : start + _ROWS_AT_ONCE] if rows else chunk
+
+
+def _checked_features(block: Any, start: int, like: np.ndarray | None) -> np.ndarray:
+    try:
+        array = np.array(np.asarray(block), order="C")  # a copy: the caller may change his
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    except (TypeError, ValueError) as error:  # of torch's bfloat16, for one
+        raise InputError(f"the chunk of x at row {start} is no array: {error}") from error
+    if array.ndim != 2 or array.dtype.name not in ("float16", "float32", "float64"):
         raise InputError(
-            f"a chunk of x is {array.dtype} {array.shape}; it must be floats [rows, num_features]"
+            f"a chunk of x is {array.dtype} {array.shape}; it must be floats [rows, num_features] "
+            "of 16, 32 or 64 bits"
         )
     if like is not None and (array.shape[1] != like.shape[1] or array.dtype != like.dtype):
         raise InputError(

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,17 +64,53 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: a folder cannot be made or renamed; `path` is left as it was.
     """
     _remove_leftovers(path)
-    partial = _beside(path)
-    partial.mkdir()
-    folder = os.open(partial, os.O_RDONLY)
+    partial, held = held_folder(lambda: _made(_beside(path)))
     try:
-        _lock(folder)
         yield partial
-        os.fsync(folder)  # the names in the folder, before the folder gets its own
+        os.fsync(held)  # the names in the folder, before the folder gets its own
         _replace_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        os.close(folder)
+        os.close(held)
+
+
+def held_folder(make: Callable[[], Path]) -> tuple[Path, int]:
+    """A new folder that `remove_abandoned` leaves alone, and the descriptor to close afterwards."""
+    while True:
+        folder = make()
+        with contextlib.suppress(FileNotFoundError):
+            held = hold_folder(folder)
+            if folder.exists():
+                return folder, held
+            os.close(held)  # before it was locked, another process took it for abandoned
+
+
+def hold_folder(folder: Path) -> int:
+    """Lock a folder for as long as the descriptor is open, here or in a child."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    _lock(descriptor)
+    return descriptor
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+#: Bytes of one call to the system: more than 2^31 are refused by some, and cut short by others.
+AT_ONCE = 1 << 30
+
+
+def read_at(descriptor: int, offset: int, into: memoryview) -> int:
+    """Fill a buffer of bytes from a file; returns how many the file does not have.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    while into and (count := os.preadv(descriptor, [into[:AT_ONCE]], offset)):
+        offset += count
+        into = into[count:]
+    return len(into)
 
 
 def _beside(path: Path) -> Path:
@@ -93,7 +129,7 @@ def _new_file(path: Path) -> IO[bytes]:
 def _lock(descriptor: int) -> None:
     """Say that this is being written: held while the process lives, where there are locks."""
     with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -32,6 +32,8 @@ def is_stored_graph(path: str | Path) -> bool:
 def open_stored_graph(path: str | Path, *, verify: bool = False) -> Graph:
     """Open a graph written by `build_graph`, memory-mapped.
 
+    Its arrays are for reading: what is changed in place may be lost. Assign a changed copy instead.
+
     Args:
         path: the folder.
         verify: also read every byte and compare checksums.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import bisect
 import mmap
 import os
-import threading
 import weakref
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,10 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import StoreError
+from gnnscale.graph.files import read_at
+
+
+_BLOCK_BYTES = 64 << 20  # of a file that is in memory at once on its way to a device
 
 
 class _Mapping(NamedTuple):
@@ -34,9 +37,9 @@ class _Mapping(NamedTuple):
     array: weakref.ref[np.memmap]
 
 
-# Ascending by address. Mappings do not overlap, and leave when their last tensor does.
+# Ascending by address. Mappings do not overlap, and leave when their last tensor does: a finaliser
+# may take one out between any two steps of Python, so that each change or copy is a single one.
 _mappings: list[_Mapping] = []
-_lock = threading.RLock()  # a finaliser may run while this thread holds it
 
 
 def map_array(
@@ -55,12 +58,12 @@ def map_array(
     Raises:
         OSError: the file cannot be opened, or is shorter than the array.
     """
-    array = np.memmap(path, dtype, mode, offset, shape)  # type: ignore[call-overload]
+    with open(path, "r+b" if mode == "r+" else "rb") as file:
+        array = np.memmap(file, dtype, mode, offset, shape)  # type: ignore[call-overload]
+        descriptor = os.dup(file.fileno())  # of the same file, whatever stands at the path now
     address = array.ctypes.data
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     mapping = _Mapping(address, array.nbytes, offset, descriptor, weakref.ref(array))
-    with _lock:
-        bisect.insort(_mappings, mapping, key=lambda m: m.address)
+    bisect.insort(_mappings, mapping)
     weakref.finalize(array, _forget, mapping).atexit = False
     return torch.from_numpy(np.asarray(array))
 
@@ -95,6 +98,22 @@ def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) 
     return out
 
 
+def loaded(
+    tensor: Tensor, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> Tensor:
+    """A tensor in the memory of a device; itself where it is that, of this type, already."""
+    dtype = tensor.dtype if dtype is None else dtype
+    if not is_mapped(tensor):
+        return tensor.to(device, dtype)
+    copy = torch.empty(tensor.shape, dtype=dtype, device=device)
+    rows = tensor.size(0)
+    step = max(1, _BLOCK_BYTES * rows // (tensor.numel() * tensor.element_size()))
+    for start in range(0, rows, step):
+        block = read_rows(tensor, start, min(start + step, rows))
+        copy[start : start + step].copy_(block)
+    return copy
+
+
 def release(tensor: Tensor) -> None:
     """Let go of the resident pages of a tensor that lies in a file; they are read again on use."""
     mapping = _find(tensor) if tensor.is_contiguous() and tensor.numel() else None
@@ -113,30 +132,25 @@ def release(tensor: Tensor) -> None:
 def _find(tensor: Tensor) -> _Mapping | None:
     if not _mappings or tensor.device.type != "cpu":
         return None
-    address = tensor.data_ptr()
-    with _lock:
-        at = bisect.bisect_right(_mappings, address, key=lambda m: m.address) - 1
-        mapping = _mappings[at] if at >= 0 else None
+    address, mappings = tensor.data_ptr(), _mappings.copy()
+    at = bisect.bisect_right(mappings, address, key=lambda m: m.address) - 1
+    mapping = mappings[at] if at >= 0 else None
     inside = mapping is not None and address < mapping.address + mapping.length
     return mapping if inside else None
 
 
 def _forget(mapping: _Mapping) -> None:
-    with _lock:
-        _mappings.remove(mapping)
+    _mappings.remove(mapping)
     os.close(mapping.descriptor)
 
 
 def _read(descriptor: int, offset: int, into: memoryview) -> None:
-    done = 0
-    while done < len(into):
-        try:
-            count = os.preadv(descriptor, [into[done:]], offset + done)
-        except OSError as error:
-            raise StoreError(f"a stored array cannot be read: {error.strerror or error}") from error
-        if not count:
-            raise StoreError(
-                f"a stored array ends {len(into) - done:,} bytes early: its file was truncated "
-                "after it was opened"
-            )
-        done += count
+    try:
+        missing = read_at(descriptor, offset, into)
+    except OSError as error:
+        raise StoreError(f"a stored array cannot be read: {error.strerror or error}") from error
+    if missing:
+        raise StoreError(
+            f"a stored array ends {missing:,} bytes early: its file was truncated after it was "
+            "opened"
+        )

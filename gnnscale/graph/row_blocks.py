@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gnnscale.graph.mapped import is_mapped, read_rows
+import torch
+
+from gnnscale.graph.mapped import is_mapped, read_rows, release
 from gnnscale.kernels import CSR
 
-_ENTRIES = 1 << 22  # of a block: what is derived of each takes tens of bytes
+_MOST = 1 << 22  # entries of a block, and rows: what is derived of each takes tens of bytes
 
 
 def slice_rows(a: CSR, start: int, stop: int) -> CSR:
@@ -19,16 +21,27 @@ def slice_rows(a: CSR, start: int, stop: int) -> CSR:
     return CSR(indptr, read_rows(a.indices, first, last), values, (stop - start, a.shape[1]))
 
 
+def release_all(*values: torch.Tensor | CSR | None) -> None:
+    """Let go of the resident pages of whatever lies in files among these."""
+    for value in values:
+        if isinstance(value, CSR):
+            release_all(value.indptr, value.indices, value.values)
+        elif value is not None:
+            release(value)
+
+
 def row_blocks(a: CSR) -> Iterator[tuple[int, int, CSR]]:
-    """Yield `(start, stop, rows)` over a matrix, in blocks of some million entries.
+    """Yield `(start, stop, rows)` over a matrix, in blocks of some million entries, or of one row.
 
     What takes several bytes an entry stays small that way, whatever the graph.
     """
-    rows = a.shape[0]
-    at_once = max(1, rows * _ENTRIES // max(a.nnz, 1))
-    if at_once >= rows and not is_mapped(a.indices):  # on a GPU nothing waits for its sizes
+    rows, start = a.shape[0], 0
+    if max(rows, a.nnz) <= _MOST and not is_mapped(a.indices):  # a GPU waits for no sizes then
         yield 0, rows, a
         return
-    for start in range(0, rows, at_once):
-        stop = min(start + at_once, rows)
+    while start < rows:
+        room = int(a.indptr[start]) + _MOST
+        stop = int(torch.searchsorted(a.indptr, room, right=True)) - 1
+        stop = min(max(stop, start + 1), start + _MOST, rows)
         yield start, stop, slice_rows(a, start, stop)
+        start = stop

@@ -1,8 +1,7 @@
 """Runs: records sorted by bucket in a scratch file, so that a bucket can be read on its own.
 
 The first half of an external sort. A run is as many records as memory takes, ordered by bucket and
-written in one piece; a range of buckets is then one read a run. Every byte is written once and read
-once, in order.
+written in one piece; a range of buckets is then one read a run, in order.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from gnnscale.graph.files import AT_ONCE, read_at
 
 
 class Runs:
@@ -43,12 +44,12 @@ class Runs:
             run.append((array.dtype, array.shape[1:], starts))
         self._runs.append(run)
 
-    def read(self, first: int, last: int) -> Iterator[list[np.ndarray]]:
-        """The arrays of the buckets from `first` up to `last`, run by run."""
+    def read(self, first: int, last: int, count: int | None = None) -> Iterator[list[np.ndarray]]:
+        """The arrays (or the first so many) of the buckets `first` up to `last`, run by run."""
         for run in self._runs:
             yield [
                 self._read(int(starts[first]), int(starts[last]), dtype, shape)
-                for dtype, shape, starts in run
+                for dtype, shape, starts in run[:count]
             ]
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class Runs:
             return
         left = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         while left:
-            count = os.pwrite(self._file, left, self._end)
+            count = os.pwrite(self._file, left[:AT_ONCE], self._end)
             self._end += count
             left = left[count:]
 
@@ -75,11 +76,6 @@ class Runs:
         array = np.empty(((stop - start) // width if width else 0, *shape), dtype)
         if not array.size:
             return array
-        left = array.reshape(-1).view(np.uint8).data
-        while left:  # one call reads 2 GB at most
-            count = os.preadv(self._file, [left], start)
-            if not count:
-                raise OSError(errno.EIO, "the scratch file is shorter than what was written")
-            start += count
-            left = left[count:]
+        if read_at(self._file, start, array.reshape(-1).view(np.uint8).data):
+            raise OSError(errno.EIO, "the scratch file is shorter than what was written")
         return array

@@ -9,7 +9,6 @@ spread over runs in a scratch file first: three passes over the data, whatever t
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph.mapped import is_mapped, read_rows, release
+from gnnscale.graph.memory import available_memory
 from gnnscale.graph.runs import Runs
 from gnnscale.kernels import rows
 
@@ -63,6 +63,7 @@ class Shuffle:
             arrays: of one length: one entry a row, or as many as `indptr` says.
             indptr: int64 `[rows + 1]`, ascending.
         """
+        arrays = [a.contiguous() for a in arrays]
         entry = sum(a.element_size() * a[:1].numel() if a.numel() else 0 for a in arrays)
         ranges = list(self._ranges(indptr, max(1, self._range // max(1, entry))))
         size = sum(a.numel() * a.element_size() for a in arrays if is_mapped(a))
@@ -145,7 +146,7 @@ class Shuffle:
             else:
                 limit = int(indptr[first]) + most
                 last = int(torch.searchsorted(indptr, limit, right=True)) - 1
-                last = min(max(last, first + 1), num_rows)
+                last = min(max(last, first + 1), first + most, num_rows)
             position = self._position[first:last]
             bucket = torch.searchsorted(bounds, position.long(), right=True)
             order = torch.argsort(bucket, stable=True)
@@ -160,7 +161,7 @@ class Shuffle:
             a = first if indptr is None else int(indptr[first])
             for array in arrays:
                 rows_ = read_rows(array, a, a + int(pointers[-1]))
-                out = torch.empty_like(rows_, memory_format=torch.contiguous_format)
+                out = torch.empty_like(rows_)
                 begin = pointers[:-1][order]
                 _copy(rows_, begin, begin + lengths, put, out)
                 run.append((out.numpy(), entries.numpy()))
@@ -189,12 +190,12 @@ class Shuffle:
 
 
 def _copy(source: Tensor, begin: Tensor, end: Tensor, put: Tensor, out: Tensor) -> None:
-    """Copy entries `begin` up to `end` of each row to `put` and on."""
+    """Copy entries `begin` up to `end` of each row to `put` and on; all is contiguous."""
     if not out.numel() or not begin.numel():
         return
     size = source.element_size() * source[:1].numel()
     word = np.uint32 if size % 4 == 0 else np.uint8
-    flat = source.contiguous().view(-1).numpy().view(word)
+    flat = source.view(-1).numpy().view(word)
     into = out.view(-1).numpy().view(word)
     width = size // np.dtype(word).itemsize
     rows.copy_rows(begin.numpy(), end.numpy(), flat, width, put.numpy(), into)
@@ -202,13 +203,4 @@ def _copy(source: Tensor, begin: Tensor, end: Tensor, put: Tensor, out: Tensor) 
 
 def _cacheable() -> int:
     """Bytes of files that the system is expected to cache: half of the memory available."""
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        available = int(lines["MemAvailable"].split()[0]) * 1024
-        with open("/sys/fs/cgroup/memory.max") as file:  # of a container
-            available = min(available, int(file.read()))
-    except (OSError, KeyError, ValueError):  # another system; or no limit, "max"
-        pass
-    return available // 2
+    return available_memory() // 2

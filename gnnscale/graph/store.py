@@ -50,6 +50,8 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
 def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
     """Open a clustered graph written by `cluster(…, path=…)`, memory-mapped.
 
+    Its arrays are for reading: what is changed in place may be lost. Assign a changed copy instead.
+
     Args:
         path: the folder.
         verify: also read every byte and compare checksums.

@@ -7,8 +7,8 @@ import torch
 from gnnscale.graph import Graph
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.mapped import is_mapped
+from gnnscale.graph.memory import available_memory
 from gnnscale.nn import LayeredGNN
-from gnnscale.partitioning.memory import available_memory
 
 # Of a graph in a file: whoever keeps it there wants a small process. More is read faster, since the
 # adjacency is walked once for every block of columns, but only as long as it is a few.

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.mapped import release
+from gnnscale.graph.row_blocks import release_all
 from gnnscale.inference.budget import layer_memory
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layer_file import LayerFile
@@ -135,7 +135,7 @@ class _Runner:
     def __init__(self, model: LayeredGNN, graph: Graph, layers: Layers) -> None:
         self.graph = graph
         self.layers = layers
-        self.adj: Adjacency = graph.adj.to(layers.home)
+        self.adj: Adjacency = layers.at_home(graph.adj)
         self.dtype = next((p.dtype for p in model.parameters()), _dtype(graph))
         self.slots: dict[str, list[Layer]] = {}
         self.moments: statistics.Moments | None = None
@@ -273,9 +273,7 @@ class _Runner:
                 for parts in kept
             ]
             out = run_on_halo(phase, x, self.adj, around, edge_attr, beside)
-            for walked in (self.adj.indices, self.adj.values, edge_attr, self.graph.x):
-                if isinstance(walked, Tensor):
-                    release(walked)
+            release_all(self.adj, edge_attr, self.graph.x)
             yield a, b, out[: b - a]
 
     def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:

@@ -6,16 +6,19 @@ file has no name, so that nothing is left of it however the process ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tempfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gnnscale.errors import StoreError
+from gnnscale.graph.files import AT_ONCE, read_at
 
 Columns = tuple[int, int]
 
@@ -63,17 +66,25 @@ class LayerFile:
 
     def put(self, start: int, rows: Tensor, columns: Columns | None = None) -> None:
         """Write rows from `start` on, of one block or of all."""
-        rows, stop = rows.to("cpu"), start + rows.size(0)
+        rows = rows.to("cpu")
         for block in self.blocks if columns is None else [columns]:
             low = 0 if columns is None else columns[0]
             piece = rows[:, block[0] - low : block[1] - low].contiguous()
-            self._transfer(os.pwritev, piece, start, stop, block)
+            view, offset = _bytes_of(piece), self._offset(start, block)
+            while view:
+                with _failing():
+                    count = os.pwritev(self._file.fileno(), [view[:AT_ONCE]], offset)
+                offset += count
+                view = view[count:]
 
     def read(self, start: int, stop: int, block: Columns, out: Tensor | None = None) -> Tensor:
         """Rows of one block, into `out` where it is given."""
         if out is None:
             out = torch.empty(stop - start, block[1] - block[0], dtype=self.dtype)
-        self._transfer(os.preadv, out, start, stop, block)
+        with _failing():
+            missing = read_at(self._file.fileno(), self._offset(start, block), _bytes_of(out))
+        if missing:
+            raise StoreError("a layer in a temporary file ends early")
         return out
 
     def gather(self, nodes: Tensor) -> Tensor:
@@ -93,21 +104,23 @@ class LayerFile:
         out[order] = ascending
         return out
 
-    def _transfer(self, call, rows: Tensor, start: int, stop: int, block: Columns) -> None:  # type: ignore[no-untyped-def]
-        width, itemsize = block[1] - block[0], self.dtype.itemsize
-        offset = (self.shape[0] * block[0] + start * width) * itemsize
-        view = rows.view(-1).view(torch.uint8).numpy().data
-        done = 0
-        while done < len(view):
-            try:
-                count = call(self._file.fileno(), [view[done:]], offset + done)
-            except OSError as error:
-                raise StoreError(
-                    f"a layer could not be kept in a file: {error.strerror or error}"
-                ) from error
-            if not count:
-                raise StoreError("a layer in a temporary file ends early")
-            done += count
+    def _offset(self, row: int, block: Columns) -> int:
+        width = block[1] - block[0]
+        return (self.shape[0] * block[0] + row * width) * self.dtype.itemsize
+
+
+def _bytes_of(rows: Tensor) -> memoryview:
+    return rows.view(-1).view(torch.uint8).numpy().data
+
+
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"a layer could not be kept in a file: {error.strerror or error}"
+        ) from error
 
 
 def reserve(descriptor: int, size: int) -> None:

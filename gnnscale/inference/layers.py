@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnscale.graph.mapped import is_mapped, read_rows
+from gnnscale.graph.mapped import is_mapped, loaded, read_rows
 from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.inference.layer_file import Columns, LayerFile
 from gnnscale.kernels import CSR
@@ -116,8 +116,14 @@ class Layers:
             blocks = whole if isinstance(x, CSR) else self._blocks(x.shape[1], dtype)
             return FeatureLayer(x, dtype, blocks)
         if isinstance(x, CSR):
-            return FeatureLayer(_typed(x, dtype).to(self.home), dtype, [(0, x.shape[1])])
-        return LayerInMemory(x.to(self.home, dtype))
+            return FeatureLayer(self.at_home(x), dtype, [(0, x.shape[1])])
+        return LayerInMemory(loaded(x, self.home, dtype))
+
+    def at_home(self, a: CSR) -> Any:
+        """A matrix where layers are kept; in its file where it is read by range."""
+        if self.home.type == a.device.type == "cpu":
+            return a
+        return a._apply(lambda tensor: loaded(tensor, self.home))
 
     def new(
         self, width: int, dtype: torch.dtype, whole_rows: bool = False

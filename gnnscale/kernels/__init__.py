@@ -6,6 +6,7 @@ from gnnscale.kernels.activation import (
     relu_dropout_reference,
 )
 from gnnscale.kernels.csr import CSR
+from gnnscale.kernels.diagonal import row_sums, row_sums_reference
 from gnnscale.kernels.dropout import (
     dropout,
     dropout_csr,
@@ -39,6 +40,8 @@ __all__ = [
     "relu_dropout",
     "relu_dropout_reference",
     "row_keys",
+    "row_sums",
+    "row_sums_reference",
     "segment_moments",
     "segment_moments_reference",
     "sparse_linear",

@@ -14,19 +14,16 @@ written and read again in the passes between, which a handful of torch operation
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, ClusteredGraph
-from gnnscale.graph.mapped import read_rows, release
+from gnnscale.graph.mapped import loaded, release
 from gnnscale.kernels import CSR
 from gnnscale.loader.batch import Batch
 from gnnscale.loader.reading import Ranges, take, take_features
 
 _INT32_MAX = 2**31 - 1
-_BLOCK_BYTES = 64 * 2**20  # of a file that is in memory at once on its way to the device
 
 
 class DeviceAssembler:
@@ -55,10 +52,10 @@ class DeviceAssembler:
         self._adjacency = _SparseRows(graph.adj, self._starts, self._ends, device)
         self._x = _rows(graph.x, self._starts, self._ends, device)
         self._first_hop = _rows(first_hop, self._in_view[:-1], self._in_view[1:], device)
-        self._y = None if graph.y is None or graph.y_level == "graph" else _copy(graph.y, device)
+        self._y = None if graph.y is None or graph.y_level == "graph" else loaded(graph.y, device)
         self._labels_edges = graph.y_level == "edge"
-        self._edge_attr = None if graph.edge_attr is None else _copy(graph.edge_attr, device)
-        self._node_id = _copy(clustered.node_id, device)
+        self._edge_attr = None if graph.edge_attr is None else loaded(graph.edge_attr, device)
+        self._node_id = loaded(clustered.node_id, device)
 
     def __call__(self, clusters: Tensor) -> Batch:
         """The batch of these clusters (each once), which are sorted, on the device."""
@@ -140,8 +137,8 @@ class _SparseRows:
         self.columns = a.shape[1]
         self._low, self._high = a.indptr[starts], a.indptr[ends]
         release(a.indptr)
-        self._indptr, self._indices = _copy(a.indptr, device), _copy(a.indices, device)
-        self._values = None if a.values is None else _copy(a.values, device)
+        self._indptr, self._indices = loaded(a.indptr, device), loaded(a.indices, device)
+        self._values = None if a.values is None else loaded(a.values, device)
 
     def take(
         self, clusters: Tensor, ranges: Ranges, ptr: Tensor
@@ -161,7 +158,7 @@ def _rows(
 ) -> Tensor | _SparseRows | None:
     if isinstance(x, CSR):
         return _SparseRows(x, starts, ends, device)
-    return None if x is None else _copy(x, device)
+    return None if x is None else loaded(x, device)
 
 
 def _take(
@@ -210,18 +207,3 @@ def _read(value: Tensor) -> int:
         torch.cuda.current_stream().record_event().synchronize()
     return int(value)
 
-
-def _copy(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device, through memory in blocks where the tensor lies in a file."""
-    moved = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
-    for start, stop in _blocks(tensor):
-        moved[start:stop].copy_(read_rows(tensor, start, stop))
-    return moved
-
-
-def _blocks(tensor: Tensor) -> Iterator[tuple[int, int]]:
-    rows = tensor.shape[0]
-    row_bytes = max(1, tensor.element_size() * (tensor[0].numel() if rows else 1))
-    step = max(1, _BLOCK_BYTES // row_bytes)
-    for start in range(0, rows, step):
-        yield start, min(rows, start + step)

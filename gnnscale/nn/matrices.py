@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnnscale.graph import Adjacency
 from gnnscale.graph.row_blocks import row_blocks
-from gnnscale.kernels import CSR
+from gnnscale.kernels import CSR, row_sums
 
 
 class Coefficients(NamedTuple):
@@ -91,13 +91,8 @@ class RowNormalisation:
     def coefficients(self, adj: Adjacency) -> Coefficients:
         """D sums edge weights. Rows that sum to 0 are 0, but for c."""
         # Both sums, neither a difference: a row of self-loops alone must come to exactly 0.
-        loops, others = torch.zeros(2, adj.num_nodes, dtype=torch.float64, device=adj.device)
-        for start, stop, rows in row_blocks(adj):
-            target = rows.row_index
-            own = rows.indices == target + start
-            weight = (torch.ones_like(target) if rows.values is None else rows.values).double()
-            loops[start:stop].index_add_(0, target, weight * own)
-            others[start:stop].index_add_(0, target, weight * ~own)
+        blocks = [row_sums(rows, start) for start, _, rows in row_blocks(adj)]
+        loops, others = (torch.cat([block[i] for block in blocks]) for i in range(2))
         degree = others + self.self_loop
         scale = torch.where(degree > 0, 1 / degree, 0.0)
         diag = (1 + self.diag_lambda) * (self.self_loop * scale + self.identity) - scale * loops
@@ -169,11 +164,6 @@ def has_self_loop(adj: Adjacency) -> Tensor:
     """Which nodes have an edge to themselves, bool `[num_nodes]`."""
     found = adj.cache.get("self_loop")
     if found is None:
-        found = torch.zeros(adj.num_nodes + 1, dtype=torch.bool, device=adj.device)
-        for start, _, rows in row_blocks(adj):
-            target = rows.row_index + start
-            # Other edges mark the entry past the end: a mask would stop the host for their number.
-            where = torch.where(rows.indices == target, target, adj.num_nodes)
-            found.index_fill_(0, where, True)
-        found = adj.cache["self_loop"] = found[:-1]
+        blocks = [row_sums(rows, start).has_diagonal for start, _, rows in row_blocks(adj)]
+        found = adj.cache["self_loop"] = torch.cat(blocks)
     return found

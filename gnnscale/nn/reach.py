@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnnscale.errors import InexactConvolution
 from gnnscale.graph import Adjacency
+from gnnscale.graph.row_blocks import release_all
 from gnnscale.kernels import CSR
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
@@ -131,6 +132,7 @@ def check_reach(
             for around in (near_halo, far_halo)
             for x, *slots in [[values[place[around.nodes].to(device)] for values in inputs]]
         )
+    release_all(adj, edge_attr)
     scale = far.abs().max().clamp(min=1e-12)
     error = float((near - far).abs().max() / scale) if near.numel() else 0.0
     if not error <= _TOLERANCE:

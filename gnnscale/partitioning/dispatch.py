@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from gnnscale.errors import InputError, MissingDependency, PartitionError
 from gnnscale.graph.checks import memory_bytes
+from gnnscale.graph.memory import available_memory
 from gnnscale.graph.partition import Partition
 from gnnscale.partitioning.cache import cache_folder, entry_path, read_entry, write_entry
 from gnnscale.partitioning.inductive import partition_training_nodes
-from gnnscale.partitioning.memory import available_memory, estimated_peak, fitting_preset
+from gnnscale.partitioning.memory import estimated_peak, fitting_preset
 from gnnscale.partitioning.methods import RUNNERS, Job
 from gnnscale.partitioning.native import KAMINPAR_PRESETS, available_threads
 from gnnscale.partitioning.repair import checked_assignment, repair

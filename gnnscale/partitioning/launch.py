@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from gnnscale.errors import PartitionError
-from gnnscale.graph.files import remove_abandoned
-from gnnscale.partitioning.memory import available_memory, peak_memory
+from gnnscale.graph.files import held_folder, hold_folder, remove_abandoned
+from gnnscale.graph.memory import available_memory
+from gnnscale.partitioning.memory import peak_memory
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def work_folder() -> Iterator[Path]:
     """
     remove_abandoned(Path(tempfile.gettempdir()), f"{_PREFIX}????????")
     try:
-        folder, held = _held_folder()
+        folder, held = held_folder(lambda: Path(tempfile.mkdtemp(prefix=_PREFIX)))
     except OSError as error:
         raise PartitionError(
             f"no temporary folder for the partitioner: {error}; set TMPDIR to one"
@@ -53,24 +53,6 @@ def work_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
-
-
-def _held_folder() -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        with contextlib.suppress(FileNotFoundError):
-            held = _hold(folder)
-            if folder.exists():
-                return folder, held
-            os.close(held)  # before it was locked, another process took it for abandoned
-
-
-def _hold(folder: Path) -> int:
-    """Lock the folder for as long as the descriptor is open, here or in a child."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
 
 
 def run_worker(job: dict[str, Any], folder: Path, estimate: int = 0) -> None:
@@ -91,7 +73,7 @@ def run_worker(job: dict[str, Any], folder: Path, estimate: int = 0) -> None:
     method, room, peak = job["method"], available_memory(), 0
     description, output = folder / "job.json", folder / "output.txt"
     description.write_text(json.dumps(job), encoding="utf-8")
-    held = _hold(folder)  # inherited by the worker, which may outlive this process
+    held = hold_folder(folder)  # inherited by the worker, which may outlive this process
     with output.open("wb") as sink:
         # -P: the worker's own folder must not come before the standard library on its path.
         try:

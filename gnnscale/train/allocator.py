@@ -15,10 +15,10 @@ from typing import Any
 
 # Of <malloc.h>.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT = 64 << 20
-"""Buffers above this go back at once: the library's aligned allocation does not find a free block
-of the same size again, and a heap of larger ones grows several times over before it settles."""
-_MOST_KEPT = 1 << 30
+_LARGEST_KEPT = 256 << 20
+"""Buffers above this go back at once. Opaque convolutions make values of edge size: attention of
+width 400 over 50,000 edges takes 80 MB for each of them."""
+_MOST_KEPT = 2**31 - 1  # the greatest number that the library takes
 # Where the library's own thresholds end once a block of its largest size has been freed.
 _USUAL_MMAP_THRESHOLD, _USUAL_TRIM_THRESHOLD = 32 << 20, 64 << 20
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
@@ -28,7 +28,7 @@ _runs = 0
 
 @contextlib.contextmanager
 def kept_buffers() -> Iterator[None]:
-    """Keep freed buffers of up to 64 MiB, 1 GiB together at most, until the block ends.
+    """Keep freed buffers of up to 256 MiB, 2 GiB together at most, until the block ends.
 
     The process holds no more than its peak, plus what fragments. At the end what is free goes back,
     and the thresholds are those that a long-running program has. Elsewhere than on the GNU C
@@ -40,7 +40,9 @@ def kept_buffers() -> Iterator[None]:
         yield
         return
     _runs += 1
-    library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+    # Older libraries refuse more than what they end at themselves.
+    if not library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT):
+        library.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
     library.mallopt(_TRIM_THRESHOLD, _MOST_KEPT)
     try:
         yield

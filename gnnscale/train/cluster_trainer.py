@@ -362,3 +362,8 @@ class ClusterTrainer(Trainer):
     def _evaluation_interval(self) -> int:
         seen = self.loader.clustered
         return evaluation_interval(self.model, self.graph, seen.num_nodes, len(self.loader))
+
+    def _held(self) -> dict[str, Any]:
+        hop = self.loader.first_hop
+        seen, whole = self.loader.clustered, self._clustered
+        return {"": seen, "whole": whole, "given": self._data, "first_hop": hop}

@@ -74,6 +74,7 @@ class MemoryMeter:
 
     def __init__(self) -> None:
         self.peak = Footprint()
+        self._highest = 0  # RSS since the last reset: growth beyond it is looked at
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -103,19 +104,20 @@ class MemoryMeter:
         self.look()
         with self._lock:
             peak, self.peak = self.peak, Footprint()
+            self._highest = 0
         self.look()
         return peak
 
     def _watch(self) -> None:
-        highest, tick, due = 0, 0, 0.0
+        tick, due = 0, 0.0
         while not self._stop.wait(_PAUSE):
             if tick % _CHILDREN == 0:
                 family = _family()
             tick += 1
             rss = sum(_rss(process) for process in family)
             now = time.monotonic()
-            if rss > highest + _GROWTH or now > due:
-                highest = max(highest, rss)
+            if rss > self._highest + _GROWTH or now > due:
+                self._highest = max(self._highest, rss)
                 started = time.thread_time()
                 self.look()
                 due = now + (time.thread_time() - started) / _SHARE
@@ -140,14 +142,21 @@ def memory_use(meter: MemoryMeter | None = None) -> dict[str, int]:
     return use
 
 
-def resident_arrays(data: Graph | ClusteredGraph) -> dict[str, int]:
-    """Bytes of the arrays of a graph that are in memory rather than in a file, largest first."""
-    found: dict[int, tuple[str, int]] = {}
-    for name, tensor in _arrays("", data):
-        if tensor.numel() and not is_mapped(tensor):
-            storage = tensor.untyped_storage()
-            found.setdefault(storage.data_ptr(), (name, storage.nbytes()))
-    return dict(sorted(found.values(), key=lambda item: -item[1]))
+def resident_arrays(held: Any) -> dict[str, int]:
+    """Bytes of the arrays that are in memory rather than in a file, largest first.
+
+    Args:
+        held: a graph, a clustered graph, or several of them and tensors by name. What two of them
+            share counts once.
+    """
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+    for name, tensor in _arrays("", held):
+        storage = tensor.untyped_storage()
+        if tensor.numel() and not is_mapped(tensor) and storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            found[name] = found.get(name, 0) + storage.nbytes()
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _arrays(name: str, value: Any) -> Iterable[tuple[str, Tensor]]:
@@ -155,14 +164,17 @@ def _arrays(name: str, value: Any) -> Iterable[tuple[str, Tensor]]:
         yield name, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _arrays(f"{name}.{key}" if isinstance(key, str) else name, item)
+            yield from _arrays(_joined(name, key) if isinstance(key, str) else name, item)
     elif isinstance(value, tuple):
         for item in value:
             yield from _arrays(name, item)
     elif isinstance(value, ClusteredGraph | Graph | CSR) or type(value).__name__ == "Split":
         for key, item in vars(value).items():
-            part = key.lstrip("_")
-            yield from _arrays(f"{name}.{part}" if name else part, item)
+            yield from _arrays(_joined(name, key.lstrip("_")), item)
+
+
+def _joined(*names: str) -> str:
+    return ".".join(filter(None, names))
 
 
 def _resident(process: psutil.Process) -> tuple[int, int, int]:

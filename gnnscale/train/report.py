@@ -29,8 +29,8 @@ class Report:
         final: metrics of the kept weights by set of nodes: `{"test": {"accuracy": …}}`.
         seconds: wall time by phase, over all sittings: partition, train, evaluate, total.
         memory: bytes, of the last sitting: what `memory_use` says with the peaks of summed PSS over
-            the process and its children, and "arrays", those of the graph that were in memory
-            rather than in a file, by name.
+            the process and its children, and "arrays", those of the graphs it held (as given,
+            as clustered, the first hop) that were in memory rather than in a file, by name.
         stopped: why training ended: "epochs", "early stopping", "callback"; None while it runs.
         run: what was run: model, graph, configuration, versions, threads, device.
     """

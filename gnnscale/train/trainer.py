@@ -28,7 +28,7 @@ from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.context import Runner, run_phases
-from gnnscale.train.allocator import kept_buffers
+from gnnscale.train.allocator import kept_buffers, return_freed_memory
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
@@ -123,6 +123,10 @@ class Trainer(FullGraph):
     @abstractmethod
     def _evaluation_interval(self) -> int:
         """Epochs between evaluations for `evaluate_every="auto"`."""
+
+    @abstractmethod
+    def _held(self) -> dict[str, Any]:
+        """Graphs and arrays that stay while it trains, by name; "" for the one trained on."""
 
     # --- the public verbs -------------------------------------------------------------------
 
@@ -311,7 +315,9 @@ class Trainer(FullGraph):
         return row
 
     def _evaluate_into(self, row: dict[str, Any], progress: Progress) -> None:
+        return_freed_memory()  # or what steps use would stay beside the layers of the whole graph
         found = self._evaluate(self._sets())
+        return_freed_memory()
         for where, metrics in found.items():
             row.update({f"{where}_{name}": value for name, value in metrics.items()})
         value = found.get("val", {}).get(self.task.headline)
@@ -343,7 +349,7 @@ class Trainer(FullGraph):
         self._memory.look()
         self.report.memory = {
             **memory_use(self._memory),
-            "arrays": resident_arrays(self.loader.clustered),
+            "arrays": resident_arrays(self._held()),
         }
         self.report.seconds["total"] = sum(
             seconds for name, seconds in self.report.seconds.items() if name != "total"

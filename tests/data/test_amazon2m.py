@@ -11,7 +11,7 @@ import gnnscale as gs
 from gnnscale.data import amazon2m, load
 from gnnscale.data.amazon2m import CLASSES, EDGES, FEATURES, NODES, Drawing
 from gnnscale.data.hierarchy import divide, draw_edges, power_law_weights
-from gnnscale.errors import InputError
+from gnnscale.errors import InputError, StoreError
 
 SCALE = 0.02
 
@@ -119,15 +119,22 @@ def test_seeds_and_scales_are_kept_apart(cache):
     assert len(list((cache / "graphs").iterdir())) == 2
 
 
-def test_a_damaged_graph_is_drawn_again(cache):
+@pytest.mark.parametrize("name", ["x.npy", "meta.json"])
+def test_a_damaged_graph_is_drawn_again(cache, name):
     graph = load("synthetic:amazon2m?scale=0.001")
     fingerprint = graph.fingerprint()
     del graph
     (kept,) = (cache / "graphs").iterdir()
-    with open(kept / "x.npy", "r+b") as file:
+    with open(kept / name, "r+b") as file:
         file.truncate(1000)
     with pytest.warns(RuntimeWarning, match="damaged .*it is drawn again"):
         assert load("synthetic:amazon2m?scale=0.001").fingerprint() == fingerprint
+
+
+def test_a_cache_that_cannot_be_made(cache, monkeypatch):
+    cache.write_text("a file")
+    with pytest.raises(StoreError, match="could not write the graph"):
+        load("synthetic:amazon2m?scale=0.001")
 
 
 def test_an_interrupted_drawing_leaves_nothing(cache, monkeypatch):

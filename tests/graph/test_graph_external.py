@@ -24,11 +24,13 @@ from gnnscale.graph import (
     build_graph,
     cluster,
     edge_chunks,
+    graph_folder,
     is_store,
     is_stored_graph,
     open_stored_graph,
     verify_stored_graph,
 )
+from tests.graph.resident import linux, resident_file_pages
 from tests.graph.same import assert_same_graph
 from tests.strategies import dense_adjacency
 
@@ -123,7 +125,10 @@ def test_names_and_folders(tmp_path):
         ({"edges": [([0.5], [0])]}, "source ids are float64; they must be integers"),
         ({"edges": [([0, 1], [0])]}, "has shapes"),
         ({"edges": [([0],)]}, "chunk 0 of edges is no"),
+        ({"edges": EDGES.T}, "is no .*: it has 4 rows"),
         ({"edges": [([0], [1], [np.nan])]}, "NaN or infinite weights"),
+        ({"edges": [([0], [1], [1e39])]}, "NaN or infinite weights"),
+        ({"edges": [([0], [1], ["a"])]}, "weights are .*; they must be numbers"),
         ({"edges": [([0], [1], [1.0]), ([0], [1])]}, "some chunks of edges have weights"),
         ({"x": []}, "x has no chunks for 3 nodes"),
         ({"x": [np.ones((2, 2))]}, "x has 2 rows for 3 nodes"),
@@ -131,6 +136,8 @@ def test_names_and_folders(tmp_path):
         ({"x": [np.ones((2, 2)), np.ones((1, 3))]}, "at row 2 is float64 with 3 features"),
         ({"x": [np.ones((2, 2)), np.full((1, 2), np.inf)]}, "the first of them 2; clean"),
         ({"x": [np.ones((3, 2), int)]}, "must be floats"),
+        ({"x": [np.ones((3, 2), np.longdouble)]}, "must be floats .* of 16, 32 or 64 bits"),
+        ({"x": [torch.ones(3, 2, dtype=torch.bfloat16)]}, "chunk of x at row 0 is no array"),
         ({"y": [0, 1]}, "y has 2 rows for 3 nodes"),
         ({"num_nodes": -1}, "num_nodes=-1 must be a whole number"),
         ({"memory": "much"}, "must be a number of bytes"),
@@ -142,18 +149,71 @@ def test_faults_are_named_and_leave_nothing(tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_space_is_looked_at_before_it_is_needed(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 50, 50))
-    with pytest.raises(StoreError, match=r"takes 800,024 more bytes; the disk has 50 left"):
-        build_graph(tmp_path / "g", 3, [([0] * 200_006, [0] * 200_006)][:1], undirected=False)
+def test_one_array_is_one_chunk(tmp_path):
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    expected = Graph.from_arrays(EDGES, x, undirected=True, source="s")
+    for edges, features in (
+        (EDGES, x.astype(">f4")),
+        (torch.from_numpy(EDGES), torch.from_numpy(x)),
+    ):
+        built = build_graph(tmp_path / "g", 3, edges, x=features, source="s")
+        assert_same_graph(built, expected)
+
+
+def test_features_in_a_file_are_taken_block_by_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("gnnscale.graph.external._ROWS_AT_ONCE", 10)
+    finite, sizes = np.isfinite, []
+    monkeypatch.setattr(np, "isfinite", lambda a: sizes.append(len(a)) or finite(a))
+    x = np.random.default_rng(0).random((35, 2))
+    np.save(tmp_path / "x.npy", x)
+    built = build_graph(tmp_path / "g", 35, [EDGES], x=np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert max(sizes) == 10 and built.x.numpy().tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("what", ["edges", "x"])
+def test_an_error_of_the_caller_s_files_is_not_one_of_writing(tmp_path, what):
+    def chunks():
+        yield {"edges": EDGES, "x": np.ones((3, 1))}[what]
+        raise FileNotFoundError(2, "No such file", "part-1.npy")
+
+    with pytest.raises(StoreError, match=f"^{what} cannot be read: .*part-1.npy"):
+        build_graph(tmp_path / "g", 3, **{"edges": [EDGES], what: chunks()})
     assert not list(tmp_path.iterdir())
 
 
-def resident_file_pages() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[2])
+def test_a_graph_that_is_replaced_while_it_is_opened(tmp_path, monkeypatch):
+    build_graph(tmp_path / "a", 3, [EDGES])
+    build_graph(tmp_path / "b", 3, [EDGES[::-1]], undirected=False)
+    open_arrays = graph_folder.open_arrays
+
+    def replaced(path, meta):
+        (tmp_path / "b" / "meta.json").replace(tmp_path / "a" / "meta.json")
+        return open_arrays(path, {**meta, "arrays": {}})
+
+    monkeypatch.setattr(graph_folder, "open_arrays", replaced)
+    with pytest.raises(StoreError, match="was replaced while it was opened; open it again"):
+        open_stored_graph(tmp_path / "a")
 
 
+def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
+    build_graph(tmp_path / "a", 3, [EDGES])
+
+    def refused(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(np, "memmap", refused)
+    with pytest.raises(StoreError, match="unreadable: Too many open files"):
+        open_stored_graph(tmp_path / "a")
+
+
+def test_space_is_looked_at_before_it_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 50, 50))
+    with pytest.raises(StoreError, match=r"takes 800,024 more bytes; the disk has 50 left"):
+        build_graph(tmp_path / "g", 3, [([0] * 200_006, [0] * 200_006)], undirected=False)
+    assert not list(tmp_path.iterdir())
+
+
+@linux
 def test_looking_at_all_of_a_stored_graph_leaves_nothing_resident(tmp_path):
     numbers = np.random.default_rng(0)
     built = build_graph(
@@ -218,6 +278,9 @@ def test_files_that_are_no_edge_lists(tmp_path):
     (tmp_path / "e.csv").write_text("source,target\n1,2\n")
     (tmp_path / "f.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 9_000)[:30])
     (tmp_path / "g.csv").write_text("1,2\n3,4,5,6,7\n")
+    damaged = bytearray(gzip.compress(np.random.default_rng(0).bytes(9_000).hex().encode()))
+    damaged[400:900] = b"\xff" * 500
+    (tmp_path / "i.csv.gz").write_bytes(damaged)
     for name, kind, message in (
         ("a.npy", InputError, r"is int64 \(3, 4\); an edge list is integers \[2, num_edges\]"),
         ("b.npy", StoreError, "has 1,000 bytes; its header says 64,128"),
@@ -227,6 +290,7 @@ def test_files_that_are_no_edge_lists(tmp_path):
         ("f.csv.gz", StoreError, "cannot be read as an edge list"),
         ("g.csv", StoreError, "cannot be read as an edge list"),
         ("h.csv", StoreError, "is missing"),
+        ("i.csv.gz", StoreError, "cannot be read as an edge list"),
         ("h.zip", InputError, "is no edge list"),
     ):
         with pytest.raises(kind, match=message):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gnnscale.errors import StoreError
 from gnnscale.graph import mapped
+from tests.graph.resident import linux, resident_file_pages
 
 
 def stored(path: Path, array: np.ndarray) -> torch.Tensor:
@@ -44,11 +45,7 @@ def test_in_memory_tensors_are_sliced_without_a_copy():
     assert torch.equal(tensor, torch.arange(10))
 
 
-def resident_file_pages() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[2])
-
-
+@linux
 def test_reading_leaves_nothing_resident_and_release_lets_go(tmp_path):
     array = np.ones((4_000, 1_000), np.float32)  # 16 MB, 3,900 pages
     tensor = stored(tmp_path / "a.npy", array)
@@ -62,6 +59,22 @@ def test_reading_leaves_nothing_resident_and_release_lets_go(tmp_path):
     assert resident_file_pages() < before + 1_000
 
 
+def test_a_map_and_what_is_read_by_range_are_of_one_file(tmp_path, monkeypatch):
+    """Another process may put a file in its place at any moment: here, once it is mapped."""
+    np.save(tmp_path / "b.npy", np.zeros(9_000))
+    memmap = np.memmap
+
+    def replaced(*arguments):
+        try:
+            return memmap(*arguments)
+        finally:
+            os.replace(tmp_path / "b.npy", tmp_path / "a.npy")
+
+    monkeypatch.setattr(np, "memmap", replaced)
+    tensor = stored(tmp_path / "a.npy", np.ones(9_000))
+    assert mapped.read_rows(tensor, 0, 9_000).eq(1).all() and tensor.eq(1).all()
+
+
 def test_a_truncated_file_is_named_an_error(tmp_path):
     tensor = stored(tmp_path / "a.npy", np.ones(100_000, np.float64))
     os.truncate(tmp_path / "a.npy", 1_000)
@@ -69,6 +82,7 @@ def test_a_truncated_file_is_named_an_error(tmp_path):
         mapped.read_rows(tensor, 50_000, 60_000)
 
 
+@linux
 def test_a_map_and_its_descriptor_go_with_the_last_tensor(tmp_path):
     gc.collect()
     before = len(mapped._mappings), len(os.listdir("/proc/self/fd"))

@@ -13,7 +13,7 @@ import resource
 import torch
 from gnnscale.train.allocator import kept_buffers
 
-SIZE = 48 << 20  # above what the library keeps by itself
+SIZE = 96 << 20  # above what the library keeps by itself
 PAGES = SIZE // resource.getpagesize()
 
 def resident():
