@@ -31,7 +31,7 @@ import gnnscale as gs
 from gnnscale.graph import is_store
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.files import read_json, write_json
-from gnnscale.train.memory import Footprint, MemoryMeter, resident_arrays
+from gnnscale.train.memory import Footprint, MemoryMeter
 from gnnscale.train.report import environment
 
 RESULT = Path(__file__).parent / "results" / "amazon2m.json"
@@ -150,7 +150,7 @@ def job(args: argparse.Namespace, name: str, parts: Parts) -> dict[str, Any]:
         "val": report.best,
         "final": report.final,
         "first_epoch": report.rows[0],
-        "arrays": resident_arrays(trainer.loader.clustered),
+        "arrays": report.memory["arrays"],
         "report": {"seconds": report.seconds, "memory": report.memory},
     }
 

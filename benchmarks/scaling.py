@@ -27,6 +27,7 @@ from rich.table import Table
 import gnnscale as gs
 from gnnscale.graph import is_store
 from gnnscale.graph.files import write_json
+from gnnscale.train.allocator import kept_buffers
 from gnnscale.train.memory import MemoryMeter, resident_arrays
 from gnnscale.train.report import environment
 
@@ -43,8 +44,8 @@ def make_store(args: argparse.Namespace, scale: float) -> None:
 
 
 def measure(store: str, steps: int) -> dict[str, Any]:
-    """Train for some steps."""
-    with MemoryMeter() as meter:
+    """Train for some steps, as `fit` does."""
+    with MemoryMeter() as meter, kept_buffers():
         clustered = gs.open_graph(store)
         torch.manual_seed(0)
         graph = clustered.graph

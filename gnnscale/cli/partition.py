@@ -27,6 +27,17 @@ def partition(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="One thread for KaMinPar: the seed decides.")
     ] = False,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="KaMinPar's settings: default, terapart-largek, …")
+    ] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="What KaMinPar or METIS may take: 2GB, …",
+            show_default="what there is",
+        ),
+    ] = None,
     view: Annotated[
         o.View,
         typer.Option(help="train: cut the training nodes' subgraph (inductive protocol)."),
@@ -89,6 +100,8 @@ def partition(
             balance=str(balance),
             imbalance=imbalance,
             deterministic=deterministic,
+            preset=preset,
+            memory=memory,
             view=str(view),
             split=split,
             threads=threads,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import atomic_folder, json_bytes, read_json, write_json
-from gnnscale.graph.mapped import map_array
+from gnnscale.graph.mapped import map_array, read_rows
 
 _BLOCK = 1 << 24
 
@@ -47,7 +47,7 @@ def write_arrays(path: Path, meta: dict[str, Any], arrays: Mapping[str, Tensor],
     needed = sum(a.numel() * a.element_size() for a in arrays.values())
     with array_folder(path, what, needed) as folder:
         for name, array in arrays.items():
-            folder.write(name, array.detach().numpy())
+            folder.write(name, array)
         folder.meta = meta
 
 
@@ -108,13 +108,14 @@ class ArrayFolder:
         self._files: dict[str, dict[str, Any]] = {}
         self.written = 0
 
-    def write(self, name: str, array: np.ndarray) -> None:
-        """Write a whole array."""
-        flat = np.ascontiguousarray(array).reshape(-1)
-        per_block = max(1, _BLOCK // array.itemsize)
-        with self.array(name, array.dtype, array.shape) as file:
-            for start in range(0, flat.size, per_block):
-                file.append(flat[start : start + per_block])
+    def write(self, name: str, array: Tensor) -> None:
+        """Write a whole array, read by range where it lies in a file itself."""
+        flat = array.detach().reshape(-1)
+        per_block = max(1, _BLOCK // array.element_size())
+        with self.array(name, flat.numpy().dtype, tuple(array.shape)) as file:
+            for start in range(0, flat.numel(), per_block):
+                block = read_rows(flat, start, min(start + per_block, flat.numel()))
+                file.append(block.numpy())
 
     @contextlib.contextmanager
     def array(

@@ -110,7 +110,7 @@ def build_graph(
         num_edges, symmetric = write_edges(folder, num_nodes, checked, undirected, coalesce, budget)
         num_features = 0 if x is None else _write_features(folder, num_nodes, x)
         for key, array in known.items():
-            folder.write(key, array.numpy())
+            folder.write(key, array)
         folder.meta = {
             "format": FORMAT,
             "version": VERSION,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from gnnscale.graph.array_folder import open_arrays, read_meta, write_arrays
+from gnnscale.graph.array_folder import array_folder, open_arrays, read_meta, write_arrays
 from gnnscale.kernels import CSR
 
 FORMAT = "gnnscale-first-hop"
@@ -21,19 +23,34 @@ def first_hop_folders(store: Path) -> list[Path]:
     return sorted(meta.parent for meta in (store / FOLDER).glob("[!.]*/meta.json"))
 
 
-def write_first_hop(folder: Path, hop: Tensor | CSR, about: dict[str, Any]) -> None:
+def write_first_hop(
+    folder: Path, hop: CSR | Iterator[Tensor], num_nodes: int, about: dict[str, Any]
+) -> None:
     """Write P·X, `[nodes of the view, num_features]`, to a folder of its own.
+
+    Args:
+        folder: the folder.
+        hop: P·X where it is sparse, else its rows in chunks.
+        num_nodes: nodes of the view.
+        about: what is to be said of it.
 
     Raises:
         StoreError: the folder cannot be written, or the disk is full.
     """
+    meta = {"format": FORMAT, "version": VERSION, **about}
     if isinstance(hop, CSR):
         assert hop.values is not None
         arrays = {"indptr": hop.indptr, "indices": hop.indices, "values": hop.values}
-    else:
-        arrays = {"x": hop}
-    meta = {"format": FORMAT, "version": VERSION, "shape": list(hop.shape), **about}
-    write_arrays(folder, meta, arrays, "the first hop")
+        write_arrays(folder, {**meta, "shape": list(hop.shape)}, arrays, "the first hop")
+        return
+    first = next(hop)
+    shape = (num_nodes, first.size(1))
+    needed = num_nodes * first.size(1) * first.element_size()
+    with array_folder(folder, "the first hop", needed) as written:
+        with written.array("x", first.numpy().dtype, shape) as file:
+            for rows in chain([first], hop):
+                file.append(rows.numpy())
+        written.meta = {**meta, "shape": list(shape)}
 
 
 def open_first_hop(folder: Path) -> Tensor | CSR:

@@ -25,7 +25,6 @@ from torch import Tensor
 from gnnscale.errors import StoreError
 from gnnscale.graph.files import read_at
 
-
 _BLOCK_BYTES = 64 << 20  # of a file that is in memory at once on its way to a device
 
 

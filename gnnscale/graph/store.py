@@ -35,6 +35,15 @@ def is_store(path: str | Path) -> bool:
     return has_format(path, FORMAT)
 
 
+def store_checksum(path: str | Path) -> str:
+    """The checksum over all that a store holds, out of its `meta.json`.
+
+    Raises:
+        StoreError: there is no store, or `meta.json` is damaged.
+    """
+    return _read_meta(Path(path))["checksum"]
+
+
 def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
     """Write a clustered graph to the folder `path`.
 

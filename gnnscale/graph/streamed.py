@@ -70,7 +70,7 @@ def cluster_to_disk(
         for key, array in by_node.items():
             writing.dense(key, array)
         for key, array in own.items():
-            folder.write(key, array.detach().numpy())
+            folder.write(key, array)
 
 
 class _Writing:

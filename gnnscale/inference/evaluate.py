@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from gnnscale.graph import Graph
 from gnnscale.graph.files import atomic_write
 from gnnscale.graph.mapped import map_array, read_rows, release
 from gnnscale.inference.engine import stream
-from gnnscale.inference.mapped import reserve
+from gnnscale.inference.layer_file import reserve
 from gnnscale.inference.metrics import Metric
 from gnnscale.nn import LayeredGNN
 
@@ -93,7 +94,7 @@ def predict(
         def mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
             kind = torch.empty(0, dtype=dtype).numpy().dtype
             array = np.lib.format.open_memmap(file.name, "w+", dtype=kind, shape=shape)
-            reserve(file.name)
+            reserve(file.fileno(), os.fstat(file.fileno()).st_size)
             if 0 in shape:
                 return torch.from_numpy(array)
             return map_array(Path(file.name), kind, shape, array.offset, "r+")

@@ -121,9 +121,9 @@ class Layers:
 
     def at_home(self, a: CSR) -> Any:
         """A matrix where layers are kept; in its file where it is read by range."""
-        if self.home.type == a.device.type == "cpu":
-            return a
-        return a._apply(lambda tensor: loaded(tensor, self.home))
+        if not is_mapped(a.indices):
+            return a.to(self.home)
+        return a if self.home.type == "cpu" else a._apply(lambda array: loaded(array, self.home))
 
     def new(
         self, width: int, dtype: torch.dtype, whole_rows: bool = False

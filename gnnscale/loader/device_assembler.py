@@ -206,4 +206,3 @@ def _read(value: Tensor) -> int:
         value = value.to("cpu", non_blocking=True)
         torch.cuda.current_stream().record_event().synchronize()
     return int(value)
-

@@ -131,7 +131,20 @@ def _merge(neighbour, votes, size, limit, order, passes, group):
 
 
 @njit_serial
-def _lightest(tree):
+def tree_of(load):
+    """Return the tree of minima over the weights of the parts, which are its leaves."""
+    leaves = 1
+    while leaves < len(load):
+        leaves *= 2
+    tree = np.full(2 * leaves, np.iinfo(np.int64).max)
+    tree[leaves : leaves + len(load)] = load
+    for node in range(leaves - 1, 0, -1):
+        tree[node] = min(tree[2 * node], tree[2 * node + 1])
+    return tree
+
+
+@njit_serial
+def lightest(tree):
     """Return the lightest part: the leaf to which the root's minimum belongs."""
     node = 1
     leaves = len(tree) // 2
@@ -141,7 +154,7 @@ def _lightest(tree):
 
 
 @njit_serial
-def _add(tree, part, weight):
+def add(tree, part, weight):
     """Add to a leaf of a tree of minima."""
     node = len(tree) // 2 + part
     tree[node] += weight
@@ -152,21 +165,14 @@ def _add(tree, part, weight):
 
 @njit_serial
 def _place(neighbour, votes, size, starts, members, limit, part, load):
-    num_parts = len(load)
-    leaves = 1
-    while leaves < num_parts:
-        leaves *= 2
-    tree = np.zeros(2 * leaves, np.int64)
-    tree[leaves + num_parts :] = np.iinfo(np.int64).max
-    for node in range(leaves - 1, 0, -1):
-        tree[node] = min(tree[2 * node], tree[2 * node + 1])
-    count = np.zeros(num_parts, np.int64)
+    tree = tree_of(load)
+    count = np.zeros(len(load), np.int64)
     for g in range(len(starts) - 1):
         a, b = starts[g], starts[g + 1]
         heavy = 0
         for k in range(a, b):
             heavy += size[members[k]]
-        whole = load[_lightest(tree)] + heavy <= limit
+        whole = load[lightest(tree)] + heavy <= limit
         step = b - a if whole else 1
         for first in range(a, b, step):
             taken = heavy if whole else size[members[first]]
@@ -175,7 +181,7 @@ def _place(neighbour, votes, size, starts, members, limit, part, load):
                     if neighbour[c, s] >= 0 and part[neighbour[c, s]] >= 0:
                         count[part[neighbour[c, s]]] += votes[c, s]
             # Neighbours there, times the share of room left.
-            best, score = _lightest(tree), 0.0
+            best, score = lightest(tree), 0.0
             for c in members[first : first + step]:
                 for s in range(neighbour.shape[1]):
                     if neighbour[c, s] >= 0 and part[neighbour[c, s]] >= 0:
@@ -188,4 +194,4 @@ def _place(neighbour, votes, size, starts, members, limit, part, load):
                 for c in members[first : first + step]:
                     part[c] = best
                 load[best] += taken
-                _add(tree, best, taken)
+                add(tree, best, taken)

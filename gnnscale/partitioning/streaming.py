@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from gnnscale.kernels.threads import njit_parallel, njit_serial, num_threads
 from gnnscale.partitioning import coarse
+from gnnscale.partitioning.coarse import add, lightest, tree_of
 from gnnscale.partitioning.rows import RowBlocks
 from gnnscale.partitioning.structure import IntArray, as_structure, check_request
 
@@ -70,7 +71,8 @@ def run_streaming(
     n = structure.num_nodes
     weight = check_request(n, num_parts, node_weight)
     total = n if weight is None else int(weight.sum())
-    limit = max(-(-total // num_parts), int((1 + imbalance) * total / num_parts))
+    allowed = min(total, (1 + imbalance) * total / num_parts)  # beyond all of it, nothing is added
+    limit = max(-(-total // num_parts), int(allowed))
     blocks, rng = RowBlocks(*structure), np.random.default_rng(seed)
     # A length of 0 is "all one" to the kernels, which are compiled once for either.
     weight = np.empty(0, np.int64) if weight is None else weight
@@ -217,16 +219,16 @@ def _commit(start, rows, weight, label, size, limit, choice):
 @njit_serial
 def _settle(part, weight, load, limit):
     """Give every node without a part one with room, else the lightest."""
-    p = 0
+    p, tree = 0, tree_of(load)
     for i in range(len(part)):
         if part[i] >= 0:
             continue
         w = weight[i] if len(weight) else 1
-        tried = 0
-        while load[p] + w > limit and tried < len(load):
+        light = lightest(tree)
+        if load[light] + w > limit:
+            p = light
+        while load[p] + w > limit and p != light:
             p = (p + 1) % len(load)
-            tried += 1
-        if tried == len(load):
-            p = np.argmin(load)
         part[i] = p
         load[p] += w
+        add(tree, p, w)

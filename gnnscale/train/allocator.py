@@ -35,8 +35,8 @@ def kept_buffers() -> Iterator[None]:
     library, and where the environment sets its thresholds, nothing is changed.
     """
     global _runs
-    library = _gnu_library()
-    if library is None or any(name in os.environ for name in _SETTINGS):
+    library = _adjustable_library()
+    if library is None:
         yield
         return
     _runs += 1
@@ -56,9 +56,14 @@ def kept_buffers() -> Iterator[None]:
 
 def return_freed_memory() -> None:
     """Give what is free back to the system now, between parts of a run that differ in size."""
-    library = _gnu_library()
+    library = _adjustable_library()
     if library is not None:
         library.malloc_trim(0)
+
+
+def _adjustable_library() -> Any:
+    library = _gnu_library()
+    return None if any(name in os.environ for name in _SETTINGS) else library
 
 
 def _gnu_library() -> Any:

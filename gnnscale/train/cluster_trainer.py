@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gnnscale.errors import InputError
-from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, is_store, open_graph
+from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
 from gnnscale.graph.mapped import is_mapped
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
@@ -286,10 +285,10 @@ class ClusterTrainer(Trainer):
     def _cluster(self) -> ClusteredGraph:
         part, path = self._partition(), self._store_path()
         started = time.monotonic()
-        if self._resumed and path is not None and is_store(path):
-            found = open_graph(path)
-            if torch.equal(found.partition.assignment.long(), part.assignment.long()):
-                return found
+        if self._resumed and path is not None:
+            assert self.folder is not None
+            if self.folder.is_store_of_run(path):
+                return open_graph(path)
         clustered = cluster(self.graph, part, path, split=self.config.split)
         self._count("cluster", time.monotonic() - started)
         return clustered
@@ -335,6 +334,8 @@ class ClusterTrainer(Trainer):
         if isinstance(self._data, Graph):
             self._clustered.partition.save(self.folder.partition)
             self._stored = True
+            if self._clustered.path is not None:
+                self.folder.keep_store(self._clustered.path)
         in_memory = isinstance(self._data, ClusteredGraph) and self._data.path is None
         if in_memory or (isinstance(self._data, Graph) and self._data.source is None):
             from gnnscale.graph.store import write_store

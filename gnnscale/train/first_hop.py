@@ -3,8 +3,8 @@
 X does not change during training, so neither does P·X, and its degrees are those of the view rather
 than of a batch. Kept in memory, or inside the store of a graph on disk.
 
-P acts on every column by itself: a pass takes as many columns as memory bears and reads X in
-sequence. Rows gathered from a file larger than memory would cost a page an edge.
+P acts on every column by itself: a pass takes as many columns as memory bears, and reads X and the
+adjacency in sequence. Rows gathered from a file larger than memory would cost a page an edge.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -21,17 +22,22 @@ from torch import Tensor
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Adjacency, ClusteredGraph, subgraph
-from gnnscale.graph.files import read_json
 from gnnscale.graph.first_hop import FOLDER, open_first_hop, write_first_hop
-from gnnscale.inference.mapped import new_layer, temporary_folder
+from gnnscale.graph.row_blocks import release_all
+from gnnscale.graph.store import store_checksum
+from gnnscale.inference.hops import Hops
+from gnnscale.inference.layers import FeatureLayer, Layer, LayerInMemory, Layers
 from gnnscale.kernels import CSR
+from gnnscale.loader.reading import take
 from gnnscale.nn import Propagation
 
 logger = logging.getLogger(__name__)
 
-_PASS_BYTES = 512 << 20  # of the columns of one pass, before and after propagation
+_PASS_BYTES = 256 << 20  # of the columns of one pass
+_CHUNK_BYTES = 8 << 20  # of the rows that are propagated at once
 
 
+@torch.no_grad()
 def first_hop(seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
     """P·X over the nodes of a view, with the degrees of the view.
 
@@ -58,8 +64,10 @@ def first_hop(seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
         rows = split.train.nonzero().squeeze(1)
         bare = dataclasses.replace(graph, x=None, y=None, edge_attr=None)
         adj = subgraph(bare, split.train).adj
+        release_all(graph.adj)
     if seen.path is None:
-        return _compute(propagation, adj, graph.x, rows, None)
+        hop = _compute(propagation, adj, graph.x, rows, None)
+        return hop if isinstance(hop, CSR) else _joined(hop, adj.num_nodes)
     folder = seen.path / FOLDER / _key(seen, propagation, adj)
     try:
         found = open_first_hop(folder)
@@ -77,9 +85,8 @@ def first_hop(seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
             f"{error.strerror or error}. Copy the store to where you may write, or leave "
             "precompute=True out"
         ) from error
-    with temporary_folder(folder.parent) as beside:
-        hop = _compute(propagation, adj, graph.x, rows, Path(beside))
-        write_first_hop(folder, hop, {"view": seen.view_name})
+    hop = _compute(propagation, adj, graph.x, rows, folder.parent)
+    write_first_hop(folder, hop, adj.num_nodes, {"view": seen.view_name})
     return open_first_hop(folder)
 
 
@@ -89,40 +96,80 @@ def _key(seen: ClusteredGraph, propagation: Propagation, adj: Adjacency) -> str:
     random = torch.Generator().manual_seed(0)
     probe = torch.rand(adj.num_nodes, 1, dtype=torch.float64, generator=random)
     digest = hashlib.blake2b(digest_size=16)
-    checksum = read_json(seen.path / "meta.json")["checksum"]
-    digest.update(f"{checksum} {seen.view_name}".encode())
-    digest.update(propagation.aggregate(probe, adj).contiguous().numpy().tobytes())
+    digest.update(f"{store_checksum(seen.path)} {seen.view_name}".encode())
+    for rows in _propagated(propagation, adj, LayerInMemory(probe)):
+        digest.update(rows.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-@torch.no_grad()
 def _compute(
     propagation: Propagation,
     adj: Adjacency,
     x: Tensor | CSR,
     rows: Tensor | None,
     folder: Path | None,
-) -> Tensor | CSR:
+) -> Iterator[Tensor] | CSR:
+    """P·X, that of dense features in chunks of rows; `folder` is for what memory does not bear."""
     if isinstance(x, CSR):
-        return _sparse(propagation, adj, x if rows is None else x.select_rows(rows))
+        hop = _sparse(propagation, adj, x if rows is None else x.select_rows(rows))
+        release_all(x)
+        return hop
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
-    width = x.size(1)
-    hop: Tensor | None = None
-    for start, end in _passes(adj.num_nodes, width, dtype):
-        columns = x[:, start:end] if rows is None else x[:, start:end].index_select(0, rows)
-        product = propagation.aggregate(columns.to(dtype).contiguous(), adj)
-        powers = product.size(1) // (end - start)
-        if hop is None:
-            shape = (adj.num_nodes, powers * width)
-            if folder is None or 0 in shape:
-                _check_memory(shape[0] * shape[1] * dtype.itemsize)
-                hop = torch.empty(shape, dtype=dtype)
-            else:
-                hop = new_layer(folder / "first_hop", shape, dtype)
-        for power, block in enumerate(product.split(end - start, dim=1)):
-            hop[:, power * width + start : power * width + end] = block
-    assert hop is not None
-    return hop
+    layers = _layers(adj, x.size(1), folder)
+    layer = layers.features(x, dtype)
+    if isinstance(layer, LayerInMemory):
+        layer = layer if rows is None else LayerInMemory(layer.gather(rows))
+    elif rows is not None:
+        layer = _SomeRows(x, rows, dtype, layer.blocks)
+    return _propagated(propagation, adj, layer, layers)
+
+
+class _SomeRows(FeatureLayer):
+    """Some rows of dense features, ascending."""
+
+    values = None
+
+    def __init__(
+        self, x: Tensor, rows: Tensor, dtype: torch.dtype, blocks: list[tuple[int, int]]
+    ) -> None:
+        super().__init__(x, dtype, blocks)
+        self._rows = rows
+        self.shape = (rows.numel(), x.size(1))
+
+    def rows(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> Tensor:
+        """Rows `start` to `stop`; the training nodes of a cluster lie together."""
+        assert isinstance(self.x, Tensor)
+        chosen = self._rows[start:stop]
+        ends = (chosen.diff() != 1).nonzero().squeeze(1) + 1
+        runs = chosen.tensor_split(ends)
+        ranges = [(int(run[0]), int(run[-1]) + 1) for run in runs if run.numel()]
+        return take(self.x, ranges or [(0, 0)]).to(self.dtype)
+
+
+def _layers(adj: Adjacency, width: int, folder: Path | None) -> Layers:
+    at_once = max(1, _CHUNK_BYTES // (8 * width))
+    return Layers(adj.num_nodes, at_once, torch.device("cpu"), folder, _PASS_BYTES)
+
+
+def _propagated(
+    propagation: Propagation, adj: Adjacency, layer: Layer, layers: Layers | None = None
+) -> Iterator[Tensor]:
+    """P·X in chunks of rows, the adjacency read by range."""
+    hops = Hops(adj, layers or _layers(adj, layer.shape[1], None))
+    for _, _, rows in hops.propagate(propagation, layer, transformed=False, overwrite=False):
+        yield rows
+
+
+def _joined(chunks: Iterator[Tensor], num_rows: int) -> Tensor:
+    """All rows, in memory."""
+    first = next(chunks)
+    _check_memory(num_rows * first.size(1) * first.element_size())
+    joined = first.new_empty(num_rows, first.size(1))
+    end = 0
+    for rows in chain([first], chunks):
+        start, end = end, end + rows.size(0)
+        joined[start:end] = rows
+    return joined
 
 
 def _sparse(propagation: Propagation, adj: Adjacency, x: CSR) -> CSR:
@@ -134,7 +181,7 @@ def _sparse(propagation: Propagation, adj: Adjacency, x: CSR) -> CSR:
     taken = 0
     for start, end in _passes(adj.num_nodes, width, dtype):
         columns = of_column.slice_rows(start, end).to_dense(dtype).t().contiguous()
-        product = propagation.aggregate(columns, adj)
+        product = torch.cat(list(_propagated(propagation, adj, LayerInMemory(columns))))
         blocks = [CSR.from_dense(block.t()) for block in product.split(end - start, dim=1)]
         taken += sum(block.nnz for block in blocks) * (4 + dtype.itemsize)
         _check_memory(taken)
@@ -148,7 +195,7 @@ def _sparse(propagation: Propagation, adj: Adjacency, x: CSR) -> CSR:
 
 
 def _passes(rows: int, width: int, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
-    at_once = max(1, _PASS_BYTES // max(1, 2 * rows * dtype.itemsize))
+    at_once = max(1, _PASS_BYTES // max(1, rows * dtype.itemsize))
     for start in range(0, width, at_once):
         yield start, min(start + at_once, width)
 

@@ -3,6 +3,8 @@
 run.json                what was asked for, of which model and graph
 partition.npz           the assignment used
 graph/                  the clustered graph, where nothing else could bring it back
+store/                  the clustered graph of a graph in files, where no other place is given
+store.json              which one that is, wherever it is
 checkpoint.safetensors  everything needed to go on
 model.safetensors       the kept weights, once the run is complete
 report.json, curves.png
@@ -23,6 +25,7 @@ from typing import Any
 from torch import Tensor
 
 from gnnscale.errors import RunMismatch, StoreError
+from gnnscale.graph import is_store
 from gnnscale.graph.files import (
     checked_path,
     json_checksum,
@@ -30,6 +33,7 @@ from gnnscale.graph.files import (
     remove_abandoned,
     write_json,
 )
+from gnnscale.graph.store import store_checksum
 from gnnscale.train.checkpoint import load_tree, save_tree
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.report import Report
@@ -99,11 +103,26 @@ class RunFolder:
         """Start a run, removing what an earlier one left here."""
         for name in ("checkpoint.safetensors", "model.safetensors", "report.json", "curves.png"):
             (self.path / name).unlink(missing_ok=True)
-        self.partition.unlink(missing_ok=True)
+        for path in (self.partition, self._store_note):
+            path.unlink(missing_ok=True)
         if identity["data"]["source"] != str(self.graph):
             shutil.rmtree(self.graph, ignore_errors=True)
         content = {"format": FORMAT, "version": VERSION, **identity, "config": asdict(config)}
         write_json(self.path / "run.json", {**content, "checksum": json_checksum(content)})
+
+    @property
+    def _store_note(self) -> Path:
+        return self.path / "store.json"
+
+    def keep_store(self, store: Path) -> None:
+        """Note what the store holds that the graph of this run was clustered into."""
+        write_json(self._store_note, {"checksum": store_checksum(store)})
+
+    def is_store_of_run(self, store: Path) -> bool:
+        """Whether a store is there that holds what was noted; another run may have replaced it."""
+        if not is_store(store) or not self._store_note.exists():
+            return False
+        return read_json(self._store_note) == {"checksum": store_checksum(store)}
 
     def resume(
         self, identity: dict[str, Any], config: TrainConfig, resume: str | bool

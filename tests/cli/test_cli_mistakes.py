@@ -53,6 +53,8 @@ def environment() -> dict[str, str]:
         (("predict", "no", "--out", "a.npy", "--nodes", "floats.npy"), "not float64 [3]"),
         (("partition", "-d", GRAPH, "--num-parts", "0"), "num_parts is 0"),
         (("partition", "-d", GRAPH, "--num-parts", "2", "--method", "saw"), "unknown method 'saw'"),
+        (("partition", "-d", GRAPH, "--num-parts", "2", "--preset", "saw"), "unknown preset 'saw'"),
+        (("partition", "-d", GRAPH, "--num-parts", "2", "--memory", "much"), "memory='much' must"),
         (("partition", "-d", GRAPH, "--num-parts", "2", "--save", "a"), ".npz"),
         (("partition", "-d", GRAPH, "--num-parts", "2", "--out", "file"), "file exists"),
         (("info", "no"), "no data set is called 'no'"),

@@ -28,7 +28,14 @@ from gnnscale.graph import (
     store,
     verify_store,
 )
-from gnnscale.graph.files import atomic_folder, atomic_write, read_json, write_json
+from gnnscale.graph.files import (
+    atomic_folder,
+    atomic_write,
+    held_folder,
+    read_json,
+    remove_abandoned,
+    write_json,
+)
 from tests.graph.same import assert_same_clustered, assert_same_graph, tensors
 from tests.strategies import graphs, partitions
 
@@ -410,6 +417,26 @@ def test_a_killed_write_leaves_nothing_that_is_taken_for_a_store(tmp_path):
         assert writing.is_dir() and not leftover.exists()
         shutil.rmtree(path)
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_folder_that_is_taken_for_abandoned_before_it_is_locked(tmp_path):
+    """Another process clears away: the one that writes makes another folder."""
+    made = []
+
+    def make():
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(folder)
+        if len(made) == 1:
+            remove_abandoned(tmp_path, "?")
+        return folder
+
+    folder, held = held_folder(make)
+    remove_abandoned(tmp_path, "?")
+    assert folder == made[1] and folder.exists() and not made[0].exists()
+    os.close(held)
+    remove_abandoned(tmp_path, "?")
+    assert not folder.exists()
 
 
 # --- single files ---------------------------------------------------------------------------

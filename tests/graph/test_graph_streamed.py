@@ -60,6 +60,14 @@ def test_features_in_half_precision(tmp_path_factory, graph, data):
     assert '"<f2"' in (path / "meta.json").read_text()
 
 
+def test_features_that_lie_column_by_column(tmp_path):
+    graph = Graph.from_arrays([[0], [1]], torch.rand(5, 30).t())
+    graph.x = graph.x.t().contiguous().t()
+    part = Partition(torch.arange(30) % 4, 4)
+    stored = cluster(graph, part, tmp_path / "s", memory=100)
+    assert_same_clustered(stored, cluster(graph, part))
+
+
 def test_features_that_no_type_holds(tmp_path):
     graph = Graph.from_arrays([[0], [1]], torch.tensor([[1e6], [-7e4]]))
     part = Partition([0, 0], 1)

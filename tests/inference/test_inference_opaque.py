@@ -17,8 +17,10 @@ import gnnscale as gs
 from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
 from gnnscale.inference import stream
+from gnnscale.kernels import CSR
 from gnnscale.nn import Block, Context, LayeredGNN, check_reach, registry
 from gnnscale.nn.phases import Neighbourhood
+from tests.graph.resident import linux, resident_file_pages
 from tests.nn.layers import (
     assert_equal,
     assert_same_function,
@@ -209,3 +211,22 @@ def test_batches_train_as_pyg_on_the_induced_subgraph(graph, name):
             batch.x,
             [parameter for parameter in model.parameters() if parameter.requires_grad],
         )
+
+
+@linux
+@pytest.mark.parametrize("sparse", [False, True])
+def test_nothing_of_a_store_stays_resident(sparse, tmp_path):
+    nodes, numbers = 400_000, torch.Generator().manual_seed(0)  # 3 MB of row pointers, 800 pages
+    model = LayeredGNN([pyg.GATConv(4, 2)])
+    for name, count in (("small", 100), ("large", nodes)):  # the small one compiles
+        x = torch.rand(count, 4, generator=numbers)
+        graph = Graph.from_arrays(
+            torch.randint(count, (2, count // 4), generator=numbers),
+            x=CSR.from_dense(x) if sparse else x,
+        )
+        part = gs.Partition(torch.zeros(count, dtype=torch.int32), 1)
+        store = gs.cluster(graph, part, tmp_path / name)
+        before = resident_file_pages()
+        for _ in stream(model, store.graph, memory="1GB", chunk_rows=count // 4):
+            pass
+    assert resident_file_pages() < before + 400

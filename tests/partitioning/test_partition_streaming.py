@@ -11,7 +11,7 @@ from tests.partitioning.partition_cases import graphs, planted
 
 
 @settings(deadline=None, max_examples=50)
-@given(graph=graphs(), data=st.data(), imbalance=st.sampled_from([0, 0.03, 0.3]))
+@given(graph=graphs(), data=st.data(), imbalance=st.sampled_from([0, 0.03, 0.3, 1e30]))
 def test_balance_holds(graph, data, imbalance):
     n = graph.num_nodes
     parts = data.draw(st.integers(1, n))

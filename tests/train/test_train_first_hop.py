@@ -23,6 +23,7 @@ from gnnscale.kernels import CSR
 from gnnscale.nn import first_propagation
 from gnnscale.train import ClusterTrainer, first_hop
 from gnnscale.train.first_hop import first_hop as compute
+from tests.graph.resident import linux, resident_file_pages
 from tests.strategies import graphs, partitions
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -140,6 +141,40 @@ def test_a_store_keeps_it(sparse, view, tmp_path, monkeypatch, caplog):
     assert "computed again" in caplog.text
     gs.cluster(graph, part, tmp_path / "store")  # replaced with all that was kept in it
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("view", ["all", "train"])
+@pytest.mark.parametrize("kind", ["gcn", "sgc", "tag"])
+def test_columns_and_rows_in_passes_give_the_same(kind, view, tmp_path, monkeypatch):
+    graph = several_graphs("masks")
+    part = gs.partition(graph, 6, "random", view=view)
+    propagation = first_propagation(MODELS[kind]())
+    expected = compute(gs.cluster(graph, part).view(view), propagation)
+    monkeypatch.setattr(first_hop, "_PASS_BYTES", 2 * 72 * 8)
+    monkeypatch.setattr(first_hop, "_CHUNK_BYTES", 8 * IN * 5)
+    found = compute(gs.cluster(graph, part, tmp_path / "store").view(view), propagation)
+    assert torch.equal(found, expected)
+
+
+@linux
+@pytest.mark.parametrize("view", ["all", "train"])
+def test_nothing_of_a_store_stays_resident(view, tmp_path):
+    nodes, numbers = 20_000, torch.Generator().manual_seed(0)
+    graph = Graph.from_arrays(
+        torch.randint(nodes, (2, 1_500_000), generator=numbers),  # 6 MB of columns, 1,400 pages
+        x=torch.rand(nodes, 200, generator=numbers),  # 16 MB of features
+        y=torch.zeros(nodes, dtype=torch.int64),
+        train_mask=torch.arange(nodes) % 2 == 0,
+    )
+    part = gs.Partition(torch.arange(nodes, dtype=torch.int32) % 9, 9)
+    seen = gs.cluster(graph, part, tmp_path / "store").view(view)
+    gcn = first_propagation(gs.nn.GCN(200, HIDDEN, 2, CLASSES))
+    small = several_graphs("masks")
+    part = gs.partition(small, 6, "random")
+    compute(gs.cluster(small, part, tmp_path / "small"), gcn)  # compiles
+    before = resident_file_pages()
+    compute(seen, gcn)
+    assert resident_file_pages() < before + 700
 
 
 @settings(deadline=None, max_examples=25)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -91,3 +92,47 @@ def test_a_mapped_graph_is_clustered_into_the_run_folder(store, tmp_path):
     torch.testing.assert_close(again.predict(), trainer.predict())
     assert torch.equal(again.clustered.node_id, trainer.clustered.node_id)
     assert (tmp_path / "run" / "store" / "meta.json").stat().st_mtime_ns == written
+
+
+def test_a_reset_begins_with_what_there_is_then(monkeypatch):
+    monkeypatch.setattr("gnnscale.train.memory._SHARE", 1e-9)  # looks at growth alone
+
+    def wait_for(anonymous):
+        deadline = time.monotonic() + 20
+        while meter.peak.anonymous < anonymous:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with MemoryMeter() as meter:
+        before = footprint().anonymous
+        data = np.ones(128 * MIB, np.uint8)
+        wait_for(before + 100 * MIB)
+        del data
+        meter.reset()
+        data = np.ones(48 * MIB, np.uint8)
+        wait_for(before + 40 * MIB)
+        del data
+
+
+def test_arrays_of_one_name_add_up_and_shared_ones_count_once():
+    one, two = torch.ones(4), torch.ones(8)
+    held = {"cache": {1: one, 2: two}, "again": one, "other": torch.ones(2)}
+    assert list(resident_arrays(held).items()) == [("cache", 48), ("other", 8)]
+
+
+def test_a_report_lists_the_graph_as_given_and_the_first_hop():
+    _, report = trained(small_graph(), num_parts=6, method="random", precompute=True)
+    arrays = report.memory["arrays"]
+    assert {"graph.x", "given.x", "first_hop"} <= arrays.keys()
+    assert arrays["given.x"] == arrays["graph.x"] == arrays["first_hop"]
+
+
+def test_a_store_that_another_run_replaced_is_written_again(tmp_path):
+    one, other = small_graph(), small_graph()
+    other.x = other.x + 1
+    options = {"num_parts": 6, "method": "contiguous", "store": tmp_path / "store"}
+    trained(one, run_dir=tmp_path / "one", **options)
+    trained(other, run_dir=tmp_path / "other", **options)
+    again, _ = trained(one, run_dir=tmp_path / "one", **options)
+    again.prepare()
+    assert torch.equal(again.clustered.graph.x, one.x[again.clustered.node_id])
