@@ -15,6 +15,7 @@ import bisect
 import mmap
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,28 @@ def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) 
         out = torch.empty(view.shape, dtype=view.dtype)
     offset = mapping.offset + view.data_ptr() - mapping.address
     _read(mapping.descriptor, offset, out.view(-1).view(torch.uint8).numpy().data)
+    return out
+
+
+def read_ranges(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
+    """A copy of the rows `start` to `stop` of all ranges, one after the other.
+
+    Raises:
+        StoreError: as `read_rows`.
+    """
+    mapping = _find(tensor) if tensor.is_contiguous() and tensor.numel() else None
+    if mapping is None:
+        return torch.cat([tensor[start:stop] for start, stop in ranges])
+    count = sum(stop - start for start, stop in ranges)
+    out = torch.empty((count, *tensor.shape[1:]), dtype=tensor.dtype)
+    if count:
+        into = out.view(-1).view(torch.uint8).numpy().data
+        row = len(into) // count
+        offset = mapping.offset + tensor.data_ptr() - mapping.address
+        for start, stop in ranges:
+            size = (stop - start) * row
+            _read(mapping.descriptor, offset + start * row, into[:size])
+            into = into[size:]
     return out
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
+from gnnscale.graph.mapped import read_ranges
 from gnnscale.kernels import CSR, induced_subgraph
-from gnnscale.loader.reading import TakenRows, take, take_features
+from gnnscale.loader.reading import TakenRows, take_features
 
 
 @dataclass
@@ -147,14 +148,14 @@ class Assembler:
         )
         weight = rows.carried(graph.edge_weight, positions)
         adj = Adjacency(indptr, indices, weight, symmetric=graph.adj.symmetric)
-        node_id = take(clustered.node_id, ranges)
+        node_id = read_ranges(clustered.node_id, ranges)
         if self._train is None:
             train_mask = torch.zeros(node_id.numel(), dtype=torch.bool)
         else:
-            train_mask = take(self._train, ranges)
+            train_mask = read_ranges(self._train, ranges)
         y = None if graph.y_level == "graph" else graph.y
         if y is not None:
-            y = rows.carried(y, positions) if graph.y_level == "edge" else take(y, ranges)
+            y = rows.carried(y, positions) if graph.y_level == "edge" else read_ranges(y, ranges)
         sizes = ends - starts
         of_view = zip(
             self._in_view[clusters].tolist(), self._in_view[clusters + 1].tolist(), strict=True

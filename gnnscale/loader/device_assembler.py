@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, ClusteredGraph
-from gnnscale.graph.mapped import loaded, release
+from gnnscale.graph.mapped import loaded, read_ranges, release
 from gnnscale.kernels import CSR
 from gnnscale.loader.batch import Batch
-from gnnscale.loader.reading import Ranges, take, take_features
+from gnnscale.loader.reading import Ranges, take_features
 
 _INT32_MAX = 2**31 - 1
 
@@ -66,11 +66,11 @@ class DeviceAssembler:
         adj, positions, entries = self._induced(clusters, starts, ends, ptr)
 
         def carried(values: Tensor) -> Tensor:
-            return take(values, entries)[positions]
+            return read_ranges(values, entries)[positions]
 
         y = self._y
         if y is not None:
-            y = carried(y) if self._labels_edges else take(y, ranges)
+            y = carried(y) if self._labels_edges else read_ranges(y, ranges)
         train_counts = self._train_counts[clusters]
         train_index = _runs(ptr[:-1], train_counts, self.device)  # first in every cluster
         train_mask = torch.zeros(adj.num_nodes, dtype=torch.bool, device=self.device)
@@ -80,7 +80,7 @@ class DeviceAssembler:
             adj=adj,
             train_mask=train_mask.index_fill_(0, train_index, True),
             train_index=train_index,
-            node_id=take(self._node_id, ranges),
+            node_id=read_ranges(self._node_id, ranges),
             clusters=_send(clusters, self.device),
             ptr=_send(ptr, self.device),
             edge_attr=None if self._edge_attr is None else carried(self._edge_attr),
@@ -148,9 +148,9 @@ class _SparseRows:
         entries, first = _ranges(low, high), _pointers(high - low)
         moved_by = _spread(first[:-1] - low, ptr.diff(), self._indices.device)
         end = moved_by.new_full((1,), int(first[-1]))
-        indptr = torch.cat([take(self._indptr, ranges) + moved_by, end])
-        values = None if self._values is None else take(self._values, entries)
-        return indptr, take(self._indices, entries), values, entries
+        indptr = torch.cat([read_ranges(self._indptr, ranges) + moved_by, end])
+        values = None if self._values is None else read_ranges(self._values, entries)
+        return indptr, read_ranges(self._indices, entries), values, entries
 
 
 def _rows(

@@ -5,12 +5,10 @@ Each row is copied once. Nothing is ever touched through a map: its pages would 
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
-
 import torch
 from torch import Tensor
 
-from gnnscale.graph.mapped import is_mapped, read_rows
+from gnnscale.graph.mapped import is_mapped, read_ranges
 from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.kernels import CSR
 
@@ -18,24 +16,12 @@ Ranges = list[tuple[int, int]]
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def take(rows: Tensor, ranges: Ranges) -> Tensor:
-    """The rows of all ranges, one after the other."""
-    if not is_mapped(rows):
-        return torch.cat([rows[start:stop] for start, stop in ranges])
-    places = pairwise(accumulate((stop - start for start, stop in ranges), initial=0))
-    count = sum(stop - start for start, stop in ranges)
-    taken = torch.empty((count, *rows.shape[1:]), dtype=rows.dtype)
-    for (start, stop), (first, last) in zip(ranges, places, strict=True):
-        read_rows(rows, start, stop, out=taken[first:last])
-    return taken
-
-
 def take_features(x: Tensor | CSR | None, ranges: Ranges) -> Tensor | CSR | None:
     """The features of all ranges; those stored in half precision as float32."""
     if x is None:
         return None
     if isinstance(x, Tensor):
-        taken = take(x, ranges)
+        taken = read_ranges(x, ranges)
         return taken.float() if taken.dtype in _HALF else taken
     parts = [slice_rows(x, start, stop) for start, stop in ranges]
     counts = torch.cat([part.indptr.diff() for part in parts])
@@ -65,17 +51,17 @@ class TakenRows:
         if not is_mapped(a.indices):
             return
         # A range of n rows has n + 1 pointers.
-        self.indptr = take(a.indptr, [(start, stop + 1) for start, stop in ranges])
+        self.indptr = read_ranges(a.indptr, [(start, stop + 1) for start, stop in ranges])
         sizes = torch.tensor([stop - start for start, stop in ranges])
         last = (sizes + 1).cumsum(0) - 1
         self.row_base = torch.tensor([start for start, _ in ranges]) - (last - sizes)
         low, high = self.indptr[last - sizes], self.indptr[last]
         self._entries = list(zip(low.tolist(), high.tolist(), strict=True))
-        self.indices = take(a.indices, self._entries)
+        self.indices = read_ranges(a.indices, self._entries)
         self.entry_base = low - ((high - low).cumsum(0) - (high - low))
 
     def carried(self, values: Tensor | None, positions: Tensor | None) -> Tensor | None:
         """What edges carry, at positions among the entries taken."""
         if values is None:
             return None
-        return (values if self._entries is None else take(values, self._entries))[positions]
+        return (values if self._entries is None else read_ranges(values, self._entries))[positions]

@@ -23,12 +23,12 @@ from torch import Tensor
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Adjacency, ClusteredGraph, subgraph
 from gnnscale.graph.first_hop import FOLDER, open_first_hop, write_first_hop
+from gnnscale.graph.mapped import read_ranges
 from gnnscale.graph.row_blocks import release_all
 from gnnscale.graph.store import store_checksum
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layers import FeatureLayer, Layer, LayerInMemory, Layers
 from gnnscale.kernels import CSR
-from gnnscale.loader.reading import take
 from gnnscale.nn import Propagation
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class _SomeRows(FeatureLayer):
         ends = (chosen.diff() != 1).nonzero().squeeze(1) + 1
         runs = chosen.tensor_split(ends)
         ranges = [(int(run[0]), int(run[-1]) + 1) for run in runs if run.numel()]
-        return take(self.x, ranges or [(0, 0)]).to(self.dtype)
+        return read_ranges(self.x, ranges or [(0, 0)]).to(self.dtype)
 
 
 def _layers(adj: Adjacency, width: int, folder: Path | None) -> Layers:
