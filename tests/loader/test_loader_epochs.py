@@ -309,7 +309,7 @@ def test_errors_of_the_thread_are_raised_here(prefetch):
     clustered = clustered_path()
     loader = ClusterLoader(clustered, 2, prefetch=prefetch)
     clustered.node_id = None
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         list(loader)
     assert not threads()
 
