@@ -7,7 +7,8 @@
 Contestants train the same model with the same weights, Adam and number of threads on the same
 batches of the same partition; before anything is timed, their losses over the first steps are
 compared. They take turns in bursts of consecutive steps, whose first steps are not counted: caches
-fill, and gnnscale's loader comes to prepare one batch for every one it gives. Loading is what the
+fill, the heap settles, and gnnscale's loader comes to prepare one batch for every one it gives.
+Loading is what the
 training loop waits for. "processor" is processor time over all threads, a loader's included: what
 another load on the machine changes less, where threads wait passively. On a GPU a burst is timed
 whole, so that it need not be stopped.
@@ -47,8 +48,8 @@ from gnnscale.train.report import environment
 RESULTS = Path(__file__).parent / "results"
 logger = logging.getLogger(__name__)
 
-BURST = 6
-LEAD = 2  # steps of a burst that are not counted
+BURST = 12
+LEAD = 10  # steps of a burst that are not counted
 CHECKED = 3  # steps whose losses are compared
 TOLERANCE = 2e-3  # Adam divides by the gradient's size, and so enlarges differences in rounding
 
