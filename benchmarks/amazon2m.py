@@ -143,7 +143,7 @@ def job(args: argparse.Namespace, name: str, parts: Parts) -> dict[str, Any]:
     if "test" not in parts.found:
         parts.add("test", report.seconds["evaluate"] - parts.found["validations"]["seconds"])
     return {
-        "graph": repr(clustered),
+        "graph": repr(clustered.graph),
         "method": clustered.method,
         "steps": len(trainer.loader) * args.epochs,
         "best_epoch": report.best_epoch,
@@ -222,7 +222,7 @@ def main() -> None:
         parts = Parts(args.folder / "parts.json", meter)
         result = job(args, name, parts)
     result |= {
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "arguments": {k: v for k, v in vars(args).items() if not isinstance(v, Path)},
         "parts": parts.found,
         "seconds": parts.seconds,
         "peak_pss": parts.peak,

@@ -8,10 +8,9 @@ Contestants train the same model with the same weights, Adam and number of threa
 batches of the same partition; before anything is timed, their losses over the first steps are
 compared. They take turns in bursts of consecutive steps, whose first steps are not counted: caches
 fill, the heap settles, and gnnscale's loader comes to prepare one batch for every one it gives.
-Loading is what the
-training loop waits for. "processor" is processor time over all threads, a loader's included: what
-another load on the machine changes less, where threads wait passively. On a GPU a burst is timed
-whole, so that it need not be stopped.
+Loading is what the training loop waits for. "processor" is processor time over all threads, a
+loader's included: what another load on the machine changes less, where threads wait passively. On a
+GPU a burst is timed whole, so that it need not be stopped.
 
 A contestant that is not there is listed with the reason. DGL and torch-scatter come with
 `pip install --no-build-isolation '.[peers]'`.

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gnnscale.errors import StoreError
 from gnnscale.graph.files import read_at
+from gnnscale.kernels.reading import read_pieces
 
 _BLOCK_BYTES = 64 << 20  # of a file that is in memory at once on its way to a device
 
@@ -107,16 +108,17 @@ def read_ranges(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
     mapping = _find(tensor) if tensor.is_contiguous() and tensor.numel() else None
     if mapping is None:
         return torch.cat([tensor[start:stop] for start, stop in ranges])
-    count = sum(stop - start for start, stop in ranges)
-    out = torch.empty((count, *tensor.shape[1:]), dtype=tensor.dtype)
-    if count:
-        into = out.view(-1).view(torch.uint8).numpy().data
-        row = len(into) // count
-        offset = mapping.offset + tensor.data_ptr() - mapping.address
-        for start, stop in ranges:
-            size = (stop - start) * row
-            _read(mapping.descriptor, offset + start * row, into[:size])
-            into = into[size:]
+    bounds = np.array(ranges, dtype=np.int64)
+    rows = bounds[:, 1] - bounds[:, 0]
+    out = torch.empty((int(rows.sum()), *tensor.shape[1:]), dtype=tensor.dtype)
+    row = tensor.element_size() * tensor[0].numel()
+    offsets = mapping.offset + tensor.data_ptr() - mapping.address + bounds[:, 0] * row
+    into = out.view(-1).view(torch.uint8).numpy()
+    done = read_pieces(mapping.descriptor, offsets, rows * row, into)
+    if done < len(into):  # once more, by what knows why not
+        ends = np.cumsum(rows * row)
+        for offset, length, end in zip(offsets, rows * row, ends, strict=True):
+            _read(mapping.descriptor, int(offset), into[end - length : end].data)
     return out
 
 

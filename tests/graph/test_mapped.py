@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import StoreError
@@ -20,6 +20,7 @@ def stored(path: Path, array: np.ndarray) -> torch.Tensor:
     return mapped.map_array(path, array.dtype, array.shape, offset)
 
 
+@settings(deadline=None)  # the first compiles
 @given(data=st.data())
 def test_read_rows_equals_slicing(data, tmp_path_factory):
     rows, width = data.draw(st.integers(1, 5000)), data.draw(st.integers(1, 7))
@@ -30,6 +31,10 @@ def test_read_rows_equals_slicing(data, tmp_path_factory):
     expected = torch.from_numpy(array)[a:b]
     assert torch.equal(mapped.read_rows(tensor, a, b), expected)
     assert torch.equal(mapped.read_rows(tensor[a:], 0, b - a), expected)  # a view of a map
+    ranges = [(a, b), (0, a), (b, b), (a, rows)]
+    pieces = torch.cat([torch.from_numpy(array)[start:stop] for start, stop in ranges])
+    assert torch.equal(mapped.read_ranges(tensor, ranges), pieces)
+    assert torch.equal(mapped.read_ranges(torch.from_numpy(array), ranges), pieces)
     out = torch.empty(b - a, width)
     assert mapped.read_rows(tensor, a, b, out) is out
     assert torch.equal(out, expected)
@@ -80,6 +85,8 @@ def test_a_truncated_file_is_named_an_error(tmp_path):
     os.truncate(tmp_path / "a.npy", 1_000)
     with pytest.raises(StoreError, match="truncated"):
         mapped.read_rows(tensor, 50_000, 60_000)
+    with pytest.raises(StoreError, match="truncated"):
+        mapped.read_ranges(tensor, [(0, 10), (50_000, 60_000)])
 
 
 @linux
