@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph.mapped import read_rows
+from gnnscale.graph.mapped import read_rows, release
 from gnnscale.kernels import CSR
 
 _AT_ONCE = 1 << 22  # numbers: arrays are checked in blocks, with no mask of the whole
@@ -193,14 +193,18 @@ def training_faults(y: Tensor | None, train_mask: Tensor | None) -> list[str]:
         ]
     if y.size(0) != train_mask.numel():
         return [f"y has {y.size(0)} rows for {train_mask.numel()} nodes: the labels are not nodes'"]
-    if not bool(train_mask.any()):
+    some = bool(train_mask.any())
+    release(train_mask)
+    if not some:
         return ["the training set is empty: train_mask selects no node"]
-    known = y[train_mask]
-    missing = torch.isnan(known) if known.is_floating_point() else known < 0
-    missing = missing.flatten(1).all(1) if missing.dim() > 1 else missing
-    if bool(missing.any()):
-        count = int(missing.sum())
-        return [
-            f"{count} of {known.size(0)} training nodes have no label; leave them out of the mask"
-        ]
+    count = missing = 0
+    rows_at_once = max(1, _AT_ONCE // max(1, y[:1].numel()))
+    for start in range(0, y.size(0), rows_at_once):
+        stop = min(start + rows_at_once, y.size(0))
+        known = read_rows(y, start, stop)[read_rows(train_mask, start, stop)]
+        absent = torch.isnan(known) if known.is_floating_point() else known < 0
+        count += known.size(0)
+        missing += int((absent.flatten(1).all(1) if absent.dim() > 1 else absent).sum())
+    if missing:
+        return [f"{missing} of {count} training nodes have no label; leave them out of the mask"]
     return []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, Split
+from gnnscale.graph.mapped import release
 from gnnscale.inference import evaluate, predict
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.config import TrainConfig
@@ -91,7 +92,10 @@ class FullGraph(ABC):
         split = self.graph.split(self.config.split)
         if split is None or not self.task.metrics():
             return []
-        return [name for name in ("train", "val", "test") if bool(split[name].any())]
+        present = [name for name in ("train", "val", "test") if bool(split[name].any())]
+        for name in ("train", "val", "test"):
+            release(split[name])
+        return present
 
     def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
         if not sets:

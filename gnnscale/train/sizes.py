@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gnnscale.graph import ClusteredGraph, Graph
+from gnnscale.graph.mapped import read_rows
 from gnnscale.kernels import CSR
 
 # Of a batch's widest activation. What is larger leaves the caches between the phases of a layer,
@@ -32,6 +34,7 @@ _PART_NODES = 128
 # Time per unit of inference work over that of training (from the seconds of the quickstart's
 # report: whole layers are fresh memory, a batch's activations are not).
 _INFERENCE_COST = 1.6
+_ROWS_AT_ONCE = 1 << 20  # of a stored graph that is counted through
 
 
 def sizes_for(
@@ -84,20 +87,18 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, graph: Graph, split: str, inductive: bool) -> Seen:
-        """Read the sizes of a graph, O(nodes)."""
-        nodes = torch.ones(graph.num_nodes, dtype=torch.bool)
-        chosen = graph.split(split)
-        if inductive:
-            nodes = torch.zeros_like(nodes) if chosen is None else chosen.train
+        """Read the sizes of a graph; of a stored one, block by block."""
         starts = [0, graph.num_nodes] if graph.node_ptr is None else graph.node_ptr.tolist()
-        before = torch.cat([torch.zeros(1, dtype=torch.int64), nodes.long().cumsum(0)])
-        per_graph = before[starts].diff()
         size = torch.tensor(starts).diff()
-        arriving = torch.zeros(graph.num_nodes + 1, dtype=torch.int64)
-        torch.cumsum(graph.adj.indptr.diff() * nodes, 0, out=arriving[1:])
+        per_graph, arriving = size, graph.adj.indptr[starts].diff()
+        if inductive:
+            chosen = graph.split(split)
+            train = None if chosen is None else chosen.train
+            sums = [_trained(graph, train, *ends) for ends in pairwise(starts)]
+            per_graph, arriving = torch.tensor(sums, dtype=torch.int64).view(-1, 2).unbind(1)
         # As many of the sources are seen as of all nodes of their graph.
-        edges = (arriving[starts].diff() * per_graph / size.clamp(min=1)).sum()
-        return cls(int(nodes.sum()), int(edges), int((per_graph > 0).sum()))
+        edges = (arriving * per_graph / size.clamp(min=1)).sum()
+        return cls(int(per_graph.sum()), int(edges), int((per_graph > 0).sum()))
 
     def faults(self, num_parts: Any) -> list[str]:
         """What makes a number of parts impossible, in words."""
@@ -113,6 +114,18 @@ class Seen(NamedTuple):
                 "part never spans two"
             ]
         return []
+
+
+def _trained(graph: Graph, train: Tensor | None, start: int, stop: int) -> tuple[int, int]:
+    """Training nodes among some nodes, and the edges that arrive at them."""
+    nodes = edges = 0
+    for a in range(start, stop if train is not None else start, _ROWS_AT_ONCE):
+        assert train is not None
+        b = min(a + _ROWS_AT_ONCE, stop)
+        mask = read_rows(train, a, b)
+        nodes += int(mask.sum())
+        edges += int((read_rows(graph.adj.indptr, a, b + 1).diff() * mask).sum())
+    return nodes, edges
 
 
 def row_bytes(model: Any, graph: Graph) -> int:
