@@ -18,7 +18,7 @@ ACTIVATIONS["swish"] = activation_resolver("swish")
 ACTIVATIONS["steep"] = nn.LeakyReLU(1.5)
 ACTIVATIONS["negative"] = nn.LeakyReLU(-0.5)
 TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-quick = settings(deadline=None, max_examples=10)
+quick = settings(max_examples=10)
 
 
 def both(activation, x, p, node):

@@ -2,18 +2,16 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR
 from tests.kernels.matrices import coo, csr_from, dense_from
 
-quick = settings(deadline=None, max_examples=25)
 index_types = st.sampled_from([torch.int32, torch.int64])
 
 
-@quick
 @given(coo(), index_types)
 def test_transpose_is_the_dense_transpose(entries, index):
     matrix = csr_from(entries, index=index)
@@ -24,7 +22,6 @@ def test_transpose_is_the_dense_transpose(entries, index):
     assert matrix.t().shape == (matrix.shape[1], matrix.shape[0])
 
 
-@quick
 @given(coo(), index_types)
 def test_transpose_is_stable_and_knows_its_permutation(entries, index):
     matrix = csr_from(entries, index=index)
@@ -34,7 +31,6 @@ def test_transpose_is_stable_and_knows_its_permutation(entries, index):
     assert torch.equal(matrix.t().row_index, matrix.indices[expected].long())
 
 
-@quick
 @given(coo())
 def test_from_coo_sorts_stably(entries):
     row, col, values, shape = entries
@@ -47,7 +43,6 @@ def test_from_coo_sorts_stably(entries):
         assert torch.equal(matrix.values, values[expected])
 
 
-@quick
 @given(coo(), st.data())
 def test_rows_taken_are_the_dense_rows(entries, data):
     matrix, dense = csr_from(entries), dense_from(entries)
@@ -64,7 +59,6 @@ def test_rows_taken_are_the_dense_rows(entries, data):
     torch.testing.assert_close(matrix.select_rows(mask).to_dense(torch.float64), dense[mask])
 
 
-@quick
 @given(coo())
 def test_from_dense_round_trip(entries):
     dense = dense_from(entries)

@@ -10,7 +10,7 @@ from tests.kernels.matrices import coo, csr_from, dense_from
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(entries=coo(square=True))
 def test_sums_are_those_of_the_matrix(device, entries):
     a = csr_from(entries)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError
@@ -19,7 +19,6 @@ from gnnscale.kernels import (
 )
 from tests.kernels.matrices import coo, csr_from
 
-quick = settings(deadline=None, max_examples=25)
 keys = st.tuples(st.integers(-(2**70), 2**70), st.integers(0, 2**40), st.integers(0, 100))
 float_types = st.sampled_from([torch.float32, torch.float64])
 all_types = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -35,7 +34,6 @@ def keep_mask(node, width, p=0.5, key=(0, 0, 0)):
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-@quick
 @given(node_ids, st.integers(0, 40), st.floats(0, 1), keys, all_types)
 def test_kernel_equals_reference_bit_for_bit(pair, node, width, p, key, dtype):
     x = torch.randn(node.numel(), width, dtype=dtype)
@@ -50,7 +48,6 @@ def test_every_device_draws_the_same_mask(device):
         torch.testing.assert_close(out.cpu(), reference(x, 0.3, (5, 1, 2), node))
 
 
-@quick
 @given(st.permutations(range(12)), st.integers(0, 12), keys)
 def test_mask_does_not_depend_on_row_grouping(order, cut, key):
     node = torch.tensor(order)
@@ -131,7 +128,6 @@ def test_more_dimensions_are_channels():
     assert torch.equal(dropout(x, 0.5, (0, 0, 0), node), flat.view(4, 3, 5))
 
 
-@quick
 @given(coo(), st.floats(0, 1), keys, float_types, st.sampled_from([torch.int32, torch.int64]))
 def test_sparse_dropout_uses_the_dense_mask(entries, p, key, dtype, index):
     x = csr_from(entries, dtype, index)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gnnscale.kernels import CSR, induced_subgraph, induced_subgraph_reference
 from tests.kernels.matrices import coo, csr_from, dense_from
 
-quick = settings(deadline=None, max_examples=50)
+quick = settings(max_examples=50)
 
 
 @st.composite

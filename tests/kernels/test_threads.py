@@ -25,13 +25,19 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_workqueue_is_never_taken():
+COUNT = "print(num_threads(), torch.get_num_threads(), numba.get_num_threads())\n"
+
+
+def test_workqueue_is_never_taken_nor_more_threads_than_the_environment_gives_torch():
     done = run(
-        PRODUCT + "print(THREADING_LAYER, numba.threading_layer())",
+        PRODUCT + COUNT + "print(THREADING_LAYER, numba.threading_layer())",
         NUMBA_THREADING_LAYER="workqueue",
+        OMP_NUM_THREADS="1",
+        NUMBA_NUM_THREADS="2",
     )
     assert done.returncode == 0, done.stderr
-    chosen, running = done.stdout.split()
+    *counts, chosen, running = done.stdout.split()
+    assert counts == ["1", "1", "2"]
     assert chosen == running and chosen in ("omp", "tbb")
 
 
@@ -45,7 +51,5 @@ def test_without_any_layer_kernels_run_serially():
 
 
 def test_kernels_take_torchs_threads_and_leave_them_alone():
-    count = PRODUCT + "print(num_threads(), torch.get_num_threads(), numba.get_num_threads())"
-    assert run(count, OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="2").stdout.split() == ["1", "1", "2"]
-    asked = "import torch; torch.set_num_threads(1)\n" + count
+    asked = "import torch; torch.set_num_threads(1)\n" + PRODUCT + COUNT
     assert run(asked, NUMBA_NUM_THREADS="2").stdout.split() == ["1", "1", "2"]
