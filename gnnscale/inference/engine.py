@@ -15,7 +15,6 @@ layer is written, and applied at the start of the next one.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
@@ -28,6 +27,7 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.row_blocks import release_all
+from gnnscale.graph.scratch import scratch_root
 from gnnscale.inference.budget import layer_memory
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layer_file import LayerFile
@@ -89,7 +89,7 @@ def stream(
     device = torch.device(device)
     rows = chunk_rows or _default_chunk_rows(model, graph)
     bound = layer_memory(model, graph, device, memory, in_files=storage is not None)
-    folder = None if bound is None else Path(storage or scratch or tempfile.gettempdir())
+    folder = None if bound is None else Path(storage or scratch or scratch_root(graph.adj.indices))
     layers = Layers(graph.num_nodes, rows, device, folder, bound or 0)
     with evaluation_mode(model):
         runner = _Runner(model, graph, layers)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gnnscale.graph import Adjacency
 from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
 from gnnscale.kernels import spmm
 from gnnscale.nn.propagation import Operator, Propagation
@@ -79,15 +80,17 @@ class Hops:
     def _product(self, propagation: Propagation, value: Layer, overwrite: bool) -> Chunks:
         operator = propagation.operator(self.adj, value.dtype)
         *before, last = value.blocks
-        product = value
-        if before and (not overwrite or isinstance(product, FeatureLayer)):
-            product = self.layers.new(value.shape[1], value.dtype)
-        assert not before or not isinstance(product, FeatureLayer)
+        if not before:
+            yield from self._block(operator, self.layers.columns(value, last))
+            return
+        in_place = overwrite and not isinstance(value, FeatureLayer)
+        product = value if in_place else self.layers.new(value.shape[1], value.dtype)
+        assert isinstance(product, LayerFile)  # what has several blocks
         for block in before:
             for a, _, h in self._block(operator, self.layers.columns(value, block)):
-                product.put(a, h, block)  # type: ignore[union-attr]
+                product.put(a, h, block)
         for a, b, h in self._block(operator, self.layers.columns(value, last)):
-            yield a, b, torch.cat([product.rows(a, b, (0, last[0])), h], dim=1) if before else h
+            yield a, b, torch.cat([*product.pieces(a, b, (0, last[0])), h], dim=1)
 
     def _block(self, operator: Operator, columns: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         a, left, right, diag = operator

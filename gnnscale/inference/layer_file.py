@@ -1,7 +1,8 @@
 """A layer in a file, columns in blocks: what propagation loads lies together, whatever its width.
 
-Read and written with plain calls rather than through a map, whose pages would stay resident. The
-file has no name, so that nothing is left of it however the process ends.
+Read and written with plain calls rather than through a map, whose pages would stay resident, and
+written while the next rows are computed. The file has no name, so that nothing is left of it
+however the process ends.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import errno
 import os
 import tempfile
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import StoreError
-from gnnscale.graph.files import AT_ONCE, read_at
+from gnnscale.graph.files import read_at
+from gnnscale.inference.write_behind import WriteBehind
 
 Columns = tuple[int, int]
 
@@ -44,45 +45,51 @@ class LayerFile:
         self.blocks = blocks
         size = shape[0] * shape[1] * dtype.itemsize
         try:
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             raise StoreError(f"could not write to {folder}: {error.strerror or error}") from error
-        weakref.finalize(self, self._file.close)  # a file object left to itself warns
         try:
-            reserve(self._file.fileno(), size)
+            reserve(file.fileno(), size)
         except OSError as error:
-            self._file.close()
+            file.close()
             raise StoreError(
                 f"could not keep a layer of {size / 1e9:.3g} GB in {folder}: "
                 f"{error.strerror or error}"
             ) from error
+        self._descriptor = file.fileno()
+        self._behind = WriteBehind(file)
 
     def rows(self, start: int, stop: int, columns: Columns | None = None) -> Tensor:
         """Rows `start` to `stop`, of some blocks' columns or of all."""
-        first, last = columns or (0, self.shape[1])
-        blocks = [block for block in self.blocks if first <= block[0] and block[1] <= last]
-        pieces = [self.read(start, stop, block) for block in blocks]
+        pieces = self.pieces(start, stop, columns or (0, self.shape[1]))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def pieces(self, start: int, stop: int, columns: Columns) -> list[Tensor]:
+        """Rows `start` to `stop`, block by block."""
+        first, last = columns
+        blocks = [block for block in self.blocks if first <= block[0] and block[1] <= last]
+        return [self.read(start, stop, block) for block in blocks]
 
     def put(self, start: int, rows: Tensor, columns: Columns | None = None) -> None:
         """Write rows from `start` on, of one block or of all."""
-        rows = rows.to("cpu")
+        low = 0 if columns is None else columns[0]
+        pieces = []
         for block in self.blocks if columns is None else [columns]:
-            low = 0 if columns is None else columns[0]
-            piece = rows[:, block[0] - low : block[1] - low].contiguous()
-            view, offset = _bytes_of(piece), self._offset(start, block)
-            while view:
-                with _failing():
-                    count = os.pwritev(self._file.fileno(), [view[:AT_ONCE]], offset)
-                offset += count
-                view = view[count:]
+            # A copy, whoever goes on writing to its rows.
+            piece = torch.empty(rows.size(0), block[1] - block[0], dtype=self.dtype)
+            piece.copy_(rows[:, block[0] - low : block[1] - low])
+            pieces.append((self._offset(start, block), _bytes_of(piece)))
+        with _failing():
+            self._behind.write(pieces)
 
     def read(self, start: int, stop: int, block: Columns, out: Tensor | None = None) -> Tensor:
         """Rows of one block, into `out` where it is given."""
         if out is None:
             out = torch.empty(stop - start, block[1] - block[0], dtype=self.dtype)
+        offset, view = self._offset(start, block), _bytes_of(out)
         with _failing():
-            missing = read_at(self._file.fileno(), self._offset(start, block), _bytes_of(out))
+            self._behind.settle(offset, offset + len(view))
+            missing = read_at(self._descriptor, offset, view)
         if missing:
             raise StoreError("a layer in a temporary file ends early")
         return out

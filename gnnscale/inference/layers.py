@@ -181,12 +181,11 @@ class Layers:
         return self._buffer[:size].view(dtype).view(self.num_rows, width)
 
     def _blocks(self, width: int, dtype: torch.dtype) -> list[Columns]:
-        """As few blocks as memory bears, even ones, in whole cache lines where that is possible."""
-        most = max(1, self._memory // max(1, self.num_rows * dtype.itemsize))
-        if most > _ALIGNED:
-            most -= most % _ALIGNED
-        count = -(-width // most)
-        even = -(-width // count)
+        """As few even blocks as memory bears, in whole cache lines where that takes no more."""
+        if 0 in (self.num_rows, width):
+            return [(0, width)]
+        most = max(1, self._memory // (self.num_rows * dtype.itemsize))
+        even = -(-width // -(-width // most))
         step = min(most, -(-even // _ALIGNED) * _ALIGNED)
         return [(start, min(start + step, width)) for start in range(0, width, step)]
 

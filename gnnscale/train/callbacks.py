@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 from gnnscale.errors import MissingDependency
 
 if TYPE_CHECKING:
+    from gnnscale.train.kept_run import KeptRun
     from gnnscale.train.report import Report
-    from gnnscale.train.trainer import Trainer
 
 
 class Callback:
     """Override what you need. Set `trainer.stop = True` to end training after the epoch."""
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: KeptRun) -> None:
         """Called once, before the first step of a sitting."""
 
-    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
         """Called after every epoch with its row of the report."""
 
-    def on_fit_end(self, trainer: Trainer, report: Report) -> None:
+    def on_fit_end(self, trainer: KeptRun, report: Report) -> None:
         """Called once, when training has ended."""
 
 
@@ -44,19 +44,19 @@ class TensorBoard(Callback):
         self._log_dir = str(log_dir)
         self._writer: Any = None
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: KeptRun) -> None:
         """Go on after the last epoch of an interrupted run: what came later is purged."""
         if self._writer is not None:  # of a sitting that was interrupted
             self._writer.close()
         self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)
 
-    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
         """See `Callback`."""
         for name, value in row.items():
             if name != "epoch" and value is not None:
                 self._writer.add_scalar(name, value, row["epoch"])
         self._writer.flush()  # a run that is killed keeps what it has written
 
-    def on_fit_end(self, trainer: Trainer, report: Report) -> None:
+    def on_fit_end(self, trainer: KeptRun, report: Report) -> None:
         """See `Callback`."""
         self._writer.close()

@@ -93,7 +93,7 @@ def assert_chunks_are_exact(conv: nn.Module, graph: Graph, chunk_rows: int) -> N
 
 
 @pytest.mark.parametrize("name", CONVS)
-@settings(few, max_examples=12)
+@settings(few, max_examples=8)
 @given(graphs(min_nodes=2, edge_attr=True), st.sampled_from([1, 3]))
 def test_one_way(name, graph, chunk_rows):
     conv = CONVS[name]()
@@ -103,7 +103,7 @@ def test_one_way(name, graph, chunk_rows):
 
 
 @pytest.mark.parametrize("name", BOTH_WAYS)
-@settings(few, max_examples=12)
+@settings(few, max_examples=8)
 @given(graphs(min_nodes=2, edge_attr=True, directed=False), st.sampled_from([1, 3]))
 def test_both_ways_on_symmetric_graphs(name, graph, chunk_rows):
     assert not Neighbourhood(BOTH_WAYS[name](), 0).is_certain

@@ -199,7 +199,7 @@ def test_a_propagation_of_several_hops(graph, hops, width, chunk_rows, place):
 
 
 @pytest.mark.parametrize("name", sorted(gsnn.MODELS))
-@settings(few, max_examples=10)
+@settings(few, max_examples=6)
 @given(
     graphs(min_nodes=2, max_nodes=40, sparse_x=None),
     st.sampled_from([3, 18, 40]),

@@ -1,0 +1,298 @@
+"""KeptRun: a training run that can be left and gone on with: report, run folder, checkpoints.
+
+    resume or begin → start → train, until it is said why to stop → finish
+
+What is trained, and in which steps, a child says. Everything that moves is in the checkpoint, so a
+run killed at any moment goes on to the same weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnscale import comm
+from gnnscale.errors import GnnscaleError, InputError, RunMismatch
+from gnnscale.nn import LayeredGNN
+from gnnscale.train.allocator import kept_buffers, return_freed_memory
+from gnnscale.train.callbacks import Callback
+from gnnscale.train.config import TrainConfig
+from gnnscale.train.device import choose_device
+from gnnscale.train.evaluation import FullGraph
+from gnnscale.train.identity import describe_model, describe_task
+from gnnscale.train.interrupt import deferred_interrupt
+from gnnscale.train.memory import MemoryMeter, memory_use, resident_arrays
+from gnnscale.train.progress import Progress
+from gnnscale.train.report import (
+    Report,
+    environment,
+    warn_of_another_environment,
+)
+from gnnscale.train.run_folder import RunFolder
+from gnnscale.train.task import Task
+
+logger = logging.getLogger(__name__)
+
+_CHECKPOINT_SECONDS = 20.0
+
+
+class KeptRun(FullGraph):
+    """What trainers share, however they train."""
+
+    _best: dict[str, Tensor] | None
+
+    def __init__(
+        self,
+        model: LayeredGNN,
+        config: TrainConfig,
+        *,
+        run_dir: str | Path | None,
+        task: Task,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        config.check()
+        if comm.world_size() > 1:
+            raise GnnscaleError(
+                f"{type(self).__name__} trains in one process; {comm.world_size()} ranks are set up"
+            )
+        self.model = model
+        self.config = config
+        self.task = task
+        self.callbacks = list(callbacks)
+        self.device = choose_device(config.device)
+        self.folder = None if run_dir is None else RunFolder(run_dir)
+        # Before lazy parameters get their shapes: a second `fit` is of the same model.
+        self._model_as_given = describe_model(model)
+
+    # --- what a child provides --------------------------------------------------------------
+
+    @abstractmethod
+    def start(self) -> None:
+        """Prepare, and make a new optimizer: what comes before the first step."""
+
+    @abstractmethod
+    def _train(self, interrupted: Callable[[], bool]) -> None:
+        """Train until the report says why it stopped."""
+
+    @abstractmethod
+    def _loop_state(self) -> dict[str, Any]:
+        """Where training stands, beside weights and generators: a part of the checkpoint."""
+
+    @abstractmethod
+    def _load_loop_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `_loop_state` returned."""
+
+    @abstractmethod
+    def _keep_data(self) -> None:
+        """Write into the run folder, new, what preparing made and nothing can bring back."""
+
+    @abstractmethod
+    def _resume_data(self) -> None:
+        """Prepare the data, when that is asked for, as the run in the folder did."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """What identifies the data of this run."""
+
+    @abstractmethod
+    def _evaluation_interval(self) -> int:
+        """Epochs between evaluations for `evaluate_every="auto"`."""
+
+    @abstractmethod
+    def _held(self) -> dict[str, Any]:
+        """Graphs and arrays that stay while it trains, by name; "" for the one trained on."""
+
+    # --- the public verbs -------------------------------------------------------------------
+
+    def fit(self, resume: str | bool = "auto") -> Report:
+        """Train.
+
+        Args:
+            resume: "auto" goes on with the run in `run_dir` if there is one; True insists on one;
+                False starts anew. Without a `run_dir`, every call trains from the present weights.
+
+        Returns:
+            The report. The model then has the weights that `keep` asks for.
+
+        Raises:
+            RunMismatch: the run in `run_dir` has another configuration, graph or model.
+            InputError: data and model do not fit together.
+            StoreError: the run folder cannot be written, or its checkpoint is damaged.
+            GnnscaleError: the loss is no longer finite.
+        """
+        if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
+            raise InputError(f"resume={resume!r} must be 'auto', True or False")
+        with MemoryMeter() as self._memory:
+            return self._fit(resume)
+
+    def _fit(self, resume: str | bool) -> Report:
+        started = time.monotonic()
+        self._begin()
+        identity = self._run_identity()
+        state = None
+        if self.folder is not None:
+            state = self.folder.resume(identity, self.config, resume)
+        elif resume is True:
+            raise RunMismatch("resume=True needs a run_dir")
+        if state is not None and state["finished"]:
+            logger.info("the run in %s is complete; nothing is left to train", self.folder)
+            self.adopt(state["model"], Report(**state["report"]))
+            return self.report
+        if self.folder is not None:
+            self.folder.check_writable()
+        if state is not None:
+            self._resume_data()
+        # Before the folder is touched: a model that does not fit leaves a run there as it was.
+        self.start()
+        if self.folder is not None and state is None:
+            self.folder.begin(identity, self.config)
+            self._keep_data()
+        elapsed = time.monotonic() - started
+        self._count("prepare", elapsed - sum(self.report.seconds.values()))
+        self.report.run = {
+            **identity["about"],
+            "config": asdict(self.config),
+            "environment": environment(str(self.device)),
+        }
+        if state is not None:
+            self._restore(state)
+        else:
+            self._checkpoint()  # the initial weights, so that a run killed early can go on too
+        for callback in self.callbacks:
+            callback.on_fit_start(self)
+        with kept_buffers(), deferred_interrupt() as interrupted:
+            self._train(interrupted)
+        self._finish()
+        return self.report
+
+    def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
+        """Take over the weights and the report of a run, without going on with it.
+
+        Raises:
+            RunMismatch: the weights are of another model.
+        """
+        self._load_weights(weights)
+        self._resume_data()
+        self.model.to(self.device)
+        self.report = report
+
+    # --- from one epoch to the next ---------------------------------------------------------
+
+    def _evaluation_is_due(self, epoch: int) -> bool:
+        every = self.config.evaluate_every
+        interval = self._evaluation_interval() if every == "auto" else every
+        return epoch % int(interval) == 0 or epoch >= self.config.epochs
+
+    def _evaluate_into(self, row: dict[str, Any], progress: Progress) -> None:
+        return_freed_memory()  # or what steps use would stay beside the layers of the whole graph
+        found = self._evaluate(self._sets())
+        return_freed_memory()
+        for where, metrics in found.items():
+            row.update({f"{where}_{name}": value for name, value in metrics.items()})
+        value = found.get("val", {}).get(self.task.headline)
+        if value is None or math.isnan(value):
+            return
+        progress.validation(self.task.headline, value)
+        best = self.report.best
+        higher = self.task.metrics()[0].higher_is_better
+        if best is None or (value > best if higher else value < best):
+            self.report.best_epoch = row["epoch"]
+            if self.config.keep == "best":
+                state = self.model.state_dict()
+                self._best = {k: v.detach().cpu().clone() for k, v in state.items()}
+
+    def _why_stop(self, row: dict[str, Any]) -> str | None:
+        patience, best = self.config.early_stopping, self.report.best_epoch
+        epoch = row["epoch"]
+        if self.stop:
+            return "callback"
+        evaluated = f"val_{self.task.headline}" in row  # else nothing new is known
+        if evaluated and patience is not None and best is not None and epoch - best >= patience:
+            return "early stopping"
+        return "epochs" if epoch >= self.config.epochs else None
+
+    def _finish(self) -> None:
+        if self._best is not None:
+            self.model.load_state_dict(self._best)
+        self.report.final = self._evaluate(self._sets())
+        self._memory.look()
+        self.report.memory = {
+            **memory_use(self._memory),
+            "arrays": resident_arrays(self._held()),
+        }
+        self.report.seconds["total"] = sum(
+            seconds for name, seconds in self.report.seconds.items() if name != "total"
+        )
+        if self.folder is not None:
+            self.folder.finish(self.model.state_dict(), self.report)
+        for callback in self.callbacks:
+            callback.on_fit_end(self, self.report)
+
+    # --- state ------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self.report = Report(headline=self.task.headline)
+        self.stop = False
+        self._best = None
+        self._last_checkpoint = time.monotonic()
+
+    def _run_identity(self) -> dict[str, Any]:
+        data = self._identity()
+        title = f"{self.model.spec['model'] if self.model.spec else 'model'} on {data['name']}"
+        return {
+            "trainer": type(self).__name__,
+            "data": data,
+            **self._model_as_given,
+            "task": describe_task(self.task),
+            "about": {"title": title, "graph": data, "trainer": type(self).__name__},
+        }
+
+    def _checkpoint_is_due(self) -> bool:
+        if self.config.checkpoint_every != "auto":
+            return False
+        return time.monotonic() - self._last_checkpoint >= _CHECKPOINT_SECONDS
+
+    def _checkpoint(self) -> None:
+        if self.folder is None:
+            return
+        self.folder.checkpoint(self._state(), self.report)
+        self._last_checkpoint = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            "model": self.model.state_dict(),
+            "best": self._best,
+            **self._loop_state(),
+            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        report = Report(**state["report"])
+        warn_of_another_environment(
+            report.run.get("environment", {}), self.report.run["environment"]
+        )
+        seconds, self.report = self.report.seconds, report
+        for name, value in seconds.items():
+            self._count(name, value)
+        self._load_weights(state["model"])
+        self._best = state["best"]
+        self._load_loop_state(state)
+        torch.set_rng_state(state["rng"]["cpu"])
+        if state["rng"]["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
+
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunMismatch(f"the run's weights are of another model: {error}") from error
