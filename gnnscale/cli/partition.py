@@ -82,41 +82,41 @@ def partition(
 
     gnnscale train -d stores/my [dim]# trains on the clusters stored there[/dim]
     """
-    from gnnscale.cli.sources import open_data
+    from gnnscale.cli.sources import in_original_order, open_data
     from gnnscale.graph import ClusteredGraph, cluster
     from gnnscale.partitioning import partition as cut
 
     if save is not None and save.suffix != ".npz":
         raise InputError(f"--save {save}: an assignment is written as an .npz file; name it so")
     data = open_data(dataset)
-    graph = data.original() if isinstance(data, ClusteredGraph) else data
-    line(graph)
-    with err.status(f"cutting it into {num_parts:,} parts"):
-        part = cut(
-            graph,
-            num_parts,
-            method,
-            seed,
-            balance=str(balance),
-            imbalance=imbalance,
-            deterministic=deterministic,
-            preset=preset,
-            memory=memory,
-            view=str(view),
-            split=split,
-            threads=threads,
-            cache=cache,
-        )
-    _report(graph, part)
-    if save is not None:
-        part.save(save)
-        line(f"Assignment: {save}")
-    if out is not None:
-        with err.status(f"storing it at {out}"):
-            cluster(graph, part, path=out, split=split)
-        line(f"Stored graph: {out}")
-        path = out if len(out.parts) > 1 else f"./{out}"
-        line(f"Next: gnnscale train --dataset {path}")
+    line(data.graph if isinstance(data, ClusteredGraph) else data)
+    with in_original_order(data, features=out is not None) as graph:
+        with err.status(f"cutting it into {num_parts:,} parts"):
+            part = cut(
+                graph,
+                num_parts,
+                method,
+                seed,
+                balance=str(balance),
+                imbalance=imbalance,
+                deterministic=deterministic,
+                preset=preset,
+                memory=memory,
+                view=str(view),
+                split=split,
+                threads=threads,
+                cache=cache,
+            )
+        _report(graph, part)
+        if save is not None:
+            part.save(save)
+            line(f"Assignment: {save}")
+        if out is not None:
+            with err.status(f"storing it at {out}"):
+                cluster(graph, part, path=out, split=split)
+            line(f"Stored graph: {out}")
+            path = out if len(out.parts) > 1 else f"./{out}"
+            line(f"Next: gnnscale train --dataset {path}")
 
 
 def _report(graph: Graph, part: Partition) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +60,32 @@ def open_data(dataset: str) -> Graph | ClusteredGraph:
         if is_path(dataset) and is_store(path):
             return open_graph(path)
         return load(dataset)
+
+
+@contextlib.contextmanager
+def in_original_order(data: Graph | ClusteredGraph, features: bool) -> Iterator[Graph]:
+    """The graph with its nodes as the user numbers them, in memory only where it was.
+
+    Args:
+        data: what `open_data` gave.
+        features: whether node features and edge attributes are wanted.
+
+    Raises:
+        StoreError: there is no room on the disk for a stored graph in that order.
+    """
+    from gnnscale.graph import Graph
+    from gnnscale.graph.scratch import scratch_folder
+
+    if isinstance(data, Graph):
+        yield data
+        return
+    if not features:
+        bare = dataclasses.replace(data.graph, x=None, edge_attr=None)
+        data = dataclasses.replace(data, graph=bare)
+    with scratch_folder("gnnscale-original-", data.graph.adj.indices) as folder:
+        with err.status("bringing its nodes into their original order"):
+            graph = data.original(folder / "graph")
+        yield graph
 
 
 def short_name(dataset: str) -> str:

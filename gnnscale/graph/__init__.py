@@ -5,8 +5,14 @@ from gnnscale.graph.clustered import ClusteredGraph, cluster
 from gnnscale.graph.edge_files import edge_chunks
 from gnnscale.graph.external import build_graph
 from gnnscale.graph.graph import Graph, Split
-from gnnscale.graph.graph_folder import is_stored_graph, open_stored_graph, verify_stored_graph
+from gnnscale.graph.graph_folder import (
+    is_stored_graph,
+    open_stored_graph,
+    store_graph,
+    verify_stored_graph,
+)
 from gnnscale.graph.induced import subgraph
+from gnnscale.graph.names import NodeNames
 from gnnscale.graph.partition import Partition, PartitionQuality
 from gnnscale.graph.store import is_store, open_graph, verify_store
 
@@ -14,6 +20,7 @@ __all__ = [
     "Adjacency",
     "ClusteredGraph",
     "Graph",
+    "NodeNames",
     "Partition",
     "PartitionQuality",
     "Split",
@@ -25,6 +32,7 @@ __all__ = [
     "is_stored_graph",
     "open_graph",
     "open_stored_graph",
+    "store_graph",
     "subgraph",
     "verify_store",
     "verify_stored_graph",

@@ -106,8 +106,24 @@ class ClusteredGraph:
         assignment = self.cluster_of[self.position]
         return Partition(assignment, self.num_parts, self.method, self.seed)
 
-    def original(self) -> Graph:
-        """The whole graph in its original order, in memory."""
+    def original(self, path: str | Path | None = None, *, memory: int | str = "512MB") -> Graph:
+        """The whole graph in its original order.
+
+        With a path, it is written there piece by piece, memory-mapped, and what `cluster` holds for
+        each node is held beside `memory`.
+
+        Args:
+            path: a folder to write it to. A graph already stored there is replaced; anything else
+                there is refused. With None, it is in memory.
+            memory: what writing to `path` may take, as "512MB" or a number of bytes.
+
+        Raises:
+            StoreError: the folder cannot be written, or the disk is full.
+        """
+        if path is not None:
+            from gnnscale.graph.streamed import original_on_disk
+
+            return original_on_disk(self, path, memory_bytes(memory))
         # Every graph owns the same range of nodes in both orders.
         return dataclasses.replace(reorder(self.graph, self.position), node_ptr=self.graph.node_ptr)
 
@@ -259,6 +275,7 @@ def reorder(graph: Graph, order: Tensor) -> Graph:
         edge_attr=None if graph.edge_attr is None else graph.edge_attr[edges],
         splits=splits,
         node_ptr=None,
+        names=None,  # they stay with the graph whose order the user knows
     )
 
 

@@ -81,6 +81,7 @@ def from_networkx(
 
 def to_data(graph: Graph) -> Data:
     """See `Graph.to_data`."""
+    from torch_geometric.data import Batch
     from torch_geometric.data import Data as PygData
 
     x = graph.x
@@ -89,7 +90,8 @@ def to_data(graph: Graph) -> Data:
         x = torch.sparse_csr_tensor(
             x.indptr, x.indices.long(), values, size=x.shape, check_invariants=True
         )
-    data = PygData(x=x, edge_index=graph.edge_index, y=graph.y, num_nodes=graph.num_nodes)
+    made = PygData if graph.node_ptr is None else Batch
+    data = made(x=x, edge_index=graph.edge_index, y=graph.y, num_nodes=graph.num_nodes)
     if graph.edge_weight is not None:
         data.edge_weight = graph.edge_weight
     if graph.edge_attr is not None:
@@ -97,10 +99,24 @@ def to_data(graph: Graph) -> Data:
     if (split := graph.split()) is not None:
         data.train_mask, data.val_mask, data.test_mask = split.train, split.val, split.test
     if graph.node_ptr is not None:
-        data.ptr = graph.node_ptr
         graphs = torch.arange(graph.num_graphs)
         data.batch = torch.repeat_interleave(graphs, graph.node_ptr.diff())
+        data.ptr = graph.node_ptr
+        _cut(data, graph, graph.node_ptr)
     return data
+
+
+def _cut(batch: Any, graph: Graph, ptr: Tensor) -> None:
+    """Tell a PyG batch where its graphs are, which `to_data_list` goes by."""
+    ends = {"node": ptr, "edge": graph.adj.indptr[ptr], "graph": torch.arange(ptr.numel())}
+    level = {"edge_index": "edge", "edge_weight": "edge", "edge_attr": "edge", "y": graph.y_level}
+    keys = [key for key in batch.keys() if key not in ("batch", "ptr", "num_nodes")]  # noqa: SIM118
+    none = torch.zeros(graph.num_graphs, dtype=torch.int64)
+    # The names that PyG's own from_data_list sets; there is no other way to make one of arrays.
+    batch._num_graphs = graph.num_graphs
+    batch._slice_dict = {key: ends[level.get(key, "node")] for key in keys}
+    batch._inc_dict = {key: ptr[:-1] if key == "edge_index" else none for key in keys}
+    batch._num_nodes = ptr.diff().tolist()
 
 
 def _num_nodes(data: Data) -> int | None:

@@ -1,19 +1,21 @@
-"""Edge lists in files, read chunk by chunk: .npy, and text with one edge a line."""
+"""Edge lists in files, read chunk by chunk: .npy, Parquet, and text with one edge a line."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import checked_path
+from gnnscale.graph.tables import table_batches, table_kind
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _EDGES_AT_ONCE = 1 << 21
-_TEXT = {".csv": ",", ".tsv": "\t", ".txt": r"\s+"}
 
 
 def edge_chunks(path: str | Path) -> Iterator[tuple[np.ndarray, ...]]:
@@ -21,8 +23,8 @@ def edge_chunks(path: str | Path) -> Iterator[tuple[np.ndarray, ...]]:
 
     Args:
         path: an .npy of integers `[2, num_edges]` or `[num_edges, 2]` (two edges are read as the
-            former); or text, .csv, .tsv or .txt, also .gz, without a header: source, target and,
-            where there is a third column, weight.
+            former); or a table, .parquet, or without a header .csv, .tsv or .txt, the latter also
+            .gz, .zst, .bz2 or .lz4: source, target and, where there is a third column, weight.
 
     Yields:
         `(source, target)`, int64 `[k]`, or `(source, target, weight)`, for `build_graph`.
@@ -32,18 +34,19 @@ def edge_chunks(path: str | Path) -> Iterator[tuple[np.ndarray, ...]]:
         StoreError: it is missing or damaged.
     """
     path = checked_path(path).expanduser()
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    kind = suffixes[-1] if suffixes else ""
-    if kind != ".npy" and kind not in _TEXT:
+    kind = ".npy" if path.suffix == ".npy" else table_kind(path)
+    if kind is None:
         raise InputError(
-            f"{path} is no edge list: give .npy, .csv, .tsv or .txt, the latter .gz too"
+            f"{path} is no edge list: give .npy, .parquet, .csv, .tsv or .txt, the last three also "
+            "compressed (.gz, .zst)"
         )
     if not path.is_file():
         raise StoreError(f"{path} is missing")
-    return _npy_chunks(path) if kind == ".npy" else _text_chunks(path, _TEXT[kind])
+    return npy_chunks(path) if kind == ".npy" else _text_chunks(path)
 
 
-def _npy_chunks(path: Path) -> Iterator[tuple[np.ndarray, ...]]:
+def npy_chunks(path: Path) -> Iterator[tuple[np.ndarray, ...]]:
+    """The edges of an `.npy`, see `edge_chunks`."""
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
@@ -78,25 +81,25 @@ def _read(path: Path, dtype: np.dtype, start: int, first: int, count: int) -> np
     return np.fromfile(path, dtype, count, offset=start + first * dtype.itemsize)
 
 
-def _text_chunks(path: Path, separator: str) -> Iterator[tuple[np.ndarray, ...]]:
-    import pandas  # half a second to import
+def _text_chunks(path: Path) -> Iterator[tuple[np.ndarray, ...]]:
+    import pyarrow
 
-    try:
-        reader: Any = pandas.read_csv(
-            path, sep=separator, header=None, comment="#", chunksize=_EDGES_AT_ONCE
+    # A weight may look like a whole number as long as one likes.
+    for batch in table_batches(path, types={"f2": pyarrow.float64()}):
+        yield edge_columns(path, batch.columns)
+
+
+def edge_columns(path: Path, columns: Sequence[pyarrow.Array]) -> tuple[np.ndarray, ...]:
+    """Source, target and, where there is one, weight, out of the columns of a table.
+
+    Raises:
+        InputError: there are more or fewer columns, or some cells are empty.
+    """
+    if len(columns) not in (2, 3):
+        raise InputError(
+            f"{path} has {len(columns)} columns; an edge list has source, target and perhaps weight"
         )
-        with reader:
-            for chunk in reader:
-                columns = [chunk[name].to_numpy() for name in chunk]
-                if len(columns) not in (2, 3):
-                    raise InputError(
-                        f"{path} has {len(columns)} columns; an edge list has source, target and "
-                        "perhaps weight"
-                    )
-                yield tuple(columns)
-    except pandas.errors.EmptyDataError:
-        return  # no edges
-    except InputError:
-        raise
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own are ValueErrors
-        raise StoreError(f"{path} cannot be read as an edge list: {error}") from error
+    for what, column in zip(("source", "target", "weight"), columns, strict=False):
+        if column.null_count:
+            raise InputError(f"{path}: {column.null_count} cells of {what} are empty; fill them in")
+    return tuple(column.to_numpy(zero_copy_only=False) for column in columns)

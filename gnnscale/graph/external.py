@@ -25,6 +25,7 @@ from gnnscale.graph.graph_folder import (
     is_stored_graph,
     open_stored_graph,
 )
+from gnnscale.graph.names import NodeNames
 
 _ROWS_AT_ONCE = 1 << 15
 
@@ -45,6 +46,7 @@ def build_graph(
     num_classes: int | None = None,
     name: str = "graph",
     source: str | None = None,
+    names: NodeNames | None = None,
 ) -> Graph:
     """Build a graph on disk from edges and features that come piece by piece, in bounded memory.
 
@@ -73,6 +75,7 @@ def build_graph(
         num_classes: as for `Graph.from_arrays`.
         name: what to call it in reports.
         source: what `gnnscale.load` makes it from again; the folder when not given.
+        names: what the nodes are called where the edges come from.
 
     Returns:
         The graph, memory-mapped. Columns ascend in every row, parallel edges by weight.
@@ -87,6 +90,8 @@ def build_graph(
     if faults := whole_faults("num_nodes", num_nodes, 0, 2**40):
         raise InputError(faults)
     num_nodes = int(num_nodes)
+    if names is not None and len(names) != num_nodes:
+        raise InputError(f"names has {len(names):,} entries for {num_nodes:,} nodes")
     path = checked_path(path).resolve()
     check_replaceable(path, is_stored_graph, "graph")
     # All but edges and features is small enough to be checked at once, before the work starts.
@@ -101,6 +106,7 @@ def build_graph(
         name=name,
         source=str(path) if source is None else source,
     )
+    described.names = names
     known = dict(graph_arrays(described))
     known_bytes = sum(array.numel() * array.element_size() for array in known.values())
     del known["indptr"], known["indices"]

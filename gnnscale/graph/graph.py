@@ -15,6 +15,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.mapped import read_rows
+from gnnscale.graph.names import NodeNames
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
 
@@ -62,6 +63,8 @@ class Graph:
         num_classes: classes, labels, or regression targets.
         name: what to call it in reports.
         source: what `gnnscale.load` makes it from again, or None.
+        names: what the nodes are called where the edges come from (see `from_edge_list`); None
+            where they are called by their numbers.
     """
 
     adj: Adjacency
@@ -76,6 +79,7 @@ class Graph:
     num_classes: int = 0
     name: str = "graph"
     source: str | None = None
+    names: NodeNames | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -235,7 +239,10 @@ class Graph:
     def to_data(self) -> torch_geometric.data.Data:
         """The graph as a PyG `Data`, with the default split set's masks.
 
-        Sparse features become a torch sparse CSR tensor; several graphs get `ptr` and `batch`.
+        Sparse features become a torch sparse CSR tensor. Several graphs become a `Batch`, with
+        `ptr` and `batch`; its `to_data_list()` gives them one by one where features are dense.
+        `Graph.from_data` reads it back, edges in CSR order; what PyG has no place for (`task`,
+        `num_classes`, labels of edges, other split sets) is to be said again.
         """
         from gnnscale.graph import convert
 
@@ -303,7 +310,7 @@ class Graph:
         return digest.hex()
 
     def fingerprint(self) -> str:
-        """A hash of everything the graph holds but its name and source."""
+        """A hash of everything the graph holds but its name and source, and its nodes' names."""
         digest = _Digest()
         digest.add("structure", self.structure_fingerprint())
         digest.add("task", (self.task, self.metric, self.num_classes, self.y_level))

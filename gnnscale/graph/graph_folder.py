@@ -14,9 +14,10 @@ from torch import Tensor
 
 from gnnscale.errors import StoreError
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.array_folder import damaged_files, open_arrays, read_meta
+from gnnscale.graph.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.graph.files import checked_path, read_json
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.names import NodeNames
 from gnnscale.kernels import CSR
 
 FORMAT = "gnnscale-graph"
@@ -30,7 +31,7 @@ def is_stored_graph(path: str | Path) -> bool:
 
 
 def open_stored_graph(path: str | Path, *, verify: bool = False) -> Graph:
-    """Open a graph written by `build_graph`, memory-mapped.
+    """Open a graph written by `build_graph` or `store_graph`, memory-mapped.
 
     Its arrays are for reading: what is changed in place may be lost. Assign a changed copy instead.
 
@@ -47,6 +48,20 @@ def open_stored_graph(path: str | Path, *, verify: bool = False) -> Graph:
     if verify:
         verify_stored_graph(path)
     return graph_of(meta, arrays)
+
+
+def store_graph(graph: Graph, path: str | Path) -> Graph:
+    """Write a graph to a folder, as `build_graph` does from pieces, and open it memory-mapped.
+
+    Raises:
+        StoreError: the folder cannot be written, holds something else, or the disk is full.
+        InputError: an array has a type that cannot be stored.
+    """
+    path = checked_path(path).resolve()
+    check_replaceable(path, is_stored_graph, "graph")
+    meta = {"format": FORMAT, "version": VERSION, **graph_meta(graph)}
+    write_arrays(path, meta, dict(graph_arrays(graph)), "the graph")
+    return open_stored_graph(path)
 
 
 def verify_stored_graph(path: str | Path) -> None:
@@ -86,6 +101,8 @@ def graph_arrays(graph: Graph) -> Iterator[tuple[str, Tensor]]:
         for part in PARTS:
             optional[f"split{i}_{part}"] = split[part]
     yield from ((name, array) for name, array in optional.items() if array is not None)
+    if graph.names is not None:
+        yield from graph.names.arrays()
 
 
 def graph_meta(graph: Graph) -> dict[str, Any]:
@@ -134,6 +151,7 @@ def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
         num_classes=meta["num_classes"],
         name=meta["name"],
         source=meta["source"],
+        names=NodeNames.from_arrays(arrays),
     )
 
 

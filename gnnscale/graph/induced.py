@@ -40,14 +40,11 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
         with_positions=carried,
     )
     weight = None if graph.edge_weight is None else graph.edge_weight[positions]
-    x, y, node_ptr = graph.x, graph.y, graph.node_ptr
+    x, y = graph.x, graph.y
     if x is not None:
         x = x.select_rows(chosen) if isinstance(x, CSR) else x[chosen]
     if y is not None and graph.y_level != "graph":
         y = y[positions if graph.y_level == "edge" else chosen]
-    if node_ptr is not None:
-        before = torch.cat([node_ptr.new_zeros(1), nodes.long().cumsum(0)])
-        node_ptr = before[node_ptr]
     return dataclasses.replace(
         graph,
         adj=Adjacency(indptr, indices, weight),
@@ -58,6 +55,15 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
             name: Split(split.train[chosen], split.val[chosen], split.test[chosen])
             for name, split in graph.splits.items()
         },
-        node_ptr=node_ptr,
+        node_ptr=pointers_among(graph.node_ptr, nodes),
         source=None,
+        names=None,
     )
+
+
+def pointers_among(node_ptr: Tensor | None, nodes: Tensor) -> Tensor | None:
+    """`node_ptr` of the graph that some nodes induce, bool `[num_nodes]`; None for a single one."""
+    if node_ptr is None:
+        return None
+    before = torch.cat([node_ptr.new_zeros(1), nodes.long().cumsum(0)])
+    return before[node_ptr]

@@ -74,6 +74,13 @@ def is_mapped(tensor: Tensor) -> bool:
     return _find(tensor) is not None
 
 
+def file_of(tensor: Tensor) -> Path | None:
+    """The file that the tensor lies in, by its name when it was mapped; None for one in memory."""
+    mapping = _find(tensor)
+    array = None if mapping is None else mapping.array()
+    return None if array is None else Path(array.filename)  # type: ignore[arg-type]
+
+
 def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) -> Tensor:
     """Rows `start` to `stop` of a tensor: a view in memory, a copy of what lies in a file.
 

@@ -1,18 +1,28 @@
-"""Clustering straight to disk, in bounded memory: what `cluster` does where it is given a path."""
+"""Another order of nodes straight to disk, in bounded memory: clusters, and back from them."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gnnscale.graph.array_folder import ArrayFolder, array_folder, refuse_bfloat16
-from gnnscale.graph.clustered import FEATURE_TYPES, Layout, as_type
+from gnnscale.graph.clustered import FEATURE_TYPES, ClusteredGraph, Layout, as_type
+from gnnscale.graph.files import checked_path
 from gnnscale.graph.graph import Graph
-from gnnscale.graph.graph_folder import graph_arrays
+from gnnscale.graph.graph_folder import (
+    FORMAT,
+    VERSION,
+    check_replaceable,
+    graph_arrays,
+    graph_meta,
+    is_stored_graph,
+    open_stored_graph,
+)
 from gnnscale.graph.partition import Partition
 from gnnscale.graph.shuffle import Range, Shuffle
 from gnnscale.graph.store import checked_store_path, store_meta
@@ -44,32 +54,67 @@ def cluster_to_disk(
         InputError: an array has a type that cannot be stored.
     """
     path = checked_store_path(path)
-    arrays = dict(graph_arrays(graph))
     own = {"node_id": layout.node_id, "offsets": layout.offsets, "train_ends": layout.train_ends}
+    meta = store_meta(graph, part.num_parts, split, part.method, part.seed)
+    _write(graph, layout.node_id, layout.position, path, meta, own, features, budget)
+
+
+def original_on_disk(clustered: ClusteredGraph, path: str | Path, budget: int) -> Graph:
+    """What `clustered.original(path)` does.
+
+    Args:
+        clustered: in memory or memory-mapped.
+        path: the folder.
+        budget: bytes that may be used, besides those that grow with the number of nodes.
+
+    Raises:
+        StoreError: the folder cannot be written, holds something else, or the disk is full.
+    """
+    path = checked_path(path).resolve()
+    check_replaceable(path, is_stored_graph, "graph")
+    graph = clustered.graph
+    meta = {"format": FORMAT, "version": VERSION, **graph_meta(graph)}
+    order, position = clustered.position, clustered.node_id.to(graph.adj.indices.dtype)
+    _write(graph, order, position, path, meta, {}, None, budget)
+    return open_stored_graph(path)
+
+
+def _write(
+    graph: Graph,
+    order: Tensor,
+    position: Tensor,
+    path: Path,
+    meta: dict[str, Any],
+    own: dict[str, Tensor],
+    features: str | None,
+    budget: int,
+) -> None:
+    """Write the arrays of a graph, those of nodes in another order, and `own` as they are."""
+    arrays = dict(graph_arrays(graph))
     needed = sum(a.numel() * a.element_size() for a in [*arrays.values(), *own.values()])
     if features is not None and "x" in arrays:
         saved = arrays["x"].element_size() - FEATURE_TYPES[features].itemsize
         needed -= saved * arrays["x"].numel()
     refuse_bfloat16(arrays)
-    meta = store_meta(graph, part.num_parts, split, part.method, part.seed)
     with array_folder(path, "the graph", needed) as folder:
         folder.meta = meta
-        writing = _Writing(folder, Shuffle(layout.node_id, layout.position, budget, folder.path))
-        _write_adjacency(writing, graph, layout.position)
+        writing = _Writing(folder, Shuffle(order, position, budget, folder.path))
+        _write_adjacency(writing, graph, position)
         if isinstance(graph.x, CSR):
             writing.sparse(graph.x)
         elif graph.x is not None:
             writing.dense("x", graph.x, features)
         by_node = {key: a for key, a in arrays.items() if key.startswith("split")}
+        as_they_are = dict(own)
         if graph.y is not None and graph.y_level == "node":
             by_node["y"] = graph.y
         elif graph.y is not None and graph.y_level == "graph":
-            own["y"] = graph.y
-        if graph.node_ptr is not None:
-            own["node_ptr"] = graph.node_ptr
+            as_they_are["y"] = graph.y
+        if graph.node_ptr is not None:  # every graph owns the same range of nodes in both orders
+            as_they_are["node_ptr"] = graph.node_ptr
         for key, array in by_node.items():
             writing.dense(key, array)
-        for key, array in own.items():
+        for key, array in as_they_are.items():
             folder.write(key, array)
 
 

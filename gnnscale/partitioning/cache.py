@@ -25,7 +25,7 @@ from gnnscale.graph.partition import Partition
 logger = logging.getLogger(__name__)
 
 #: Raised when what a method computes from the same words changes.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:

@@ -78,7 +78,9 @@ def partition(
             `(graph, num_parts, seed) -> [num_nodes]` of part ids.
         seed: repeats the result, except with KaMinPar on several threads.
         balance: "nodes", or "edges": a node then weighs its degree + 1.
-        imbalance: how far the heaviest part may exceed the mean.
+        imbalance: how far the heaviest part may exceed the mean, rounded up to whole nodes or
+            edges. By nodes it holds always; by edges as far as single nodes fit into other parts.
+            A callable's parts are not evened out.
         deterministic: give KaMinPar one thread, so that the seed repeats the result.
         preset: KaMinPar's settings by name, "fast" or "terapart-largek" for example; "auto" takes
             "default" where `memory` suffices for it, else "terapart-largek".

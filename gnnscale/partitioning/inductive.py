@@ -13,12 +13,19 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph, subgraph
+from gnnscale.graph import Adjacency, Graph, subgraph
+from gnnscale.graph.induced import pointers_among
+from gnnscale.graph.mapped import is_mapped
 from gnnscale.graph.partition import Partition
 from gnnscale.kernels.threads import njit_serial
-from gnnscale.partitioning.structure import undirected
+from gnnscale.partitioning.derived import induced
+from gnnscale.partitioning.rows import ENTRIES, let_go
+from gnnscale.partitioning.structure import Structure, undirected
+
+_AROUND = 1 << 14  # entries that come with any one of a file: Linux maps 64 KiB at once
 
 
 def partition_training_nodes(
@@ -51,8 +58,7 @@ def partition_training_nodes(
             'view="train" may be empty'
             + (f", so choose between 1 and {count}" if count else '; cut view="all"')
         )
-    bare = dataclasses.replace(graph, x=None, y=None, edge_attr=None)
-    seen = cut(subgraph(graph if whole else bare, train))
+    seen = cut(subgraph(graph, train) if whole else _structure_among(graph, train))
     began = time.perf_counter()
     starts = torch.tensor([0, graph.num_nodes]) if graph.node_ptr is None else graph.node_ptr
     sizes = starts.diff().numpy()
@@ -60,7 +66,7 @@ def partition_training_nodes(
     part, owner = _numbered(seen.assignment.numpy(), train.numpy(), graph_of, sizes)
     if bool((part < 0).any()):
         structure = undirected(graph.adj.indptr.numpy(), graph.adj.indices.numpy())
-        _attach(*structure, part, np.bincount(part[part >= 0], minlength=len(owner)))
+        attach(structure, part, np.bincount(part[part >= 0], minlength=len(owner)))
         _share_out(part, graph_of, owner)
     return dataclasses.replace(
         seen,
@@ -68,6 +74,23 @@ def partition_training_nodes(
         num_parts=len(owner),
         seconds=seen.seconds + time.perf_counter() - began,
         parameters={**seen.parameters, "view": "train", "split": split},
+    )
+
+
+def _structure_among(graph: Graph, nodes: Tensor) -> Graph:
+    """The graph of some nodes, bare of all that a partitioner does not look at.
+
+    Of a graph in files, it lies in a file as well.
+    """
+    adj = Adjacency(graph.adj.indptr, graph.adj.indices)
+    bare = Graph(adj=adj, node_ptr=graph.node_ptr, name=graph.name)
+    if not is_mapped(adj.indices):
+        return subgraph(bare, nodes)
+    indptr, indices = induced(adj.indptr.numpy(), adj.indices.numpy(), nodes.numpy())
+    return dataclasses.replace(
+        bare,
+        adj=Adjacency(torch.from_numpy(indptr), torch.from_numpy(indices)),
+        node_ptr=pointers_among(graph.node_ptr, nodes),
     )
 
 
@@ -113,47 +136,75 @@ def _share_out(
         part[nodes] = first + np.repeat(order[:filled], room)
 
 
-@njit_serial
-def _attach(indptr, indices, part, sizes):
+def attach(
+    structure: Structure, part: NDArray[np.int32], sizes: NDArray[np.int64], entries: int = ENTRIES
+) -> None:
     """Give every node that a path joins to one with a part the part of most of its neighbours.
 
     In rounds: a node is attached in the first round in which a neighbour has a part, by the
     neighbours of earlier rounds alone. A tie goes to the part with the fewest nodes before the
-    round, then to the lowest id. Every edge is read three times in all.
+    round, then to the lowest id. Every edge is read three times in all. Each round goes through the
+    rows in order, so that of a structure in a file some `entries` are resident at once.
+
+    Args:
+        structure: undirected.
+        part: int32 `[n]`, -1 where a node has none yet; filled in.
+        sizes: nodes of every part; brought up to date.
+        entries: to be read before they are let go.
     """
-    n = len(part)
-    queue = np.empty(n, np.int64)
-    choice = np.empty(n, np.int32)
-    votes = np.zeros(len(sizes), np.int64)
-    end = 0
-    for i in range(n):
-        if part[i] >= 0:
-            queue[end] = i
-            end += 1
-    start = 0
+    queue = np.empty(len(part), np.int32)
+    known = np.flatnonzero(part >= 0)
+    queue[: len(known)] = known
+    choice, votes = np.empty(len(part), np.int32), np.zeros(len(sizes), np.int64)
+    at = np.array([0, len(known), len(known), 0])
+    while _attach(*structure, part, sizes, queue, choice, votes, at, entries):
+        let_go(structure.indices)
+    let_go(*structure)
+
+
+@njit_serial
+def _attach(indptr, indices, part, sizes, queue, choice, votes, at, entries):
+    """Go on from where `at` says; returns whether there is more to do, after so many entries.
+
+    Nodes `queue[start:end]` came in the last round, `queue[end:tail]` come in this one. First those
+    are found, as neighbours of the former, then each of them chooses.
+    """
+    start, end, tail, q = at
+    seen = -1
     while start < end:
-        tail = end
-        for q in range(start, end):
-            for e in range(indptr[queue[q]], indptr[queue[q] + 1]):
-                j = indices[e]
-                if part[j] == -1:
-                    part[j] = -2  # in this round
-                    queue[tail] = j
-                    tail += 1
-        for q in range(end, tail):
+        while q < tail:
+            if entries <= 0:
+                at[:] = (start, end, tail, q)
+                return True
             i = queue[q]
-            best = -1
-            for e in range(indptr[i], indptr[i + 1]):
-                p = part[indices[e]]
-                if p >= 0:
-                    votes[p] += 1
-                    if best < 0 or (-votes[p], sizes[p], p) < (-votes[best], sizes[best], best):
-                        best = p
-            for e in range(indptr[i], indptr[i + 1]):
-                if part[indices[e]] >= 0:
-                    votes[part[indices[e]]] = 0
-            choice[q] = best
-        for q in range(end, tail):
-            part[queue[q]] = choice[q]
-            sizes[choice[q]] += 1
+            first, last = indptr[i] // _AROUND, indptr[i + 1] // _AROUND
+            entries -= (last - first + (first != seen)) * _AROUND
+            seen = last
+            if q < end:
+                for e in range(indptr[i], indptr[i + 1]):
+                    j = indices[e]
+                    if part[j] == -1:
+                        part[j] = -2  # in this round
+                        queue[tail] = j
+                        tail += 1
+            else:
+                best = -1
+                for e in range(indptr[i], indptr[i + 1]):
+                    p = part[indices[e]]
+                    if p >= 0:
+                        votes[p] += 1
+                        if best < 0 or (-votes[p], sizes[p], p) < (-votes[best], sizes[best], best):
+                            best = p
+                for e in range(indptr[i], indptr[i + 1]):
+                    if part[indices[e]] >= 0:
+                        votes[part[indices[e]]] = 0
+                choice[q] = best
+            q += 1
+            if q == end:
+                queue[end:tail].sort()
+        for k in range(end, tail):
+            part[queue[k]] = choice[k]
+            sizes[choice[k]] += 1
         start, end = end, tail
+        q = start
+    return False

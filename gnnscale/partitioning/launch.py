@@ -6,18 +6,21 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gnnscale.errors import PartitionError
-from gnnscale.graph.files import held_folder, hold_folder, remove_abandoned
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gnnscale.errors import PartitionError, StoreError
+from gnnscale.graph.files import hold_folder
 from gnnscale.graph.memory import available_memory
+from gnnscale.graph.scratch import scratch_folder
 from gnnscale.partitioning.memory import peak_memory
 
 logger = logging.getLogger(__name__)
@@ -28,31 +31,27 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 @contextlib.contextmanager
-def work_folder() -> Iterator[Path]:
-    """A temporary folder for the files of one job, gone afterwards whatever happened.
+def work_folder(*arrays: NDArray[np.integer]) -> Iterator[Path]:
+    """A folder for the files of one job on these arrays (see `scratch_root`), gone afterwards.
 
     That of a process which was killed is removed by the next job.
 
     Raises:
         PartitionError: writing in it failed (a full disk, for one).
     """
-    remove_abandoned(Path(tempfile.gettempdir()), f"{_PREFIX}????????")
-    try:
-        folder, held = held_folder(lambda: Path(tempfile.mkdtemp(prefix=_PREFIX)))
-    except OSError as error:
-        raise PartitionError(
-            f"no temporary folder for the partitioner: {error}; set TMPDIR to one"
-        ) from error
-    try:
-        yield folder
-    except OSError as error:
-        raise PartitionError(
-            f"could not hand the graph to the partitioner through {folder}: {error}; set TMPDIR to "
-            "a folder with room for the graph, or use method='streaming'"
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+    with contextlib.ExitStack() as stack:
+        try:
+            tensors = map(torch.from_numpy, arrays)
+            folder = stack.enter_context(scratch_folder(_PREFIX, *tensors))
+        except StoreError as error:
+            raise PartitionError(f"{error}, or use method='streaming'") from error
+        try:
+            yield folder
+        except OSError as error:
+            raise PartitionError(
+                f"could not hand the graph to the partitioner through {folder}: {error}; set "
+                "TMPDIR to a folder with room for the graph, or use method='streaming'"
+            ) from error
 
 
 def run_worker(job: dict[str, Any], folder: Path, estimate: int = 0) -> None:

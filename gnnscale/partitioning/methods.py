@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnnscale.errors import InputError
+from gnnscale.partitioning.balance import even_out
 from gnnscale.partitioning.native import Piece, kaminpar_pieces, metis_pieces
 from gnnscale.partitioning.plain import contiguous_parts, random_parts
 from gnnscale.partitioning.repair import repair
@@ -53,15 +55,19 @@ def _pieces(job: Job, symmetric: bool) -> Iterator[tuple[int, Piece]]:
 
 
 def _assemble(
-    job: Job, cut: Callable[[list[Piece]], list[Assignment]], symmetric: bool
+    job: Job,
+    cut: Callable[[list[Piece]], list[Assignment]],
+    symmetric: bool,
+    imbalance: float = math.inf,
 ) -> Assignment:
-    """Cut every graph, repair what came back and number the parts through."""
+    """Cut every graph, repair and even out what came back and number the parts through."""
     first_part = (np.cumsum(job.shares) - job.shares).astype(np.int32)
     out = np.repeat(first_part, np.diff(job.starts))
     pieces = list(_pieces(job, symmetric))
     parts = cut([piece for _, piece in pieces])
     for (start, piece), part in zip(pieces, parts, strict=True):
-        part = repair(part, piece.num_parts, piece.structure, piece.node_weight)
+        about = piece.num_parts, piece.structure, piece.node_weight
+        part = even_out(repair(part, *about), *about, imbalance)
         out[start : start + len(part)] += part
     return out
 
@@ -76,14 +82,14 @@ def _kaminpar(job: Job) -> Assignment:
             threads=job.threads,
         )
 
-    return _assemble(job, cut, symmetric=True)
+    return _assemble(job, cut, symmetric=True, imbalance=job.imbalance)
 
 
 def _metis(job: Job) -> Assignment:
     def cut(pieces: list[Piece]) -> list[Assignment]:
         return metis_pieces(pieces, seed=job.seed, imbalance=job.imbalance)
 
-    return _assemble(job, cut, symmetric=True)
+    return _assemble(job, cut, symmetric=True, imbalance=job.imbalance)
 
 
 def _streaming(job: Job) -> Assignment:
@@ -99,7 +105,7 @@ def _streaming(job: Job) -> Assignment:
             for piece in pieces
         ]
 
-    return _assemble(job, cut, symmetric=False)
+    return _assemble(job, cut, symmetric=False, imbalance=job.imbalance)
 
 
 def _random(job: Job) -> Assignment:

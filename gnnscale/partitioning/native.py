@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ def run_metis(
 
 
 def kaminpar_pieces(
-    pieces: Iterable[Piece],
+    pieces: Sequence[Piece],
     *,
     seed: int,
     imbalance: float,
@@ -137,7 +137,7 @@ def kaminpar_pieces(
 
 
 def metis_pieces(
-    pieces: Iterable[Piece], *, seed: int, imbalance: float, recursive: bool | None = None
+    pieces: Sequence[Piece], *, seed: int, imbalance: float, recursive: bool | None = None
 ) -> list[NDArray[np.int32]]:
     """Partition several graphs in one worker, each on its own. The pieces are not checked."""
 
@@ -217,10 +217,10 @@ def _checked_piece(
 
 
 def _run(
-    pieces: Iterable[Piece], job: dict[str, Any], describe: Callable[[Piece, Path], dict[str, Any]]
+    pieces: Sequence[Piece], job: dict[str, Any], describe: Callable[[Piece, Path], dict[str, Any]]
 ) -> list[NDArray[np.int32]]:
     """Write each piece, run the worker once, read the assignments."""
-    with launch.work_folder() as folder:
+    with launch.work_folder(*(piece.structure.indices for piece in pieces)) as folder:
         tasks, shapes, estimate = [], [], 0
         results: list[NDArray[np.int32]] = []
         for number, piece in enumerate(pieces):

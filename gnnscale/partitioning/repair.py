@@ -13,7 +13,7 @@ from gnnscale.kernels.threads import njit_serial
 from gnnscale.partitioning.rows import let_go
 from gnnscale.partitioning.structure import IntArray, Structure
 
-_UNRELEASED = 256  # parts whose rows, of a structure in a file, are resident at once
+UNRELEASED = 256  # parts whose rows, of a structure in a file, are resident at once
 
 
 def repair(
@@ -55,7 +55,7 @@ def repair(
     repaired = part.copy()
     taken = 0
     for number, old in enumerate(split):
-        if number % _UNRELEASED == 0:
+        if number % UNRELEASED == 0:
             let_go(*structure)
         nodes = _breadth_first(
             structure.indptr, structure.indices, part, member[starts[number] : starts[number + 1]]

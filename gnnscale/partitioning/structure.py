@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gnnscale.errors import InputError
+from gnnscale.graph.mapped import is_mapped
 from gnnscale.kernels.threads import njit_serial
+from gnnscale.partitioning.derived import symmetrised
 from gnnscale.partitioning.rows import RowBlocks, entry_blocks, let_go
 
 _INT32_MAX = 2**31 - 1
@@ -144,16 +147,19 @@ def check_request(
 def undirected(indptr: IntArray, indices: IntArray) -> Structure:
     """Return the pattern of A + Aᵀ, duplicates merged, self-loops removed, rows sorted.
 
-    A structure that is so already is returned as it is, without working memory; else that is at
-    most three times the indices given.
+    A structure that is so already is returned as it is, without working memory. Of one that lies in
+    a file, the result does too; of one in memory, that takes at most three times the indices given.
 
     Raises:
         InputError: as `as_structure`.
+        PartitionError: a scratch file cannot be written.
     """
     structure = as_structure(indptr, indices)
     unsorted, duplicates, loops, one_way = _irregular(structure)
     if not (unsorted or duplicates or loops or one_way):
         return structure
+    if is_mapped(torch.from_numpy(structure.indices)):
+        return Structure(*symmetrised(*structure))
     backward = _transposed(*structure)
     # A transpose lists its rows in ascending order, so two of them sort.
     forward = _transposed(*backward) if unsorted else structure

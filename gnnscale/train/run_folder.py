@@ -78,6 +78,10 @@ class RunFolder:
         return self.path / "graph"
 
     @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
     def exists(self) -> bool:
         return (self.path / "run.json").exists()
 

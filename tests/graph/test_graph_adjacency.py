@@ -12,7 +12,6 @@ from gnnscale.graph import Adjacency, Graph, as_adjacency
 from tests.strategies import dense_adjacency, graphs
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs())
 def test_entry_i_j_is_the_edge_from_j_to_i(graph):
     dense = dense_adjacency(graph)
@@ -23,7 +22,6 @@ def test_entry_i_j_is_the_edge_from_j_to_i(graph):
         assert (sources.diff() >= 0).all()
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs())
 def test_degrees(graph):
     target, n = graph.edge_index[1], graph.num_nodes
@@ -32,7 +30,7 @@ def test_degrees(graph):
     assert torch.allclose(graph.adj.in_degree(weighted=True).double(), expected)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(graphs())
 def test_symmetry_is_never_claimed_wrongly(graph):
     dense = dense_adjacency(graph)
@@ -42,7 +40,6 @@ def test_symmetry_is_never_claimed_wrongly(graph):
     assert wide.symmetric == graph.adj.symmetric
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs(directed=False))
 def test_symmetry_is_seen(graph):
     assert graph.adj.symmetric
@@ -55,7 +52,6 @@ def test_weights_break_symmetry():
     assert not Adjacency.from_edge_index(edges, 2, torch.tensor([2.0, 3.0])).symmetric
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs(duplicates=False))
 def test_everything_is_read_as_pyg_reads_it(graph):
     n, (source, target) = graph.num_nodes, graph.edge_index

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data, HeteroData
@@ -19,7 +19,6 @@ from tests.strategies import dense_adjacency, graphs
 EDGES = torch.tensor([[0, 1, 2, 2], [1, 2, 0, 2]])
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs(edge_attr=None, unlabelled=True), st.data())
 def test_from_arrays_does_not_depend_on_the_order_of_edges(graph, data):
     """Each edge keeps its weight and attributes; NumPy and torch input are the same."""
@@ -46,7 +45,6 @@ def test_from_arrays_does_not_depend_on_the_order_of_edges(graph, data):
     assert torch.equal(again.x, graph.x)
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs(edge_attr=None, unlabelled=True, sparse_x=None))
 def test_pyg_round_trip(graph):
     back = Graph.from_data(graph.to_data(), num_classes=3)
@@ -54,7 +52,6 @@ def test_pyg_round_trip(graph):
     assert back.fingerprint() == graph.fingerprint()
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs(weighted=False), st.booleans())
 def test_undirected_doubles_all_but_self_loops(graph, weighted):
     edges = graph.edge_index
@@ -66,7 +63,6 @@ def test_undirected_doubles_all_but_self_loops(graph, weighted):
     assert torch.equal(dense_adjacency(both), expected)
 
 
-@settings(deadline=None, max_examples=25)
 @given(st.booleans(), st.booleans(), st.integers(0, 8), st.integers(0, 2**20))
 def test_networkx(directed, multi, nodes, seed):
     kinds = {

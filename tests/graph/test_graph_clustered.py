@@ -18,7 +18,7 @@ def dense(x):
     return x.to_dense() if isinstance(x, CSR) else x
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(WHOLE, st.data())
 def test_everything_is_renumbered_alike(graph, data):
     clustered = cluster(graph, data.draw(partitions(graph)))
@@ -50,7 +50,6 @@ def edges(graph, ids):
     return sorted(torch.cat(columns, dim=1).tolist())
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.data())
 def test_clusters_are_ranges_with_training_nodes_first(graph, data):
     part = data.draw(partitions(graph))
@@ -71,7 +70,6 @@ def test_clusters_are_ranges_with_training_nodes_first(graph, data):
     assert (clustered.partition.method, clustered.partition.seed) == ("drawn", 0)
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.data())
 def test_the_original_comes_back(graph, data):
     back = cluster(graph, data.draw(partitions(graph))).original()
@@ -79,7 +77,6 @@ def test_the_original_comes_back(graph, data):
     assert back.fingerprint() == graph.fingerprint()
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.data())
 def test_the_training_view_counts_training_nodes(graph, data):
     clustered = cluster(graph, data.draw(partitions(graph)))

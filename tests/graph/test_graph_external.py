@@ -57,7 +57,7 @@ def pieces(draw, weighted: bool):
     return nodes, chunks, edges, weight
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), undirected=st.booleans(), weighted=st.booleans())
 def test_building_on_disk_equals_building_in_memory(tmp_path_factory, data, undirected, weighted):
     nodes, chunks, edges, weight = data.draw(pieces(weighted))

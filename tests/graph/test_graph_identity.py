@@ -32,7 +32,6 @@ def _parts(csr: CSR):
     return csr.indptr, csr.indices, csr.values
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE)
 def test_equal_content_has_equal_fingerprints(graph):
     """Whatever the name, the source, the memory or the width of indices."""
@@ -48,7 +47,7 @@ def test_equal_content_has_equal_fingerprints(graph):
     assert again.structure_fingerprint() == graph.structure_fingerprint()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(WHOLE, st.data())
 def test_any_changed_number_changes_the_fingerprint(graph, data):
     changed = copy(graph)
@@ -62,7 +61,6 @@ def test_any_changed_number_changes_the_fingerprint(graph, data):
     assert (changed.structure_fingerprint() != graph.structure_fingerprint()) is structure
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.sampled_from(["task", "metric", "num_classes", "y_level", "splits", "rename"]))
 def test_what_describes_the_content_counts(graph, field):
     changed = copy(graph)
@@ -76,7 +74,6 @@ def test_what_describes_the_content_counts(graph, field):
     assert changed.structure_fingerprint() == graph.structure_fingerprint()
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.sampled_from(["x", "y", "edge_attr"]))
 def test_what_is_missing_counts(graph, field):
     assume(getattr(graph, field) is not None)

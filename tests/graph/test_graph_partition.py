@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
@@ -14,7 +14,6 @@ from gnnscale.graph import Graph, Partition
 from tests.strategies import graphs, partitions
 
 
-@settings(deadline=None, max_examples=25)
 @given(graphs(unlabelled=True), st.data())
 def test_quality_equals_brute_force(graph, data):
     part = data.draw(partitions(graph))

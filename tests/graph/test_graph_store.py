@@ -1,65 +1,22 @@
-"""The store: on disk is what was in memory; damage is found; nothing half-written is accepted."""
+"""The store: on disk is what was in memory; damage is found."""
 
-import errno
 import json
 import os
-import resource
-import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import (
-    Graph,
-    Partition,
-    cluster,
-    files,
-    is_store,
-    open_graph,
-    store,
-    verify_store,
-)
-from gnnscale.graph.files import (
-    atomic_folder,
-    atomic_write,
-    held_folder,
-    read_json,
-    remove_abandoned,
-    write_json,
-)
+from gnnscale.graph import Graph, Partition, cluster, is_store, open_graph, verify_store
+from gnnscale.graph.files import read_json, write_json
+from tests.graph.rings import parts, ring
 from tests.graph.same import assert_same_clustered, assert_same_graph, tensors
 from tests.strategies import graphs, partitions
 
 WHOLE = graphs(edge_attr=None, sparse_x=None, unlabelled=True)
-
-
-def ring(nodes: int = 12, value: float = 1.0) -> Graph:
-    """A directed ring with everything a graph may hold."""
-    ids = torch.arange(nodes)
-    return Graph.from_arrays(
-        torch.stack([ids, ids.roll(-1)]),
-        torch.full((nodes, 3), value),
-        ids % 3,
-        edge_weight=1.0 + ids,
-        edge_attr=torch.stack([ids, -ids], dim=1),
-        splits={"default": {"train": ids % 2 == 0}, "other": {"test": [3]}},
-        metric="f1_macro",
-        name="ring",
-        source="synthetic:ring",
-    )
-
-
-def parts(graph: Graph, count: int = 4) -> Partition:
-    return Partition(torch.arange(graph.num_nodes) % count, count, "metis", 3)
 
 
 @pytest.fixture
@@ -72,7 +29,6 @@ def path(tmp_path):
 # --- what is written is what is read --------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.data())
 def test_on_disk_equals_in_memory(tmp_path_factory, graph, data):
     part = data.draw(partitions(graph))
@@ -142,6 +98,12 @@ def test_missing(tmp_path, path):
             opens(path)
 
 
+def test_a_path_that_is_none():
+    for opens in (open_graph, read_json, Partition.load):
+        with pytest.raises(InputError, match=r"a path is text or a Path, not 1\.5"):
+            opens(1.5)
+
+
 @pytest.mark.parametrize("content", ["[]", '{"format": "zip"}', "3"])
 def test_another_format(path, content):
     (path / "meta.json").write_text(content)
@@ -186,6 +148,15 @@ def test_a_damaged_meta_file(path):
         open_graph(path)
 
 
+def test_any_change_of_the_meta_file_is_found_by_verify(path):
+    """Also one that changes nothing of what it says."""
+    file = path / "meta.json"
+    file.write_bytes(file.read_bytes().replace(b"\n  ", b"\n\t ", 1))
+    open_graph(path)
+    with pytest.raises(StoreError, match=r"the checksum differs for meta\.json$"):
+        verify_store(path)
+
+
 def test_a_flipped_byte_is_found_by_verify(path):
     for file in sorted(path.glob("*.npy")):
         whole = file.read_bytes()
@@ -215,277 +186,3 @@ def test_numpy_reads_the_arrays(path):
     assert np.array_equal(np.load(path / "x.npy"), stored.graph.x.numpy())
     assert np.array_equal(np.load(path / "node_id.npy"), stored.node_id.numpy())
     assert np.load(path / "split1_test.npy").dtype == bool
-
-
-# --- what may be replaced -------------------------------------------------------------------
-
-
-def test_a_store_is_replaced_whole(path):
-    opened = open_graph(path)
-    small = ring(5, 2.0)
-    again = cluster(small, parts(small, 2), path)
-    assert_same_graph(again.original(), small)
-    assert [p.name for p in path.parent.iterdir()] == ["store"]
-    assert not [f for f in path.iterdir() if f.suffix == ".part"]
-    # Who has the old one open goes on reading it.
-    assert opened.graph.x.sum() == 36
-    verify_store(path)
-
-
-def test_a_graph_may_replace_the_store_it_is_read_from(path):
-    opened = open_graph(path)
-    again = cluster(opened.graph, parts(opened.graph, 3), path)
-    assert again.num_parts == 3 and again.graph.x.sum() == 36
-    verify_store(path)
-
-
-@pytest.mark.parametrize("content", ["notes.txt", "meta.json"])
-def test_foreign_folders_are_refused(tmp_path, content):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / content).write_text("{}")
-    with pytest.raises(StoreError, match="exists and is no gnnscale store"):
-        cluster(ring(), parts(ring()), tmp_path / "mine")
-    assert (tmp_path / "mine" / content).read_text() == "{}"
-
-
-def test_a_store_with_other_files_in_it_is_refused(path):
-    (path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match=r"also holds notes.txt; replacing it would delete that"):
-        cluster(ring(), parts(ring()), path)
-    assert (path / "notes.txt").read_text() == "mine"
-    verify_store(path)
-
-
-def test_files_are_refused_and_empty_folders_taken(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(StoreError, match="exists and is not a folder"):
-        cluster(ring(), parts(ring()), tmp_path / "file")
-    (tmp_path / "empty").mkdir()
-    assert cluster(ring(), parts(ring()), tmp_path / "empty").num_parts == 4
-
-
-def test_the_working_directory_and_links(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "here")
-    for _ in range(2):
-        cluster(ring(), parts(ring()), tmp_path / "link")
-        verify_store(tmp_path / "here")
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "link"]
-    monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(StoreError, match="is the working directory"):
-        cluster(ring(), parts(ring()), ".")
-
-
-# --- writes that fail -----------------------------------------------------------------------
-
-
-def failing(after: int, error: BaseException):
-    """A stand-in for os.fsync that fails at the `after`-th call."""
-    calls = iter(range(after + 1))
-
-    def fsync(descriptor):
-        if next(calls, after) == after:
-            raise error
-
-    return fsync
-
-
-FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize("after", [0, 3, 14, 15, 16])
-@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full", "ctrl-c"])
-@pytest.mark.parametrize("existing", [False, True])
-def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, after, error, existing):
-    """Every file is flushed: 15 arrays, meta.json and the folder."""
-    path = tmp_path / "store"
-    if existing:
-        cluster(ring(5), parts(ring(5)), path)
-    clustered = cluster(ring(), parts(ring()))
-    assert len(dict(store._arrays(clustered))) == 15
-    monkeypatch.setattr(os, "fsync", failing(after, error))
-    if error is FULL:
-        with pytest.raises(StoreError, match=r"could not write .*: No space left on device"):
-            cluster(ring(), parts(ring()), path)
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            cluster(ring(), parts(ring()), path)
-    monkeypatch.undo()
-    assert [p.name for p in tmp_path.iterdir()] == (["store"] if existing else [])
-    if existing:
-        assert_same_graph(open_graph(path, verify=True).original(), ring(5))
-
-
-def test_a_store_is_replaced_in_one_step(path, monkeypatch):
-    """There is no moment, when a kill could come, without the old or the new one."""
-    exchange, seen = files._exchange, []
-
-    def looked_at(one, other):
-        seen.append(open_graph(path, verify=True).num_parts)
-        done = exchange(one, other)
-        seen.append(open_graph(path, verify=True).num_parts)
-        return done
-
-    monkeypatch.setattr(files, "_exchange", looked_at)
-    cluster(ring(5), parts(ring(5), 2), path)
-    assert seen in ([4, 2], [4, 4])  # the latter: the file system cannot
-    assert open_graph(path, verify=True).num_parts == 2
-    assert [p.name for p in path.parent.iterdir()] == ["store"]
-
-
-def test_a_failed_rename_puts_the_old_store_back(path, monkeypatch):
-    monkeypatch.setattr(files, "_exchange", lambda *_: False)  # a system that cannot
-    rename, calls = Path.rename, []
-
-    def second_fails(self, target):
-        calls.append(self)
-        if len(calls) == 2:
-            raise FULL
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", second_fails)
-    with pytest.raises(StoreError, match="No space left"):
-        cluster(ring(5), parts(ring(5)), path)
-    assert [p.name for p in path.parent.iterdir()] == ["store"]
-    assert_same_graph(open_graph(path, verify=True).original(), ring())
-
-
-def test_space_is_looked_at_before_writing(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 7))
-    with pytest.raises(StoreError, match=r"takes [\d,]+ bytes; the disk has 7 left"):
-        cluster(ring(), parts(ring()), tmp_path / "store")
-    assert not list(tmp_path.iterdir())
-
-
-def run(code: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run Python code in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-WRITE = """
-    import os, resource, signal, sys
-    import torch
-    from gnnscale.errors import InputError, StoreError
-    from gnnscale.graph import Graph, Partition, cluster
-    path, how = sys.argv[1:]
-    graph = Graph.from_arrays([[0], [1]], torch.zeros(200_000, 2))
-    part = Partition(torch.arange(200_000) % 5, 5)
-    if how == "full":
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
-    else:
-        calls = []
-        def fsync(_):
-            calls.append(0)
-            if len(calls) == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-        os.fsync = fsync
-    try:
-        cluster(graph, part, path)
-    except StoreError as error:
-        print(error)
-        sys.exit(3)
-"""
-
-
-def test_a_file_that_may_not_grow(tmp_path):
-    """A limit on file sizes: the same as a full disk, from the kernel itself."""
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    done = run(WRITE, str(tmp_path / "store"), "full")
-    assert done.returncode == 3, done.stderr
-    assert "could not write the graph" in done.stdout and "File too large" in done.stdout
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_killed_write_leaves_nothing_that_is_taken_for_a_store(tmp_path):
-    path = tmp_path / "store"
-    done = run(WRITE, str(path), "killed")
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not path.exists()
-    (leftover,) = tmp_path.iterdir()
-    with pytest.raises(StoreError):
-        open_graph(leftover)
-    # The next write of the same store clears it away, and leaves alone what another one is writing.
-    with atomic_folder(path) as writing:
-        cluster(ring(), parts(ring()), path)
-        assert writing.is_dir() and not leftover.exists()
-        shutil.rmtree(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["store"]
-
-
-def test_a_folder_that_is_taken_for_abandoned_before_it_is_locked(tmp_path):
-    """Another process clears away: the one that writes makes another folder."""
-    made = []
-
-    def make():
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        made.append(folder)
-        if len(made) == 1:
-            remove_abandoned(tmp_path, "?")
-        return folder
-
-    folder, held = held_folder(make)
-    remove_abandoned(tmp_path, "?")
-    assert folder == made[1] and folder.exists() and not made[0].exists()
-    os.close(held)
-    remove_abandoned(tmp_path, "?")
-    assert not folder.exists()
-
-
-# --- single files ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt(), ValueError("x")])
-def test_a_file_is_whole_or_as_it_was(tmp_path, error):
-    path = tmp_path / "deep" / "file.json"
-    write_json(path, {"a": 1})
-    expected = StoreError if error is FULL else type(error)
-    with pytest.raises(expected), atomic_write(path) as file:
-        file.write(b"half")
-        raise error
-    assert read_json(path) == {"a": 1}
-    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
-
-
-def test_a_killed_write_of_a_file_is_cleared_away_by_the_next(tmp_path):
-    path = tmp_path / "file.json"
-    (tmp_path / ".file.json.0badcafe.part").write_text("half")
-    with atomic_write(path) as file:
-        file.write(b"{}")
-        writing = {p.name for p in tmp_path.iterdir()}
-        write_json(path, {"a": 1})  # leaves alone what another one is writing
-        assert writing < {p.name for p in tmp_path.iterdir()} and len(writing) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
-
-
-def test_a_path_that_is_none():
-    for opens in (open_graph, read_json, Partition.load):
-        with pytest.raises(InputError, match=r"a path is text or a Path, not 1\.5"):
-            opens(1.5)
-
-
-def test_any_change_of_the_meta_file_is_found_by_verify(path):
-    """Also one that changes nothing of what it says."""
-    file = path / "meta.json"
-    file.write_bytes(file.read_bytes().replace(b"\n  ", b"\n\t ", 1))
-    open_graph(path)
-    with pytest.raises(StoreError, match=r"the checksum differs for meta\.json$"):
-        verify_store(path)
-
-
-def test_json_that_is_none(tmp_path):
-    with pytest.raises(StoreError, match="could not read"):
-        read_json(tmp_path / "a.json")
-    (tmp_path / "a.json").write_bytes(b"\xff{")
-    with pytest.raises(StoreError, match="is not valid JSON"):
-        read_json(tmp_path / "a.json")
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "b.json", float("nan"))
-    assert not (tmp_path / "b.json").exists()

@@ -25,7 +25,6 @@ def mapped(graph: Graph, path: Path) -> Graph:
     return open_graph(path).graph
 
 
-@settings(max_examples=25, deadline=None)
 @given(graph=WHOLE, data=st.data())
 @pytest.mark.parametrize("through", ["gathered", "runs"])
 @pytest.mark.parametrize("source", ["memory", "disk"])
@@ -48,7 +47,7 @@ def test_the_bytes_are_those_of_clustering_in_memory(
     assert written == expected
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(graph=graphs(dtype=torch.float32), data=st.data())
 def test_features_in_half_precision(tmp_path_factory, graph, data):
     part = data.draw(partitions(graph))

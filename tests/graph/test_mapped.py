@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import StoreError
@@ -20,7 +20,6 @@ def stored(path: Path, array: np.ndarray) -> torch.Tensor:
     return mapped.map_array(path, array.dtype, array.shape, offset)
 
 
-@settings(deadline=None)  # the first compiles
 @given(data=st.data())
 def test_read_rows_equals_slicing(data, tmp_path_factory):
     rows, width = data.draw(st.integers(1, 5000)), data.draw(st.integers(1, 7))

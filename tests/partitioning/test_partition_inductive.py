@@ -47,7 +47,7 @@ def attached(graph, part, num_parts):
             part[i] = min(range(num_parts), key=lambda p: (-v[p], sizes[p], p))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs(min_nodes=2), st.data())
 def test_others_join_the_part_of_most_neighbours(graph, data):
     cuts = data.draw(st.lists(st.integers(0, graph.num_nodes), max_size=3))
@@ -89,7 +89,7 @@ def test_others_join_the_part_of_most_neighbours(graph, data):
             assert (before[~grown] >= after[grown].max() - 1).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(graphs(edge_attr=None, sparse_x=None), st.data())
 def test_the_subgraph_carries_all_that_the_nodes_and_edges_have(graph, data):
     kept = torch.tensor(data.draw(st.lists(st.booleans(), min_size=graph.num_nodes,

@@ -30,7 +30,7 @@ def ring(num_nodes):
     return Structure(np.arange(num_nodes + 1) * 8, indices.ravel().astype(np.int32))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(graph=graphs(), entries=st.integers(1, 20))
 def test_blocks_are_the_rows_in_order(graph, entries, tmp_path_factory):
     indptr, indices = graph.adj.indptr.numpy(), graph.adj.indices.numpy()

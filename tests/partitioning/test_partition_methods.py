@@ -17,7 +17,7 @@ def cut_of(graph, method, parts=20, **options):
 
 
 @pytest.mark.parametrize("method", ALL)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=8)
 @given(
     graph=graphs(),
     share=st.floats(0, 1),
@@ -105,7 +105,7 @@ def test_a_directed_graph_is_cut_as_undirected(method):
 
 
 @pytest.mark.parametrize("method", ALL)
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_a_part_never_spans_two_graphs(method, data):
     members = data.draw(st.lists(graphs(min_nodes=1, max_nodes=15), min_size=2, max_size=5))

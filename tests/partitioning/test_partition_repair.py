@@ -16,7 +16,7 @@ def structure_of(graph):
     return Structure(graph.adj.indptr.numpy(), graph.adj.indices.numpy())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(graph=graphs(min_nodes=1), data=st.data())
 def test_repair_only_splits(graph, data):
     n = graph.num_nodes
@@ -48,7 +48,7 @@ def test_repair_refuses_what_is_no_assignment():
             repair(wrong, 2, structure)
 
 
-@settings(deadline=None)
+@settings(max_examples=100)
 @given(weight=st.lists(st.integers(1, 50), min_size=1, max_size=40), data=st.data())
 def test_cut_order_leaves_no_piece_empty(weight, data):
     pieces = data.draw(st.integers(1, len(weight)))
@@ -59,7 +59,7 @@ def test_cut_order_leaves_no_piece_empty(weight, data):
     assert sizes.max() - sizes.min() <= 1
 
 
-@settings(deadline=None)
+@settings(max_examples=100)
 @given(sizes=st.lists(st.integers(0, 60), min_size=1, max_size=12), data=st.data())
 def test_shares_are_in_proportion(sizes, data):
     sizes = np.array(sizes)

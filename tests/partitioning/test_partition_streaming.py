@@ -10,7 +10,7 @@ from gnnscale.partitioning import run_streaming
 from tests.partitioning.partition_cases import graphs, planted
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(graph=graphs(), data=st.data(), imbalance=st.sampled_from([0, 0.03, 0.3, 1e30]))
 def test_balance_holds(graph, data, imbalance):
     n = graph.num_nodes

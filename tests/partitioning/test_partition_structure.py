@@ -20,7 +20,7 @@ def dense(indptr, indices):
     return matrix
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(graph=graphs(min_nodes=1, max_nodes=12))
 def test_undirected_is_the_pattern_of_a_plus_its_transpose(graph):
     indptr, indices = graph.adj.indptr.numpy(), graph.adj.indices.numpy()
