@@ -1,6 +1,8 @@
 """Settings of the whole suite, made before torch is imported anywhere.
 
-The suite draws the same examples every time. `pytest --hypothesis-profile=explore` draws new ones.
+The suite draws the same examples every time, 25 of them where a test does not say otherwise, and
+sets none a deadline: kernels compile in the first one, and the machine may be busy.
+`pytest --hypothesis-profile=explore` draws new ones.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from hypothesis import settings
 # another process.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False)
 settings.load_profile("repeatable")
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as examples
 
 import gnnscale as gs
 from gnnscale.cli.statistics import homophily, isolated, measure
@@ -115,7 +114,6 @@ def test_data_that_are_not_shipped_are_told(gnnscale, monkeypatch):
     assert "not shipped" in refused.stderr and "Planetoid" in refused.stderr
 
 
-@examples(deadline=None, max_examples=25)
 @given(graph=graphs(unlabelled=True, min_nodes=2))
 def test_figures_are_those_of_the_edge_list(graph):
     source, target = graph.edge_index

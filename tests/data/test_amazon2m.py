@@ -56,7 +56,7 @@ def row_of(seed, sizes=(300, 100, 600), least=20, most=60):
     return power_law_weights(sum(sizes), 2.8, 40.0, rng), levels
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**40), chunk=st.integers(100, 7000))
 def test_chunks_of_edges_do_not_depend_on_each_other(seed, chunk):
     weight, levels = row_of(seed)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.data import load, preprocess
@@ -12,7 +12,6 @@ from gnnscale.kernels.csr import CSR
 from tests.data.small_data_sets import write_npz
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     step=st.sampled_from(["tf-idf", "row-normalise"]),
     rows=st.integers(0, 8),
@@ -51,7 +50,6 @@ def test_standardise_knows_training_nodes_only():
     assert torch.allclose(made[mask].std(0, correction=0), torch.tensor([1.0, 1, 1, 0]), atol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
 @given(rows=st.integers(2, 9), cols=st.integers(1, 5), seed=st.integers(0, 2**40))
 def test_scale_is_standardise_without_the_mean(rows, cols, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -14,7 +14,6 @@ def homophily(graph):
     return float((graph.y[source] == graph.y[target]).float().mean())
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     classes=st.integers(2, 6),
     per_class=st.integers(2, 4),
@@ -41,7 +40,7 @@ def test_planted_is_what_was_asked_for(classes, per_class, degree, wanted, expon
     assert again.source == graph.source
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(nodes=st.integers(4, 700), seed=st.integers(0, 2**40))
 def test_defaults_suit_graphs_of_any_size(nodes, seed):
     graph = planted(nodes=nodes, seed=seed, features=2)

@@ -48,7 +48,7 @@ def carried(of, ids, kept=slice(None)):
     return sorted(torch.cat(columns, dim=1).tolist())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(WHOLE, st.data())
 def test_a_batch_is_the_induced_subgraph(graph, data):
     clustered = cluster(graph, data.draw(partitions(graph)))
@@ -64,7 +64,6 @@ def test_a_batch_is_the_induced_subgraph(graph, data):
     assert batch.step_train_nodes == int(batch.train_mask.sum())
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.data())
 def test_a_batch_of_all_clusters_is_the_whole_graph(graph, data):
     clustered = cluster(graph, data.draw(partitions(graph)))
@@ -74,7 +73,7 @@ def test_a_batch_of_all_clusters_is_the_whole_graph(graph, data):
     assert batch.adj.symmetric == graph.adj.symmetric
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(WHOLE, st.data())
 def test_the_training_view_holds_training_nodes_only(graph, data):
     clustered = cluster(graph, data.draw(partitions(graph)))
@@ -85,7 +84,6 @@ def test_the_training_view_holds_training_nodes_only(graph, data):
     assert batch.train_mask.all()
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.data())
 def test_symmetry_of_a_batch_is_never_claimed_wrongly(graph, data):
     clustered = cluster(graph, data.draw(partitions(graph)))
@@ -96,7 +94,6 @@ def test_symmetry_of_a_batch_is_never_claimed_wrongly(graph, data):
             assert torch.allclose(dense, dense.T)
 
 
-@settings(deadline=None, max_examples=25)
 @given(WHOLE, st.data())
 def test_batches_do_not_depend_on_those_before(graph, data):
     """The scratch memory of an assembler is left as it was found."""
@@ -109,7 +106,7 @@ def test_batches_do_not_depend_on_those_before(graph, data):
         assert torch.equal(batch.node_id, fresh.node_id)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(WHOLE, st.data())
 def test_batches_from_disk_equal_those_from_memory(tmp_path_factory, graph, data):
     part = data.draw(partitions(graph))

@@ -39,7 +39,7 @@ def drawn_clusters(data, clustered):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(graphs(edge_attr=None, sparse_x=None, unlabelled=True), st.booleans(), st.data())
 def test_a_batch_of_the_device_is_that_of_the_host(device, graph, hop_is_sparse, data):
     clustered = cluster(graph, data.draw(partitions(graph)))

@@ -56,7 +56,7 @@ SETTINGS = {
 }
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     graphs(),
     st.data(),
@@ -87,7 +87,7 @@ def test_every_node_is_in_one_batch_an_epoch(graph, data, arguments, prefetch, v
             assert max(sizes) - min(sizes) <= 1
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.fixed_dictionaries(SETTINGS), st.integers(1, 3))
 def test_epochs_depend_on_seed_and_epoch_alone(arguments, world_size):
     clustered = clustered_path()
@@ -119,7 +119,6 @@ def test_in_order_without_shuffling():
         ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 99), st.booleans(), st.booleans())
 def test_all_clusters_are_dealt(parts, per_batch, seed, shuffle, stratify):
     counts = torch.randint(0, 4, (parts,), generator=torch.Generator().manual_seed(seed))
@@ -149,7 +148,7 @@ def test_every_draw_is_possible():
         assert met == set(itertools.combinations(range(6), 2))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 2**20))
 def test_stratified_batches_have_even_numbers_of_training_nodes(seed):
     counts = torch.tensor([0] * 40 + [1] * 30 + [10] * 20 + [100] * 10)
@@ -165,7 +164,7 @@ def test_stratified_batches_have_even_numbers_of_training_nodes(seed):
 # --- ranks ----------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.fixed_dictionaries(SETTINGS), st.integers(1, 5))
 def test_ranks_share_the_batches_of_one_process(arguments, world_size):
     """Step t takes R consecutive batches; all ranks know its training nodes."""
@@ -204,7 +203,7 @@ def test_more_ranks_than_batches():
 # --- going on -------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.fixed_dictionaries(SETTINGS),
     st.integers(0, 30),

@@ -16,7 +16,7 @@ from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.phases import Neighbourhood
 from tests.strategies import graphs
 
-few = settings(deadline=None, max_examples=15)
+few = settings(max_examples=10)
 
 
 class DegreeConv(nn.Module):

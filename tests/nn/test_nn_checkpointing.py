@@ -31,19 +31,19 @@ class Noisy(nn.Module):
         return out
 
 
-def _deep(**options):
+def deep(*, depth=3, **options):
     blocks = [gs.nn.Block(SAGEConv(IN, HIDDEN), norm="batch_norm", dropout=0.3)]
     blocks += [
         gs.nn.Block(GCNConv(HIDDEN, HIDDEN), norm="graph_norm", dropout=0.3, residual=True)
-        for _ in range(3)
+        for _ in range(depth)
     ]
     return gs.nn.LayeredGNN(blocks, nn.Linear(HIDDEN * options.pop("joined", 1), OUT), **options)
 
 
 MODELS = {
-    "deep": _deep,
-    "jk_cat": lambda: _deep(jk="cat", joined=4),
-    "jk_max": lambda: _deep(jk="max"),
+    "deep": deep,
+    "jk_cat": lambda: deep(jk="cat", joined=4),
+    "jk_max": lambda: deep(jk="max"),
     "gin": lambda: gs.nn.GIN(IN, HIDDEN, 3, OUT, dropout=0.5, norm="batch_norm"),
     "gat": lambda: gs.nn.GAT(IN, HIDDEN, 2, OUT, dropout=0.5, heads=2, norm="layer_norm"),
     "noisy": lambda: gs.nn.LayeredGNN([SAGEConv(IN, HIDDEN), Noisy(), SAGEConv(HIDDEN, OUT)]),
@@ -82,7 +82,7 @@ def test_a_step_is_the_same_bit_for_bit(name, bf16):
 
 
 def test_without_a_seed_one_is_drawn_once():
-    model, (x, adj) = _deep(), batch()
+    model, (x, adj) = deep(), batch()
     context = Context(adj, True, runner=checkpointed())
     model.train()(x, adj, context=context).sum().backward()
     expected = copy.deepcopy(model)
@@ -108,7 +108,7 @@ def test_less_is_kept(jk):
     """What autograd saves of a deep model: little more than what enters its blocks."""
     x, adj = batch(nodes=200)
     kept = {}
-    model = _deep(jk=jk, joined=4 if jk else 1)
+    model = deep(jk=jk, joined=4 if jk else 1)
     for name, (_, runner) in zip(("plain", "checkpointed"), _both(model), strict=True):
         seen = {}
 
@@ -125,7 +125,7 @@ def test_less_is_kept(jk):
 
 
 def test_in_evaluation_nothing_is_checkpointed():
-    model, (x, adj) = _deep().eval(), batch()
+    model, (x, adj) = deep().eval(), batch()
     with torch.no_grad():
         assert torch.equal(
             model(x, adj, context=Context(adj, runner=checkpointed())), model(x, adj)

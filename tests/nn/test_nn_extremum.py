@@ -14,7 +14,7 @@ from tests.strategies import graphs
 WAYS = list(itertools.product(("max", "min"), (False, True), (False, True)))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(graphs(features=4, duplicates=True))
 @pytest.mark.parametrize(("aggr", "project", "normalize"), WAYS)
 def test_equal_to_pyg(aggr, project, normalize, graph):

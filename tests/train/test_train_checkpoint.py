@@ -54,7 +54,7 @@ def same(a, b) -> bool:
     return a == b or (a != a and b != b)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(trees)
 def test_what_goes_in_comes_out(tree):
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +106,7 @@ def checkpoint(tmp_path_factory) -> bytes:
     return (folder / "checkpoint.safetensors").read_bytes()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_flipped_bit_is_found(checkpoint, data):
     """Or changes nothing: the header is padded with blanks."""
@@ -116,7 +116,7 @@ def test_a_flipped_bit_is_found(checkpoint, data):
     _refused_or_same(bytes(damaged), checkpoint)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_truncated_or_overlong_file_is_found(checkpoint, data):
     end = data.draw(st.integers(0, len(checkpoint) - 1))
@@ -195,11 +195,17 @@ def test_a_folder_without_permission_is_found_by_the_constructor(tmp_path, monke
         small_trainer(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """The weights of a run that nothing breaks off."""
+    trainer = small_trainer(None)
+    trainer.fit()
+    return weights_of(trainer)
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("count", [1, 5, 6, 7, 12])
-def test_a_full_disk_leaves_the_last_checkpoint_whole(call, count, tmp_path, no_curves):
-    whole = small_trainer(None)
-    whole.fit()
+def test_a_full_disk_leaves_the_last_checkpoint_whole(call, count, whole, tmp_path, no_curves):
     real, calls = getattr(os, call), []
 
     def full(*arguments, **options):
@@ -217,7 +223,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(call, count, tmp_path, no_
     assert not list(tmp_path.glob(".*.part"))
     resumed = small_trainer(tmp_path)
     resumed.fit()
-    assert_same(weights_of(resumed), weights_of(whole))
+    assert_same(weights_of(resumed), whole)
 
 
 def test_leftovers_are_removed_but_not_what_another_process_is_writing(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch_geometric.nn as pyg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from several_graphs import several_graphs
 from small_runs import CLASSES, HIDDEN, IN, assert_same, weights_of
@@ -53,8 +53,7 @@ def trainer_of(model, graph, run_dir=None, **options):
 
 
 @pytest.mark.parametrize("kind", sorted(MODELS))
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("inductive", [False, True])
+@pytest.mark.parametrize(("sparse", "inductive"), [(False, True), (True, False)])
 def test_with_all_clusters_at_once_it_is_full_batch(kind, sparse, inductive):
     graph = several_graphs("masks", sparse=sparse)
     model = MODELS[kind]().double()
@@ -177,7 +176,6 @@ def test_nothing_of_a_store_stays_resident(view, tmp_path):
     assert resident_file_pages() < before + 700
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     graphs(features=IN, sparse_x=None),
     st.data(),

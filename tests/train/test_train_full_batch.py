@@ -46,7 +46,7 @@ def close(mine, theirs, tolerance):
         torch.testing.assert_close(mine[name], value, rtol=tolerance, atol=tolerance * scale)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     data=st.data(),
     kind=st.sampled_from(sorted(MODELS)),
@@ -106,7 +106,7 @@ def test_several_epochs_give_the_weights_of_a_plain_loop(kind, optimizer):
     close(model.state_dict(), plain.state_dict(), 1e-4)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=st.data(), parts=st.integers(1, 5))
 def test_a_step_of_all_clusters_is_a_full_batch(data, parts):
     graph = data.draw(graphs(min_nodes=5, features=IN, duplicates=False))

@@ -91,7 +91,7 @@ def test_killed_at_random_moments(case, server, seconds, tmp_path, no_curves):
     whole = small_trainer(None, **options)
     expected = whole.fit()
     clock = random.Random(case)
-    for _ in range(3):
+    for _ in range(2):
         status = server.run(tmp_path / "run", options, kill_after=clock.uniform(0.1, 0.9) * seconds)
         assert status in (0, -signal.SIGKILL)
     assert server.run(tmp_path / "run", options) == 0

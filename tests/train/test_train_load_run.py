@@ -129,7 +129,7 @@ def test_it_is_the_same_graph_in_its_own_order(tmp_path):
     assert torch.equal(run.trainer.predict([3, 1]), run.trainer.predict()[[3, 1]])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_clustered_graph_gives_back_the_original(data):
     graph = data.draw(graphs(min_nodes=1, edge_attr=None, sparse_x=None, unlabelled=True))

@@ -50,7 +50,7 @@ def test_the_picture_is_a_png(report, tmp_path):
 figures = st.floats() | st.none() | st.integers(0, 9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     rows=st.lists(st.dictionaries(st.sampled_from(["epoch", "loss", "val_mae"]), figures)),
     final=st.dictionaries(st.sampled_from(["val", "test"]), st.dictionaries(st.text(), figures)),
@@ -97,7 +97,7 @@ def with_test_nodes(graph: Graph) -> Graph:
     return graph
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(graph=graphs(min_nodes=2, unlabelled=True))
 def test_majority_is_the_most_frequent_class(graph):
     with_test_nodes(graph)
@@ -108,7 +108,7 @@ def test_majority_is_the_most_frequent_class(graph):
     assert majority(graph) in [pytest.approx(share) for share in shares]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(graph=graphs(min_nodes=2), steps=st.integers(1, 8), alpha=st.sampled_from([0.5, 0.9]))
 def test_label_propagation_is_its_formula(graph, steps, alpha):
     with_test_nodes(graph)

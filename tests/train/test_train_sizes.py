@@ -17,7 +17,7 @@ from gnnscale.train import ClusterTrainer
 from gnnscale.train.sizes import Seen, choose_sizes, row_bytes
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     nodes=st.integers(1, 10**8),
     degree=st.floats(0, 2000),

@@ -38,7 +38,7 @@ def mean_loss(task, graph, out) -> torch.Tensor:
     return task.loss(out, batch) / task.normaliser(batch)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(graph=graphs(min_nodes=2, classes=4, unlabelled=True), smoothing=st.sampled_from([0.0, 0.2]))
 def test_classification_is_cross_entropy(graph, smoothing):
     out = torch.randn(graph.num_nodes, 4)
@@ -47,7 +47,7 @@ def test_classification_is_cross_entropy(graph, smoothing):
     torch.testing.assert_close(mean_loss(NodeTask(label_smoothing=smoothing), graph, out), expected)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(graph=graphs(min_nodes=2, classes=4), weights=st.sampled_from(["balanced", [1, 2, 0.5, 3]]))
 def test_class_weights_have_mean_one_over_the_training_nodes(graph, weights):
     task = NodeTask(class_weight=weights)

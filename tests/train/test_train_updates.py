@@ -51,7 +51,7 @@ def disconnected(parts: int, size: int, seed: int) -> gs.ClusteredGraph:
     return cluster(graph, Partition(of, parts))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     parts=st.integers(2, 7),
     clusters=st.integers(1, 3),
@@ -86,8 +86,9 @@ def test_a_schedule_counts_updates():
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("at", range(1, 8))
+@pytest.mark.parametrize("at", [2, 3, 6, 7])
 def test_stopped_within_an_update(at, tmp_path):
+    """And at the end of one, at that of an epoch, and in the next epoch's first."""
     options = {"accumulate": 3, "clusters_per_batch": 1, "epochs": 2, "clip_norm": 0.5}
     whole = small_trainer(None, **options)
     expected = whole.fit()
