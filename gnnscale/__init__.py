@@ -38,9 +38,10 @@ _HOMES = {
         "open_graph",
     ),
     "gnnscale.partitioning": ("partition",),
-    "gnnscale.data": ("load",),
+    "gnnscale.data": ("from_edge_list", "load"),
     "gnnscale.loader": ("Batch", "ClusterLoader"),
     "gnnscale.train": (
+        "BenchReport",
         "Callback",
         "ClusterTrainer",
         "NodeTask",
@@ -48,6 +49,7 @@ _HOMES = {
         "Task",
         "TensorBoard",
         "baselines",
+        "bench",
         "load_run",
     ),
 }
@@ -57,6 +59,7 @@ _ROOMS = ("nn",)
 __all__ = [
     "Adjacency",
     "Batch",
+    "BenchReport",
     "Callback",
     "ClusterLoader",
     "ClusterTrainer",
@@ -76,8 +79,10 @@ __all__ = [
     "TensorBoard",
     "UnsupportedModel",
     "baselines",
+    "bench",
     "build_graph",
     "cluster",
+    "from_edge_list",
     "load",
     "load_run",
     "nn",
@@ -102,7 +107,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from gnnscale import nn
-    from gnnscale.data import load
+    from gnnscale.data import from_edge_list, load
     from gnnscale.errors import (
         GnnscaleError,
         InexactConvolution,
@@ -125,6 +130,7 @@ if TYPE_CHECKING:
     from gnnscale.loader import Batch, ClusterLoader
     from gnnscale.partitioning import partition
     from gnnscale.train import (
+        BenchReport,
         Callback,
         ClusterTrainer,
         NodeTask,
@@ -132,5 +138,6 @@ if TYPE_CHECKING:
         Task,
         TensorBoard,
         baselines,
+        bench,
         load_run,
     )

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import gnnscale
+from gnnscale.cli.bench import bench
 from gnnscale.cli.console import err, error_line, line, show_log
 from gnnscale.cli.datasets import datasets
 from gnnscale.cli.info import info
@@ -115,7 +116,7 @@ def start(
         typer.echo(ctx.get_help())
 
 
-for command in (train, evaluate, predict, partition, info, datasets):
+for command in (train, evaluate, predict, bench, partition, info, datasets):
     app.command()(command)
 
 

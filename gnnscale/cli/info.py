@@ -80,6 +80,8 @@ def _show_card(card: Card) -> None:
             "licence": card.licence,
             "source": card.source,
             "cite": card.citation or None,
+            "download": card.download or None,
+            "leaderboard": "results may be compared with it" if card.leaderboard else None,
             "preset": ", ".join(f"{k} {v}" for k, v in card.preset.items()) or None,
             "card": card.path,
         },
@@ -87,6 +89,11 @@ def _show_card(card: Card) -> None:
     )
     if card.notes:
         line(card.notes.strip())
+    if card.added:
+        table = Table("added to the raw data", "the leaderboard's code")
+        for added in card.added:
+            table.add_row(added.what, "adds it too" if added.official else "does not")
+        out.print(table)
     if card.results:
         table = Table("known results", "metric", "value", "source")
         for known in card.results:

@@ -12,6 +12,7 @@ from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
     from gnnscale.data import Card
+    from gnnscale.data.recipes import Recipe
     from gnnscale.graph import Graph
     from gnnscale.nn import LayeredGNN
 
@@ -54,24 +55,26 @@ class Settings:
     preset: dict[str, Any]
 
 
-def settings(options: dict[str, Any], card: Card | None) -> Settings:
-    """Lay options over the card's preset.
+def settings(options: dict[str, Any], card: Card | None, recipe: Recipe | None = None) -> Settings:
+    """Lay options over the card's preset, or over one of its recipes.
 
     Args:
         options: by name, as the command line gave them; None for those that were not given.
         card: of the data set, or None.
+        recipe: of the card, instead of its preset.
 
     Raises:
         InputError: an option cannot be read, or the preset sets what there is not.
     """
     given = _read({name: value for name, value in options.items() if value is not None})
-    preset = {} if card is None else dict(card.preset)
+    preset = {} if card is None else dict(card.preset if recipe is None else recipe.settings)
+    table = "preset" if recipe is None else f"recipes.{recipe.name}"
     if unknown := sorted(preset.keys() - options.keys()):
         faults = []
         for name in unknown:
             close = difflib.get_close_matches(name, options, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            faults.append(f"{card.path}: [preset] sets {name!r}, which is no option{hint}")  # type: ignore[union-attr]
+            faults.append(f"{card.path}: [{table}] sets {name!r}, which is no option{hint}")  # type: ignore[union-attr]
         raise InputError(faults)
     preset = {name: value for name, value in preset.items() if name not in given}
     if "norm" in given:  # the preset's were for another norm

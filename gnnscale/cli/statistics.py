@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gnnscale.cli.console import size
 from gnnscale.graph import Graph
+from gnnscale.graph.mapped import file_of
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
 
@@ -142,7 +143,9 @@ def _memory(graph: Graph) -> str:
         for name, arrays in parts.items()
     }
     listed = ", ".join(f"{name} {size(count)}" for name, count in counts.items())
-    return f"{size(sum(counts.values()))}: {listed}"
+    mapped = file_of(adj.indices) is not None
+    where = ", on disk, of which a piece at a time is read" if mapped else ""
+    return f"{size(sum(counts.values()))}{where}: {listed}"
 
 
 def _kind(tensor: Tensor) -> str:

@@ -90,6 +90,9 @@ def train(
         int | None, _option(_BATCHES, "Clusters a step.", "by size")
     ] = None,
     method: Annotated[str | None, _option(_BATCHES, o.METHODS, "auto", metavar="NAME")] = None,
+    partition_seed: Annotated[
+        int | None, _option(_BATCHES, "Of the partition; none: the seed.", "none")
+    ] = None,
     balance: Annotated[
         o.Balance | None, _option(_BATCHES, "What the partitioner evens out.", "nodes")
     ] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gnnscale.data.amazon2m import amazon2m
     from gnnscale.data.cards import Card, KnownResult, find_card, find_data, list_cards, read_card
+    from gnnscale.data.edge_list import from_edge_list
     from gnnscale.data.loading import load
     from gnnscale.data.preprocessing import preprocess
     from gnnscale.data.synthetic import planted
@@ -21,6 +22,7 @@ __all__ = [
     "amazon2m",
     "find_card",
     "find_data",
+    "from_edge_list",
     "list_cards",
     "load",
     "planted",
@@ -36,6 +38,7 @@ _HOME = {
     "find_data": "cards",
     "list_cards": "cards",
     "read_card": "cards",
+    "from_edge_list": "edge_list",
     "load": "loading",
     "planted": "synthetic",
     "preprocess": "preprocessing",

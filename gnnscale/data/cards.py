@@ -1,9 +1,10 @@
 """Cards: what is known about a data set, in a TOML file beside its arrays.
 
-A card is ``<root>/<name>/card.toml``. Roots are searched in this order: the ``root=`` argument, the
-folder named by the environment variable ``GNNSCALE_DATASETS``, ``datasets/`` of the repository
-beside the package, and the copy inside the installed package. The working directory is never one:
-what a name means must not depend on where a script is started.
+A card is ``<root>/<name>/card.toml``; a name may be of two parts, as "planetoid/cora". Roots are
+searched in this order: the ``root=`` argument, the folder named by the environment variable
+``GNNSCALE_DATASETS``, ``datasets/`` of the repository beside the package, and the copy inside the
+installed package. The working directory is never one: what a name means must not depend on where a
+script is started.
 
 Data that may not be shipped are not beside their card: they are looked for in every root as well,
 as ``<root>/<name>.npz`` or beside where a card would be.
@@ -18,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from gnnscale.data.recipes import Recipe, read_recipes, recipe_faults
 from gnnscale.errors import InputError, StoreError
 
 CARD_FILE = "card.toml"
@@ -35,6 +37,19 @@ class KnownResult:
     metric: str
     value: float
     source: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is done to the raw data on load, beyond reading them.
+
+    Attributes:
+        what: in words.
+        official: whether the code behind the leaderboard's own results does it too.
+    """
+
+    what: str
+    official: bool
 
 
 @dataclass(frozen=True)
@@ -62,9 +77,14 @@ class Card:
         y_level: what a label belongs to: "node", "edge" or "graph".
         preprocessing: steps applied to the features on load, in order (see
             :mod:`gnnscale.data.preprocessing`).
+        added: what is added to the raw data, and whether the leaderboard's code adds it too.
+        leaderboard: whether results on it may be compared with a leaderboard's.
+        download: the size of what is downloaded, in words, where that is known.
         results: known results.
         preset: arguments of model and trainer that suit the data set, by name, which
             ``gnnscale train`` starts from.
+        recipes: published settings by name, which ``gnnscale bench`` starts from (see
+            :mod:`gnnscale.data.recipes`).
         notes: what a user should know before using it.
         path: the card's own file.
     """
@@ -86,8 +106,12 @@ class Card:
     undirected: bool = False
     y_level: str = "node"
     preprocessing: tuple[str, ...] = ()
+    added: tuple[Added, ...] = ()
+    leaderboard: bool = False
+    download: str = ""
     results: tuple[KnownResult, ...] = ()
     preset: dict[str, Any] = field(default_factory=dict, hash=False)
+    recipes: dict[str, Recipe] = field(default_factory=dict, hash=False)
     notes: str = ""
     path: Path = field(default=Path(CARD_FILE), compare=False)
 
@@ -113,14 +137,19 @@ def read_card(path: str | Path) -> Card:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from error
     faults = _faults(content)
-    if not faults and content["name"] != path.resolve().parent.name:
-        folder = path.resolve().parent.name
+    # "planetoid/cora" is in a folder in a folder.
+    depth = str(content.get("name")).count("/") + 1
+    folder = "/".join(path.resolve().parts[-1 - depth : -1])
+    if not faults and content["name"] != folder:
         faults.append(f"field 'name' is {content['name']!r}, but its folder is {folder!r}")
     if faults:
         raise InputError([f"{path}: {fault}" for fault in faults])
     results = tuple(KnownResult(**entry) for entry in content.pop("results", ()))
     steps = tuple(content.pop("preprocessing", ()))
-    return Card(**content, results=results, preprocessing=steps, path=path)
+    added = tuple(Added(**entry) for entry in content.pop("added", ()))
+    recipes = read_recipes(content.pop("recipes", {}))
+    content |= {"results": results, "preprocessing": steps, "added": added, "recipes": recipes}
+    return Card(**content, path=path)
 
 
 def roots(root: str | Path | None = None) -> list[Path]:
@@ -198,16 +227,20 @@ def list_cards(root: str | Path | None = None) -> list[Card]:
     """
     found: dict[str, Path] = {}
     for folder in roots(root):
-        for path in sorted(folder.glob(f"*/{CARD_FILE}")):
-            found.setdefault(path.parent.name, path)
+        for path in _card_files(folder):
+            found.setdefault(path.parent.relative_to(folder).as_posix(), path)
     return [read_card(found[name]) for name in sorted(found)]
+
+
+def _card_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob(f"*/{CARD_FILE}"), *folder.glob(f"*/*/{CARD_FILE}")])
 
 
 def unknown_name(name: str, root: str | Path | None = None) -> InputError:
     """Return the error for a data set that there is not: close matches, then the list."""
     # Folder names, so that one malformed card does not hide the others.
-    paths = [path for folder in roots(root) for path in folder.glob(f"*/{CARD_FILE}")]
-    names = sorted({path.parent.name for path in paths})
+    found = [(path, folder) for folder in roots(root) for path in _card_files(folder)]
+    names = sorted({path.parent.relative_to(folder).as_posix() for path, folder in found})
     close = difflib.get_close_matches(name, names, n=3)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     message = f"no data set is called {name!r}.{hint} There are: {', '.join(names) or 'none'}"
@@ -234,9 +267,13 @@ def _faults(content: dict[str, Any]) -> list[str]:
             faults += _preprocessing_faults(value)
         elif name == "results":
             faults += _result_faults(value)
+        elif name == "added":
+            faults += _added_faults(value)
         elif name == "preset":
             if not isinstance(value, dict):
                 faults.append(f"field 'preset' is {value!r}; it must be a table: [preset]")
+        elif name == "recipes":
+            faults += recipe_faults(value)
         else:
             kind = _KINDS[str(known[name].type)]
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -269,3 +306,16 @@ def _result_faults(value: Any) -> list[str]:
         elif isinstance(entry["value"], bool) or not isinstance(entry["value"], int | float):
             faults.append(f"field 'results', entry {position}: value must be a number")
     return faults
+
+
+def _added_faults(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        return ["field 'added' must be tables: [[added]]"]
+    return [
+        f"field 'added', entry {position}: it must have what = text and official = true or false"
+        for position, entry in enumerate(value, start=1)
+        if not isinstance(entry, dict)
+        or set(entry) != {"what", "official"}
+        or not isinstance(entry["what"], str)
+        or not isinstance(entry["official"], bool)
+    ]

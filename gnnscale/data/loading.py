@@ -5,6 +5,10 @@
 ``path/to/graph``          a folder or an ``.npz`` of arrays (see :mod:`gnnscale.data.arrays`), a
                            folder with a card, or a folder written by ``cluster`` or
                            ``build_graph``. A bare name is never a path: write ``./name``
+``ogbn-arxiv``             a data set of the Open Graph Benchmark (see
+                           :func:`gnnscale.data.ogb.loading.load_ogb`)
+``planetoid/cora``         a data set that PyTorch Geometric reads (see
+                           :func:`gnnscale.data.pyg.loading.load_pyg`)
 ``synthetic:planted?...``  a generator (see :mod:`gnnscale.data.synthetic`), ``amazon2m`` for
                            graphs of any size on disk (see :mod:`gnnscale.data.amazon2m`)
 =========================  =========================================================================
@@ -31,17 +35,16 @@ from gnnscale.data.cards import (
     read_card,
     unknown_name,
 )
+from gnnscale.data.ogb import is_ogb
+from gnnscale.data.ogb.loading import load_ogb
 from gnnscale.data.options import PREFIX, Option, as_query, read_bool, read_options
 from gnnscale.data.preprocessing import preprocess
+from gnnscale.data.pyg.catalogue import find_pyg, is_family, members_of
+from gnnscale.data.pyg.loading import load_pyg
 from gnnscale.data.synthetic import load_synthetic
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, is_store, is_stored_graph, open_graph, open_stored_graph
 from gnnscale.graph.files import checked_path
-
-LATER = {
-    "ogb": "Open Graph Benchmark data sets come with a later version of gnnscale",
-    "planetoid/": "gnnscale does not download Planetoid's data sets yet",
-}
 
 
 def read_steps(text: str) -> list[str]:
@@ -59,14 +62,22 @@ OPTIONS = {
     "y_level": Option(str, choices=LEVELS),
 }
 CARD_OPTIONS = {**OPTIONS, "data": Option(os.path.abspath)}
+PYG_OPTIONS = {key: CARD_OPTIONS[key] for key in ("split", "seed", "preprocessing", "data")}
 
 
-def load(name: str | os.PathLike[str], root: str | Path | None = None, **options: Any) -> Graph:
+def load(
+    name: str | os.PathLike[str],
+    root: str | Path | None = None,
+    download: bool = False,
+    **options: Any,
+) -> Graph:
     """Load a graph by the name of its data set, a path, or a generator with options.
 
     Args:
-        name: "wordnet", "path/to/graph", "graph.npz", "synthetic:planted?nodes=10000".
+        name: "wordnet", "ogbn-arxiv", "path/to/graph", "graph.npz", "synthetic:planted?nodes=1000".
         root: a folder of data sets with cards, or of data whose cards are shipped; searched first.
+            For OGB's, a folder as ogb's own ``root``.
+        download: fetch the data where they are not on this machine; without it, nothing ever is.
         options: also in the name, as "graph.npz?split=60/20/20&seed=1". For arrays: ``split`` (the
             set to use by default, or percentages of a random one), ``seed`` of a random split,
             ``preprocessing`` (steps, "none" for none), ``undirected`` (each edge is stored once),
@@ -91,13 +102,18 @@ def load(name: str | os.PathLike[str], root: str | Path | None = None, **options
     base, query = _split_query(text)
     if _is_path(base) or not isinstance(name, str):
         return _load_path(Path(base), query, options)
-    card = find_card(base, root)
+    if is_ogb(base):
+        return load_ogb(text, root, download, **options)
+    entry = find_pyg(base)
+    card = find_card(base if entry is None else entry.name, root)
+    if entry is not None and (card is None or find_data(card, root) is None):
+        given = read_options(f"data set {entry.name}", query, options, PYG_OPTIONS)
+        return load_pyg(entry, root, download, given)
     if card is None:
-        for prefix, message in LATER.items():
-            if base.startswith(prefix):
-                raise InputError(
-                    f"{text!r}: {message}. A folder or .npz of its arrays can be loaded by its path"
-                )
+        if is_family(base) and not Path(base).exists():
+            raise InputError(
+                f"there is no data set {base!r}; there are {', '.join(members_of(base))}"
+            )
         if base != os.path.basename(base):
             return _load_path(Path(base), query, options)
         raise unknown_name(base, root)
@@ -113,7 +129,7 @@ def _split_query(text: str) -> tuple[str, str]:
 
 
 def _is_path(base: str) -> bool:
-    if any(base.startswith(prefix) for prefix in LATER):
+    if is_ogb(base) or is_family(base):
         return base.endswith(".npz")
     return base != os.path.basename(base) or base.endswith(".npz") or base in ("", ".", "..")
 

@@ -8,6 +8,7 @@ from gnnscale.nn.cluster_gcn import ClusterGCNConv
 from gnnscale.nn.context import Context
 from gnnscale.nn.convert import as_layered
 from gnnscale.nn.deep_models import GCNII, DeepGCN
+from gnnscale.nn.encoders import CategoricalEncoder, atom_encoder, bond_encoder
 from gnnscale.nn.first_hop import first_propagation
 from gnnscale.nn.layered import LayeredGNN, Slot
 from gnnscale.nn.matrices import (
@@ -50,6 +51,7 @@ __all__ = [
     "TAGCN",
     "BatchNorm",
     "Block",
+    "CategoricalEncoder",
     "ClusterGCN",
     "ClusterGCNConv",
     "Coefficients",
@@ -68,6 +70,8 @@ __all__ = [
     "SymmetricNormalisation",
     "Unweighted",
     "as_layered",
+    "atom_encoder",
+    "bond_encoder",
     "check_reach",
     "first_propagation",
     "from_spec",

@@ -1,6 +1,7 @@
 """Trainers: the shared loop, Cluster-GCN, tasks, checkpoints, reports and baselines."""
 
 from gnnscale.train.baseline import baselines, label_propagation, majority, perceptron
+from gnnscale.train.benchmarking import BenchReport, bench
 from gnnscale.train.callbacks import Callback, TensorBoard
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import ClusterConfig, TrainConfig
@@ -8,8 +9,11 @@ from gnnscale.train.report import Report
 from gnnscale.train.runs import Run, load_run
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.trainer import Trainer
+from gnnscale.train.trainers import TRAINERS
 
 __all__ = [
+    "TRAINERS",
+    "BenchReport",
     "Callback",
     "ClusterConfig",
     "ClusterTrainer",
@@ -21,6 +25,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "baselines",
+    "bench",
     "label_propagation",
     "load_run",
     "majority",

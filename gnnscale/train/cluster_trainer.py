@@ -70,6 +70,8 @@ class ClusterTrainer(Trainer):
         callbacks: `Callback`s, such as `TensorBoard`.
         method: partitioner: "auto", "kaminpar", "metis", "streaming", "random", "contiguous", or a
             function (see `partition`).
+        partition_seed: of the partition, for runs that share one and differ in `seed`; None takes
+            `seed`.
         balance: "nodes" or "edges": what the partitioner evens out.
         split: the split set.
         metric: the headline metric; the graph's, else the task's own, when None.
@@ -138,6 +140,7 @@ class ClusterTrainer(Trainer):
         callbacks: Sequence[Callback] = (),
         *,
         method: str | Callable = "auto",
+        partition_seed: int | None = None,
         balance: str = "nodes",
         precompute: bool = False,
         split: str = "default",
@@ -297,7 +300,7 @@ class ClusterTrainer(Trainer):
         if self.config.store is not None:
             return Path(self.config.store)
         in_files = is_mapped(self.graph.adj.indices)
-        return self.folder.path / "store" if in_files and self.folder is not None else None
+        return self.folder.store if in_files and self.folder is not None else None
 
     def _scratch(self) -> Path | None:
         """Where layers go that memory does not bear: beside the run, else beside the store."""
@@ -311,11 +314,13 @@ class ClusterTrainer(Trainer):
             assert self.folder is not None
             self._stored = True
             return Partition.load(self.folder.partition)
+        fixed = self.config.partition_seed
+        seed = self.config.seed if fixed is None else fixed
         part = partition(
             self.graph,
             self.config.num_parts,
             method=self._method,
-            seed=self.config.seed,
+            seed=seed,
             balance=self.config.balance,
             view="train" if self.config.inductive else "all",
             split=self.config.split,
@@ -336,6 +341,8 @@ class ClusterTrainer(Trainer):
             self._stored = True
             if self._clustered.path is not None:
                 self.folder.keep_store(self._clustered.path)
+        if self.folder.is_store_of_run(self.folder.store):
+            return
         in_memory = isinstance(self._data, ClusteredGraph) and self._data.path is None
         if in_memory or (isinstance(self._data, Graph) and self._data.source is None):
             from gnnscale.graph.store import write_store

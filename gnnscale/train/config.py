@@ -15,7 +15,7 @@ from gnnscale.graph.checks import memory_bytes
 # May differ when a run is resumed: they change where and how fast, not what is computed.
 # (Another device or machine is warned of when the checkpoint is read.) `compile` is none of them:
 # fused kernels round otherwise.
-_FREE_ON_RESUME = frozenset(
+FREE_ON_RESUME = frozenset(
     {
         "device",
         "prefetch",
@@ -124,7 +124,7 @@ class TrainConfig:
         mine = dataclasses.asdict(self)
         # What an older version did not write was then at its default.
         saved = {**dataclasses.asdict(type(self)()), **saved}
-        keys = sorted((mine.keys() | saved.keys()) - _FREE_ON_RESUME)
+        keys = sorted((mine.keys() | saved.keys()) - FREE_ON_RESUME)
         return [
             f"{key}: {saved.get(key)!r} in the run, {mine.get(key)!r} now"
             for key in keys
@@ -139,6 +139,7 @@ class ClusterConfig(TrainConfig):
     num_parts: int = 1
     clusters_per_batch: int = 1
     method: str = "auto"
+    partition_seed: int | None = None
     balance: str = "nodes"
     stratify: bool = True
     inductive: bool = False
@@ -152,6 +153,8 @@ class ClusterConfig(TrainConfig):
         faults += self._whole("num_parts", 1)
         faults += self._whole("clusters_per_batch", 1)
         faults += self._whole("prefetch", 0)
+        if self.partition_seed is not None:
+            faults += self._whole("partition_seed", 0, " or None")
         faults += self._flags("stratify", "precompute")
         if self.balance not in ("nodes", "edges"):
             faults.append(f"balance={self.balance!r} must be 'nodes' or 'edges'")

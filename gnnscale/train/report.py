@@ -115,6 +115,7 @@ def environment(device: str) -> dict[str, Any]:
     import torch
     import torch_geometric
 
+    gpu = {"gpu": _gpu(torch.device(device))} if device.startswith("cuda") else {}
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -125,6 +126,7 @@ def environment(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "device": device,
+        **gpu,
     }
 
 
@@ -144,6 +146,13 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((ln.split(":", 1)[1].strip() for ln in lines if ln.startswith("model name")), "")
+
+
+def _gpu(device: Any) -> str:
+    import torch
+
+    about = torch.cuda.get_device_properties(device)
+    return f"{about.name} ({round(about.total_memory / 2**30)}GB GPU)"
 
 
 def _text(value: Any) -> str:

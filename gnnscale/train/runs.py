@@ -10,12 +10,12 @@ from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.nn import LayeredGNN, as_layered, from_spec
 from gnnscale.train.arguments import as_data
-from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.optimizers import is_described
 from gnnscale.train.report import Report
 from gnnscale.train.run_folder import RunFolder
 from gnnscale.train.task import NodeTask
 from gnnscale.train.trainer import Trainer
+from gnnscale.train.trainers import TRAINERS
 
 
 class Run(NamedTuple):
@@ -59,7 +59,8 @@ def load_run(
     """
     folder = RunFolder(path)
     about = folder.describe()
-    trainer_class = _TRAINERS.get(about["trainer"])
+    classes = {kind.__name__: kind for kind in TRAINERS.values()}
+    trainer_class = classes.get(about["trainer"])
     if trainer_class is None:
         raise StoreError(f"{path} was trained by {about['trainer']}, which is unknown here")
     if model is None:
@@ -89,9 +90,6 @@ def load_run(
     return Run(trainer.model, data, trainer, trainer.report)
 
 
-_TRAINERS: dict[str, Callable[..., Trainer]] = {"ClusterTrainer": ClusterTrainer}
-
-
 def _absent(name: str, description: str) -> Callable:
     """Stands for a function that the configuration only names; needed for training alone."""
 
@@ -117,6 +115,8 @@ def _open_graph(folder: RunFolder, known: dict[str, Any]) -> Graph | ClusteredGr
     if is_store(folder.graph):
         clustered = open_graph(folder.graph)
         return clustered if known["clustered"] else clustered.original()
+    if known["source"] is None and folder.is_store_of_run(folder.store):
+        return open_graph(folder.store).original()
     if known["source"] is None:
         raise RunMismatch(f"the run's graph is not in {folder.graph} any more: pass graph=")
     if known["clustered"]:

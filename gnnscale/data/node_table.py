@@ -1,0 +1,186 @@
+"""Features or labels of nodes in a file: with a column of ids, or in the order of the nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from pyarrow import types
+
+from gnnscale.data.node_ids import Integers, NodeIds, Numbers, Texts, as_text
+from gnnscale.errors import InputError, StoreError
+from gnnscale.graph.files import checked_path
+from gnnscale.graph.tables import check_columns, column_names, first_rows, table_batches, table_kind
+
+_IDS = ("id", "node_id", "node", "name", "node_name")
+
+
+class NodeTable:
+    """A row a node: an array in memory or in an `.npy`, or a table.
+
+    Attributes:
+        what: what it is called in errors.
+        columns: the names of its columns; none of an array.
+        id_column: the column that says whose a row is; None where rows are in the order of nodes.
+        label: the column of labels among features.
+    """
+
+    def __init__(self, what: str, array: np.ndarray | None, path: Path | None) -> None:
+        self.what = what
+        self._array, self._path, self._header = array, path, False
+        self.columns: list[str] = []
+        self.id_column: str | None = None
+        self.label: str | None = None
+
+    @classmethod
+    def of(cls, given: Any, what: str, id_column: str | None) -> NodeTable | None:
+        """What a user gave as features or labels.
+
+        Raises:
+            InputError: it is of another kind, or has no such column.
+            StoreError: a file is missing or damaged.
+        """
+        if given is None:
+            return None
+        if not isinstance(given, str | os.PathLike):
+            return cls(what, np.asarray(given), None)
+        path = checked_path(given).expanduser()
+        what = f"{what} ({path})"
+        if path.suffix != ".npy" and table_kind(path) is None:
+            raise InputError(f"{what}: give an array, .npy, .parquet, .csv or .tsv")
+        if not path.is_file():
+            raise StoreError(f"{what}: there is no such file")
+        if path.suffix == ".npy":
+            try:
+                return cls(what, np.load(path, mmap_mode="r", allow_pickle=False), None)
+            except (OSError, ValueError, EOFError) as error:
+                raise StoreError(f"{what} is damaged, or no array of numbers: {error}") from error
+        table = cls(what, None, path)
+        rows = [] if table_kind(path) == ".parquet" else first_rows(path)
+        table._header = bool(rows) and not any(map(_is_number, rows[0]))
+        table.columns = column_names(path, table._header)
+        if id_column is not None:
+            check_columns(path, [id_column], table.columns)
+        table.id_column = id_column or next((c for c in table.columns if c.lower() in _IDS), None)
+        return table
+
+    def without(self, label: str) -> NodeTable:
+        """The same, with the column of labels told apart."""
+        self.label = label
+        return self
+
+    @property
+    def num_rows(self) -> int:
+        if self._array is not None:
+            return len(self._array)
+        return sum(batch.num_rows for batch in self._batches(self.columns[:1]))
+
+    def node_ids(self, memory: int) -> NodeIds:
+        """Which nodes there are: those of this table, in its order.
+
+        Raises:
+            InputError: an id is there twice, or empty.
+        """
+        column = self._ids()
+        unique = len(column.unique())
+        if column.null_count or unique < len(column):
+            raise InputError(
+                f"{self.what}: column {self.id_column} has {column.null_count:,} empty cells and "
+                f"{len(column) - unique - bool(column.null_count):,} ids that are there before; "
+                "give each node one row"
+            )
+        if not types.is_integer(column.type):
+            return Texts(as_text(column))
+        ids = column.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
+        if (ids == np.arange(ids.size)).all():
+            return Numbers(ids.size, self.what)
+        return Integers(ids, memory)
+
+    def features(self) -> Iterator[np.ndarray]:
+        """Blocks of features, float32 `[k, num_features]` (as they are, in an array of floats).
+
+        Raises:
+            InputError: a column is no number.
+        """
+        if self._array is not None:
+            array = self._array[:, None] if self._array.ndim == 1 else self._array
+            for start in range(0, len(array), 1 << 15):
+                block = array[start : start + (1 << 15)]
+                yield block if block.dtype.kind == "f" else block.astype(np.float32)
+            return
+        chosen = [c for c in self.columns if c not in (self.id_column, self.label)]
+        if not chosen:
+            raise InputError(f"{self.what} has no columns but {', '.join(self.columns)}")
+        for batch in self._batches(chosen):
+            yield np.concatenate([_matrix(batch[c], f"{self.what}: {c}") for c in chosen], axis=1)
+
+    def labels(self) -> np.ndarray:
+        """The labels, a row a node, in the order of this table."""
+        if self._array is not None:
+            return np.array(self._array)
+        chosen = [self.label] if self.label else [c for c in self.columns if c != self.id_column]
+        if not chosen:
+            raise InputError(f"{self.what} has no columns but {', '.join(self.columns)}")
+        parts = []
+        for batch in self._batches(chosen):
+            columns = [batch[c] for c in chosen]
+            for name, column in zip(chosen, columns, strict=True):
+                if not types.is_integer(column.type) and not types.is_floating(column.type):
+                    raise InputError(f"{self.what}: {name} is {column.type}; labels are numbers")
+            # An empty cell is a node without a label.
+            filled = [c.fill_null(-1) if types.is_integer(c.type) else c for c in columns]
+            parts.append(np.stack([c.to_numpy(zero_copy_only=False) for c in filled], axis=1))
+        labels = np.concatenate(parts) if parts else np.empty((0, len(chosen)), np.int64)
+        return labels[:, 0] if len(chosen) == 1 else labels
+
+    def labels_of(self, ids: NodeIds) -> np.ndarray:
+        """The labels in the order of nodes; -1 or NaN where there is none."""
+        labels = self.labels()
+        if self.id_column is None:
+            return labels
+        column = self._ids()
+        integers = types.is_integer(column.type) and not isinstance(ids, Texts)
+        nodes = ids.find(
+            column.to_numpy(zero_copy_only=False) if integers else as_text(column),
+            f"{self.what}: id",
+        )
+        whole = labels.dtype.kind in "iu"
+        dtype = np.dtype(np.int64) if whole else labels.dtype
+        placed = np.full((ids.num_nodes, *labels.shape[1:]), -1 if whole else np.nan, dtype)
+        placed[nodes] = labels
+        return placed
+
+    def _ids(self) -> pyarrow.Array:
+        assert self.id_column is not None
+        chunks = [batch[self.id_column] for batch in self._batches([self.id_column])]
+        return pyarrow.chunked_array(
+            chunks, chunks[0].type if chunks else pyarrow.int64()
+        ).combine_chunks()
+
+    def _batches(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        assert self._path is not None
+        yield from table_batches(self._path, header=self._header, columns=columns)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _matrix(column: pyarrow.Array, what: str) -> np.ndarray:
+    if types.is_fixed_size_list(column.type) or types.is_list(column.type):
+        lengths = column.value_lengths().unique() if types.is_list(column.type) else [0]
+        if len(lengths) > 1 or column.null_count:
+            raise InputError(f"{what}: its lists are of different lengths")
+        return _matrix(column.flatten(), what).reshape(len(column), -1)
+    if not (types.is_integer(column.type) or types.is_floating(column.type)
+            or types.is_boolean(column.type)):  # fmt: skip
+        raise InputError(f"{what} is {column.type}; features are numbers. Leave it out")
+    return column.to_numpy(zero_copy_only=False).astype(np.float32)[:, None]

@@ -1,0 +1,34 @@
+"""`gnnscale info` of a data set of OGB: its card without data, figures where there are some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.data.ogb_layout import random_node_set, write_node_csv
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNNSCALE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GNNSCALE_DATASETS", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_info_shows_the_card_where_there_are_no_data(gnnscale) -> None:
+    done = gnnscale("info", "ogbn-arxiv", code=2)
+    assert "arxiv.zip" in done.stderr and "download=True" in done.stderr
+    for part in ("arXiv papers", "ODC-BY", "80 MB", "to_symmetric", "adds it too", "0.717"):
+        assert part in done.stdout
+
+
+def test_info_measures_where_there_are_data(gnnscale, tmp_path: Path) -> None:
+    write_node_csv(tmp_path, random_node_set())
+    told = gnnscale("info", "ogbn-arxiv", "--verify").stdout
+    for part in ("60", "every edge both ways", "homophily", "40 classes", "split time", "on disk"):
+        assert part in told
+
+
+def test_what_the_leaderboard_does_not_do_is_said(gnnscale) -> None:
+    assert "does not" in gnnscale("info", "ogbn-mag-cites", code=2).stdout
