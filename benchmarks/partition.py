@@ -47,7 +47,8 @@ RESULTS = Path(__file__).parent / "results"
 CONTESTANTS: dict[str, dict[str, str]] = {
     "random": {"method": "random"},
     "streaming": {"method": "streaming"},
-    "kaminpar": {"method": "kaminpar", "preset": "default"},
+    "kaminpar": {"method": "kaminpar"},  # the settings that suit these parts
+    "kaminpar-default": {"method": "kaminpar", "preset": "default"},
     "kaminpar-fast": {"method": "kaminpar", "preset": "fast"},
     "kaminpar-terapart-largek": {"method": "kaminpar", "preset": "terapart-largek"},
     "metis": {"method": "metis"},

@@ -83,6 +83,7 @@ def _show_card(card: Card) -> None:
             "download": card.download or None,
             "leaderboard": "results may be compared with it" if card.leaderboard else None,
             "preset": ", ".join(f"{k} {v}" for k, v in card.preset.items()) or None,
+            "recipes": "; ".join(f"{r.name}: {r.title}" for r in card.recipes.values()) or None,
             "card": card.path,
         },
         title=f"{card.name}: {card.title}",

@@ -83,7 +83,8 @@ def partition(
             A callable's parts are not evened out.
         deterministic: give KaMinPar one thread, so that the seed repeats the result.
         preset: KaMinPar's settings by name, "fast" or "terapart-largek" for example; "auto" takes
-            "default" where `memory` suffices for it, else "terapart-largek".
+            "default", for parts of less than 256 nodes "fast", which then cuts the same, and
+            "terapart-largek" where `memory` suffices for neither.
         memory: what a native partitioner's own process may take, as "2GB" or a number of bytes,
             which both "auto"s go by; None: what the machine and this process's limits leave.
         threads: KaMinPar's threads; None takes every core this process may use.
@@ -138,7 +139,7 @@ def partition(
     structure = as_structure(adj.indptr.cpu().numpy(), adj.indices.cpu().numpy())
     room = available_memory() if memory is None else memory_bytes(memory)
     if preset == "auto":
-        preset = fitting_preset(num_nodes, len(structure.indices), room)
+        preset = fitting_preset(num_nodes, len(structure.indices), num_parts, room)
     job = Job(structure, starts, shares, seed, balance, imbalance, preset, threads)
     if not isinstance(method, str):
         return _by_callable(method, graph, job, num_parts, began)

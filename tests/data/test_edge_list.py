@@ -220,7 +220,7 @@ def test_faults_say_what_to_do(tmp_path):
 
 
 @settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=40), max_size=12), st.data())
 def test_the_external_set_of_ids_is_the_set(tmp_path, monkeypatch, chunks, data):

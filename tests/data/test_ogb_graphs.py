@@ -156,6 +156,16 @@ def test_an_edge_to_a_node_of_another_graph(tmp_path: Path, node: int) -> None:
         read(write_graph_csv(tmp_path, data))
 
 
+def test_labels_of_another_set_and_negative_counts(tmp_path: Path) -> None:
+    data = random_graph_set(num_tasks=2)
+    folder = write_graph_csv(tmp_path, data)
+    with pytest.raises(StoreError, match=r"graph-label has 2 labels a graph, where ogbg-molhiv"):
+        read(folder)
+    write_csv(folder / "raw/num-node-list.csv.gz", -data.num_nodes[:, None])
+    with pytest.raises(StoreError, match="some below 0"):
+        read(folder)
+
+
 def test_a_split_that_is_missing_or_of_other_data(tmp_path: Path) -> None:
     folder = write_graph_csv(tmp_path, random_graph_set())
     file = folder / "split/scaffold/valid.csv.gz"

@@ -76,15 +76,17 @@ def test_auto_streams_where_memory_is_short(graph, script):
     assert len(warned) == 2
 
 
-def test_the_preset_follows_the_memory(graph):
+def test_the_preset_follows_memory_and_size_of_parts(graph):
     nodes, edges = 1_000_000, 50_000_000
-    rich, lean = (memory.estimated_peak(name, nodes, edges) for name in memory.AUTO_PRESETS)
+    presets = ("default", "terapart-largek")
+    rich, lean = (memory.estimated_peak(name, nodes, edges) for name in presets)
     assert lean < rich < memory.estimated_peak("metis", nodes, edges)
-    assert memory.fitting_preset(nodes, edges, rich) == "default"
-    assert memory.fitting_preset(nodes, edges, rich - 1) == "terapart-largek"
+    for parts, preset in ((1000, "default"), (10_000, "fast")):
+        assert memory.fitting_preset(nodes, edges, parts, rich) == preset
+        assert memory.fitting_preset(nodes, edges, parts, rich - 1) == "terapart-largek"
     pytest.importorskip("kaminpar")
-    for given, preset in ((None, "default"), (LEAST, "terapart-largek")):
-        part = partition(graph, 10, "kaminpar", memory=given, cache=False)
+    for given, preset in ((None, "fast"), (LEAST, "terapart-largek")):
+        part = partition(graph, graph.num_nodes // 20, "kaminpar", memory=given, cache=False)
         assert part.parameters["preset"] == preset
 
 

@@ -20,7 +20,7 @@ import psutil
 
 from gnnscale.data.ogb.catalogue import OGBEntry
 from gnnscale.data.ogb.npz import open_npz
-from gnnscale.data.ogb.raw import counted, csv_blocks, read_csv, read_ids
+from gnnscale.data.ogb.raw import counted, csv_blocks, read_ids
 from gnnscale.data.splits import to_nodes
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph
@@ -75,8 +75,7 @@ def read_graphs(entry: OGBEntry, raw: Traversable, scratch: Path) -> Graph:
             x = files.features("node", int(node_ptr[-1]))
         if entry.has_edge_attr:
             edge_attr = files.features("edge", int(edge_ptr[-1]), twice=entry.add_inverse_edge)
-        labels = files.labels()
-    y = _labels(entry, labels, num_nodes.size, raw)
+        y = _labels(entry, files, num_nodes.size)
     splits = {entry.split: _split(entry, raw, node_ptr)}
     try:
         return Graph.from_arrays(
@@ -105,21 +104,27 @@ class _Files(NamedTuple):
     num_edges: np.ndarray
     edges: Callable[[], Iterable[np.ndarray]]
     rows: Callable[[str], tuple[Traversable, Iterable[np.ndarray]]]
-    labels: Callable[[], np.ndarray]
+    labels: Callable[[], Iterable[np.ndarray]]
 
     def features(self, kind: str, expected: int, *, twice: bool = False) -> np.ndarray:
         """Read the features of nodes or edges, float32 `[expected, channels]`, or those twice."""
         file, blocks = self.rows(kind)
-        read = np.empty((0, 1), np.float32)
-        done = 0
-        for block in counted(blocks, expected, file, f"{kind}s"):
-            if done == 0:
-                read = np.empty((expected * (1 + twice), *block.shape[1:]), np.float32)
-            read[done : done + len(block)] = block
-            done += len(block)
+        read = _filled(counted(blocks, expected, file, f"{kind}s"), expected * (1 + twice))
         if twice:
             read[expected:] = read[:expected]
         return read
+
+
+def _filled(blocks: Iterable[np.ndarray], rows: int) -> np.ndarray:
+    """An array of so many rows, float32, begun with these blocks of them."""
+    filled = np.empty((0, 1), np.float32)
+    done = 0
+    for block in blocks:
+        if done == 0:
+            filled = np.empty((rows, *block.shape[1:]), np.float32)
+        filled[done : done + len(block)] = block
+        done += len(block)
+    return filled
 
 
 @contextlib.contextmanager
@@ -145,13 +150,13 @@ def _source(raw: Traversable, scratch: Path) -> Iterator[_Files]:
             folder / f"{kind}-feat.csv.gz",
             csv_blocks(folder / f"{kind}-feat.csv.gz", np.float32),
         ),
-        lambda: read_csv(folder / "graph-label.csv.gz", np.float64),
+        lambda: csv_blocks(folder / "graph-label.csv.gz", np.float64),
     )
 
 
-def _npz_labels(file: Traversable, scratch: Path) -> np.ndarray:
+def _npz_labels(file: Traversable, scratch: Path) -> Iterator[np.ndarray]:
     with open_npz(file, scratch) as content:
-        return content.read("graph_label").astype(np.float64)
+        yield from content.rows("graph_label")
 
 
 def _pointers(counts: np.ndarray) -> np.ndarray:
@@ -172,16 +177,18 @@ def _numbered_through(
     done = 0
     for block in counted(files.edges(), total, Path(files.label), "edges"):
         stop = done + len(block)
-        graph = np.searchsorted(edge_ptr, np.arange(done, stop), side="right") - 1
+        first, last = np.searchsorted(edge_ptr, [done, stop - 1], side="right") - 1
+        within = np.diff(edge_ptr[first : last + 2].clip(done, stop))
+        graph = np.repeat(np.arange(first, last + 1), within)
         size = (node_ptr[graph + 1] - node_ptr[graph])[:, None]
         if block.shape[1] != 2:
             raise StoreError(f"{files.label} has {block.shape[1]} columns; an edge joins 2 nodes")
         wrong = ((block < 0) | (block >= size)).any(1)
         if wrong.any():
-            first = int(wrong.argmax())
+            at = int(wrong.argmax())
             raise StoreError(
-                f"{files.label}: graph {graph[first]} of {size[first, 0]} nodes has an edge "
-                f"{block[first]}; the raw data are damaged or not of one version. Fetch them again"
+                f"{files.label}: graph {graph[at]} of {size[at, 0]} nodes has an edge "
+                f"{block[at]}; the raw data are damaged or not of one version. Fetch them again"
             )
         edges[:, done:stop] = (block + node_ptr[graph][:, None]).T
         done = stop
@@ -190,17 +197,18 @@ def _numbered_through(
     return edges
 
 
-def _labels(entry: OGBEntry, labels: np.ndarray, num_graphs: int, raw: Traversable) -> np.ndarray:
-    expected = (num_graphs, entry.num_tasks)
-    labels = labels.reshape(len(labels), -1)
-    if labels.shape != expected:
+def _labels(entry: OGBEntry, files: _Files, num_graphs: int) -> np.ndarray:
+    file = Path(files.label).parent / "graph-label"
+    labels = _filled(counted(files.labels(), num_graphs, file, "graphs"), num_graphs)
+    labels = labels.reshape(num_graphs, -1)
+    if labels.shape[1] != entry.num_tasks:
         raise StoreError(
-            f"{raw}: the labels are {list(labels.shape)}, where {entry.name} with {num_graphs:,} "
-            f"graphs has {list(expected)}: not whole, or not of this set. Fetch the raw data again"
+            f"{file} has {labels.shape[1]} labels a graph, where {entry.name} has "
+            f"{entry.num_tasks}: it is not of this set. Fetch the raw data again"
         )
     if entry.task == "classification":
         return np.where(np.isnan(labels[:, 0]), -1, labels[:, 0]).astype(np.int64)
-    return labels.astype(np.float32)
+    return labels
 
 
 def _split(entry: OGBEntry, raw: Traversable, node_ptr: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gnnscale.data.cards import ROOT_VARIABLE, find_card
-from gnnscale.data.download import fetch
 from gnnscale.data.ogb.catalogue import OGBEntry
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import cache_root, checked_path, read_json, write_json
@@ -74,6 +73,8 @@ def fetch_archive(entry: OGBEntry, root: str | Path | None = None) -> Place:
     Raises:
         StoreError: it cannot be fetched or written; says what to place where by hand.
     """
+    from gnnscale.data.download import fetch  # requests and what it needs, for this alone
+
     target = _download_path(entry)
     if root is not None:
         target = checked_path(root).expanduser().absolute() / entry.archive
