@@ -201,7 +201,7 @@ def main() -> None:
     add("--lr", type=float, default=0.01)
     add("--seed", type=int, default=0)
     add("--method", default="kaminpar")
-    add("--preset", default="terapart-largek")
+    add("--preset", default="auto")
     add("--room", help="what the partitioner may take; what there is if not given")
     add("--memory", default="1GB", help="what inference may hold of a layer")
     add("--memory-limit", help="of a control group, as 2.2GB")
