@@ -35,8 +35,7 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
         chosen,
         chosen + 1,
         chosen,
-        torch.zeros(graph.num_nodes, dtype=torch.int64),
-        torch.zeros(graph.num_nodes, dtype=torch.int64),
+        torch.zeros(graph.num_nodes, 2, dtype=torch.int64),
         with_positions=carried,
     )
     weight = None if graph.edge_weight is None else graph.edge_weight[positions]

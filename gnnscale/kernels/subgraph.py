@@ -23,8 +23,7 @@ def induced_subgraph(
     starts: Tensor,
     ends: Tensor,
     clusters: Tensor,
-    shift: Tensor,
-    limit: Tensor,
+    window: Tensor,
     with_positions: bool = False,
     row_base: Tensor | None = None,
     entry_base: Tensor | None = None,
@@ -32,7 +31,7 @@ def induced_subgraph(
     """Return the adjacency among the nodes of ``clusters``, rows and columns in batch order.
 
     The batch's nodes are the ranges ``[starts[k], ends[k])`` one after the other. One serial pass
-    without the GIL: it may run on a prefetch thread, each thread with its own two buffers.
+    without the GIL: it may run on a prefetch thread, each thread with its own scratch.
 
     Args:
         indptr: int64 ``[num_nodes + 1]``, rows in cluster order.
@@ -41,8 +40,7 @@ def induced_subgraph(
         starts: int64 ``[q]``, first node of each of the batch's clusters.
         ends: int64 ``[q]``, one past the last node taken from it (a view may take fewer than all).
         clusters: int64 ``[q]``, different from one another.
-        shift: int64 ``[num_parts]``, scratch.
-        limit: int64 ``[num_parts]``, scratch; zero on entry and left zero.
+        window: int64 ``[num_parts, 2]``, scratch; zero on entry and left zero.
         with_positions: whether to return ``positions``.
         row_base: int64 ``[q]``. Where ``indptr`` holds only what was read for the batch, the row
             pointer of node ``i`` of cluster ``k`` stands at ``i - row_base[k]``; None for 0.
@@ -70,8 +68,7 @@ def induced_subgraph(
         starts.numpy(),
         ends.numpy(),
         clusters.numpy(),
-        shift.numpy(),
-        limit.numpy(),
+        window.numpy(),
         row_base.numpy(),
         entry_base.numpy(),
         with_positions,
@@ -125,8 +122,7 @@ def _induced_kernel(  # type: ignore[no-untyped-def]
     starts,
     ends,
     clusters,
-    shift,
-    limit,
+    window,
     row_base,
     entry_base,
     with_positions,
@@ -134,10 +130,12 @@ def _induced_kernel(  # type: ignore[no-untyped-def]
     local_indices,
     positions,
 ):
+    # Of every cluster one past its last node in the batch, and how far its nodes are shifted; side
+    # by side, so that both come in one read. No node lies below the 0 of the clusters left out.
     offset = 0
     for k in range(clusters.shape[0]):
-        shift[clusters[k]] = offset - starts[k]
-        limit[clusters[k]] = ends[k]
+        window[clusters[k], 0] = ends[k]
+        window[clusters[k], 1] = offset - starts[k]
         offset += ends[k] - starts[k]
     kept = 0
     row = 0
@@ -151,13 +149,12 @@ def _induced_kernel(  # type: ignore[no-untyped-def]
                 cluster = cluster_of[j]
                 # Written first and kept or not after: half of all edges leave a batch, and a
                 # branch would be mispredicted as often.
-                local_indices[kept] = j + shift[cluster]
+                local_indices[kept] = j + window[cluster, 1]
                 if with_positions:
                     positions[kept] = e
-                kept += j < limit[cluster]
+                kept += j < window[cluster, 0]
             row += 1
             local_indptr[row] = kept
     for k in range(clusters.shape[0]):
-        shift[clusters[k]] = 0
-        limit[clusters[k]] = 0
+        window[clusters[k]] = 0
     return kept

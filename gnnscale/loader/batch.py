@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,9 +107,11 @@ class Assembler:
     def __init__(self, clustered: ClusteredGraph, first_hop: Tensor | CSR | None = None) -> None:
         self.clustered = clustered
         self._first_hop = first_hop
-        self._in_view = torch.cat([torch.zeros(1, dtype=torch.int64), clustered.sizes.cumsum(0)])
-        self._shift = torch.zeros(clustered.num_parts, dtype=torch.int64)
-        self._limit = torch.zeros(clustered.num_parts, dtype=torch.int64)
+        # NumPy's, whose calls on some ten clusters take a third of the time of torch's.
+        self._starts, self._ends = clustered.offsets[:-1].numpy(), clustered.ends.numpy()
+        self._train_counts = clustered.train_counts.numpy()
+        self._in_view = np.concatenate([[0], clustered.sizes.numpy().cumsum()])
+        self._window = torch.zeros(clustered.num_parts, 2, dtype=torch.int64)
         split = clustered.graph.split(clustered.split)
         self._train = None if split is None else split.train
 
@@ -119,16 +122,16 @@ class Assembler:
             InputError: there are none, one is there twice, or there is no such cluster.
         """
         clustered, graph = self.clustered, self.clustered.graph
-        clusters = clusters.long().sort().values
-        if not clusters.numel() or bool((clusters.diff() == 0).any()):
+        drawn = np.sort(clusters.long().numpy())
+        if not drawn.size or (drawn[1:] == drawn[:-1]).any():
             raise InputError("a batch takes one cluster or more, each once")
-        if int(clusters[0]) < 0 or int(clusters[-1]) >= clustered.num_parts:
+        if drawn[0] < 0 or drawn[-1] >= clustered.num_parts:
             raise InputError(
-                f"clusters span [{int(clusters[0])}, {int(clusters[-1])}]; there are "
-                f"{clustered.num_parts}"
+                f"clusters span [{drawn[0]}, {drawn[-1]}]; there are {clustered.num_parts}"
             )
-        starts, ends = clustered.offsets[clusters], clustered.ends[clusters]
+        starts, ends = self._starts[drawn], self._ends[drawn]
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        clusters = torch.from_numpy(drawn)
         carried = (
             graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"
         )
@@ -137,11 +140,10 @@ class Assembler:
             rows.indptr,
             rows.indices,
             clustered.cluster_of,
-            starts,
-            ends,
+            torch.from_numpy(starts),
+            torch.from_numpy(ends),
             clusters,
-            self._shift,
-            self._limit,
+            self._window,
             with_positions=carried,
             row_base=rows.row_base,
             entry_base=rows.entry_base,
@@ -156,10 +158,7 @@ class Assembler:
         y = None if graph.y_level == "graph" else graph.y
         if y is not None:
             y = rows.carried(y, positions) if graph.y_level == "edge" else read_ranges(y, ranges)
-        sizes = ends - starts
-        of_view = zip(
-            self._in_view[clusters].tolist(), self._in_view[clusters + 1].tolist(), strict=True
-        )
+        of_view = zip(self._in_view[drawn].tolist(), self._in_view[drawn + 1].tolist(), strict=True)
         return Batch(
             x=take_features(graph.x, ranges),
             y=y,
@@ -168,8 +167,8 @@ class Assembler:
             train_index=train_mask.nonzero().squeeze(1),
             node_id=node_id,
             clusters=clusters,
-            ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
+            ptr=torch.from_numpy(np.concatenate([[0], (ends - starts).cumsum()])),
             edge_attr=rows.carried(graph.edge_attr, positions),
             first_hop=take_features(self._first_hop, list(of_view)),
-            step_train_nodes=int(clustered.train_counts[clusters].sum()),
+            step_train_nodes=int(self._train_counts[drawn].sum()),
         )

@@ -209,7 +209,7 @@ def test_parallel_kernels_beside_a_prefetch_thread():
     stop, results, faults = threading.Event(), set(), []
 
     def prefetch():
-        shift, limit = torch.zeros(2, parts, dtype=torch.int64)
+        window = torch.zeros(parts, 2, dtype=torch.int64)
         try:
             while not stop.is_set():
                 indptr, indices, _ = induced_subgraph(
@@ -219,8 +219,7 @@ def test_parallel_kernels_beside_a_prefetch_thread():
                     starts[chosen],
                     ends[chosen],
                     chosen,
-                    shift,
-                    limit,
+                    window,
                 )
                 results.add(CSR(indptr, indices).t().nnz)
         except BaseException as error:

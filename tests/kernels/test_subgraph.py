@@ -38,15 +38,15 @@ def test_batch_is_the_submatrix(drawn, index, with_positions):
     entries, starts, ends, cluster_of, clusters = drawn
     row, col, _, shape = entries
     graph = csr_from((row, col, None, shape), index=index)
-    shift, limit = torch.zeros(2, starts.numel(), dtype=torch.int64)
+    window = torch.zeros(starts.numel(), 2, dtype=torch.int64)
     batch = starts[clusters], ends[clusters]
     out = induced_subgraph(
-        graph.indptr, graph.indices, cluster_of, *batch, clusters, shift, limit, with_positions
+        graph.indptr, graph.indices, cluster_of, *batch, clusters, window, with_positions
     )
     expected = induced_subgraph_reference(graph.indptr, graph.indices, *batch, with_positions)
     for ours, theirs in zip(out, expected, strict=True):
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
-    assert not shift.any() and not limit.any()
+    assert not window.any()
 
     ranges = [torch.arange(int(a), int(b)) for a, b in zip(*batch, strict=True)]
     nodes = torch.cat([torch.empty(0, dtype=torch.int64), *ranges])
@@ -68,10 +68,10 @@ def test_mapped_files_serve_as_storage(tmp_path):
         for name in ("indptr", "indices")
     ]
     cluster_of = torch.tensor([0, 0, 1, 1, 2, 2], dtype=torch.int32)
-    shift, limit = torch.zeros(2, 3, dtype=torch.int64)
+    window = torch.zeros(3, 2, dtype=torch.int64)
     clusters = torch.tensor([2, 0])
     indptr, indices, _ = induced_subgraph(
-        *mapped, cluster_of, torch.tensor([4, 0]), torch.tensor([6, 2]), clusters, shift, limit
+        *mapped, cluster_of, torch.tensor([4, 0]), torch.tensor([6, 2]), clusters, window
     )
     assert indptr.tolist() == [0, 4, 8, 12, 16]
     assert indices.tolist() == [2, 3, 0, 1] * 4  # storage order: columns of cluster 0 come first
