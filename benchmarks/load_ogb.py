@@ -1,6 +1,6 @@
 """Reading a data set of OGB's for the first time: gnnscale beside ogb's own reader.
 
-    python benchmarks/load_ogb.py --scale 1 --beside 0.1 --rounds 2
+    python benchmarks/load_ogb.py --scale 1 --beside 0.3 --rounds 2
 
 Makes ogbn-products up, as its csv.gz lie on OGB's server: 61,859,140 random edges and 2,449,029
 nodes of 100 features, times the scale. Each reader is a process of its own, started on the same
@@ -137,7 +137,7 @@ def read(reader: str, root: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="of what gnnscale alone reads")
-    parser.add_argument("--beside", type=float, default=0.1, help="of what both read; 0 for none")
+    parser.add_argument("--beside", type=float, default=0.3, help="of what both read; 0 for none")
     parser.add_argument("--rounds", type=int, default=2, help="of what both read")
     parser.add_argument("--folder", type=Path, default=Path("ogb-made-up"), help="of the files")
     args = parser.parse_args()

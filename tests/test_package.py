@@ -55,7 +55,7 @@ def test_static_names_are_the_lazy_ones() -> None:
 
 def test_readme_code_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     script = tmp_path / "readme.py"
     script.write_text("\n".join(blocks))
     done = run("-W", "ignore", str(script), cwd=tmp_path)

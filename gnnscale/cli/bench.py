@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gnnscale.train.benchmarking import SeedResult
     from gnnscale.train.benchmarking.seeds import Evaluator
 
-_OWN = ("dataset", "recipe", "trainer", "runs", "seed", "to", "verbose")
+_OWN = ("dataset", "recipe", "trainer", "runs", "seed", "to", "download", "verbose")
 # Of `train`: what a benchmark has its own of, or fixes.
 _NOT_SHARED = (
     "ctx",
@@ -36,6 +36,7 @@ _NOT_SHARED = (
     "run_dir",
     "resume",
     "tensorboard",
+    "download",
     "verbose",
 )
 _PANEL = "Benchmark"
@@ -75,6 +76,7 @@ def bench(
             rich_help_panel=_PANEL,
         ),
     ] = None,
+    download: o.Download = False,
     verbose: o.Verbose = False,
     **_: Any,
 ) -> None:
@@ -87,7 +89,7 @@ def bench(
 
     [bold]Examples[/bold]
 
-    gnnscale bench ogbn-products --trainer cluster --runs 10
+    gnnscale bench ogbn-products --trainer cluster --runs 10 --download
 
     gnnscale bench ogbn-arxiv --recipe full-batch-gcn
 
@@ -104,7 +106,7 @@ def bench(
         chosen = settings(given, card, chosen_recipe)
         label = chosen.kind if chosen_recipe is None else chosen_recipe.name
         folder = folder or Path("runs") / f"bench-{short_name(dataset)}-{label}"
-        _bench(dataset, chosen_recipe, chosen, trainer, runs, seed, folder)
+        _bench(dataset, chosen_recipe, chosen, trainer, runs, seed, folder, download)
     except RunMismatch as error:
         raise RunMismatch(f"{error}\nOn the command line: --out FOLDER") from error
     except KeyboardInterrupt:
@@ -147,14 +149,16 @@ def _bench(
     runs: int | None,
     seed: int,
     folder: Path,
+    download: bool,
 ) -> None:
     from gnnscale.cli.settings import build_model
-    from gnnscale.cli.sources import open_data
+    from gnnscale.cli.sources import check_not_fixed, open_data
     from gnnscale.graph import ClusteredGraph
     from gnnscale.train import bench as run_bench
 
-    data = open_data(dataset)
+    data = open_data(dataset, download)
     graph = data.graph if isinstance(data, ClusteredGraph) else data
+    check_not_fixed(dataset, data, chosen.trainer)
     line(graph)
     if recipe is not None:
         line(f"recipe {recipe.name}: {recipe.title}")
@@ -223,8 +227,9 @@ def _tell_run(result: SeedResult, metric: str) -> None:
         for where, name in (("val", "validation"), ("test", "test"))
         if result.figure(where) is not None
     )
+    what = f"seed {result.seed}:" if not metric else f"seed {result.seed}: {metric}"
     line(
-        f"seed {result.seed}: {metric} {figures} (epoch {result.best_epoch} of {result.epochs}, "
+        f"{what} {figures} (epoch {result.best_epoch} of {result.epochs}, "
         f"{result.seconds.get('total', 0.0):.1f} s)"
     )
 

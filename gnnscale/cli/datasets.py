@@ -33,26 +33,23 @@ def datasets(verbose: Verbose = False) -> None:
     table.add_column("what it is", ratio=1, no_wrap=True, overflow="ellipsis")
     for name in ("nodes", "edges", "labels"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
     for card in list_cards():
         counts = (card.num_nodes, card.num_edges, card.num_classes)
         style = None if find_data(card) else "dim"
-        table.add_row(
-            card.name, card.title, *map(_short, counts), card.metric or card.task, style=style
-        )
+        table.add_row(card.name, card.title, *map(_short, counts), style=style)
     out.print(table)
     line(
         "Data of those in grey (not shipped) are read from the folder that GNNSCALE_DATASETS names,"
     )
-    line("or fetched by `gnnscale.load(NAME, download=True)` where OGB or PyG have them;")
-    line("`gnnscale info NAME` says where they come from.")
+    line("or fetched with --download (in Python gnnscale.load(NAME, download=True)) where OGB or")
+    line("PyG have them; `gnnscale info NAME` says where they come from.")
     line("Also: a path to an .npz, a folder of arrays or a stored graph; and generated graphs,")
     line("such as synthetic:planted?nodes=10000&classes=10&homophily=0.8, or, made once and kept")
     line("on disk, synthetic:amazon2m?scale=0.25, like Amazon2M in size and character.")
 
 
 def _short(count: int) -> str:
-    """A count of at most four digits, for there are six columns: 2708, 14 k, 2.4 M, 1.6 G."""
+    """A count of at most four digits, for there are five columns: 2708, 14 k, 2.4 M, 1.6 G."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if count >= size:
             scaled = count / (1e3 if unit == "k" else size)

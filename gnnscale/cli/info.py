@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from gnnscale.cli.console import err, facts, line, out, size
-from gnnscale.cli.options import DATASET_HELP, Verbose
+from gnnscale.cli.options import DATASET_HELP, Download, Verbose
 
 if TYPE_CHECKING:
     from gnnscale.data import Card
@@ -27,6 +27,7 @@ def info(
         bool,
         typer.Option("--verify", help="Read everything: checksums of what is stored, all checks."),
     ] = False,
+    download: Download = False,
     verbose: Verbose = False,
 ) -> None:
     """Show what a data set, a stored graph or a run is: its card, and figures measured on it.
@@ -50,7 +51,7 @@ def info(
         return
     if card is not None:
         _show_card(card)
-    data = open_data(name)
+    data = open_data(name, download)
     if isinstance(data, ClusteredGraph):
         _show_store(data, verify)
         return

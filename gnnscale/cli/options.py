@@ -97,6 +97,12 @@ Verbose = Annotated[
 Dataset = Annotated[
     str, typer.Option("--dataset", "-d", metavar="NAME|PATH", help=DATASET_HELP, show_default=False)
 ]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download", help="Fetch the data where they are not on this machine (OGB's, PyG's)."
+    ),
+]
 GraphOfRun = Annotated[
     str | None,
     typer.Option(

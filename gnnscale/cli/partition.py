@@ -68,6 +68,7 @@ def partition(
             rich_help_panel="Keeping it",
         ),
     ] = None,
+    download: o.Download = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Cut a graph into clusters with few edges between them, and report how good they are.
@@ -88,7 +89,7 @@ def partition(
 
     if save is not None and save.suffix != ".npz":
         raise InputError(f"--save {save}: an assignment is written as an .npz file; name it so")
-    data = open_data(dataset)
+    data = open_data(dataset, download)
     line(data.graph if isinstance(data, ClusteredGraph) else data)
     with in_original_order(data, features=out is not None) as graph:
         with err.status(f"cutting it into {num_parts:,} parts"):

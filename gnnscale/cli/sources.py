@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnnscale.cli.console import err
 from gnnscale.data.cards import CARD_FILE, Card, find_card, read_card
+from gnnscale.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from gnnscale.graph import ClusteredGraph, Graph
@@ -45,21 +46,45 @@ def card_of(dataset: str) -> Card | None:
     return read_card(beside) if beside.is_file() else None
 
 
-def open_data(dataset: str) -> Graph | ClusteredGraph:
+def open_data(dataset: str, download: bool = False) -> Graph | ClusteredGraph:
     """The graph; a stored one as it is stored, with its clusters.
+
+    Args:
+        dataset: a name or a path.
+        download: fetch it where it is not on this machine.
 
     Raises:
         InputError: there is no such data set, or it is faulty.
-        StoreError: a file is missing or damaged.
+        StoreError: a file is missing or damaged, or could not be fetched.
     """
     from gnnscale.data import load
     from gnnscale.graph import is_store, open_graph
 
-    with err.status(f"loading {dataset}"):
+    # A download has a bar of its own.
+    with contextlib.nullcontext() if download else err.status(f"loading {dataset}"):
         path = Path(dataset).expanduser()
         if is_path(dataset) and is_store(path):
             return open_graph(path)
-        return load(dataset)
+        try:
+            return load(dataset, download=download)
+        except StoreError as error:
+            if download or "download=True" not in str(error):
+                raise
+            raise StoreError(f"{error}\nOn the command line: --download") from error
+
+
+def check_not_fixed(dataset: str, data: Graph | ClusteredGraph, arguments: Iterable[str]) -> None:
+    """Refuse arguments of the partition for a graph that is stored in clusters.
+
+    Raises:
+        InputError: there are some.
+    """
+    from gnnscale.graph import ClusteredGraph
+
+    fixed = sorted({"method", "balance"} & set(arguments))
+    if fixed and isinstance(data, ClusteredGraph):
+        names = " and ".join(f"--{name}" for name in fixed)
+        raise InputError(f"{dataset} is stored in clusters: {names} would change nothing")
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ _NO_ARGUMENTS = (
     "run_dir",
     "resume",
     "tensorboard",
+    "download",
     "verbose",
 )
 _RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
@@ -174,7 +175,8 @@ def train(
         str | None,
         _option(
             _EVALUATION,
-            "Headline metric: accuracy, f1_macro, f1_micro, roc_auc, mae, mse.",
+            "Headline metric: accuracy, f1_macro, f1_micro, roc_auc, average_precision, mae, mse, "
+            "rmse.",
             "the data set's",
             metavar="NAME",
         ),
@@ -234,6 +236,7 @@ def train(
         bool, _option(_RUN, "Write the figures to <run-dir>/tensorboard.")
     ] = False,
     progress: Annotated[bool, _option(_RUN, "Show a progress bar on a terminal.", True)] = True,
+    download: o.Download = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Train a model on mini-batches of clusters, evaluate it exactly, compare it with baselines.
@@ -263,7 +266,7 @@ def train(
         given = {name: value for name, value in ctx.params.items() if name not in _NO_ARGUMENTS}
         chosen = settings(given, card_of(dataset))
         folder = folder or Path("runs") / f"{short_name(dataset)}-{chosen.kind}"
-        _train(dataset, chosen, folder, resume, baselines, tensorboard)
+        _train(dataset, chosen, folder, resume, baselines, tensorboard, download)
     except RunMismatch as error:
         hint = "On the command line: --run-dir FOLDER, or --resume no to replace the run there"
         raise RunMismatch(f"{error}\n{hint}") from error
@@ -278,22 +281,24 @@ def train(
 
 
 def _train(
-    dataset: str, chosen: Any, run_dir: Path, resume: o.Resume, compare: bool, tensorboard: bool
+    dataset: str,
+    chosen: Any,
+    run_dir: Path,
+    resume: o.Resume,
+    compare: bool,
+    tensorboard: bool,
+    download: bool,
 ) -> None:
     import torch
 
     from gnnscale.cli.settings import build_model
-    from gnnscale.cli.sources import open_data
-    from gnnscale.errors import InputError
+    from gnnscale.cli.sources import check_not_fixed, open_data
     from gnnscale.graph import ClusteredGraph
     from gnnscale.train import Callback, ClusterTrainer, TensorBoard
 
-    data = open_data(dataset)
+    data = open_data(dataset, download)
     graph = data.graph if isinstance(data, ClusteredGraph) else data
-    fixed = sorted({"method", "balance"} & chosen.trainer.keys())
-    if isinstance(data, ClusteredGraph) and fixed:
-        names = " and ".join(f"--{name}" for name in fixed)
-        raise InputError(f"{dataset} is stored in clusters: {names} would change nothing")
+    check_not_fixed(dataset, data, chosen.trainer)
     line(graph)
     if chosen.preset:
         line("preset of the card:", _words(chosen.preset))

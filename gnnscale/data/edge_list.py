@@ -18,13 +18,11 @@ among it; a Parquet file has types of its own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,10 +30,11 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.edge_table import EdgeTable
+from gnnscale.data.kept import open_kept, scratch_in, told_apart
 from gnnscale.data.node_ids import Integers, NodeIds, Numbers, Texts, all_integers, all_texts
 from gnnscale.data.node_table import NodeTable
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import Graph, Split, build_graph
+from gnnscale.graph import Graph, Split, build_graph, open_stored_graph
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.files import cache_root, checked_path
@@ -46,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 IN_MEMORY = 1 << 30
 """Bytes of a graph, as it is stored, above which it stays on disk where no path is given."""
+VERSION = 1
+"""Raised when the same files give another graph: what is kept is then built anew."""
 
 
 def from_edge_list(
@@ -89,11 +90,14 @@ def from_edge_list(
             called id, node_id, node or name. Tables without one are in the order of the nodes.
         num_nodes: says that ids are numbers below it.
         path: the folder to store the graph in. Without it, the graph is in memory, or, where it
-            takes more than a GB (`IN_MEMORY`), in `$GNNSCALE_CACHE/graphs`.
+            takes more than a GB (`IN_MEMORY`), in `$GNNSCALE_CACHE/graphs`, where the same call
+            opens it again until a file changes.
         undirected: each edge is given once; the reverse of every edge but self-loops is added.
         coalesce: merge parallel edges, adding their weights.
         memory: what sorting edges and integer ids may take, as "512MB" or a number of bytes. Beside
-            it: 24 bytes a node, labels and masks; names that are text, three times for a moment.
+            it: 24 bytes a node, labels and masks; names that are text, three times for a moment,
+            and 16 bytes for each;
+            and what is read ahead of a file, dozens of blocks of 4 MB of a text.
         task: as for `Graph.from_arrays`.
         metric: as for `Graph.from_arrays`.
         num_classes: as for `Graph.from_arrays`.
@@ -115,6 +119,7 @@ def from_edge_list(
         (['ann', 'cid'], [1])
         >>> Path("people.csv").unlink()
     """
+    arguments = {**locals(), "memory": None, "path": None}  # what the graph depends on
     budget = memory_bytes(memory)
     edges = checked_path(edges).expanduser()
     table = EdgeTable(edges, source, target, weight)
@@ -124,16 +129,19 @@ def from_edge_list(
         rows = rows.without(labels)
     elif labels is not None:
         apart = NodeTable.of(labels, "labels", id_column)
-    with tempfile.TemporaryDirectory(prefix="gnnscale-ids-") as scratch:
-        ids = _node_ids(table, rows, apart, num_nodes, budget, Path(scratch))
+    kept = _kept(edges, arguments) if path is None else None
+    if kept is not None and (graph := open_kept(kept)) is not None:
+        return graph
+    root = checked_path(path).resolve() if kept is None else kept
+    with scratch_in(root.parent) as scratch:
+        ids = _node_ids(table, rows, apart, num_nodes, budget, scratch)
         y = None
         if rows is not None and rows.label is not None:
             y = rows.labels()
         elif apart is not None:
             y = apart.labels_of(ids)
-        folder = _folder(edges, locals()) if path is None else checked_path(path)
         graph = build_graph(
-            folder,
+            root if kept is None else scratch / "graph",
             ids.num_nodes,
             _numbered(table, ids),
             x=None if rows is None else rows.features(),
@@ -146,17 +154,10 @@ def from_edge_list(
             metric=metric,
             num_classes=num_classes,
             name=edges.name.split(".")[0] if name is None else name,
+            source=None if kept is None else str(kept),
             names=ids.names,
         )
-    if path is not None:
-        return graph
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    if size > IN_MEMORY:
-        logger.info("the graph takes %d bytes and stays on disk, at %s", size, folder)
-        return graph
-    graph = _in_memory(graph)
-    shutil.rmtree(folder, ignore_errors=True)
-    return graph
+        return graph if kept is None else _placed(graph, scratch / "graph", kept)
 
 
 def _node_ids(
@@ -221,13 +222,21 @@ def _splits(
     return found
 
 
-def _folder(edges: Path, arguments: Mapping[str, Any]) -> Path:
-    """Of a graph that nobody else builds, whatever its features and labels."""
-    status = edges.stat()
-    told = [str(edges.resolve()), status.st_size, status.st_mtime_ns, os.getpid()]
-    told += [repr(arguments[key])[:200] for key in ("features", "labels", "undirected", "coalesce")]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+def _kept(edges: Path, arguments: Mapping[str, Any]) -> Path:
+    """Where a large graph is kept: by its files, arrays and options."""
+    digest = hashlib.sha256(json.dumps([VERSION, told_apart(arguments)]).encode()).hexdigest()[:32]
     return cache_root() / "graphs" / f"{edges.name.split('.')[0]}-{digest}"
+
+
+def _placed(graph: Graph, built: Path, kept: Path) -> Graph:
+    """The graph that was built in `built`: in memory, or, where it is large, at `kept`."""
+    size = sum(file.stat().st_size for file in built.iterdir())
+    if size <= IN_MEMORY:
+        return _in_memory(graph)
+    logger.info("the graph takes %d bytes and stays on disk, at %s", size, kept)
+    with contextlib.suppress(OSError):  # another process has built the same meanwhile
+        built.rename(kept)
+    return open_stored_graph(kept)
 
 
 def _in_memory(graph: Graph) -> Graph:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-from pyarrow import types
+from pyarrow import compute, types
 
 from gnnscale.data.node_ids import as_text
 from gnnscale.errors import InputError, StoreError
@@ -115,10 +115,10 @@ class EdgeTable:
 def _has_header(rows: Sequence[Sequence[str]], named: bool) -> bool:
     if named or not rows:
         return named
-    first = [cell.strip().lower() for cell in rows[0][:2]]
-    if all(map(_is_whole, first)):
+    first = [cell.strip().lower() for cell in rows[0]]
+    if all(map(_is_whole, first[:2])):
         return False
-    if first[0] in _SOURCES and first[-1] in _TARGETS:
+    if not set(first).isdisjoint(_SOURCES) and not set(first).isdisjoint(_TARGETS):
         return True
     return len(rows) > 1 and all(map(_is_whole, rows[1][:2]))
 
@@ -128,7 +128,7 @@ def _is_whole(cell: str) -> bool:
 
 
 def _called(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((column for column in columns if column.lower() in names), None)
+    return next((column for column in columns if column.strip().lower() in names), None)
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:
@@ -138,8 +138,11 @@ def _is_text(kind: pyarrow.DataType) -> bool:
 
 
 def _check_ids(path: Path, what: str, column: pyarrow.Array) -> None:
-    if column.null_count:
-        raise InputError(f"{path}: {column.null_count} cells of {what} are empty; fill them in")
+    empty = column.null_count
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        empty += compute.sum(compute.equal(compute.binary_length(column), 0)).as_py() or 0
+    if empty:
+        raise InputError(f"{path}: {empty} cells of {what} are empty; fill them in")
     if not types.is_integer(column.type) and not _is_text(column.type):
         raise InputError(f"{path}: {what} is {column.type}; ids are integers or text")
 

@@ -39,7 +39,7 @@ from gnnscale.data.ogb import is_ogb
 from gnnscale.data.ogb.loading import load_ogb
 from gnnscale.data.options import PREFIX, Option, as_query, read_bool, read_options
 from gnnscale.data.preprocessing import preprocess
-from gnnscale.data.pyg.catalogue import find_pyg, is_family, members_of
+from gnnscale.data.pyg.catalogue import find_pyg, is_family, is_heterogeneous, members_of
 from gnnscale.data.pyg.loading import load_pyg
 from gnnscale.data.synthetic import load_synthetic
 from gnnscale.errors import InputError
@@ -110,6 +110,11 @@ def load(
         given = read_options(f"data set {entry.name}", query, options, PYG_OPTIONS)
         return load_pyg(entry, root, download, given)
     if card is None:
+        if is_heterogeneous(base) and not Path(base).exists():
+            raise InputError(
+                f"{base!r} has several kinds of nodes or edges; gnnscale trains on one kind: make "
+                "it one with torch_geometric's HeteroData.to_homogeneous and Graph.from_data"
+            )
         if is_family(base) and not Path(base).exists():
             raise InputError(
                 f"there is no data set {base!r}; there are {', '.join(members_of(base))}"

@@ -47,7 +47,13 @@ class NodeTable:
         if given is None:
             return None
         if not isinstance(given, str | os.PathLike):
-            return cls(what, np.asarray(given), None)
+            array = np.asarray(given)
+            if not array.ndim or array.dtype.kind not in "biuf":
+                raise InputError(
+                    f"{what} is {type(given).__name__} ({array.dtype} {array.shape}); give an "
+                    "array of numbers with a row a node, or a file"
+                )
+            return cls(what, array, None)
         path = checked_path(given).expanduser()
         what = f"{what} ({path})"
         if path.suffix != ".npy" and table_kind(path) is None:
@@ -148,6 +154,9 @@ class NodeTable:
             column.to_numpy(zero_copy_only=False) if integers else as_text(column),
             f"{self.what}: id",
         )
+        if nodes.size and np.bincount(nodes).max() > 1:
+            again = column[int((np.bincount(nodes)[nodes] > 1).argmax())]
+            raise InputError(f"{self.what}: {again.as_py()!r} has several rows; give it one")
         whole = labels.dtype.kind in "iu"
         dtype = np.dtype(np.int64) if whole else labels.dtype
         placed = np.full((ids.num_nodes, *labels.shape[1:]), -1 if whole else np.nan, dtype)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": " "}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
-_BLOCK_BYTES = 1 << 24  # of text that is parsed at once
+_BLOCK_BYTES = 1 << 22  # of text that is parsed at once
 _ROWS_AT_ONCE = 1 << 20
 
 
@@ -31,7 +31,7 @@ def table_kind(path: Path) -> str | None:
 
 
 def first_rows(path: Path) -> list[list[str]]:
-    """The first two rows of a text table, as text; fewer where there are no more.
+    """The first two rows of a text table that are not blank, as text; fewer where there are none.
 
     Raises:
         StoreError: it is missing or damaged.
@@ -41,10 +41,14 @@ def first_rows(path: Path) -> list[list[str]]:
     separator = _TEXT[str(table_kind(path))]
     try:
         with _open_text(path, separator) as file:
-            text = b""
-            while text.count(b"\n") < 2 and (block := file.read(1 << 16)):
-                text += block
-            lines = text.decode("utf-8-sig").splitlines()[:2]
+            found: list[bytes] = []
+            rest = b""  # of a line that has not ended, perhaps within a character
+            while len(found) < 2 and (block := file.read(1 << 16)):
+                *ended, rest = (rest + block).split(b"\n")
+                found += [line for line in ended if line.strip()]
+            if rest.strip():
+                found.append(rest)
+            lines = [line.decode("utf-8-sig").rstrip("\r") for line in found[:2]]
     except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise StoreError(f"{path} cannot be read as a table: {error}") from error
     return list(csv.reader(lines, delimiter=separator))

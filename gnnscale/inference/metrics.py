@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -93,15 +94,19 @@ class F1:
         return float((2 * hit[occurs] / (predicted + actual)[occurs]).mean())
 
 
-class RocAuc:
-    """Area under the ROC curve; for several labels the mean over those with both outcomes (OGB).
+class Ranking:
+    """How well scores rank what is true above what is not: a figure a label, and their mean.
 
-    For two exclusive classes the score is the second output less the first.
+    "roc_auc" is the area under the ROC curve, the mean over labels with both outcomes;
+    "average_precision" the step-wise area under precision over recall, the mean over labels of
+    which some are true and some are not, as OGB's evaluators take both. An unknown label (NaN) does
+    not count. For two exclusive classes the score is the second output less the first.
     """
 
-    name, higher_is_better = "roc_auc", True
+    higher_is_better = True
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.scores: list[Tensor] = []
         self.labels: list[Tensor] = []
 
@@ -109,7 +114,7 @@ class RocAuc:
         """See `Metric`."""
         if y.dim() == 1 and out.size(1) != 2:
             raise InputError(
-                f"roc_auc needs two classes or 0/1 labels; the model has {out.size(1)} outputs"
+                f"{self.name} needs two classes or 0/1 labels; the model has {out.size(1)} outputs"
             )
         score = out if y.dim() == 2 else (out[:, 1] - out[:, 0]).unsqueeze(1)
         self.scores.append(score.float().cpu().clone())
@@ -117,23 +122,28 @@ class RocAuc:
 
     def compute(self) -> float:
         """See `Metric`."""
-        from sklearn.metrics import roc_auc_score
+        from sklearn import metrics
+
+        figure_of = {
+            "roc_auc": metrics.roc_auc_score,
+            "average_precision": metrics.average_precision_score,
+        }[self.name]
 
         if not self.scores:
             return float("nan")
         scores, labels = torch.cat(self.scores), torch.cat(self.labels)
         if not bool(torch.isfinite(scores).all()):  # a model that has diverged ranks nothing
             return float("nan")
-        areas = []
+        figures = []
         for score, label in zip(scores.T, labels.T, strict=True):
             known = ~torch.isnan(label)
             if label[known].unique().numel() == 2:
-                areas.append(roc_auc_score(label[known].numpy(), score[known].numpy()))
-        return float(sum(areas) / len(areas)) if areas else float("nan")
+                figures.append(figure_of(label[known].numpy(), score[known].numpy()))
+        return float(sum(figures) / len(figures)) if figures else float("nan")
 
 
 class MeanError:
-    """Mean absolute (mae) or squared (mse) error over all known targets."""
+    """Mean absolute (mae) or squared (mse) error over all known targets, or its root (rmse)."""
 
     higher_is_better = False
 
@@ -150,16 +160,19 @@ class MeanError:
 
     def compute(self) -> float:
         """See `Metric`."""
-        return self.total / self.count if self.count else float("nan")
+        mean = self.total / self.count if self.count else float("nan")
+        return math.sqrt(mean) if self.name == "rmse" else mean
 
 
 METRICS: dict[str, Callable[[], Metric]] = {
     "accuracy": Accuracy,
     "f1_micro": lambda: F1("micro"),
     "f1_macro": lambda: F1("macro"),
-    "roc_auc": RocAuc,
+    "roc_auc": lambda: Ranking("roc_auc"),
+    "average_precision": lambda: Ranking("average_precision"),
     "mae": lambda: MeanError("mae"),
     "mse": lambda: MeanError("mse"),
+    "rmse": lambda: MeanError("rmse"),
 }
 
 

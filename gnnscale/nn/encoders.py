@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gnnscale.errors import InputError
+from gnnscale.errors import InputError, MissingDependency
 
 
 class CategoricalEncoder(nn.Module):
@@ -94,17 +95,30 @@ class CategoricalEncoder(nn.Module):
 
 
 def atom_encoder(channels: int) -> CategoricalEncoder:
-    """The encoder of OGB's nine atom features, as in the node features of ogbg-mol*."""
-    from ogb.utils.features import get_atom_feature_dims
+    """The encoder of OGB's nine atom features, as in the node features of ogbg-mol*.
 
-    return CategoricalEncoder(get_atom_feature_dims(), channels)
+    Raises:
+        MissingDependency: ogb is not installed.
+    """
+    return CategoricalEncoder(_ogb_features().get_atom_feature_dims(), channels)
 
 
 def bond_encoder(channels: int) -> CategoricalEncoder:
-    """The encoder of OGB's three bond features, as in the edge attributes of ogbg-mol*."""
-    from ogb.utils.features import get_bond_feature_dims
+    """The encoder of OGB's three bond features, as in the edge attributes of ogbg-mol*.
 
-    return CategoricalEncoder(get_bond_feature_dims(), channels)
+    Raises:
+        MissingDependency: ogb is not installed.
+    """
+    return CategoricalEncoder(_ogb_features().get_bond_feature_dims(), channels)
+
+
+def _ogb_features() -> Any:
+    try:
+        return importlib.import_module("ogb.utils.features")
+    except ImportError as error:
+        raise MissingDependency(
+            f"what categories OGB's atoms and bonds have is asked of ogb: pip install ogb ({error})"
+        ) from error
 
 
 def _read_ogb_names(module: nn.Module, state: dict[str, Any], prefix: str, *arguments: Any) -> None:

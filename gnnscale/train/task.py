@@ -66,9 +66,9 @@ class NodeTask:
 
     # By kind: the two reported by default, the headline first, then the others there are.
     _METRICS: ClassVar = {
-        "classification": ("accuracy", "f1_macro", "f1_micro", "roc_auc"),
-        "multilabel": ("f1_micro", "f1_macro", "accuracy", "roc_auc"),
-        "regression": ("mae", "mse"),
+        "classification": ("accuracy", "f1_macro", "f1_micro", "roc_auc", "average_precision"),
+        "multilabel": ("f1_micro", "f1_macro", "accuracy", "roc_auc", "average_precision"),
+        "regression": ("mae", "mse", "rmse"),
     }
 
     def __init__(
@@ -115,8 +115,9 @@ class NodeTask:
                 f"the graph's labels are for {graph.task}, the task is {self.name}: build the "
                 f"graph with task={self.name!r}"
             )
-        if self.headline == "roc_auc" and self.name == "classification" and graph.num_classes != 2:
-            faults.append(f"roc_auc needs two classes; the graph has {graph.num_classes}")
+        ranks = self.headline in ("roc_auc", "average_precision") and self.name == "classification"
+        if ranks and graph.num_classes != 2:
+            faults.append(f"{self.headline} needs two classes; the graph has {graph.num_classes}")
         if faults:
             raise InputError(faults)
         if self.class_weight is not None:

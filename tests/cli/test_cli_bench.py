@@ -182,3 +182,13 @@ def test_recipes_of_the_cards_build_models_of_the_published_size(name):
         # The leaderboard's row of GCN on arxiv counts otherwise than OGB's own code; see the card.
         known = {142888: 110120}.get(row.parameters, row.parameters)
         assert size == known, recipe.name
+
+
+def test_a_store_is_benchmarked_as_it_is_cut(gnnscale):
+    gnnscale("partition", "-d", GRAPH, "--num-parts", "6", "--out", "store")
+    refused = gnnscale("bench", "./store", "--method", "random", code=2)
+    assert "--method would change nothing" in refused.stderr
+    options = ("--clusters-per-batch", "2", "--hidden-channels", "8", *QUICK)
+    done = gnnscale("bench", "./store", "--runs", "2", *options, "--out", "out")
+    assert "seed 1: accuracy validation" in done.stdout
+    assert not list(Path("out").rglob("meta.json"))  # no copy of it

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from tests.data.ogb_layout import random_node_set, write_node_csv
+from gnnscale.data.ogb import loading
+from tests.cli.conftest import FAST
+from tests.data.file_server import file_server
+from tests.data.ogb_layout import random_node_set, write_node_csv, zipped
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +22,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_info_shows_the_card_where_there_are_no_data(gnnscale) -> None:
     done = gnnscale("info", "ogbn-arxiv", code=2)
-    assert "arxiv.zip" in done.stderr and "download=True" in done.stderr
+    assert "arxiv.zip" in done.stderr and "On the command line: --download" in done.stderr
     for part in ("arXiv papers", "ODC-BY", "80 MB", "to_symmetric", "adds it too", "0.717"):
         assert part in done.stdout
 
@@ -32,3 +36,19 @@ def test_info_measures_where_there_are_data(gnnscale, tmp_path: Path) -> None:
 
 def test_what_the_leaderboard_does_not_do_is_said(gnnscale) -> None:
     assert "does not" in gnnscale("info", "ogbn-mag-cites", code=2).stdout
+
+
+def test_a_benchmark_fetches_what_it_is_told_to(gnnscale, tmp_path, monkeypatch) -> None:
+    raw = write_node_csv(tmp_path / "made", random_node_set(num_classes=40), "ogbn-arxiv")
+    find_entry = loading.find_entry
+    with file_server() as server:
+        server.put("arxiv.zip", zipped(raw, tmp_path / "sent" / "arxiv.zip").read_bytes())
+
+        def nearby(name: str) -> object:
+            return dataclasses.replace(find_entry(name), url=server.url("arxiv.zip"))
+
+        monkeypatch.setattr(loading, "find_entry", nearby)
+        command = ("bench", "ogbn-arxiv", "--recipe", "none", "--epochs", "1", "--runs", "1", *FAST)
+        done = gnnscale(*command, "--no-progress", "--download")
+    assert "Final Test:" in done.stdout
+    assert "Final Test:" in gnnscale(*command).stdout  # the graph is kept

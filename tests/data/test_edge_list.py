@@ -17,6 +17,7 @@ import gnnscale as gs
 from gnnscale.data import node_ids
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph, NodeNames, open_graph
+from gnnscale.kernels.texts import hash_texts
 from tests.graph.same import assert_same_graph
 
 EDGES = np.array([[0, 1, 2, 2, 4], [1, 2, 0, 2, 1]])
@@ -44,10 +45,19 @@ def expected(names: list, **more) -> Graph:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["e.parquet", "e.csv", "e.csv.gz", "e.csv.zst", "e.tsv.bz2", "e.txt", "plain.csv", "plain.txt"],
+    ("name", "kind"),
+    [
+        ("e.parquet", "gaps"),
+        ("e.parquet", "text"),
+        ("e.csv", "text"),
+        ("e.csv.gz", "large"),
+        ("e.csv.zst", "gaps"),
+        ("e.tsv.bz2", "text"),
+        ("e.txt", "gaps"),
+        ("plain.csv", "text"),
+        ("plain.txt", "large"),
+    ],
 )
-@pytest.mark.parametrize("kind", ["gaps", "text", "large"])
 def test_ids_of_any_kind_are_numbered_in_their_order(tmp_path, monkeypatch, name, kind):
     monkeypatch.setattr("gnnscale.graph.tables._BLOCK_BYTES", 1 << 6)
     names = {
@@ -99,8 +109,29 @@ def test_columns_are_found_or_named(tmp_path):
         gs.from_edge_list(tmp_path / "bare.csv")
     (tmp_path / "snap.txt").write_text("# Nodes: 3\n# From To\n 1\t 5\n5   9 \n")
     assert gs.from_edge_list(tmp_path / "snap.txt").names[:].tolist() == [1, 5, 9]
-    (tmp_path / "empty.csv").write_text("")
-    assert gs.from_edge_list(tmp_path / "empty.csv").num_nodes == 0
+    for text in ("", "\n \n", "source,target\n"):
+        (tmp_path / "empty.csv").write_text(text)
+        assert gs.from_edge_list(tmp_path / "empty.csv").num_nodes == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "weights"),
+    [
+        ("\n\n1,2\n2,5\n", [1, 2, 5], None),
+        ("\nsource,target\n1,2\n2,5\n", [1, 2, 5], None),
+        ("\ufeffsource,target\r\n1,2\r\n2,5\r\n", [1, 2, 5], None),
+        ("src, dst, weight\n1,2,0.5\n2,5,3\n", [1, 2, 5], [0.5, 3]),
+        ("weight,source,target\n0.5,ann,bob\n3,bob,cid\n", ["ann", "bob", "cid"], [0.5, 3]),
+        ("1.0,2.0\n2.0,18446744073709551615\n", ["1.0", "18446744073709551615", "2.0"], None),
+        (f"{'é' * 40_000},b\nb,c\n", ["b", "c", "é" * 40_000], None),
+    ],
+    ids=["blank", "blank-header", "bom-crlf", "spaces", "header-of-text", "floats", "long"],
+)
+def test_text_as_it_is_found(tmp_path, text, names, weights):
+    (tmp_path / "e.csv").write_text(text, newline="")
+    graph = gs.from_edge_list(tmp_path / "e.csv", undirected=False)
+    assert graph.names[:].tolist() == names and graph.num_edges == 2
+    assert (None if graph.edge_weight is None else graph.edge_weight.tolist()) == weights
 
 
 def test_text_after_integers_makes_all_of_them_text(tmp_path, monkeypatch):
@@ -182,9 +213,22 @@ def test_a_large_graph_stays_on_disk(tmp_path, monkeypatch):
     assert Path(large.source).parent == tmp_path / "cache" / "graphs"
     assert large.fingerprint() == small.fingerprint()
     assert gs.load(large.source).names[:].tolist() == ["x", "y", "z"]
+    with monkeypatch.context() as patch:
+        patch.setattr("gnnscale.data.edge_list.build_graph", None)
+        assert gs.from_edge_list(path, source="a", memory="1GB").source == large.source
+    np.save(tmp_path / "o.npy", EDGES.clip(max=3))
+    labels = [np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])]
+    apart = {gs.from_edge_list(tmp_path / "o.npy", labels=y).source for y in labels}
+    assert len({*apart, gs.from_edge_list(path, source="a", undirected=False).source}) == 3
+    assert len(list((tmp_path / "cache" / "graphs").iterdir())) == 4  # and no scratch
     part = gs.partition(large, 2, method="contiguous")
     stored = gs.cluster(large, part, path=tmp_path / "c")
     assert open_graph(stored.path).graph.names is None  # they stay with the order they are in
+    (Path(large.source) / "indices.npy").write_bytes(b"cut")
+    with pytest.warns(RuntimeWarning, match="made again"):
+        assert gs.from_edge_list(path, source="a").fingerprint() == small.fingerprint()
+    write(path, {"a": ["x", "y"], "b": ["y", "w"]})
+    assert gs.from_edge_list(path, source="a").names[:].tolist() == ["w", "x", "y"]
 
 
 def test_faults_say_what_to_do(tmp_path):
@@ -197,6 +241,8 @@ def test_faults_say_what_to_do(tmp_path):
     write(tmp_path / "less.csv", {"id": [10, 20], "a": [1, 2]})
     write(tmp_path / "word.csv", {"id": [10, 20, 30], "a": ["p", "q", "r"]})
     write(tmp_path / "y.csv", {"id": [10, 40], "y": [1, 2]})
+    write(tmp_path / "y2.csv", {"id": [10, 20, 10], "y": [1, 2, 3]})
+    write(tmp_path / "void.csv", {"source": ["ann", ""], "target": ["bob", "cid"]})
     for name, options, kind, message in (
         ("e.zip", {}, InputError, "is no edge list: give .npy, .parquet"),
         ("none.csv", {}, StoreError, "is missing"),
@@ -209,6 +255,8 @@ def test_faults_say_what_to_do(tmp_path):
         ("e.csv", {"features": "word.csv"}, InputError, "a is string; features are numbers"),
         ("e.csv", {"features": "absent.csv"}, StoreError, "there is no such file"),
         ("e.csv", {"labels": "y.csv"}, InputError, "id is of no node, first .*40"),
+        ("e.csv", {"labels": "y2.csv"}, InputError, "10 has several rows; give it one"),
+        ("void.csv", {}, InputError, "1 cells of source are empty"),
         ("e.csv", {"splits": {"a": {"train": [1]}}}, InputError, "split a/train: id is of no node"),
     ):
         for key in ("features", "labels"):
@@ -236,6 +284,25 @@ def test_the_external_set_of_ids_is_the_set(tmp_path, monkeypatch, chunks, data)
         for memory in (0, 1 << 12):
             ids = node_ids.Integers(np.array(shuffled), memory)
             assert ids.find(wanted, "id").tolist() == [shuffled.index(i) for i in wanted.tolist()]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.text(max_size=6), unique=True, max_size=30), st.data())
+def test_texts_are_found_by_hashes_even_where_two_share_one(names, data):
+    few = data.draw(st.booleans())
+
+    def coarse(ends, text, seed, hashes):
+        hash_texts(ends, text, seed, hashes)
+        if few and seed == 0:
+            hashes >>= np.uint64(62)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(node_ids, "hash_texts", coarse)
+        ids = node_ids.Texts(node_ids.as_text(["cut off", *names])[1:])
+        wanted = data.draw(st.lists(st.sampled_from(names))) if names else []
+        assert ids.find(wanted, "id").tolist() == [names.index(name) for name in wanted]
+        with pytest.raises(InputError, match="1 times id is of no node, first 'nobody at all'"):
+            ids.find([*wanted, "nobody at all"], "id")
 
 
 def test_names_of_a_sliced_column():

@@ -95,6 +95,29 @@ def test_in_a_root_the_archive_is_kept(server: FileServer, tmp_path: Path) -> No
     assert gs.load("ogbn-arxiv", root=tmp_path / "root").fingerprint() == graph.fingerprint()
 
 
+def test_an_archive_placed_in_the_cache_by_hand_is_kept(tmp_path: Path) -> None:
+    archive = tmp_path / "cache/ogb/arxiv.zip"
+    archive.parent.mkdir(parents=True)
+    content = archive_of("ogbn-arxiv", tmp_path)
+    archive.write_bytes(content)
+    graph = gs.load("ogbn-arxiv", download=True)
+    assert archive.read_bytes() == content and graph.source == "ogbn-arxiv"
+    archive.write_bytes(content[:-9])
+    with pytest.raises(StoreError, match="no zip"):
+        gs.load("ogbn-arxiv")
+    assert archive.read_bytes() == content[:-9]
+
+
+def test_one_placed_after_a_download_is_read_and_kept(server: FileServer, tmp_path: Path) -> None:
+    put(server, "ogbn-arxiv", archive_of("ogbn-arxiv", tmp_path))
+    gs.load("ogbn-arxiv", download=True)
+    archive = tmp_path / "cache/ogb/arxiv.zip"
+    content = zipped(write_node_csv(tmp_path / "new", random_node_set(1)), archive).read_bytes()
+    new = gs.load("ogbn-arxiv")
+    assert archive.read_bytes() == content
+    assert new.fingerprint() == gs.load("ogbn-arxiv", data=archive).fingerprint()
+
+
 def test_a_download_broken_off_is_taken_up_by_a_further_call(
     server: FileServer, tmp_path: Path
 ) -> None:

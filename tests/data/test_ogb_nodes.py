@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -130,6 +131,17 @@ def test_proteins_have_the_mean_of_their_edges(tmp_path: Path, undirected: bool)
     torch.testing.assert_close(graph.x, expected)
 
 
+@pytest.mark.parametrize("rows", [150, 201])
+def test_features_of_edges_that_do_not_fit_the_edges(
+    tmp_path: Path, cache: Path, rows: int
+) -> None:
+    folder, data = write(tmp_path, "ogbn-proteins")
+    ogb_layout.write_csv(folder / "raw/edge-feat.csv.gz", np.resize(data.edge_attr, (rows, 8)))
+    with pytest.raises(StoreError, match=rf"{min(rows, 200)} rows for 200 edges \(features\)"):
+        gs.load("ogbn-proteins", tmp_path)
+    assert stored(cache) == []
+
+
 def test_mag_cites_is_the_papers_of_mag(tmp_path: Path) -> None:
     data = random_node_set(3, num_classes=9)
     folder = write_mag(tmp_path, data)
@@ -174,6 +186,28 @@ def test_blocks_put_together_are_the_file(
             assert np.array_equal(np.concatenate(blocks), table)
             pairs = [np.empty((0, 2), np.int64), *arrays.pairs("edges")]
             assert np.array_equal(np.concatenate(pairs), edges.T)
+
+
+@pytest.mark.parametrize("library", ["isal", "zlib"])
+def test_blocks_of_any_numerals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    path = tmp_path / "a.csv.gz"
+    monkeypatch.setattr(raw, "_TEXT_AT_ONCE", 24)
+    if library == "zlib":
+        monkeypatch.setattr(raw, "open_gzip", gzip.open)
+    # Two members; blocks that are plain and blocks that only Arrow reads.
+    rows = b"1,2.5\n-3,1e-3\n", b"nan,\n,+4\r\n\n6,0.1234567890123456789\n7,8"
+    path.write_bytes(b"".join(gzip.compress(part) for part in rows))
+    none = np.nan
+    table = [[1, 2.5], [-3, 1e-3], [none, none], [none, 4], [6, 0.12345678901234568], [7, 8]]
+    for dtype in (np.float32, np.float64):
+        blocks = list(raw.csv_blocks(path, dtype))
+        assert len(blocks) > 1
+        np.testing.assert_array_equal(np.concatenate(blocks), np.array(table, dtype), strict=True)
+    path.write_bytes(gzip.compress(b"1,2\n" + b"3" * 60))
+    with pytest.raises(StoreError, match="a line of more than 24 bytes"):
+        list(raw.csv_blocks(path, np.int64))
 
 
 @given(st.lists(st.integers(1, 6)), st.lists(st.integers(1, 6)))
@@ -235,7 +269,7 @@ def test_not_found_says_what_to_place_where(tmp_path: Path, cache: Path) -> None
         find_entry("ogbn-products").url,
         "products.zip",
         "ogbn_products",
-        "1.4 GB",
+        "1.5 GB",
         "GNNSCALE_DATASETS",
         str(tmp_path),
         str(cache / "ogb"),

@@ -162,6 +162,9 @@ def test_names():
     assert find_pyg("planetoid") is None and find_pyg("wordnet/x") is None
     with pytest.raises(InputError, match="there are coauthor/cs, coauthor/physics"):
         gs.load("coauthor/maths")
+    for name in ("OGB_MAG", "imdb"):
+        with pytest.raises(InputError, match="several kinds of nodes or edges.*to_homogeneous"):
+            gs.load(name)
     for card in list_cards():
         if "torch_geometric.datasets" in card.source and card.file == "data.npz":
             assert find_pyg(card.name).name == card.name

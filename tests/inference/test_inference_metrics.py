@@ -16,6 +16,12 @@ from gnnscale.inference import METRICS, make_metric
 from tests.nn.layers import few
 
 SEEDS = st.integers(0, 2**20)
+RANKINGS = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
+ERRORS = {
+    "mae": sk.mean_absolute_error,
+    "mse": sk.mean_squared_error,
+    "rmse": sk.root_mean_squared_error,
+}
 
 
 def measured(name: str, out: torch.Tensor, y: torch.Tensor, cuts: list[int]) -> float:
@@ -51,7 +57,7 @@ def test_labels(seed, rows, labels, cuts, dtype):
     y = torch.randint(0, 2, (rows, labels), generator=random)
     y[0] = 1
     predicted = (out > 0).int()
-    names = ("accuracy", "f1_micro", "f1_macro", "roc_auc")
+    names = ("accuracy", "f1_micro", "f1_macro", "roc_auc", "average_precision")
     found = {name: measured(name, out, y.to(dtype), cuts) for name in names}
     assert found["accuracy"] == pytest.approx((predicted == y).double().mean().item())
     for average in ("micro", "macro"):
@@ -65,10 +71,11 @@ def test_labels(seed, rows, labels, cuts, dtype):
         assert found[f"f1_{average}"] == pytest.approx(expected)
     both = [k for k in range(labels) if len(y[:, k].unique()) == 2]
     if both:
-        areas = [sk.roc_auc_score(y[:, k], out[:, k]) for k in both]
-        assert found["roc_auc"] == pytest.approx(sum(areas) / len(areas))
+        for name, score in RANKINGS.items():
+            figures = [score(y[:, k], out[:, k]) for k in both]
+            assert found[name] == pytest.approx(sum(figures) / len(figures))
     else:
-        assert math.isnan(found["roc_auc"])
+        assert math.isnan(found["roc_auc"]) and math.isnan(found["average_precision"])
 
 
 @few
@@ -78,8 +85,29 @@ def test_two_classes_are_ranked(seed, rows, cuts):
     out = torch.randn(rows, 2, generator=random).round(decimals=1)  # with ties
     y = torch.randint(0, 2, (rows,), generator=random)
     y[:2] = torch.tensor([0, 1])
-    expected = sk.roc_auc_score(y, out[:, 1] - out[:, 0])
-    assert measured("roc_auc", out, y, cuts) == pytest.approx(expected)
+    for name, score in RANKINGS.items():
+        expected = score(y, out[:, 1] - out[:, 0])
+        assert measured(name, out, y, cuts) == pytest.approx(expected)
+
+
+@few
+@given(SEEDS, st.integers(2, 40), st.integers(1, 5), st.lists(st.integers(0, 40), max_size=5))
+def test_rankings_and_root_are_those_of_ogbs_evaluators(seed, rows, labels, cuts):
+    """With unknown labels, as ogbg-molpcba has them."""
+    ogb = pytest.importorskip("ogb.graphproppred")
+    random = torch.Generator().manual_seed(seed)
+    out = torch.randn(rows, labels, generator=random)
+    y = torch.randint(0, 2, (rows, labels), generator=random).float()
+    y[torch.rand(y.shape, generator=random) < 0.3] = float("nan")
+    y[:2, 0] = torch.tensor([0.0, 1.0])
+    given = {"y_true": y.numpy(), "y_pred": out.numpy()}
+    for name, theirs in (("roc_auc", "rocauc"), ("average_precision", "ap")):
+        evaluator = ogb.Evaluator("ogbg-molpcba" if theirs == "ap" else "ogbg-molhiv")
+        evaluator.num_tasks, evaluator.eval_metric = labels, theirs
+        assert measured(name, out, y, cuts) == pytest.approx(evaluator.eval(given)[theirs])
+    one = {key: value[:, :1] for key, value in given.items()}
+    expected = ogb.Evaluator("ogbg-molesol").eval(one)["rmse"]
+    assert measured("rmse", out[:, :1], y[:, :1], cuts) == pytest.approx(expected, nan_ok=True)
 
 
 @few
@@ -92,7 +120,7 @@ def test_targets(seed, rows, targets, gaps, cuts):
     known = torch.rand(y.shape, generator=random) > 0.3 if gaps else torch.ones_like(y).bool()
     y[~known] = float("nan")
     pairs = (y[known], out.reshape(y.shape)[known])
-    for name, expected in (("mae", sk.mean_absolute_error), ("mse", sk.mean_squared_error)):
+    for name, expected in ERRORS.items():
         found = measured(name, out, y, cuts)
         if known.any():
             assert found == pytest.approx(expected(*pairs), rel=1e-5)
@@ -111,8 +139,8 @@ def test_unknown_labels_count_nowhere():
 def test_nothing_has_no_figure(name):
     assert math.isnan(make_metric(name).compute())
     metric = make_metric(name)
-    y = torch.empty(0) if name in ("mae", "mse") else torch.empty(0, dtype=torch.int64)
-    metric.update(torch.empty(0, 1 if name in ("mae", "mse") else 2), y)
+    y = torch.empty(0) if name in ERRORS else torch.empty(0, dtype=torch.int64)
+    metric.update(torch.empty(0, 1 if name in ERRORS else 2), y)
     assert math.isnan(metric.compute())
 
 
@@ -121,12 +149,12 @@ def test_a_model_that_has_diverged_does_not_look_well(name):
     out = torch.full((6, 2), float("nan"))
     out[3:] = 0.5
     y = torch.tensor([1, 0, 1, 0, 0, 1])
-    if name in ("mae", "mse"):
+    if name in ERRORS:
         out, y = out[:, 0], y.float()
     metric = make_metric(name)
     metric.update(out, y)
     value = metric.compute()
-    assert math.isnan(value) if name in ("mae", "mse", "roc_auc") else value <= 0.8
+    assert math.isnan(value) if name in (*ERRORS, *RANKINGS) else value <= 0.8
 
 
 def test_refusals():

@@ -232,11 +232,24 @@ def test_arguments_that_cannot_be_are_refused_together(graph, tmp_path):
         gs.bench(blind, small(graph), tmp_path, runs=1, **SETTINGS)
 
 
-def test_a_graph_in_files_is_clustered_into_one_store(graph, tmp_path):
+def test_a_graph_in_files_is_clustered_once_for_all_runs(graph, tmp_path, monkeypatch):
     split = {"default": parts_of(graph)}
     stored = gs.build_graph(
         tmp_path / "g", graph.num_nodes, graph.edge_index, x=[graph.x], y=graph.y, splits=split
     )
-    gs.bench(stored, small(graph), tmp_path / "b", runs=2, **SETTINGS)
+    made = []
+
+    def counted(*args: Any, **kwargs: Any) -> gs.ClusteredGraph:
+        made.append(args)
+        return gs.cluster(*args, **kwargs)
+
+    monkeypatch.setattr("gnnscale.train.cluster_trainer.cluster", counted)
+    report = gs.bench(stored, small(graph), tmp_path / "b", runs=3, **SETTINGS)
+    assert len(made) == 1
     assert [path.parent for path in (tmp_path / "b").rglob("store")] == [tmp_path / "b"]
-    gs.load_run(tmp_path / "b/seed-0").trainer.evaluate("test")
+    torch.manual_seed(2)
+    alone = gs.ClusterTrainer(small(graph)(), stored, seed=2, partition_seed=0, **SETTINGS)
+    assert alone.fit().final["test"]["accuracy"] == report.runs[2].final["test"]
+    for seed in (0, 2):
+        found = gs.load_run(tmp_path / f"b/seed-{seed}").trainer.evaluate("test")
+        assert found["accuracy"] == report.runs[seed].final["test"]

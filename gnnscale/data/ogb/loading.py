@@ -6,11 +6,10 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
+from gnnscale.data.kept import open_kept
 from gnnscale.data.ogb.catalogue import OGBEntry, find_entry
 from gnnscale.data.ogb.graphs import read_graphs
 from gnnscale.data.ogb.node import OPTIONS, build_node_set
@@ -27,7 +26,7 @@ from gnnscale.data.ogb.places import (
 from gnnscale.data.ogb.raw import open_raw
 from gnnscale.data.options import Option, as_query, read_options
 from gnnscale.errors import StoreError
-from gnnscale.graph import Graph, is_stored_graph, open_stored_graph
+from gnnscale.graph import Graph
 from gnnscale.graph.files import cache_root
 from gnnscale.graph.graph_folder import store_graph
 
@@ -78,12 +77,12 @@ def load_ogb(
     if download and root is not None:
         make_root(root)
     place = find_place(entry, root) if data is None else place_at(data)
-    stored = None if place is None else _open_stored(_store_path(entry, place, wanted))
+    stored = None if place is None else open_kept(_store_path(entry, place, wanted))
     if stored is None and (place is None or place.path is None):
         if not download:
             raise not_found(entry, root)
         place = fetch_archive(entry, root)
-        stored = _open_stored(_store_path(entry, place, wanted))
+        stored = open_kept(_store_path(entry, place, wanted))
     assert place is not None
     if data is None and not place.found_by_name:
         given["data"] = str(place.path)
@@ -106,23 +105,6 @@ def load_ogb(
         raise without_damaged_download(place, error) from error
     remove_download(place)
     return graph
-
-
-def _open_stored(path: Path) -> Graph | None:
-    """Open what was made before; None where there is nothing, or nothing that can be read."""
-    if not path.exists():
-        return None
-    try:
-        return open_stored_graph(path)
-    except StoreError as error:
-        warnings.warn(
-            f"the cached graph is damaged ({error}); it is made again",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        if not is_stored_graph(path):  # not even to be recognised, and so not to be replaced
-            shutil.rmtree(path, ignore_errors=True)
-        return None
 
 
 def _store_path(entry: OGBEntry, place: Place, options: dict[str, Any]) -> Path:

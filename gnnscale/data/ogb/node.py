@@ -85,7 +85,8 @@ def build_node_set(
             x = counted(files.features(), files.num_nodes, raw, "nodes, in their features")
         elif entry.has_edge_attr:
             mean = _MeanOverEdges(files.num_nodes)
-            edges = mean.watch(edges, files.edge_features(), twice=undirected)
+            values = counted(files.edge_features(), files.num_edges, raw, "edges (features)")
+            edges = mean.watch(edges, values, twice=undirected)
             x = mean.features()
         chunks = _ends(edges, raw, loops_twice=entry.add_inverse_edge and undirected)
         try:

@@ -29,7 +29,8 @@ class Place:
         path: the folder or the archive; None where it is gone and only the note of it is left.
         stamp: names, sizes and times of the files, which tell one version from another.
         found_by_name: whether the same name finds it again without ``root``.
-        ours: whether gnnscale downloaded it to its own cache.
+        ours: whether gnnscale downloaded it to its own cache, as a note beside it says: one that
+            was placed there by hand is not ours to remove.
     """
 
     path: Path | None
@@ -47,12 +48,11 @@ def find_place(entry: OGBEntry, root: str | Path | None = None) -> Place | None:
     for folder, by_name in _folders(root):
         for path in _candidates(entry, folder):
             if path.is_file() or _has_entries(path / "raw"):
-                ours = path == _download_path(entry)
-                return Place(path, stamp_of(path), by_name, ours)
-    note = _note_path(entry)
-    if note.is_file():
-        return Place(None, read_json(note)["stamp"], True, True)
-    return None
+                stamp = stamp_of(path)
+                ours = path == _download_path(entry) and stamp == _noted(entry)
+                return Place(path, stamp, by_name, ours)
+    noted = _noted(entry)
+    return None if noted is None else Place(None, noted, True, True)
 
 
 def place_at(path: str | Path) -> Place:
@@ -79,14 +79,19 @@ def fetch_archive(entry: OGBEntry, root: str | Path | None = None) -> Place:
     if root is not None:
         target = checked_path(root).expanduser().absolute() / entry.archive
     fetch(entry.url, target)
-    return Place(target, stamp_of(target), root is None, ours=root is None)
+    place = Place(target, stamp_of(target), root is None, ours=root is None)
+    if place.ours:
+        try:
+            write_json(_note_path(entry), {"stamp": place.stamp})
+        except StoreError as error:  # it is whole, and used; only nobody removes it
+            logger.warning("%s is kept: %s", target, error)
+    return place
 
 
 def remove_download(place: Place) -> None:
-    """Remove an archive that gnnscale downloaded to its cache, leaving a note of its stamp."""
+    """Remove an archive that gnnscale downloaded to its cache; the note of its stamp stays."""
     if not place.ours or place.path is None:
         return
-    write_json(_beside(place.path), {"stamp": place.stamp})
     try:
         place.path.unlink(missing_ok=True)
     except OSError as error:
@@ -113,6 +118,7 @@ def without_damaged_download(place: Place, error: StoreError) -> StoreError:
     if not place.ours or place.path is None or not isinstance(error.__cause__, _DAMAGE):
         return error
     place.path.unlink(missing_ok=True)
+    place.path.with_name(f"{place.path.name}.json").unlink(missing_ok=True)
     return StoreError(f"{error}. It is removed: load it once more with download=True")
 
 
@@ -168,9 +174,15 @@ def _download_path(entry: OGBEntry) -> Path:
     return cache_root() / "ogb" / entry.archive
 
 
-def _beside(archive: Path) -> Path:
+def _note_path(entry: OGBEntry) -> Path:
+    archive = _download_path(entry)
     return archive.with_name(f"{archive.name}.json")
 
 
-def _note_path(entry: OGBEntry) -> Path:
-    return _beside(_download_path(entry))
+def _noted(entry: OGBEntry) -> list[Any] | None:
+    """The stamp of the archive that gnnscale downloaded to its cache last; None without one."""
+    try:
+        stamp = read_json(_note_path(entry))["stamp"]
+    except (StoreError, KeyError, TypeError):
+        return None
+    return stamp if isinstance(stamp, list) else None

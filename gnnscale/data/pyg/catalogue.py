@@ -21,6 +21,12 @@ _FAMILIES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "planetoid": ("Planetoid", ("Cora", "CiteSeer", "PubMed")),
     "tudataset": ("TUDataset", None),
 }
+#: Classes whose graphs have several kinds of nodes or edges.
+_HETEROGENEOUS = (
+    *("aminer", "amazonbook", "dblp", "hgbdataset", "imdb", "lastfm", "movielens"),
+    *("hm", "igmcdataset", "movielens100k", "movielens1m", "ogbmag", "opfdataset", "osegvcs"),
+    *("rcdd", "taobao"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ def is_family(name: str) -> bool:
     """Whether a name is of the form "planetoid/…", whether or not there is such a data set."""
     family, slash, _ = name.partition("/")
     return bool(slash) and any(_key(key) == _key(family) for key in _FAMILIES)
+
+
+def is_heterogeneous(name: str) -> bool:
+    """Whether PyG calls a data set so that has several kinds of nodes or edges."""
+    return _key(name.partition("/")[0]) in _HETEROGENEOUS
 
 
 def members_of(name: str) -> list[str]:

@@ -11,20 +11,19 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gnnscale.data.arrays import graph_from_arrays
 from gnnscale.data.cards import ROOT_VARIABLE, Card, find_card
+from gnnscale.data.kept import open_kept
 from gnnscale.data.options import as_query
 from gnnscale.data.preprocessing import preprocess
 from gnnscale.data.pyg.catalogue import PyGEntry
 from gnnscale.data.pyg.reading import read_pyg
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import Graph, is_stored_graph, open_stored_graph, store_graph
+from gnnscale.graph import Graph, store_graph
 from gnnscale.graph.files import cache_root, checked_path
 from gnnscale.kernels import CSR
 
@@ -71,7 +70,7 @@ def load_pyg(
         source["data"] = str(place)
     text = entry.name + as_query(source)
     wanted = _wanted(entry, card) | options
-    stored = _open_stored(_store_path(entry, place, wanted))
+    stored = open_kept(_store_path(entry, place, wanted))
     if stored is not None:
         stored.source = text
         return stored
@@ -197,22 +196,6 @@ def _store_path(entry: PyGEntry, place: Path, wanted: Mapping[str, Any]) -> Path
     content = {"version": VERSION, "wanted": dict(wanted), "files": about}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
     return cache_root() / "graphs" / f"{entry.name.replace('/', '-')}-{digest}"
-
-
-def _open_stored(path: Path) -> Graph | None:
-    if not path.exists():
-        return None
-    try:
-        return open_stored_graph(path)
-    except StoreError as error:
-        warnings.warn(
-            f"the cached graph is damaged ({error}); it is made again",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-        if not is_stored_graph(path):
-            shutil.rmtree(path, ignore_errors=True)
-        return None
 
 
 def _bytes(graph: Graph) -> int:

@@ -99,6 +99,7 @@ def bench(
     _check(runs, seed, trainer, arguments)
     data = as_data(graph)
     results: list[SeedResult] = []
+    store = None  # the clusters on disk of the run before
     for number in range(seed, seed + runs):
         torch.manual_seed(number)
         run = TRAINERS[trainer](
@@ -108,10 +109,13 @@ def bench(
             run_dir=folder / f"seed-{number}",
             **_shared_arguments(trainer, data, folder, arguments),
         )
+        run._shared = store
         if not results:
             _check_sets(run)
             _check_neighbours(run, folder)
         report = run.fit(resume="auto")
+        if is_mapped(run.graph.adj.indices):
+            store = getattr(run, "_clustered", None)
         results.append(_result(run, report, number, official))
         logger.info("seed %d: %s", number, results[-1].final)
         if after_run is not None:

@@ -1,0 +1,83 @@
+"""Graphs kept in ``$GNNSCALE_CACHE/graphs``, so that what is read once is opened afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnnscale.errors import StoreError
+from gnnscale.graph import Graph, open_stored_graph
+from gnnscale.graph.files import held_folder, remove_abandoned
+
+_SCRATCH = ".gnnscale-ids-"
+
+
+def open_kept(path: Path) -> Graph | None:
+    """Open what was kept before; None where there is nothing, or nothing that can be read.
+
+    Warns:
+        RuntimeWarning: it is damaged; it is removed, to be made again.
+    """
+    if not path.exists():
+        return None
+    try:
+        return open_stored_graph(path)
+    except StoreError as error:
+        warnings.warn(
+            f"the cached graph is damaged ({error}); it is made again",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        shutil.rmtree(path, ignore_errors=True)
+        return None
+
+
+def told_apart(given: Any) -> Any:
+    """What tells an argument from another, for JSON: of a file size and time, of an array a digest.
+
+    A file is given by its path; what is neither that nor a number nor a mapping is an array.
+    """
+    if given is None or isinstance(given, bool | int | float):
+        return given
+    if isinstance(given, Mapping):
+        return [[str(key), told_apart(value)] for key, value in given.items()]
+    if isinstance(given, str | os.PathLike):
+        path = Path(given).expanduser()
+        if not path.is_file():
+            return os.fspath(given)
+        about = path.stat()
+        return [str(path.resolve()), about.st_size, about.st_mtime_ns]
+    array = np.ascontiguousarray(given)
+    content = repr(array.tolist()).encode() if array.dtype.hasobject else array.data
+    return [str(array.dtype), list(array.shape), hashlib.sha256(content).hexdigest()]
+
+
+@contextlib.contextmanager
+def scratch_in(root: Path) -> Iterator[Path]:
+    """A folder for a while, in the folder of what is made: the system's own may lie in memory.
+
+    That of a process which was killed is removed by the next that asks for one.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(root, f"{_SCRATCH}????????")
+        folder, held = held_folder(lambda: Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root)))
+    except OSError as error:
+        raise StoreError(f"could not write in {root}: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
