@@ -163,7 +163,7 @@ def test_names():
     with pytest.raises(InputError, match="there are coauthor/cs, coauthor/physics"):
         gs.load("coauthor/maths")
     for name in ("OGB_MAG", "imdb"):
-        with pytest.raises(InputError, match="several kinds of nodes or edges.*to_homogeneous"):
+        with pytest.raises(InputError, match=r"several kinds of nodes or edges.*to_homogeneous"):
             gs.load(name)
     for card in list_cards():
         if "torch_geometric.datasets" in card.source and card.file == "data.npz":

@@ -138,11 +138,15 @@ def counted(
         StoreError: it has; at the end, or as soon as there are too many.
     """
     rows = 0
-    for block in blocks:
-        rows += len(block)
-        if rows > expected:
-            break
-        yield block
+    try:
+        for block in blocks:
+            rows += len(block)
+            if rows > expected:
+                break
+            yield block
+    finally:  # its threads end here, in the thread that reads, and not where garbage is collected
+        if isinstance(blocks, Generator):
+            blocks.close()
     if rows != expected:
         more = "more than " if rows > expected else ""
         raise StoreError(
