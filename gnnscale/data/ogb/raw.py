@@ -120,13 +120,16 @@ def read_ids(file: Traversable) -> np.ndarray:
 def in_step(*streams: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
     """Cut the blocks of several files into blocks of the same rows, until the first file ends."""
     sources = [iter(stream) for stream in streams]
-    held = [next(source, None) for source in sources]
-    while all(block is not None for block in held):
-        count = min(len(block) for block in held if block is not None)
-        yield tuple(block[:count] for block in held if block is not None)
-        for i, block in enumerate(held):
-            assert block is not None
-            held[i] = block[count:] if len(block) > count else next(sources[i], None)
+    with contextlib.ExitStack() as stack:
+        for source in sources:
+            stack.callback(_close, source)
+        held = [next(source, None) for source in sources]
+        while all(block is not None for block in held):
+            count = min(len(block) for block in held if block is not None)
+            yield tuple(block[:count] for block in held if block is not None)
+            for i, block in enumerate(held):
+                assert block is not None
+                held[i] = block[count:] if len(block) > count else next(sources[i], None)
 
 
 def counted(
@@ -144,9 +147,8 @@ def counted(
             if rows > expected:
                 break
             yield block
-    finally:  # its threads end here, in the thread that reads, and not where garbage is collected
-        if isinstance(blocks, Generator):
-            blocks.close()
+    finally:
+        _close(blocks)
     if rows != expected:
         more = "more than " if rows > expected else ""
         raise StoreError(
@@ -160,6 +162,12 @@ def missing(file: Traversable) -> StoreError:
     return StoreError(
         f"{file} is missing; the raw data are not whole. Fetch them again, or complete them"
     )
+
+
+def _close(blocks: Iterable[np.ndarray]) -> None:
+    """End the threads of a stream here, in the thread that reads, not where garbage goes."""
+    if isinstance(blocks, Generator):
+        blocks.close()
 
 
 def _whole_lines(text: IO[bytes]) -> Generator[bytes, None, None]:
