@@ -171,7 +171,7 @@ def limit_memory(limit: int) -> str:
         (group / names[1]).write_text(str(os.getpid()))
     except OSError as error:
         return f"no control group at {group}: {error.strerror or error}"
-    return f"limit of {limit / 1e9:.2f} GB (page cache included) in {group}"
+    return f"limit of {limit / 1e9:.2f} GB, page cache included"
 
 
 def show(result: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ sets none a deadline: kernels compile in the first one, and the machine may be b
 from __future__ import annotations
 
 import os
+import signal
 import zlib
 
 import pytest
@@ -16,6 +17,10 @@ from hypothesis import settings
 # Threads that wait for work spin by default, and starve each other where the cores are shared with
 # another process.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell has what it starts in the background ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
 settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False)
