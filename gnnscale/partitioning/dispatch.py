@@ -83,7 +83,7 @@ def partition(
             A callable's parts are not evened out.
         deterministic: give KaMinPar one thread, so that the seed repeats the result.
         preset: KaMinPar's settings by name, "fast" or "terapart-largek" for example; "auto" takes
-            "default", for parts of less than 256 nodes "fast", which then cuts the same, and
+            "default", for parts of less than 256 nodes "fast", which then cuts about the same, and
             "terapart-largek" where `memory` suffices for neither.
         memory: what a native partitioner's own process may take, as "2GB" or a number of bytes,
             which both "auto"s go by; None: what the machine and this process's limits leave.

@@ -11,8 +11,8 @@ _WORKER = 40 << 20  # an interpreter with NumPy and the partitioner
 # list of integers in which KaMinPar's module returns the parts; it has no other way.
 _BYTES = {"metis": (200, 85), "default": (400, 8), "terapart-largek": (400, 4.5)}
 
-#: The mean size of a part below which KaMinPar's "fast" cuts like its "default", in about half the
-#: time; `benchmarks/partition.py` runs both.
+#: The mean size of a part below which KaMinPar's "fast" cuts about as little as its "default", in
+#: less time; `benchmarks/partition.py` runs both.
 _SMALL_PART = 256
 
 
