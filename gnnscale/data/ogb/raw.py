@@ -25,7 +25,7 @@ import numpy as np
 from gnnscale.errors import StoreError
 from gnnscale.kernels.numerals import parse_rows
 
-try:  # inflates in half of the time; zlib where there is no wheel of it
+try:  # inflates faster; zlib where there is no wheel of it
     from isal.igzip import open as open_gzip
 except ImportError:
     open_gzip = gzip.open
