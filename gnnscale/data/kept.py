@@ -6,9 +6,8 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from gnnscale.errors import StoreError
 from gnnscale.graph import Graph, open_stored_graph
-from gnnscale.graph.files import held_folder, remove_abandoned
+from gnnscale.graph.scratch import folder_in
 
 _SCRATCH = ".gnnscale-ids-"
 
@@ -61,23 +60,14 @@ def told_apart(given: Any) -> Any:
     return [str(array.dtype), list(array.shape), hashlib.sha256(content).hexdigest()]
 
 
-@contextlib.contextmanager
-def scratch_in(root: Path) -> Iterator[Path]:
+def scratch_in(root: Path) -> contextlib.AbstractContextManager[Path]:
     """A folder for a while, in the folder of what is made: the system's own may lie in memory.
-
-    That of a process which was killed is removed by the next that asks for one.
 
     Raises:
         StoreError: it cannot be made.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(root, f"{_SCRATCH}????????")
-        folder, held = held_folder(lambda: Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root)))
     except OSError as error:
         raise StoreError(f"could not write in {root}: {error.strerror or error}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+    return folder_in(root, _SCRATCH, "choose another path=, or GNNSCALE_CACHE")

@@ -52,12 +52,27 @@ def scratch_folder(prefix: str, *tensors: Tensor) -> Iterator[Path]:
     Raises:
         StoreError: it cannot be made.
     """
-    root = scratch_root(*tensors)
-    remove_abandoned(root, f"{prefix}????????")
+    with folder_in(scratch_root(*tensors), prefix, "set TMPDIR to one") as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def folder_in(root: Path, prefix: str, remedy: str) -> Iterator[Path]:
+    """As `scratch_folder`, in a folder that is there.
+
+    Args:
+        root: that folder.
+        prefix: of the new one's name.
+        remedy: said where it cannot be made.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
     try:
+        remove_abandoned(root, f"{prefix}????????")
         folder, held = held_folder(lambda: Path(tempfile.mkdtemp(prefix=prefix, dir=root)))
     except OSError as error:
-        raise StoreError(f"no temporary folder: {error}; set TMPDIR to one") from error
+        raise StoreError(f"no temporary folder: {error}; {remedy}") from error
     try:
         yield folder
     finally:
