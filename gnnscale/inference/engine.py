@@ -86,14 +86,71 @@ def stream(
     check_features(model, graph)
     if chunk_rows is not None and chunk_rows < 1:
         raise InputError(f"chunk_rows={chunk_rows}: at least one row is computed at once")
+    layers = layers_for(
+        model,
+        graph,
+        device=device,
+        chunk_rows=chunk_rows,
+        storage=storage,
+        memory=memory,
+        scratch=scratch,
+    )
+    assert graph.x is not None
+    features = layers.features(graph.x, computed_in(model, graph))
+    with evaluation_mode(model):
+        runner = _Runner(graph, layers)
+        phases = model.phases if head else _before_the_output(model)
+        yield from runner.run(phases, _Stored(features, ours=False))
+
+
+def layers_for(
+    model: LayeredGNN,
+    graph: Graph,
+    *,
+    device: torch.device | str = "cpu",
+    chunk_rows: int | None = None,
+    storage: str | Path | None = None,
+    memory: int | str = "auto",
+    scratch: str | Path | None = None,
+) -> Layers:
+    """Room for a model's layers over a graph; the arguments are those of `stream`."""
     device = torch.device(device)
     rows = chunk_rows or _default_chunk_rows(model, graph)
     bound = layer_memory(model, graph, device, memory, in_files=storage is not None)
     folder = None if bound is None else Path(storage or scratch or scratch_root(graph.adj.indices))
-    layers = Layers(graph.num_nodes, rows, device, folder, bound or 0)
-    with evaluation_mode(model):
-        runner = _Runner(model, graph, layers)
-        yield from runner.run(model.phases if head else _before_the_output(model))
+    return Layers(graph.num_nodes, rows, device, folder, bound or 0)
+
+
+def computed_in(model: LayeredGNN, graph: Graph) -> torch.dtype:
+    """The type of a model's layers: of its parameters, or of the features where it has none."""
+    return next((p.dtype for p in model.parameters()), _dtype(graph))
+
+
+@torch.no_grad()
+def advance(
+    phases: list[Any],
+    graph: Graph,
+    layers: Layers,
+    layer: Layer,
+    slots: dict[str, list[Layer]],
+    *,
+    ours: bool = False,
+) -> Layer:
+    """Run some of a model's phases over a layer, exactly, as `stream` runs all of them.
+
+    Args:
+        phases: the phases; their modules are in evaluation mode.
+        graph: the graph: its edges are read, not its features.
+        layers: where layers are kept.
+        layer: what the phases read.
+        slots: the slots they read, by name; those that they write are added, and all are kept.
+        ours: whether `layer` may be written over.
+
+    Returns:
+        What comes of it.
+    """
+    runner = _Runner(graph, layers, slots)
+    return layers.store(runner.run([phases], _Stored(layer, ours=ours)))
 
 
 def check_features(model: LayeredGNN, graph: Graph) -> None:
@@ -132,16 +189,18 @@ class _Stored:
 class _Runner:
     """One inference: the stored layers, slots and moments between passes."""
 
-    def __init__(self, model: LayeredGNN, graph: Graph, layers: Layers) -> None:
+    def __init__(
+        self, graph: Graph, layers: Layers, slots: dict[str, list[Layer]] | None = None
+    ) -> None:
         self.graph = graph
         self.layers = layers
         self.adj: Adjacency = layers.at_home(graph.adj)
-        self.dtype = next((p.dtype for p in model.parameters()), _dtype(graph))
-        self.slots: dict[str, list[Layer]] = {}
+        self.slots: dict[str, list[Layer]] = {} if slots is None else slots
+        self.slots_are_kept = slots is not None
         self.moments: statistics.Moments | None = None
         self._local: Tensor | None = None
 
-    def run(self, phases: list[list[Any]]) -> Iterator[tuple[int, int, Tensor]]:
+    def run(self, phases: list[list[Any]], stored: _Stored) -> Iterator[tuple[int, int, Tensor]]:
         passes = plan_passes(phases)
         last = passes[-1]
         last_use = {
@@ -150,9 +209,7 @@ class _Runner:
             for phase in (step.source, *step.rows)
             for slot in slots_of(phase)
         }
-        assert self.graph.x is not None
-        features = self.layers.features(self.graph.x, self.dtype)
-        stored = self._ready(_Stored(features, ours=False), passes[0])
+        stored = self._ready(stored, passes[0])
         for at, (step, following) in enumerate(pairwise(passes)):
             chunks = self._pass(stored, step)
             if step.whole is not None:
@@ -165,7 +222,8 @@ class _Runner:
                 for _ in chunks:
                     pass
                 stored = self._ready(stored, following)
-            self.slots = {k: v for k, v in self.slots.items() if last_use[k] > at}
+            if not self.slots_are_kept:
+                self.slots = {k: v for k, v in self.slots.items() if last_use[k] > at}
         if last.whole is None:
             yield from self._pass(stored, last)
             return

@@ -47,9 +47,9 @@ def evaluate(
         raise InputError("evaluation needs node-level labels y")
     for start, end, out in stream(model, graph, **options):
         y = read_rows(graph.y, start, end)
-        labelled = _labelled(y, graph.task)
+        known = labelled(y, graph.task)
         for name, mask in rows.items():
-            chosen = read_rows(mask, start, end) & labelled
+            chosen = read_rows(mask, start, end) & known
             if bool(chosen.any()):
                 picked, target = out[chosen.to(out.device)], y[chosen].to(out.device)
                 for metric in metrics[name]:
@@ -151,7 +151,8 @@ def _wanted(nodes: Any, num_nodes: int) -> Tensor | None:
     return nodes
 
 
-def _labelled(y: Tensor, task: str) -> Tensor:
+def labelled(y: Tensor, task: str) -> Tensor:
+    """Which rows of labels say something, bool `[num_rows]`."""
     if y.is_floating_point():
         return ~torch.isnan(y) if y.dim() == 1 else (~torch.isnan(y)).any(1)
     if y.dim() == 1 and task == "classification":

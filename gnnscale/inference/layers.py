@@ -100,8 +100,8 @@ class Layers:
         self.device = device
         # Layers in files are gathered from by the host, whatever computes the dense part.
         self.home = torch.device("cpu") if folder else device
-        self._folder = folder
-        self._memory = memory
+        self.folder = folder
+        self.memory = memory
         self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
@@ -111,7 +111,7 @@ class Layers:
 
     def features(self, x: Tensor | CSR, dtype: torch.dtype) -> Layer:
         """The layer that a model begins with."""
-        if self._folder is not None:
+        if self.folder is not None:
             whole = [(0, x.shape[1])]
             blocks = whole if isinstance(x, CSR) else self._blocks(x.shape[1], dtype)
             return FeatureLayer(x, dtype, blocks)
@@ -129,11 +129,11 @@ class Layers:
         self, width: int, dtype: torch.dtype, whole_rows: bool = False
     ) -> LayerInMemory | LayerFile:
         """Room for a layer; `whole_rows` for one whose rows are gathered."""
-        if self._folder is None or 0 in (self.num_rows, width):
+        if self.folder is None or 0 in (self.num_rows, width):
             values = torch.empty(self.num_rows, width, dtype=dtype, device=self.home)
             return LayerInMemory(values)
         blocks = [(0, width)] if whole_rows else self._blocks(width, dtype)
-        return LayerFile(self._folder, (self.num_rows, width), dtype, blocks)
+        return LayerFile(self.folder, (self.num_rows, width), dtype, blocks)
 
     def store(self, chunks: Chunks, whole_rows: bool = False, reuse: Layer | None = None) -> Layer:
         """Keep chunks as a layer, in the place of `reuse` where it fits.
@@ -184,7 +184,7 @@ class Layers:
         """As few even blocks as memory bears, in whole cache lines where that takes no more."""
         if 0 in (self.num_rows, width):
             return [(0, width)]
-        most = max(1, self._memory // (self.num_rows * dtype.itemsize))
+        most = max(1, self.memory // (self.num_rows * dtype.itemsize))
         even = -(-width // -(-width // most))
         step = min(most, -(-even // _ALIGNED) * _ALIGNED)
         return [(start, min(start + step, width)) for start in range(0, width, step)]

@@ -5,6 +5,7 @@ from gnnscale.train.benchmarking import BenchReport, bench
 from gnnscale.train.callbacks import Callback, TensorBoard
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import ClusterConfig, TrainConfig
+from gnnscale.train.layerwise import FixedEpochs, LayerwiseTrainer, Plateau
 from gnnscale.train.report import Report
 from gnnscale.train.runs import Run, load_run
 from gnnscale.train.task import NodeTask, Task
@@ -15,6 +16,9 @@ __all__ = [
     "TRAINERS",
     "BenchReport",
     "Callback",
+    "FixedEpochs",
+    "LayerwiseTrainer",
+    "Plateau",
     "ClusterConfig",
     "ClusterTrainer",
     "NodeTask",

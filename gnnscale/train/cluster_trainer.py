@@ -24,6 +24,7 @@ from gnnscale.train.arguments import as_data, as_task, choice_faults, device_fau
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
 from gnnscale.train.first_hop import first_hop
+from gnnscale.train.identity import describe_data
 from gnnscale.train.optimizers import describe
 from gnnscale.train.sizes import evaluation_interval, sizes_for
 from gnnscale.train.task import Task
@@ -361,18 +362,10 @@ class ClusterTrainer(Trainer):
         return Assembler(seen)(seen.sizes.argmax().reshape(1))
 
     def _identity(self) -> dict[str, Any]:
-        graph = self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
         if self._fingerprint is None:
-            self._fingerprint = graph.fingerprint()
-        path = self._data.path if isinstance(self._data, ClusteredGraph) else None
-        return {
-            "name": graph.name,
-            "fingerprint": self._fingerprint,
-            "nodes": graph.num_nodes,
-            "edges": graph.num_edges,
-            "clustered": isinstance(self._data, ClusteredGraph),
-            "source": graph.source if path is None else str(path),
-        }
+            whole = self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
+            self._fingerprint = whole.fingerprint()
+        return describe_data(self._data, self._fingerprint)
 
     def _evaluation_interval(self) -> int:
         seen = self.loader.clustered

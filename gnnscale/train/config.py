@@ -161,5 +161,34 @@ class ClusterConfig(TrainConfig):
         return faults
 
 
+@dataclass(frozen=True)
+class LayerwiseConfig(TrainConfig):
+    """What a `LayerwiseTrainer` is told besides."""
+
+    epochs: int = 500
+    lr: float = 0.005
+    controller: dict[str, Any] = dataclasses.field(default_factory=dict)
+    batch_rows: int = 1024
+    inductive: bool = False
+    num_parts: int | None = None
+    clusters_per_batch: int | None = None
+    fine_tune: dict[str, Any] | None = None
+    rows_dtype: str = "float32"
+
+    def faults(self) -> list[str]:
+        """Every argument that is out of range, in words."""
+        faults = super().faults()
+        faults += self._whole("batch_rows", 1)
+        for name in ("num_parts", "clusters_per_batch"):
+            if getattr(self, name) is not None:
+                faults += self._whole(name, 1, " or None")
+        faults += self._flags("inductive")
+        if self.rows_dtype not in ("float32", "float16", "bfloat16"):
+            faults.append(
+                f"rows_dtype={self.rows_dtype!r} must be 'float32', 'float16' or 'bfloat16'"
+            )
+        return faults
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)

@@ -120,11 +120,11 @@ def _compute(
     if isinstance(layer, LayerInMemory):
         layer = layer if rows is None else LayerInMemory(layer.gather(rows))
     elif rows is not None:
-        layer = _SomeRows(x, rows, dtype, layer.blocks)
+        layer = SomeRows(x, rows, dtype, layer.blocks)
     return _propagated(propagation, adj, layer, layers)
 
 
-class _SomeRows(FeatureLayer):
+class SomeRows(FeatureLayer):
     """Some rows of dense features, ascending."""
 
     values = None

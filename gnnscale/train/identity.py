@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.task import NodeTask, Task
 
@@ -26,4 +27,18 @@ def describe_task(task: Task) -> dict[str, Any]:
         "headline": task.headline,
         "built_in": built_in,
         **(task.arguments() if isinstance(task, NodeTask) else {}),
+    }
+
+
+def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> dict[str, Any]:
+    """What a run is trained on, and where it is found again; `fingerprint` is the graph's."""
+    graph = data.graph if isinstance(data, ClusteredGraph) else data
+    path = data.path if isinstance(data, ClusteredGraph) else None
+    return {
+        "name": graph.name,
+        "fingerprint": fingerprint,
+        "nodes": graph.num_nodes,
+        "edges": graph.num_edges,
+        "clustered": isinstance(data, ClusteredGraph),
+        "source": graph.source if path is None else str(path),
     }

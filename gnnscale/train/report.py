@@ -23,6 +23,8 @@ class Report:
     Attributes:
         rows: one dict an epoch: epoch, loss, lr, seconds, nodes_per_second, and where it was
             evaluated the metrics, as "train_accuracy", "val_accuracy", ….
+        layers: of a run layer by layer, one dict a layer: layer, epochs, loss, seconds of training
+            and aggregate_seconds before it, the best validation metric and why it stopped.
         headline: the metric that "best" goes by.
         best_epoch: the epoch of the best validation metric, whose weights keep="best" keeps; None
             before the first evaluation.
@@ -31,7 +33,7 @@ class Report:
         memory: bytes, of the last sitting: what `memory_use` says with the peaks of summed PSS over
             the process and its children, and "arrays", those of the graphs it held (as given,
             as clustered, the first hop) that were in memory rather than in a file, by name.
-        stopped: why training ended: "epochs", "early stopping", "callback"; None while it runs.
+        stopped: why training ended: "epochs", "early stopping", "callback", "layers"; None while it runs.
         run: what was run: model, graph, configuration, versions, threads, device.
     """
 
@@ -43,6 +45,7 @@ class Report:
     memory: dict[str, Any] = field(default_factory=dict)
     stopped: str | None = None
     run: dict[str, Any] = field(default_factory=dict)
+    layers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def best(self) -> float | None:

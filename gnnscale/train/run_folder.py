@@ -5,6 +5,7 @@ partition.npz           the assignment used
 graph/                  the clustered graph, where nothing else could bring it back
 store/                  the clustered graph of a graph in files, where no other place is given
 store.json              which one that is, wherever it is
+controller.safetensors  the learned stop controller of a run layer by layer
 checkpoint.safetensors  everything needed to go on
 model.safetensors       the kept weights, once the run is complete
 report.json, curves.png
@@ -80,6 +81,10 @@ class RunFolder:
     @property
     def store(self) -> Path:
         return self.path / "store"
+
+    @property
+    def controller(self) -> Path:
+        return self.path / "controller.safetensors"
 
     @property
     def exists(self) -> bool:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.layerwise.trainer import LayerwiseTrainer
 
-TRAINERS: dict[str, type[Any]] = {"cluster": ClusterTrainer}
+TRAINERS: dict[str, type[Any]] = {"cluster": ClusterTrainer, "layerwise": LayerwiseTrainer}

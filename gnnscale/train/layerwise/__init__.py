@@ -1,0 +1,19 @@
+"""Layer-wise training: every stage alone, on rows aggregated once."""
+
+from gnnscale.train.layerwise.controllers import (
+    Decision,
+    FixedEpochs,
+    LayerProgress,
+    Plateau,
+    StopController,
+)
+from gnnscale.train.layerwise.trainer import LayerwiseTrainer
+
+__all__ = [
+    "Decision",
+    "FixedEpochs",
+    "LayerProgress",
+    "LayerwiseTrainer",
+    "Plateau",
+    "StopController",
+]

@@ -1,0 +1,236 @@
+"""TrainingRows: the rows of training nodes, epoch after epoch, in batches drawn at random.
+
+Rows in a file are read in blocks that lie together: an epoch permutes the blocks, reads some of
+them at a time and shuffles the rows of these. Rows in memory are drawn in the same order, so that
+where they are kept does not change what is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnscale.inference.layer_file import LayerFile
+from gnnscale.inference import layers
+from gnnscale.inference.layers import LayerInMemory
+from gnnscale.kernels import CSR
+from gnnscale.train.layerwise.layer import Layer
+from gnnscale.train.layerwise.streams import AGGREGATED, Rows
+
+_Part = Tensor | CSR | layers.Layer
+_Span = tuple[int, np.ndarray, np.ndarray]  # its first block's place, its blocks, the rows' order
+
+_SHUFFLED_BYTES = 256 << 20  # of rows that are shuffled among each other
+_CHUNK_ROWS = 1 << 14  # of validation nodes at once
+
+
+@dataclass
+class RowBatch:
+    """Rows of a stage with their labels: to a task, a batch whose nodes are all training nodes.
+
+    Attributes:
+        x: aggregated rows `[num_nodes, width]`, dense or sparse.
+        slots: rows of what the stage reads beside them, by slot.
+        y: labels of the nodes.
+        node_id: int64 `[num_nodes]`, original ids.
+        train_mask: bool `[num_nodes]`, true.
+        train_index: int64 `[num_nodes]`, all rows.
+        epoch: the epoch it belongs to.
+        step: the step within the epoch.
+        step_train_nodes: what a loss is divided by.
+    """
+
+    x: Tensor | CSR
+    slots: dict[str, Tensor | CSR]
+    y: Tensor | None
+    node_id: Tensor
+    train_mask: Tensor
+    train_index: Tensor
+    epoch: int
+    step: int
+    step_train_nodes: int
+    adj: Any = None
+    edge_attr: None = None
+
+    @property
+    def num_nodes(self) -> int:
+        return self.node_id.numel()
+
+
+class TrainingRows:
+    """Batches of the rows that a stage trains on.
+
+    Args:
+        rows: what the stage reads of the training nodes.
+        y: their labels, or None.
+        node_id: int64 `[num_rows]`, their original ids.
+        batch_rows: rows a batch, and a block.
+        seed: of the order.
+        layer: enters the order.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        y: Tensor | None,
+        node_id: Tensor,
+        batch_rows: int,
+        seed: int,
+        layer: int,
+        device: torch.device,
+    ) -> None:
+        self._rows = rows
+        self._device = device
+        self._seed = (seed, layer)
+        self._batch_rows = batch_rows
+        self._node_id = node_id.to(device)
+        self._y = None if y is None else y.to(device)
+        bytes_a_row = sum(_bytes_a_row(part) for part in rows.parts.values())
+        self._blocks_at_once = max(1, _SHUFFLED_BYTES // max(1, bytes_a_row * batch_rows))
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self._rows) // self._batch_rows)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    def sample(self) -> RowBatch:
+        """A batch of a few rows."""
+        return next(self.in_order(2))
+
+    def in_order(self, at_once: int) -> Iterator[RowBatch]:
+        """All rows, in their order, so many at a time."""
+        for start in range(0, len(self._rows), at_once):
+            nodes = torch.arange(start, min(start + at_once, len(self._rows)))
+            read = {slot: _pick(_range(part, nodes), nodes - start, nodes) for slot, part in self._rows.parts.items()}
+            yield self._batch(read, nodes.to(self._device), 0, 0)
+
+    def epoch(self, number: int, step: int = 0) -> Iterator[RowBatch]:
+        """The batches of an epoch, from a step on.
+
+        Args:
+            number: of the epoch; enters the order.
+            step: how many batches have been taken already.
+        """
+        random = np.random.default_rng((*self._seed, number))
+        blocks = random.permutation(len(self))
+        spans = []
+        for first in range(0, len(self), self._blocks_at_once):
+            chosen = blocks[first : first + self._blocks_at_once]
+            spans.append((first, chosen, random.permutation(self._rows_in(chosen))))
+        spans = [span for span in spans if span[0] + span[1].size > step]
+        for (first, chosen, order), parts in self._read_ahead(spans):
+            index = torch.from_numpy(order).to(self._device)
+            nodes = torch.from_numpy(self._positions(chosen)[order]).to(self._device)
+            for at, (picked, of_rows) in enumerate(
+                zip(index.tensor_split(chosen.size), nodes.tensor_split(chosen.size), strict=True)
+            ):
+                if first + at >= step:
+                    read = {slot: _pick(part, picked, of_rows) for slot, part in parts.items()}
+                    yield self._batch(read, of_rows, number, first + at)
+
+    def _batch(
+        self, read: dict[str, Tensor | CSR], nodes: Tensor, epoch: int, step: int
+    ) -> RowBatch:
+        count = nodes.numel()
+        parts = {slot: part.to(self._device, non_blocking=True) for slot, part in read.items()}
+        return RowBatch(
+            x=parts.pop(AGGREGATED),
+            slots=parts,
+            y=None if self._y is None else self._y.index_select(0, nodes),
+            node_id=self._node_id.index_select(0, nodes),
+            train_mask=torch.ones(count, dtype=torch.bool, device=self._device),
+            train_index=torch.arange(count, device=self._device),
+            epoch=epoch,
+            step=step,
+            step_train_nodes=count,
+        )
+
+    def _read_ahead(self, spans: list[_Span]) -> Iterator[tuple[_Span, dict[str, _Part]]]:
+        """Every span with its rows: those of files read into memory while the last are trained on."""
+        in_files = any(isinstance(part, LayerFile) for part in self._rows.parts.values())
+        if not in_files:
+            yield from ((span, {**self._rows.parts}) for span in spans)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead = [reader.submit(self._read, span[1]) for span in spans[:1]]
+            for at, span in enumerate(spans):
+                parts = ahead.pop().result()
+                if at + 1 < len(spans):
+                    ahead.append(reader.submit(self._read, spans[at + 1][1]))
+                yield span, parts
+
+    def _read(self, blocks: np.ndarray) -> dict[str, _Part]:
+        return {
+            slot: torch.cat([part.rows(*self._range(block)) for block in blocks])
+            if isinstance(part, LayerFile)
+            else part
+            for slot, part in self._rows.parts.items()
+        }
+
+    def _range(self, block: int) -> tuple[int, int]:
+        start = int(block) * self._batch_rows
+        return start, min(start + self._batch_rows, len(self._rows))
+
+    def _rows_in(self, blocks: np.ndarray) -> int:
+        return sum(stop - start for start, stop in map(self._range, blocks))
+
+    def _positions(self, blocks: np.ndarray) -> np.ndarray:
+        """The rows of some blocks, in their order."""
+        return np.concatenate([np.arange(*self._range(block)) for block in blocks])
+
+
+def _range(part: _Part, nodes: Tensor) -> _Part:
+    """Rows of a file that lie together, read; others as they are."""
+    return part.rows(int(nodes[0]), int(nodes[-1]) + 1) if isinstance(part, LayerFile) else part
+
+
+def _pick(part: _Part, in_span: Tensor, of_rows: Tensor) -> Tensor | CSR:
+    if isinstance(part, Tensor):  # a span read from a file
+        return _widened(part.index_select(0, in_span.to(part.device)))
+    if isinstance(part, CSR):
+        return part.select_rows(of_rows.to(part.device))
+    assert isinstance(part, LayerInMemory)
+    return _widened(part.values.index_select(0, of_rows.to(part.values.device)))
+
+
+def _widened(rows: Tensor) -> Tensor:
+    """Rows as they are computed with, whatever they are kept in."""
+    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+
+
+def _bytes_a_row(part: layers.Layer | CSR) -> int:
+    if isinstance(part, CSR):
+        return 8 * part.nnz // max(1, part.shape[0])
+    return part.shape[1] * part.dtype.itemsize
+
+
+class RowValidation:
+    """Rows that a layer is evaluated on.
+
+    Args:
+        rows: those of the validation nodes.
+    """
+
+    def __init__(self, rows: TrainingRows) -> None:
+        self._rows = rows
+
+    @property
+    def num_rows(self) -> int:
+        return self._rows.num_rows
+
+    def outputs(self, layer: Layer) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `ValidationRows`. Norms over all rows take the statistics of these."""
+        at_once = self.num_rows if layer.stage.reads_all_rows else _CHUNK_ROWS
+        for batch in self._rows.in_order(at_once):
+            assert batch.y is not None
+            yield layer.run(batch), batch.y

@@ -1,0 +1,219 @@
+"""Stages: a model cut before every convolution, into what is trained alone.
+
+A stage is a convolution and the row-local phases behind it, up to the next convolution. Whatever it
+aggregates is fixed while it is trained, so that a fixed propagation is made once and the rest is a
+perceptron on rows (You et al., CVPR 2020, section 3.1). The cut is at convolutions, not at blocks:
+a norm that stands before a convolution ("norm-act-dropout-conv") has parameters, and is trained
+with what comes before it.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator, Sequence, Set, ValuesView
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from gnnscale.errors import UnsupportedModel
+from gnnscale.nn import Context, LayeredGNN, Propagation
+from gnnscale.nn.phases import (
+    Collect,
+    Dropout,
+    Features,
+    Join,
+    Neighbourhood,
+    Propagate,
+    Save,
+    Statistics,
+    slots_of,
+)
+
+# The slot of the rows that a stage reads, where it needs them beside the aggregated ones.
+INPUT = "layer input"
+
+
+class Combine(Join):
+    """What a propagation leaves to do once it has aggregated: transform, bias, root."""
+
+    def __init__(self, propagation: Propagation) -> None:
+        rooted = propagation.root is not None
+        super().__init__(lambda *x: propagation.combine(x[-1], x[0]), (INPUT,) if rooted else ())
+
+    def __call__(self, x: Features, ctx: Context) -> Any:
+        # Unlike other joins it takes sparse rows as they are.
+        return self.function(*(ctx.slots[slot] for slot in self.slots), x)
+
+
+@dataclass(eq=False)
+class Stage:
+    """A part of a model that is trained alone.
+
+    Attributes:
+        index: its place among the stages.
+        source: its convolution; None for row-local phases that come before the first one.
+        before: what the model does with the rows on the way to that convolution: `Save` and
+            `Dropout`, without parameters.
+        after: what follows: row-local phases and norms.
+        parameters: those of its phases, by their names in the model.
+        modules: the model's modules that hold them, or run in it.
+        last: whether no later stage has parameters: what it gives is the model's output.
+    """
+
+    index: int
+    source: Propagate | Neighbourhood | None = None
+    before: list[Any] = field(default_factory=list)
+    after: list[Any] = field(default_factory=list)
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+    modules: list[nn.Module] = field(default_factory=list)
+    last: bool = False
+
+    @property
+    def training(self) -> bool:
+        """Whether its modules are in training mode."""
+        return any(module.training for module in self.modules)
+
+    def train(self) -> None:
+        """Put its modules into training mode, and no others."""
+        for module in self.modules:
+            module.training = True
+
+    @property
+    def phases(self) -> list[Any]:
+        """All of it, as it stands in the model."""
+        return [*self.before, *([] if self.source is None else [self.source]), *self.after]
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether what it aggregates can be made once, apart from what is trained."""
+        return not isinstance(self.source, Neighbourhood)
+
+    @functools.cached_property
+    def row_phases(self) -> list[Any]:
+        """The stage on aggregated rows.
+
+        Dropout that stands before the propagation is applied behind it: what is aggregated is fixed.
+        """
+        dropouts = [phase for phase in self.before if isinstance(phase, Dropout)]
+        if not isinstance(self.source, Propagate):
+            return [*dropouts, *self.after]
+        return [*dropouts, Combine(self.source.propagation), *self.after]
+
+    @functools.cached_property
+    def input_slots(self) -> set[str]:
+        """The slots that hold the rows which the stage reads, before they are aggregated."""
+        saved = {phase.slot for phase in self.before if isinstance(phase, Save)}
+        rooted = isinstance(self.source, Propagate) and self.source.propagation.root is not None
+        return saved | ({INPUT} if rooted else set())
+
+    @functools.cached_property
+    def trained_phases(self) -> list[Any]:
+        """Of `row_phases`, or of `phases` where it is opaque, what its output depends on."""
+        phases = self.row_phases
+        if not self.is_separable:
+            phases = [p for p in self.phases if not isinstance(p, Save) or p not in self.before]
+        needed: set[str] = set()
+        kept = []
+        for phase in reversed(phases):
+            writes = isinstance(phase, Save | Collect)
+            if writes and phase.slot not in needed:
+                continue
+            needed |= set(slots_of(phase))
+            kept.append(phase)
+        return kept[::-1]
+
+    @property
+    def reads_all_rows(self) -> bool:
+        """Whether a norm in it takes statistics over all rows in evaluation."""
+        norms = [phase for phase in self.after if isinstance(phase, Statistics)]
+        return not all(norm.row_local_in_evaluation for norm in norms)
+
+    @functools.cached_property
+    def slots_read(self) -> set[str]:
+        """The slots that its training reads."""
+        return {slot for phase in self.trained_phases for slot in slots_of(phase)}
+
+    @functools.cached_property
+    def earlier_slots(self) -> set[str]:
+        """The slots of earlier stages that its training reads."""
+        read: set[str] = set()
+        written = set(self.input_slots)
+        for phase in self.trained_phases:
+            begins = isinstance(phase, Save) or (isinstance(phase, Collect) and phase.first)
+            read |= set() if begins else set(slots_of(phase)) - written
+            written |= set(slots_of(phase)) if isinstance(phase, Save | Collect) else set()
+        return read
+
+
+def stages_of(model: LayeredGNN) -> list[Stage]:
+    """Cut a model into stages.
+
+    Raises:
+        UnsupportedModel: two stages share a parameter, or a parameter is in none of them.
+    """
+    stages = [Stage(0)]
+    for phase in (phase for block in model.phases for phase in block):
+        if isinstance(phase, Propagate | Neighbourhood):
+            stages.append(Stage(len(stages), phase))
+        else:
+            stages[-1].after.append(phase)
+    first = stages[0]
+    if len(stages) > 1 and all(isinstance(phase, Save | Dropout) for phase in first.after):
+        stages[1].before = first.after
+        stages = stages[1:]
+    names = {id(p): name for name, p in model.named_parameters()}
+    modules = {id(module): module for module in model.modules()}
+    owner: dict[str, int] = {}
+    for index, stage in enumerate(stages):
+        stage.index = index
+        for part in _parts(stage.phases, set()):
+            if id(part) in modules:
+                stage.modules.append(part)
+            if id(part) not in names:
+                continue
+            name = names[id(part)]
+            if owner.setdefault(name, index) != index:
+                raise UnsupportedModel(
+                    f"the parameter {name} is used in layers {owner[name] + 1} and {index + 1}: "
+                    "layer-wise training freezes one before it trains the other. Give each its own"
+                )
+            stage.parameters[name] = part
+    if lost := [name for name in names.values() if name not in owner]:
+        raise UnsupportedModel(
+            f"no layer reads the parameters {', '.join(lost)}: layer-wise training cannot tell "
+            "with which layer to train them"
+        )
+    trained = [s for s in stages if any(p.requires_grad for p in s.parameters.values())]
+    if not trained:
+        raise UnsupportedModel("the model has no parameters that require gradients")
+    for stage in stages[trained[-1].index :]:
+        stage.last = True
+    return stages
+
+
+def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Every module and parameter that a phase, or a function in it, refers to."""
+    if isinstance(value, dict):
+        value = value.values()
+    if isinstance(value, functools.partial):
+        value = (value.func, value.args, value.keywords)
+    if isinstance(value, Sequence | Set | ValuesView) and not isinstance(value, str | bytes):
+        for item in value:
+            yield from _parts(item, seen)
+        return
+    if id(value) in seen or isinstance(value, type | types.ModuleType):
+        return
+    seen.add(id(value))
+    if isinstance(value, nn.Parameter):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from value.modules()
+        yield from value.parameters()
+    elif isinstance(value, types.FunctionType):
+        yield from _parts([cell.cell_contents for cell in value.__closure__ or ()], seen)
+    elif isinstance(value, types.MethodType):
+        yield from _parts(value.__self__, seen)
+    else:
+        yield from _parts(getattr(value, "__dict__", {}), seen)

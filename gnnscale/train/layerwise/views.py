@@ -1,0 +1,170 @@
+"""Views: which graph a layer aggregates over, and which nodes it trains and is evaluated on.
+
+Transductive training sees the whole graph. Inductive training sees the training nodes and the edges
+among them; validation nodes then read a second stream, over the whole graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph, subgraph
+from gnnscale.graph.mapped import is_mapped
+from gnnscale.inference.engine import computed_in, layers_for
+from gnnscale.inference.evaluate import labelled
+from gnnscale.inference.layers import Layers
+from gnnscale.kernels import CSR
+from gnnscale.loader import Batch
+from gnnscale.nn import LayeredGNN
+from gnnscale.train.config import LayerwiseConfig
+from gnnscale.train.dry_run import dry_run
+from gnnscale.train.first_hop import SomeRows
+from gnnscale.train.layerwise.rows import RowValidation, TrainingRows
+from gnnscale.train.layerwise.stages import Stage
+from gnnscale.train.layerwise.streams import Rows, Stream
+from gnnscale.train.task import Task
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+_DRY_NODES = 64
+
+
+class Views:
+    """The nodes that are trained on and evaluated on, and the graph that each is seen in.
+
+    Args:
+        graph: the whole graph, with a split.
+        position: where each original node stands in it; None for the original order.
+        config: the trainer's.
+        task: what is learnt.
+        device: where batches go.
+
+    Raises:
+        InputError: there are no training nodes.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        position: Tensor | None,
+        config: LayerwiseConfig,
+        task: Task,
+        device: torch.device,
+    ) -> None:
+        split = graph.split(config.split)
+        if split is None:
+            raise InputError("the graph has no split to train on")
+        self._graph, self._config, self._task, self._device = graph, config, task, device
+        self._node_id = None
+        if position is not None:
+            self._node_id = torch.empty_like(position)
+            self._node_id[position] = torch.arange(position.numel())
+        self._train = split.train.nonzero().squeeze(1)
+        if self._train.numel() == 0:
+            raise InputError(f"split {config.split!r} has no training nodes")
+        self.validation: Tensor | None = None
+        if graph.y is not None and graph.y_level == "node" and task.metrics():
+            nodes = split.val.nonzero().squeeze(1)
+            nodes = nodes[labelled(graph.y[nodes], graph.task)]
+            self.validation = nodes if nodes.numel() else None
+
+    def dry_run(self, model: LayeredGNN) -> None:
+        """Run a few nodes through the model: widths are checked, lazy parameters get theirs.
+
+        Raises:
+            InputError: features, model and labels do not fit together.
+        """
+        graph = self._graph
+        some = torch.zeros(graph.num_nodes, dtype=torch.bool)
+        some[self._train[:_DRY_NODES]] = True
+        few = subgraph(dataclasses.replace(graph, splits={}), some)
+        nodes = torch.arange(few.num_nodes)
+        batch = Batch(
+            x=few.x,
+            y=few.y,
+            adj=few.adj,
+            train_mask=torch.ones(few.num_nodes, dtype=torch.bool),
+            train_index=nodes,
+            node_id=nodes,
+            clusters=torch.zeros(1, dtype=torch.int64),
+            ptr=torch.tensor([0, few.num_nodes]),
+            edge_attr=few.edge_attr,
+        ).to(self._device)
+        dry_run(model, batch, graph, self._task)
+        model.eval()
+        with torch.no_grad():
+            out = model(batch.x, batch.adj, edge_attr=batch.edge_attr)
+        self.num_outputs = out.shape[1]
+
+    def streams(self, model: LayeredGNN, options: dict[str, Any]) -> list[Stream]:
+        """The features of what is trained on, and, where that differs, of the whole graph."""
+        whole = layers_for(model, self._graph, **options)
+        dtype = computed_in(model, self._graph)
+        x = self._graph.x
+        assert x is not None
+        if not self._config.inductive:
+            return [self._stream(self._graph, whole, whole.features(x, dtype))]
+        bare = dataclasses.replace(self._graph, x=None, y=None)
+        chosen = torch.zeros(self._graph.num_nodes, dtype=torch.bool)
+        chosen[self._train] = True
+        seen = subgraph(bare, chosen)
+        if isinstance(x, CSR) or not is_mapped(x):
+            seen = dataclasses.replace(seen, x=_rows_of(x, self._train))
+            layers = layers_for(model, seen, **options)
+            features = layers.features(seen.x, dtype)  # type: ignore[arg-type]
+        else:
+            layers = layers_for(model, dataclasses.replace(seen, x=x), **options)
+            features = SomeRows(x, self._train, dtype, layers.features(x, dtype).blocks)
+        streams = [self._stream(seen, layers, features)]
+        if self.validation is not None:
+            streams.append(self._stream(self._graph, whole, whole.features(x, dtype)))
+        return streams
+
+    def collect(
+        self, stage: Stage, streams: list[Stream]
+    ) -> tuple[TrainingRows, RowValidation | None]:
+        """What a separable stage trains on and is evaluated on."""
+        trained = torch.arange(self._train.numel()) if self._config.inductive else self._train
+        wanted = [[trained]] if self._config.inductive else [[trained, *self._held()]]
+        if self._config.inductive and self.validation is not None:
+            wanted.append(self._held())
+        found = [
+            rows
+            for stream, nodes in zip(streams, wanted, strict=True)
+            for rows in stream.collect(stage, nodes)
+        ]
+        training = self._batches(found[0], self._train, self._config.batch_rows, stage)
+        if self.validation is None:
+            return training, None
+        held = self._batches(found[1], self.validation, self._config.batch_rows, stage)
+        return training, RowValidation(held)
+
+    def _held(self) -> list[Tensor]:
+        return [] if self.validation is None else [self.validation]
+
+    def _batches(self, rows: Rows, nodes: Tensor, batch_rows: int, stage: Stage) -> TrainingRows:
+        y = self._graph.y
+        return TrainingRows(
+            rows,
+            None if y is None else y[nodes],
+            nodes if self._node_id is None else self._node_id[nodes],
+            batch_rows,
+            self._config.seed,
+            stage.index,
+            self._device,
+        )
+
+    def _stream(self, graph: Graph, layers: Layers, features: Any) -> Stream:
+        return Stream(graph, layers, features, _DTYPES[self._config.rows_dtype])
+
+
+def _rows_of(x: Tensor | CSR, nodes: Tensor) -> Tensor | CSR:
+    return x.select_rows(nodes) if isinstance(x, CSR) else x[nodes]
