@@ -1,27 +1,34 @@
 """The external sort of `build_graph`: edges in any order to a stored adjacency.
 
-Every directed edge goes to a run of a scratch file, ordered by buckets of rows; bucket by bucket it
-is then put into its row, the row sorted, and appended to the stored graph. Floor: 8 bytes a
-directed edge written and read once (row and column, 32 bits each), its row once more to be counted,
-and 4 bytes of column written, hashed and flushed.
+Every directed edge goes to a run, ordered by buckets of rows, of which memory holds as many as it
+takes and a scratch file the rest; some buckets after the others are then sorted and appended to the
+stored graph. Threads spread and sort pieces that fit the processor's cache, beside what reads the
+edges and what writes them. Floor: 6 bytes a directed edge (row within 2^16 and column; 8 where a
+bucket has more rows), written to the file and read again where memory does not hold them, and 4
+bytes of column written, hashed and flushed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import asymmetry
+from gnnscale.graph.ahead import ahead
 from gnnscale.graph.array_folder import ArrayFile, ArrayFolder
 from gnnscale.graph.runs import Runs
-from gnnscale.kernels import rows
+from gnnscale.kernels import edges as kernels
 from gnnscale.kernels.threads import num_threads
 
-_BUCKETS = 1024  # at most: a run of the default memory then has some 100 kB a bucket
-_LEAST_RUN = 64
+_BUCKETS = 2048  # at most: a run of the default memory then has some 100 kB a bucket
+_LEAST_PIECE = 64  # edges
+_SPREAD_PIECE = 1 << 18  # edges, as many as fit a processor's cache on their way
+_SORTED_PIECE = 1 << 17  # likewise, where buckets are small
 _INT32_MAX = 2**31 - 1
 
 #: Sources, targets and, where there are any, weights `[k]`.
@@ -49,148 +56,211 @@ def write_edges(
     Returns:
         The number of directed edges, and whether the matrix equals its transpose.
     """
-    with Runs(folder.path) as runs:
-        spread = _Spread(runs, num_nodes, undirected, budget)
-        for chunk in chunks:
-            spread.add(chunk)
-        spread.flush()
-        record = spread.index.itemsize + 4 * bool(spread.weighted)
+    count = num_threads()
+    with (
+        Runs(folder.path, budget // 2) as runs,
+        ThreadPoolExecutor(count, "gnnscale-edges") as threads,
+    ):
+        spread = _Spread(num_nodes, undirected, budget // (count + 2))
+        for run in ahead(threads, spread.run, spread.pieces(chunks), count):
+            spread.add(run, runs)
+        weighted, index, total = bool(spread.weighted), spread.index, int(spread.counts.sum())
+        entry = index.itemsize + 4 * weighted
         if not coalesce:
-            folder.expect(int(spread.counts.sum()) * record)
+            folder.expect(total * entry)
+        rows = None if coalesce else total
         with (
             folder.array("indptr", np.dtype(np.int64), (num_nodes + 1,)) as indptr,
-            folder.array("indices", spread.index, (None,)) as indices,
-            folder.optional(
-                "edge_weight", np.dtype(np.float32), (None,), bool(spread.weighted)
-            ) as weights,
+            folder.array("indices", index, (rows,)) as indices,
+            folder.optional("edge_weight", np.dtype(np.float32), (rows,), weighted) as weights,
         ):
-            # The columns in hand and those being written, and as much again of what is read.
-            most = max(_LEAST_RUN, budget // (4 * record))
-            rest = _Placed(indptr, indices, weights, coalesce)
-            for first, last in _groups(spread.counts, most):
-                start, stop = first << spread.shift, min(last << spread.shift, num_nodes)
-                rest.place(runs, first, last, start, stop, most)
-    return rest.num_edges, undirected or rest.asymmetry == 0
+            # Sorting takes an entry as it was read, twice on its way, and where it belongs.
+            most = budget // (2 * (count + 2) * (3 * (spread.row.itemsize + entry) + entry))
+            sort = _Sort(runs, spread, max(_LEAST_PIECE, most), coalesce)
+            written = _Written(indptr, indices, weights)
+            for part in ahead(threads, sort.sorted, sort.ranges(), count):
+                written.add(part, undirected)
+    return written.num_edges, undirected or written.asymmetry == 0
 
 
 class _Spread:
-    """Takes edges in and writes them to runs, directed, ordered by bucket of rows."""
+    """Makes runs of edges: directed, ordered by bucket of rows.
 
-    def __init__(self, runs: Runs, num_nodes: int, undirected: bool, budget: int) -> None:
-        self._runs, self._both = runs, undirected
+    Attributes:
+        index: the type of a column.
+        row: the type of the lowest bits of a row, which tell it from others of its bucket.
+        shift: row i lies in bucket `i >> shift`.
+        counts: the directed edges in every bucket.
+        weighted: whether there are weights; None until the first chunk has come.
+    """
+
+    def __init__(self, num_nodes: int, undirected: bool, budget: int) -> None:
+        self._both, self._budget, self.num_nodes = undirected, budget, num_nodes
         self.index = np.dtype(np.int32 if num_nodes <= _INT32_MAX else np.int64)
-        self.weighted: bool | None = None  # until the first chunk has come
         self.shift = max(0, (num_nodes - 1).bit_length() - (_BUCKETS.bit_length() - 1))
+        self.row = np.dtype(np.uint16 if self.shift <= 16 else np.uint32)
         self.counts = np.zeros(max(1, -(-num_nodes >> self.shift)) if num_nodes else 1, np.int64)
-        self._budget = budget
-        self._edges: list[np.ndarray] = []
-        self._held = 0
+        self.weighted: bool | None = None
 
-    def add(self, chunk: Edges) -> None:
-        if self.weighted is None:
-            self._start(chunk[2] is not None)
-        if self.weighted != (chunk[2] is not None):
-            raise InputError("some chunks of edges have weights and some have none")
-        at, size = 0, chunk[0].size
-        while at < size:
-            count = min(size - at, self._edges[0].size - self._held)
-            for held, given in zip(self._edges, chunk, strict=True):
-                if given is not None:
-                    held[self._held : self._held + count] = given[at : at + count]
-            self._held += count
-            at += count
-            if self._held == self._edges[0].size:
-                self.flush()
+    def pieces(self, chunks: Iterator[Edges]) -> Iterator[list[np.ndarray]]:
+        """Cut chunks into copies: sources, targets and weights (`[0]` where there are none)."""
+        held: list[np.ndarray] = []
+        filled = 0
+        for chunk in chunks:
+            if self.weighted is None:
+                self.weighted = chunk[2] is not None
+            if self.weighted != (chunk[2] is not None):
+                raise InputError("some chunks of edges have weights and some have none")
+            at, size = 0, chunk[0].size
+            while at < size:
+                if not held:
+                    held = self._empty()
+                count = min(size - at, held[0].size - filled)
+                for into, given in zip(held, chunk, strict=True):
+                    if given is not None:
+                        into[filled : filled + count] = given[at : at + count]
+                filled += count
+                at += count
+                if filled == held[0].size:
+                    yield held
+                    held, filled = [], 0
+        if held:
+            yield [into[:filled] for into in held]
 
-    def _start(self, weighted: bool) -> None:
-        self.weighted = weighted
-        # An edge is held once as it came and up to twice as it is spread, in half of the memory.
+    def run(self, piece: list[np.ndarray]) -> list[np.ndarray]:
+        """The edges of a piece by bucket: rows, columns, weights; and how many are in each."""
+        source, target, weight = piece
+        most = source.size * (1 + self._both)
+        row, col = np.empty(most, self.row), np.empty(most, self.index)
+        value = np.empty(most if weight.size else 0, np.float32)
+        counts = np.zeros(self.counts.size, np.int64)
+        size = kernels.spread_edges(
+            source, target, weight, self._both, self.shift, counts, row, col, value
+        )
+        return [row[:size], col[:size], value[:size], counts]
+
+    def add(self, run: list[np.ndarray], runs: Runs) -> None:
+        """Hand a run over."""
+        *arrays, counts = run
+        runs.add([(array, counts) for array in arrays[: 2 + bool(self.weighted)]])
+        self.counts += counts
+
+    def _empty(self) -> list[np.ndarray]:
+        weighted = bool(self.weighted)
+        # As it came, and up to twice as it is spread; half of the memory is for what is held.
         record = 2 * self.index.itemsize + 4 * weighted
-        run = max(_LEAST_RUN, self._budget // (6 * record))
-        self._edges = [
-            np.empty(run, self.index),
-            np.empty(run, self.index),
-            np.empty(run if weighted else 0, np.float32),
+        record += 2 * (self.row.itemsize + self.index.itemsize + 4 * weighted)
+        size = max(_LEAST_PIECE, min(self._budget // (2 * record), _SPREAD_PIECE))
+        return [
+            np.empty(size, self.index),
+            np.empty(size, self.index),
+            np.empty(size if weighted else 0, np.float32),
         ]
 
-    def flush(self) -> None:
-        """Write what is held as a run."""
-        if not self._held:
-            return
-        source, target, weight = (held[: self._held] for held in self._edges)
-        counts = np.zeros((num_threads(), self.counts.size), np.int64)
-        rows.count_edges(source, target, self._both, self.shift, counts)
-        ends = np.cumsum(counts.T.ravel()).reshape(counts.T.shape).T  # by bucket, then by thread
-        total = int(counts.sum())
-        row, col = np.empty(total, self.index), np.empty(total, self.index)
-        value = np.empty(total if weight.size else 0, np.float32)
-        cursor = np.ascontiguousarray(ends - counts)
-        rows.spread_edges(source, target, weight, self._both, self.shift, cursor, row, col, value)
-        in_bucket = counts.sum(0)
-        values = [(value, in_bucket)] if value.size else []
-        self._runs.add([(row, in_bucket), (col, in_bucket), *values])
-        self.counts += in_bucket
-        self._held = 0
+
+class _Part(NamedTuple):
+    """Rows in their order: where each begins, from 0, `[rows + 1]`; columns; weights, or `[0]`."""
+
+    pointers: np.ndarray
+    cols: np.ndarray
+    values: np.ndarray
 
 
-class _Placed:
-    """Puts the edges of ranges of rows, one range after the other, where they belong."""
+class _Range(NamedTuple):
+    """The rows `start` up to `stop`, of the buckets `first` up to `last`: all of them, or some."""
 
-    def __init__(
-        self, indptr: ArrayFile, indices: ArrayFile, weights: ArrayFile | None, coalesce: bool
-    ) -> None:
+    first: int
+    last: int
+    start: int
+    stop: int
+    whole: bool
+
+
+class _Sort:
+    """Sorts ranges of rows whose entries are in runs."""
+
+    def __init__(self, runs: Runs, spread: _Spread, most: int, coalesce: bool) -> None:
+        self._runs, self._spread, self._most, self._coalesce = runs, spread, most, coalesce
+        self._own = 2 ** (8 * spread.row.itemsize) - 1
+        self._bits = max(1, (spread.num_nodes - 1).bit_length())
+
+    def ranges(self) -> Iterator[_Range]:
+        """All rows, some at a time."""
+        counts, shift = self._spread.counts, self._spread.shift
+        piece = min(self._most, _SORTED_PIECE)
+        if counts.max() > self._most:  # now, while no thread reads
+            self._runs.flush()
+        for first, last in _groups(counts, piece, (self._own + 1) >> shift):
+            start, stop = first << shift, min(last << shift, self._spread.num_nodes)
+            if last - first > 1 or counts[first] <= self._most:
+                yield _Range(first, last, start, stop, True)
+                continue
+            # One bucket may hold more than memory: its rows are then taken in several passes.
+            rows = np.zeros(stop - start, np.int64)
+            for (row,) in self._runs.read(first, last, 1):
+                rows += np.bincount(row - row.dtype.type(start & self._own), minlength=rows.size)
+            for a, b in _groups(rows, self._most, rows.size):
+                yield _Range(first, last, start + a, start + b, False)
+
+    def sorted(self, part: _Range) -> _Part:
+        """Sort a range."""
+        read = list(self._runs.read(part.first, part.last))
+        if not part.whole:
+            for arrays in read:
+                row = arrays[0] - self._spread.row.type(part.start & self._own)
+                arrays[:] = [array[row < part.stop - part.start] for array in arrays]
+        row, col, value = self._joined(read)
+        del read
+        pointers = np.zeros(part.stop - part.start + 1, np.int64)
+        cols, values = np.empty_like(col), np.empty_like(value)
+        kernels.sort_edges(row, col, value, part.start, self._bits, pointers, cols, values)
+        if self._coalesce:
+            left = kernels.merge_equal(pointers, cols, values)
+            cols, values = cols[:left], values[:left]
+        return _Part(pointers, cols, values)
+
+    def _joined(self, read: list[list[np.ndarray]]) -> list[np.ndarray]:
+        types = [self._spread.row, self._spread.index, np.dtype(np.float32)]
+        arrays = zip(*read, strict=True)
+        joined = [np.concatenate(parts) for parts in arrays]
+        return joined + [np.empty(0, dtype) for dtype in types[len(joined) :]]
+
+
+class _Written:
+    """What is written of the graph, range of rows by range.
+
+    Attributes:
+        num_edges: directed edges.
+        asymmetry: 0 in the end where the matrix equals its transpose, if it was asked for.
+    """
+
+    def __init__(self, indptr: ArrayFile, indices: ArrayFile, weights: ArrayFile | None) -> None:
         self._indptr, self._indices, self._weights = indptr, indices, weights
-        self._coalesce = coalesce
-        self.num_edges = 0
-        self.asymmetry = 0
+        self.num_edges = self.asymmetry = self._rows = 0
         indptr.append(np.zeros(1, np.int64))
 
-    def place(self, runs: Runs, first: int, last: int, start: int, stop: int, most: int) -> None:
-        """Write the rows from `start` up to `stop`, which are in the buckets `first` to `last`."""
-        counts = np.zeros(stop - start, np.int64)
-        for (row,) in runs.read(first, last, 1):
-            rows.count_rows(row, start, counts)
-        # One bucket may hold more than memory: its rows are then taken in several passes.
-        for a, b in _groups(counts, most):
-            self._place_rows(runs.read(first, last), start + a, counts[a:b])
-
-    def _place_rows(
-        self, parts: Iterator[list[np.ndarray]], start: int, counts: np.ndarray
-    ) -> None:
-        pointers = np.zeros(counts.size + 1, np.int64)
-        np.cumsum(counts, out=pointers[1:])
-        cursor = pointers[:-1].copy()
-        cols = values = np.empty(0, np.float32)
-        for row, col, *rest in parts:
-            if not cols.size:
-                cols = np.empty(pointers[-1], col.dtype)
-                values = np.empty(pointers[-1] if rest else 0, np.float32)
-            value = rest[0] if rest else values
-            rows.place_edges(row, col, value, start, cursor, cols, values)
-        if cols.size:
-            if self._weights is None:
-                rows.sort_rows(pointers, cols)
-            else:
-                rows.sort_weighted_rows(pointers, cols, values)
-            if self._coalesce:
-                left = rows.merge_equal(pointers, cols, values)
-                cols, values = cols[:left], values[:left]
-            matrix = [torch.from_numpy(array) for array in (pointers, cols, values)]
-            part = asymmetry(matrix[0], matrix[1], matrix[2], start)
-            self.asymmetry = (self.asymmetry + part) % 2**64
-            self._indices.append(cols)
-            if self._weights is not None:
-                self._weights.append(values)
+    def add(self, part: _Part, symmetric: bool) -> None:
+        """Append rows; whether they are known to be of a symmetric matrix."""
+        pointers, cols, values = part
+        if not symmetric:
+            matrix = [torch.from_numpy(array) for array in part]
+            own = asymmetry(matrix[0], matrix[1], matrix[2], self._rows)
+            self.asymmetry = (self.asymmetry + own) % 2**64
+        self._rows += pointers.size - 1
+        self._indices.append(cols)
+        if self._weights is not None:
+            self._weights.append(values)
         self._indptr.append(pointers[1:] + self.num_edges)
         self.num_edges += int(pointers[-1])
 
 
-def _groups(counts: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
-    """Cut into ranges whose counts add up to at most `most`, or of a single one."""
+def _groups(counts: np.ndarray, most: int, at_once: int) -> Iterator[tuple[int, int]]:
+    """Cut into ranges of so many whose counts add up to at most `most`, or of a single one."""
     ends = np.cumsum(counts)
     first = 0
     while first < counts.size:
         before = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(np.searchsorted(ends, before + most, "right")))
+        last = min(last, first + at_once)
         yield first, last
         first = last

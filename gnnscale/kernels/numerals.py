@@ -45,31 +45,35 @@ def parse_rows(text, kind, table):
     columns = table.shape[1]
     rounded = np.empty(1, np.float64)
     bits = rounded.view(np.int64)
-    at = row = 0
-    while at < text.shape[0]:
+    one, end = np.uintp(1), np.uintp(text.shape[0])
+    at = np.uintp(0)  # unsigned: numba lets a signed index count from the end, and looks every time
+    row = 0
+    while at < end:
         for column in range(columns):
             minus = text[at] == _MINUS
-            first = at + minus
-            number, digits, at = _digits(text, first, 0, 0)
+            start = first = at + np.uintp(minus)
+            number, at = _digits(text, first, 0)
             if at == first:
                 return -1
             power = 0
             if kind and text[at] == _POINT:
-                first = at + 1
-                number, digits, at = _digits(text, first, number, digits)
-                power = first - at
+                first = at + one
+                number, at = _digits(text, first, number)
+                power = np.int64(first - at)
                 if at == first:
                     return -1
+            if np.int64(at - start) > _MOST_DIGITS and _significant(text[start:at]) > _MOST_DIGITS:
+                return -1
             if kind and text[at] == _EXPONENT:
-                down = text[at + 1] == _MINUS
-                first = at + 1 + down
-                exponent, _, at = _digits(text, first, 0, 0)
-                if not 1 <= at - first <= 3:
+                down = text[at + one] == _MINUS
+                first = at + one + np.uintp(down)
+                exponent, at = _digits(text, first, 0)
+                if not 1 <= np.int64(at - first) <= 3:
                     return -1
                 power += -exponent if down else exponent
-            if digits > _MOST_DIGITS or text[at] != (_COMMA if column + 1 < columns else _LINE):
+            if text[at] != (_COMMA if column + 1 < columns else _LINE):
                 return -1
-            at += 1
+            at += one
             if not kind:
                 table[row, column] = -number if minus else number
                 continue
@@ -87,12 +91,21 @@ def parse_rows(text, kind, table):
 
 
 @numba.njit
-def _digits(text, at, number, digits):
-    """Go on with a number: it, how many digits it has without leading zeros, and where they end."""
-    digit = np.int64(text[at]) - _ZERO
-    while 0 <= digit <= 9:
-        number = 10 * number + digit
-        digits += number != 0
-        at += 1
-        digit = np.int64(text[at]) - _ZERO
-    return number, digits, at
+def _digits(text, at, number):
+    """Go on with a number, modulo 2^64: it, and where its digits end."""
+    digit = np.uint8(text[at] - np.uint8(_ZERO))
+    while digit <= 9:
+        number = 10 * number + np.int64(digit)
+        at += np.uintp(1)
+        digit = np.uint8(text[at] - np.uint8(_ZERO))
+    return number, at
+
+
+@numba.njit
+def _significant(text):
+    """How many digits a numeral without sign has, not counting zeros in front."""
+    digits = 0
+    for each in text:
+        if each != _POINT:
+            digits += digits > 0 or each != _ZERO
+    return digits

@@ -10,12 +10,13 @@ it. Floor: inflating it, which no second thread speeds up, and `gnnscale.kernels
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
+import itertools
 import zipfile
 import zlib
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from gnnscale.errors import StoreError
+from gnnscale.graph.ahead import ahead
 from gnnscale.kernels.numerals import parse_rows
 
 try:  # inflates faster; zlib where there is no wheel of it
@@ -77,22 +79,20 @@ def csv_blocks(file: Traversable, dtype: Any) -> Iterator[np.ndarray]:
         StoreError: it is missing, damaged, truncated, or holds something else.
     """
     dtype = np.dtype(dtype)
-    columns = 0
-    blocks: deque[Future[np.ndarray]] = deque()
     try:
         with (
             file.open("rb") as content,
             open_gzip(content) as text,
-            contextlib.closing(_whole_lines(text)) as pieces,
-            ThreadPoolExecutor(_PARSERS, "gnnscale-parse") as threads,
+            ThreadPoolExecutor(1, "gnnscale-inflate") as inflate,
+            ThreadPoolExecutor(_PARSERS, "gnnscale-parse") as parse,
         ):
-            for lines in pieces:
-                columns = columns or lines.count(b",", 0, lines.find(b"\n")) + 1
-                blocks.append(threads.submit(_parsed, lines, dtype, columns, file))
-                if len(blocks) > _PARSERS:
-                    yield blocks.popleft().result()
-            while blocks:
-                yield blocks.popleft().result()
+            pieces = _whole_lines(text)
+            inflated = ahead(inflate, lambda _: next(pieces, b""), itertools.repeat(None), 1)
+            lines = itertools.takewhile(len, inflated)
+            for first in lines:
+                columns = first.count(b",", 0, first.find(b"\n")) + 1
+                parsed = functools.partial(_parsed, dtype=dtype, columns=columns, file=file)
+                yield from ahead(parse, parsed, itertools.chain([first], lines), _PARSERS)
     except FileNotFoundError as error:
         raise missing(file) from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -170,20 +170,17 @@ def _close(blocks: Iterable[np.ndarray]) -> None:
         blocks.close()
 
 
-def _whole_lines(text: IO[bytes]) -> Generator[bytes, None, None]:
-    """Cut a text after ends of lines, reading ahead; one is put where the last line has none."""
+def _whole_lines(text: IO[bytes]) -> Iterator[bytes]:
+    """Cut a text after ends of lines; one is put where the last line has none."""
     rest = b""
-    with ThreadPoolExecutor(1, "gnnscale-inflate") as thread:
-        coming = thread.submit(text.read, _TEXT_AT_ONCE)
-        while read := coming.result():
-            coming = thread.submit(text.read, _TEXT_AT_ONCE)
-            end = read.rfind(b"\n") + 1
-            if rest and not end:
-                raise OSError(f"a line of more than {_TEXT_AT_ONCE:,} bytes")
-            if end:
-                yield rest + read[:end]
-                rest = b""
-            rest += read[end:]
+    while read := text.read(_TEXT_AT_ONCE):
+        end = read.rfind(b"\n") + 1
+        if rest and not end:
+            raise OSError(f"a line of more than {_TEXT_AT_ONCE:,} bytes")
+        if end:
+            yield b"".join([rest, memoryview(read)[:end]])
+            rest = b""
+        rest += read[end:]
     if rest:
         yield rest + b"\n"
 
