@@ -14,23 +14,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_importing_loads_no_torch() -> None:
     heavy = ("torch", "torch_geometric", "numba", "numpy", "ogb")
     code = f"import gnnscale, sys; print([m for m in {heavy} if m in sys.modules])"
-    assert run("-c", code).stdout.strip() == "[]"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_public_name_is_found_and_documented() -> None:
@@ -53,13 +44,21 @@ def test_static_names_are_the_lazy_ones() -> None:
     assert named == set(gnnscale.__all__)
 
 
-def test_readme_code_runs(tmp_path: Path) -> None:
+def run_here(script: Path, cwd: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """In this process: an interpreter for each would only import torch again."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     script = tmp_path / "readme.py"
     script.write_text("\n".join(blocks))
-    done = run("-W", "ignore", str(script), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run_here(script, tmp_path, monkeypatch)
     assert (tmp_path / "runs/example/curves.png").exists()
     assert (tmp_path / "runs/scores.npy").exists()
 
@@ -70,24 +69,37 @@ def test_readme_links_and_files_exist() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["pyg_model", "custom_layer", "inductive", "resume"])
-def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process: an interpreter for each would only import torch again."""
-    path = str(ROOT / "examples" / f"{name}.py")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(sys, "argv", [path])
-    runpy.run_path(path, run_name="__main__")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("pyg_model",),
+        ("custom_layer",),
+        ("inductive",),
+        ("resume",),
+        ("layerwise", "synthetic:planted?nodes=1500"),
+        ("out_of_core_layerwise", "0.002"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_examples_run(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, *arguments = command
+    monkeypatch.setenv("GNNSCALE_CACHE", str(tmp_path / "cache"))
+    run_here(ROOT / "examples" / f"{name}.py", tmp_path, monkeypatch, *arguments)
 
 
-def test_quickstart_reaches_its_accuracy(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_quickstart_reaches_its_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Twelve of its forty epochs are enough for what all of them must reach."""
     source = (ROOT / "examples/quickstart.py").read_text()
     assert source.count("epochs=40,") == 1
-    (tmp_path / "quickstart.py").write_text(source.replace("epochs=40,", "epochs=12,"))
-    done = run("-W", "ignore", "quickstart.py", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    accuracy = float(re.search(r"GraphSAGE.*?(0\.\d+)", done.stdout).group(1))
+    script = tmp_path / "quickstart.py"
+    script.write_text(source.replace("epochs=40,", "epochs=12,"))
+    run_here(script, tmp_path, monkeypatch)
+    accuracy = float(re.search(r"GraphSAGE.*?(0\.\d+)", capsys.readouterr().out).group(1))
     assert accuracy >= 0.87
     for name in ("report.json", "curves.png", "model.safetensors", "checkpoint.safetensors"):
         assert (tmp_path / "runs/quickstart" / name).stat().st_size > 0

@@ -36,7 +36,8 @@ from gnnscale.nn.models import (
 from gnnscale.nn.propagation import Propagation
 from gnnscale.nn.reach import check_reach
 from gnnscale.nn.registry import propagation_of, register
-from gnnscale.nn.stacked import Stacked
+from gnnscale.nn.sign import SIGN
+from gnnscale.nn.stacked import Branched, Stacked
 
 __all__ = [
     "APPNP",
@@ -47,10 +48,12 @@ __all__ = [
     "MLP",
     "MODELS",
     "SGC",
+    "SIGN",
     "SSGC",
     "TAGCN",
     "BatchNorm",
     "Block",
+    "Branched",
     "CategoricalEncoder",
     "ClusterGCN",
     "ClusterGCNConv",

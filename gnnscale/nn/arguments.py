@@ -32,6 +32,7 @@ def check_arguments(
         "num_layers": (1, _MOST_LAYERS),
         "out_channels": (1, 2**31),
         "K": (0, _MOST_LAYERS),
+        "hops": (1, _MOST_LAYERS),
     }
     optional = () if output_given else ("out_channels",)
     faults = [

@@ -17,6 +17,7 @@ from gnnscale.nn.block import Block
 from gnnscale.nn.convert import as_layered
 from gnnscale.nn.deep_models import GCNII, DeepGCN
 from gnnscale.nn.layered import LayeredGNN
+from gnnscale.nn.sign import SIGN
 
 
 def GCN(  # noqa: N802 - a model's name, as in PyG
@@ -295,6 +296,7 @@ MODELS: dict[str, Callable[..., LayeredGNN]] = {
     "ssgc": SSGC,
     "tagcn": TAGCN,
     "appnp": APPNP,
+    "sign": SIGN,
     "gcnii": GCNII,
     "deepgcn": DeepGCN,
     "mlp": MLP,

@@ -79,7 +79,6 @@ for _normalised in (pyg.FAConv, pyg.LGConv, pyg.PDNConv):
     register(_normalised, hops=_within(lambda conv: 2 if conv.normalize else 1))
 register(pyg.ARMAConv, hops=lambda conv: conv.num_layers + 1)
 register(pyg.GatedGraphConv, hops=lambda conv: conv.num_layers)
-register(pyg.MixHopConv, hops=lambda conv: max(conv.powers) + 1)
 register(pyg.AntiSymmetricConv, hops=_antisymmetric)
 # Those read out-degrees, or go along edges both ways.
 register(pyg.ChebConv, hops=_cheb, symmetric=True)

@@ -25,7 +25,7 @@ class Normalize(nn.Module):
         return functional.normalize(x, p=2.0, dim=-1)
 
 
-class _SelfWeight:
+class SelfWeight:
     """(1 + ε)·x with a trained ε, as the root of a propagation."""
 
     def __init__(self, conv: pyg.GINConv) -> None:
@@ -107,7 +107,7 @@ def _gin(conv: pyg.GINConv) -> Propagation | None:
     if steps is None:
         return None
     if isinstance(conv.eps, nn.Parameter):
-        return Propagation(Sum(), root=_SelfWeight(conv), then=steps)
+        return Propagation(Sum(), root=SelfWeight(conv), then=steps)
     matrix = _gin_matrix(conv)
     first: Any = steps[0] if steps else None
     if first is not None and is_plain_linear(first):

@@ -12,7 +12,7 @@ from gnnscale.nn.matrices import RowNormalisation, Unweighted
 from gnnscale.nn.propagation import Propagation, is_plain_linear
 from gnnscale.nn.pyg_convs import aggregates_by, gcn_matrix
 from gnnscale.nn.registry import register
-from gnnscale.nn.stacked import Stacked
+from gnnscale.nn.stacked import Branched, Stacked
 
 
 def _sums(conv: pyg.MessagePassing) -> bool:
@@ -49,6 +49,15 @@ def _tag(conv: pyg.TAGConv) -> Propagation | None:
     return Stacked(gcn_matrix(conv.normalize, False), conv.K, bias=conv.bias, weights=weights)
 
 
+def _mix_hop(conv: pyg.MixHopConv) -> Propagation | None:
+    hops = max(conv.powers)
+    every = conv.powers == list(range(hops + 1)) and hops > 0
+    if not every or not _sums(conv) or not all(is_plain_linear(lin) for lin in conv.lins):
+        return None
+    weights = [lin.weight for lin in conv.lins]
+    return Branched(gcn_matrix(True, conv.add_self_loops), hops, bias=conv.bias, weights=weights)
+
+
 def _cluster_gcn(conv: pyg.ClusterGCNConv) -> Propagation | None:
     out, root = conv.lin_out, conv.lin_root
     # Without self-loops of its own, PyG adds λ to whichever edges come first.
@@ -64,5 +73,6 @@ register(pyg.ClusterGCNConv, propagation=_cluster_gcn, hops=1)
 # A hop for each, and one more for the degrees of the last.
 register(pyg.SGConv, propagation=_sg, hops=lambda conv: conv.K + 1)
 register(pyg.SSGConv, propagation=_ssg, hops=lambda conv: conv.K + 1)
+register(pyg.MixHopConv, propagation=_mix_hop, hops=lambda conv: max(conv.powers) + 1)
 for _optional, _reading in ((pyg.APPNP, _appnp), (pyg.TAGConv, _tag)):
     register(_optional, propagation=_reading, hops=lambda conv: max(conv.K + conv.normalize, 1))

@@ -1,4 +1,4 @@
-"""Stacked: a convolution that transforms every power of the propagation by a weight of its own."""
+"""Convolutions that transform every power of the propagation by a weight of its own."""
 
 from __future__ import annotations
 
@@ -64,3 +64,36 @@ class Stacked(Propagation):
             weight = torch.cat(list(self.weights), dim=1)
             return self.finish(linear_rows(aggregated, weight, self.bias), x, False)
         return self.finish(densify(aggregated), x)
+
+
+@dataclass(frozen=True, eq=False)
+class Branched(Stacked):
+    """A convolution read as  x ↦ then( [x W_0ᵀ ‖ P x W_1ᵀ ‖ … ‖ Pᴷ x W_Kᵀ] + b ).
+
+    Of SIGN (Frasca et al., arXiv 2004.11198, eq. 4) and, with all powers up to K, MixHop. Where
+    that propagates fewer columns, X [W_0 ‖ … ‖ W_K]ᵀ comes first, and every hop propagates the
+    branches that go so far: K (K + 1) / 2 branches in all, instead of K times the input.
+    """
+
+    def width(self, width: int | None) -> int | None:
+        """Channels after it."""
+        return sum(weight.size(0) for weight in self.weights)
+
+    def transform_first(self, x: Tensor | CSR) -> bool:
+        """Whether fewer columns are propagated after the weights; always on sparse features."""
+        out_channels, in_channels = self.weights[0].shape
+        return isinstance(x, CSR) or (self.hops + 1) * out_channels < 2 * in_channels
+
+    def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
+        """[X W_kᵀ ‖ P y], the former out of `linear`: a branch more than y has."""
+        width = x.size(1) // (self.hops + 1)
+        return torch.cat([x[:, k * width : (k + 1) * width], propagated], dim=1)
+
+    def combine(self, aggregated: Tensor | CSR, x: Tensor | CSR) -> Tensor:
+        """The row-local rest, given the stack."""
+        if isinstance(aggregated, CSR):
+            weight = torch.block_diag(*self.weights)
+            return self.finish(linear_rows(aggregated, weight, self.bias), x, False)
+        powers = aggregated.chunk(self.hops + 1, dim=1)
+        pairs = zip(powers, self.weights, strict=True)
+        return self.finish(torch.cat([linear_rows(h, w) for h, w in pairs], dim=1), x)

@@ -174,7 +174,7 @@ def check_rows(norm: nn.Module, rows: int) -> None:
     if rows == 1 and needs_more and not getattr(norm, "allow_single_element", False):
         raise InputError(
             f"a training batch has 1 node; {type(norm).__name__} takes the variance of at least 2: "
-            "use fewer parts or more clusters_per_batch, or norm='layer_norm'"
+            "use fewer parts or more clusters_per_batch (or batch_rows), or norm='layer_norm'"
         )
 
 

@@ -28,16 +28,18 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 COUNT = "print(num_threads(), torch.get_num_threads(), numba.get_num_threads())\n"
 
 
-def test_workqueue_is_never_taken_nor_more_threads_than_the_environment_gives_torch():
+def test_workqueue_is_never_taken_and_kernels_take_torchs_threads_and_leave_them_alone():
+    """As many as the environment gives torch, and then as torch is told."""
+    more = "torch.set_num_threads(2)\n" + COUNT
     done = run(
-        PRODUCT + COUNT + "print(THREADING_LAYER, numba.threading_layer())",
+        PRODUCT + COUNT + more + "print(THREADING_LAYER, numba.threading_layer())",
         NUMBA_THREADING_LAYER="workqueue",
         OMP_NUM_THREADS="1",
         NUMBA_NUM_THREADS="2",
     )
     assert done.returncode == 0, done.stderr
     *counts, chosen, running = done.stdout.split()
-    assert counts == ["1", "1", "2"]
+    assert counts == ["1", "1", "2", "2", "2", "2"]
     assert chosen == running and chosen in ("omp", "tbb")
 
 
@@ -48,8 +50,3 @@ def test_without_any_layer_kernels_run_serially():
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["serial", "1"]
     assert "one thread" in done.stderr
-
-
-def test_kernels_take_torchs_threads_and_leave_them_alone():
-    asked = "import torch; torch.set_num_threads(1)\n" + PRODUCT + COUNT
-    assert run(asked, NUMBA_NUM_THREADS="2").stdout.split() == ["1", "1", "2"]

@@ -26,7 +26,7 @@ def faults_of_a_use():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def fewest():
-    return min(faults_of_a_use() for _ in range(20))  # once the heap has settled
+    return min(faults_of_a_use() for _ in range(8))  # once the heap has settled
 
 assert fewest() >= PAGES // 2
 with kept_buffers():

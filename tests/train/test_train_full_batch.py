@@ -46,7 +46,7 @@ def close(mine, theirs, tolerance):
         torch.testing.assert_close(mine[name], value, rtol=tolerance, atol=tolerance * scale)
 
 
-@settings(max_examples=40)
+@settings(max_examples=24)
 @given(
     data=st.data(),
     kind=st.sampled_from(sorted(MODELS)),

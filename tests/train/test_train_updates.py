@@ -51,7 +51,7 @@ def disconnected(parts: int, size: int, seed: int) -> gs.ClusteredGraph:
     return cluster(graph, Partition(of, parts))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     parts=st.integers(2, 7),
     clusters=st.integers(1, 3),
