@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,10 +104,15 @@ def bench(
         given = {name: value for name, value in ctx.params.items() if name not in _OWN}
         card = card_of(dataset)
         chosen_recipe = choose_recipe(card, recipe, trainer, given["model"])
-        chosen = settings(given, card, chosen_recipe)
-        label = chosen.kind if chosen_recipe is None else chosen_recipe.name
+        if chosen_recipe is not None:
+            kind, label = chosen_recipe.trainer, chosen_recipe.name
+            chosen = settings(given, card, chosen_recipe, kind)
+        else:
+            kind = trainer or o.Trainer.cluster
+            chosen = settings(given, card, trainer=kind)
+            label = chosen.kind if kind == o.Trainer.cluster else f"{chosen.kind}-{kind}"
         folder = folder or Path("runs") / f"bench-{short_name(dataset)}-{label}"
-        _bench(dataset, chosen_recipe, chosen, trainer, runs, seed, folder, download)
+        _bench(dataset, chosen_recipe, chosen, kind, runs, seed, folder, download)
     except RunMismatch as error:
         raise RunMismatch(f"{error}\nOn the command line: --out FOLDER") from error
     except KeyboardInterrupt:
@@ -124,8 +130,10 @@ def choose_recipe(
 ) -> Recipe | None:
     """The recipe asked for by name, else the first that fits; None for the card's preset.
 
+    Without a trainer's name, one of clusters is taken.
+
     Raises:
-        InputError: there is none of that name.
+        InputError: there is none of that name, or it is of another trainer.
     """
     recipes = {} if card is None else card.recipes
     if name == "none":
@@ -134,9 +142,15 @@ def choose_recipe(
         if name not in recipes:
             there = ", ".join(recipes) or "none"
             raise InputError(f"--recipe {name}: the data set's card has {there}")
+        if trainer not in (None, recipes[name].trainer):
+            raise InputError(
+                f"--recipe {name} is of --trainer {recipes[name].trainer}, not of {trainer}; "
+                "--recipe none takes the card's preset"
+            )
         return recipes[name]
+    wanted = trainer or o.Trainer.cluster
     for recipe in recipes.values():
-        if trainer in (None, recipe.trainer) and model in (None, recipe.settings.get("model")):
+        if wanted == recipe.trainer and model in (None, recipe.settings.get("model")):
             return recipe
     return None
 
@@ -145,12 +159,13 @@ def _bench(
     dataset: str,
     recipe: Recipe | None,
     chosen: Settings,
-    trainer: str | None,
+    trainer: str,
     runs: int | None,
     seed: int,
     folder: Path,
     download: bool,
 ) -> None:
+    from gnnscale.cli.layerwise import trainer_arguments
     from gnnscale.cli.settings import build_model
     from gnnscale.cli.sources import check_not_fixed, open_data
     from gnnscale.graph import ClusteredGraph
@@ -162,42 +177,42 @@ def _bench(
     line(graph)
     if recipe is not None:
         line(f"recipe {recipe.name}: {recipe.title}")
-    kind = str(trainer or (recipe.trainer if recipe is not None else o.Trainer.cluster))
-    differences = [] if recipe is None else unlike(recipe, chosen, kind)
+    differences = [] if recipe is None else unlike(recipe, chosen)
     if runs is None:
         runs = 10 if recipe is None else recipe.runs
     metric = chosen.trainer.get("metric") or graph.metric
+    make, arguments = functools.partial(build_model, chosen, graph), chosen.trainer
+    if trainer == o.Trainer.layerwise:
+        arguments = trainer_arguments({**arguments, "seed": seed}, data, make, folder, anew=False)
+        del arguments["seed"]
     report = run_bench(
         data,
-        lambda: build_model(chosen, graph),
+        make,
         folder,
         runs=runs,
         seed=seed,
-        trainer=kind,
+        trainer=str(trainer),
         official=official_evaluator(dataset, metric),
         published=None if recipe is None else recipe.published,
         unlike=differences,
         after_run=lambda result: _tell_run(result, metric or ""),
-        **chosen.trainer,
+        **arguments,
     )
     _tell(report, folder, seed)
 
 
-def unlike(recipe: Recipe, chosen: Settings, trainer: str) -> list[str]:
+def unlike(recipe: Recipe, chosen: Settings) -> list[str]:
     """What is set otherwise than the recipe has it, in words."""
     from gnnscale.cli.settings import MODEL_DEFAULTS
     from gnnscale.train.config import FREE_ON_RESUME
 
     now = {"model": chosen.kind, **chosen.model, **chosen.trainer}
     asked = {**MODEL_DEFAULTS, **recipe.settings, **recipe.settings.get("model_kwargs", {})}
-    differences = [
+    return [
         f"{name} {value}, not {asked.get(name, 'the default')}"
         for name, value in now.items()
         if asked.get(name) != value and name not in FREE_ON_RESUME
     ]
-    if trainer != recipe.trainer:
-        differences.append(f"trainer {trainer}, not {recipe.trainer}")
-    return differences
 
 
 def official_evaluator(dataset: str, metric: str | None) -> Evaluator | None:

@@ -22,6 +22,7 @@ class Model(StrEnum):
     ssgc = "ssgc"
     tagcn = "tagcn"
     appnp = "appnp"
+    sign = "sign"
     gcnii = "gcnii"
     deepgcn = "deepgcn"
     mlp = "mlp"
@@ -31,6 +32,23 @@ class Trainer(StrEnum):
     """Trainers by name."""
 
     cluster = "cluster"
+    layerwise = "layerwise"
+
+
+class Controller(StrEnum):
+    """What stops the training of a layer."""
+
+    fixed = "fixed"
+    plateau = "plateau"
+    learned = "learned"
+
+
+class RowsDtype(StrEnum):
+    """What aggregated rows are kept in."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
 
 
 class Resume(StrEnum):

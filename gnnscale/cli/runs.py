@@ -108,8 +108,11 @@ def _open(run: Path, dataset: str | None, device: str | None) -> Run:
         opened = load_run(run, graph=graph, device=device)
     report = opened.report
     if report.stopped is None:
-        done, all_epochs = len(report.rows), opened.trainer.config.epochs
-        line(f"the run is unfinished: {done} of {all_epochs} epochs are done", console=err)
+        done = f"{len(report.rows)} of {opened.trainer.config.epochs} epochs are done"
+        if report.layers:
+            layer = report.layers[-1]
+            done = f"layer {layer['layer']} has had {layer['epochs']} epochs"
+        line(f"the run is unfinished: {done}", console=err)
     return opened
 
 

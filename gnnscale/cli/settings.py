@@ -8,6 +8,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gnnscale.cli.layerwise import of_preset, options_of_another
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _NUMBER_OR_WORD = {
     "clip_norm": (float, "none"),
 }
 _NONE = ("scheduler", "norm", "act", "class_weight")
-_TABLES = ("norm_kwargs", "model_kwargs")
+_TABLES = ("norm_kwargs", "model_kwargs", "controller_kwargs")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Settings:
     Attributes:
         kind: the model's name.
         model: further arguments of the model.
-        trainer: arguments of the trainer that are not at their defaults.
+        trainer: arguments of the trainer that are not at their defaults, in words.
         preset: those of them that the data set's card has set.
     """
 
@@ -55,18 +56,27 @@ class Settings:
     preset: dict[str, Any]
 
 
-def settings(options: dict[str, Any], card: Card | None, recipe: Recipe | None = None) -> Settings:
+def settings(
+    options: dict[str, Any],
+    card: Card | None,
+    recipe: Recipe | None = None,
+    trainer: str = "cluster",
+) -> Settings:
     """Lay options over the card's preset, or over one of its recipes.
 
     Args:
         options: by name, as the command line gave them; None for those that were not given.
         card: of the data set, or None.
         recipe: of the card, instead of its preset.
+        trainer: its name.
 
     Raises:
-        InputError: an option cannot be read, or the preset sets what there is not.
+        InputError: an option cannot be read or is of another trainer, or the preset sets what there
+            is not.
     """
     given = _read({name: value for name, value in options.items() if value is not None})
+    if faults := options_of_another(given.keys() - set(_MODEL_OPTIONS), trainer):
+        raise InputError(faults)
     preset = {} if card is None else dict(card.preset if recipe is None else recipe.settings)
     table = "preset" if recipe is None else f"recipes.{recipe.name}"
     if unknown := sorted(preset.keys() - options.keys()):
@@ -76,6 +86,8 @@ def settings(options: dict[str, Any], card: Card | None, recipe: Recipe | None =
             hint = f"; did you mean {close[0]!r}?" if close else ""
             faults.append(f"{card.path}: [{table}] sets {name!r}, which is no option{hint}")  # type: ignore[union-attr]
         raise InputError(faults)
+    if recipe is None and trainer == "layerwise":
+        preset = of_preset(preset, _MODEL_OPTIONS, "fine_tune" in given)
     preset = {name: value for name, value in preset.items() if name not in given}
     if "norm" in given:  # the preset's were for another norm
         preset.pop("norm_kwargs", None)
@@ -143,7 +155,9 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
                     faults.append(f"{option} {value!r}: a number or {word!r}")
         elif name in _NONE and value == "none":
             value = None
-        elif name in _TABLES:
+        elif name == "fine_tune" and (value == "none" or value.isdecimal()):
+            value = None if value == "none" else {"epochs": int(value)}
+        elif name in (*_TABLES, "fine_tune"):
             try:
                 value = read_table(value)
             except ValueError as error:

@@ -135,6 +135,7 @@ def advance(
     slots: dict[str, list[Layer]],
     *,
     ours: bool = False,
+    gathered: bool = False,
 ) -> Layer:
     """Run some of a model's phases over a layer, exactly, as `stream` runs all of them.
 
@@ -145,12 +146,13 @@ def advance(
         layer: what the phases read.
         slots: the slots they read, by name; those that they write are added, and all are kept.
         ours: whether `layer` may be written over.
+        gathered: whether an opaque convolution reads the result, at random.
 
     Returns:
         What comes of it.
     """
     runner = _Runner(graph, layers, slots)
-    return layers.store(runner.run([phases], _Stored(layer, ours=ours)))
+    return layers.store(runner.run([phases], _Stored(layer, ours=ours)), gathered)
 
 
 def check_features(model: LayeredGNN, graph: Graph) -> None:

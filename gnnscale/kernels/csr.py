@@ -190,10 +190,27 @@ class CSR:
 
     def select_rows(self, index: Tensor) -> CSR:
         """Return the rows in ``index`` (int64 ``[k]``, or bool ``[rows]``), in that order."""
+        if self.device.type == "cpu" and index.dtype == torch.int64:
+            return self._copied_rows(index)
         indptr, positions = self.row_positions(index)
         values = None if self.values is None else self.values[positions]
         shape = (indptr.numel() - 1, self.shape[1])
         return CSR(indptr, self.indices[positions], values, shape)
+
+    def _copied_rows(self, index: Tensor) -> CSR:
+        """Copy rows in one pass: a batch of sparse features is a few thousand entries."""
+        indptr = torch.empty(index.numel() + 1, dtype=torch.int64)
+        rows = index.contiguous().numpy()
+        if not _count_rows(self.indptr.numpy(), rows, indptr.numpy()):
+            raise InputError(f"a row to select is outside 0..{self.shape[0] - 1}")
+        indices = self.indices.new_empty(int(indptr[-1]))
+        _copy_rows(self.indptr.numpy(), rows, self.indices.numpy(), indices.numpy())
+        values = self.values
+        if values is not None:
+            kept = values.new_empty(indices.numel())
+            _copy_rows(self.indptr.numpy(), rows, values.detach().numpy(), kept.numpy())
+            values = kept
+        return CSR(indptr, indices, values, (index.numel(), self.shape[1]))
 
     def row_positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pointers of ``select_rows(index)`` and, int64, its entries' places here."""
@@ -280,6 +297,26 @@ def _sort_by(keys: Tensor, num_keys: int, order: Tensor | None = None) -> tuple[
         keys.numpy(), before.numpy(), order is not None, pointers.numpy(), positions.numpy()
     )
     return pointers, positions
+
+
+@njit_serial
+def _count_rows(indptr, index, pointers):  # type: ignore[no-untyped-def]
+    pointers[0] = 0
+    for k in range(index.shape[0]):
+        row = index[k]
+        if row < 0 or row >= indptr.shape[0] - 1:
+            return False
+        pointers[k + 1] = pointers[k] + indptr[row + 1] - indptr[row]
+    return True
+
+
+@njit_serial
+def _copy_rows(indptr, index, entries, out):  # type: ignore[no-untyped-def]
+    at = 0
+    for k in range(index.shape[0]):
+        for entry in range(indptr[index[k]], indptr[index[k] + 1]):
+            out[at] = entries[entry]
+            at += 1
 
 
 @njit_serial

@@ -14,6 +14,10 @@ from torch.autograd.function import once_differentiable
 
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.spmm import spmm
+from gnnscale.kernels.threads import njit_serial
+
+# Multiply-adds up to which one thread is done before a transpose would be made.
+_SERIAL = 1 << 22
 
 
 def propagate(
@@ -91,4 +95,34 @@ class _SparseLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        return None, spmm(ctx.x.t(), grad).t()
+        return None, _transposed_product(ctx.x, grad).t()
+
+
+def _transposed_product(x: CSR, grad: Tensor) -> Tensor:
+    """Return ``x.t() @ grad``: of a small batch without making the transpose."""
+    small = x.nnz * grad.size(1) <= _SERIAL and x.device.type == "cpu" and x._t is None
+    known = x.values is None or x.values.dtype == grad.dtype
+    if not small or not known or grad.dtype not in (torch.float32, torch.float64):
+        return spmm(x.t(), grad)
+    out = grad.new_zeros(x.shape[1], grad.size(1))
+    values = grad.new_empty(0) if x.values is None else x.values.detach()
+    _add_rows(
+        x.indptr.numpy(),
+        x.indices.numpy(),
+        values.numpy(),
+        x.values is not None,
+        grad.detach().contiguous().numpy(),
+        out.numpy(),
+    )
+    return out
+
+
+@njit_serial
+def _add_rows(indptr, indices, values, has_values, grad, out):  # type: ignore[no-untyped-def]
+    for i in range(indptr.shape[0] - 1):
+        source = grad[i]
+        for k in range(indptr[i], indptr[i + 1]):
+            value = values[k] if has_values else source.dtype.type(1)
+            target = out[indices[k]]
+            for f in range(source.shape[0]):
+                target[f] += value * source[f]

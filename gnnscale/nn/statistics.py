@@ -157,10 +157,10 @@ class _GraphNorm(torch.autograd.Function):
 def _affine(
     x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    out = (x - shift.to(x.dtype)) * scale.to(x.dtype)
     if weight is not None:
-        out = out * weight
-    return out if bias is None else out + bias
+        scale = scale * weight
+    scale, centred = scale.to(x.dtype), x - shift.to(x.dtype)
+    return centred * scale if bias is None else torch.addcmul(bias, centred, scale)
 
 
 def check_rows(norm: nn.Module, rows: int) -> None:

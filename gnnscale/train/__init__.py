@@ -5,7 +5,12 @@ from gnnscale.train.benchmarking import BenchReport, bench
 from gnnscale.train.callbacks import Callback, TensorBoard
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import ClusterConfig, TrainConfig
-from gnnscale.train.layerwise import FixedEpochs, LayerwiseTrainer, Plateau
+from gnnscale.train.layerwise import (
+    FixedEpochs,
+    LayerwiseTrainer,
+    LearnedController,
+    Plateau,
+)
 from gnnscale.train.report import Report
 from gnnscale.train.runs import Run, load_run
 from gnnscale.train.task import NodeTask, Task
@@ -18,6 +23,7 @@ __all__ = [
     "Callback",
     "FixedEpochs",
     "LayerwiseTrainer",
+    "LearnedController",
     "Plateau",
     "ClusterConfig",
     "ClusterTrainer",

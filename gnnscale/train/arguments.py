@@ -24,6 +24,28 @@ def as_data(data: Any) -> Graph | ClusteredGraph:
     return Graph.from_data(data)
 
 
+def as_seen(
+    data: Graph | ClusteredGraph, split: str, inductive: bool
+) -> tuple[str, bool, list[str]]:
+    """The split, and whether training nodes alone are seen, where a clustered graph may say so.
+
+    Returns:
+        `split`, `inductive`, and in words why the clusters do not go with that split.
+    """
+    if isinstance(data, Graph):
+        return split, inductive, []
+    inductive, whole = inductive or data.view_name == "train", data.graph
+    if split == "default":
+        return data.split, inductive, []
+    if whole.splits.get(split) is whole.split(data.split):
+        return split, inductive, []
+    fault = (
+        f"split={split!r}, but the clustered graph has the training nodes of {data.split!r} first: "
+        f"cluster it with split={split!r}"
+    )
+    return split, inductive, [fault]
+
+
 def as_task(
     task: Any, graph: Graph, split: str, metric: str | None, class_weight: Any, label_smoothing: Any
 ) -> Task:

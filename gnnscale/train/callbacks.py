@@ -53,7 +53,7 @@ class TensorBoard(Callback):
     def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
         """See `Callback`."""
         for name, value in row.items():
-            if name != "epoch" and value is not None:
+            if name != "epoch" and value is not None and not isinstance(value, str):
                 self._writer.add_scalar(name, value, row["epoch"])
         self._writer.flush()  # a run that is killed keeps what it has written
 

@@ -20,7 +20,7 @@ from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import Propagation, as_layered, first_propagation
 from gnnscale.partitioning import partition
-from gnnscale.train.arguments import as_data, as_task, choice_faults, device_faults
+from gnnscale.train.arguments import as_data, as_seen, as_task, choice_faults, device_faults
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
 from gnnscale.train.first_hop import first_hop
@@ -172,16 +172,7 @@ class ClusterTrainer(Trainer):
             raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
         data = as_data(graph)
         whole = data.graph if isinstance(data, ClusteredGraph) else data
-        faults = []
-        if isinstance(data, ClusteredGraph):
-            inductive = inductive or data.view_name == "train"
-            if split == "default":
-                split = data.split
-            elif whole.splits.get(split) is not whole.split(data.split):
-                faults.append(
-                    f"split={split!r}, but the clustered graph has the training nodes of "
-                    f"{data.split!r} first: cluster it with split={split!r}"
-                )
+        split, inductive, faults = as_seen(data, split, inductive)
         num_parts, clusters_per_batch, impossible = sizes_for(
             data, model, split, inductive, num_parts, clusters_per_batch
         )

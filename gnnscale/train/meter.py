@@ -24,7 +24,7 @@ class Meter:
 
     def add(self, loss: Tensor, weight: float, nodes: int) -> None:
         """Count a batch: the sum of its losses, what that is divided by, and its nodes."""
-        self._loss += loss.detach().double()
+        self._loss += loss.detach()  # added in float64
         self._weight += weight
         self._nodes += nodes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import platform
@@ -33,7 +32,8 @@ class Report:
         memory: bytes, of the last sitting: what `memory_use` says with the peaks of summed PSS over
             the process and its children, and "arrays", those of the graphs it held (as given,
             as clustered, the first hop) that were in memory rather than in a file, by name.
-        stopped: why training ended: "epochs", "early stopping", "callback", "layers"; None while it runs.
+        stopped: why training ended: "epochs", "early stopping", "callback", "layers"; None while it
+            runs.
         run: what was run: model, graph, configuration, versions, threads, device.
     """
 
@@ -56,22 +56,10 @@ class Report:
         return None
 
     def table(self) -> str:
-        """The epochs that were evaluated, and the final metrics, as text."""
-        from rich.console import Console
-        from rich.table import Table
+        """The epochs that were evaluated, or the layers, and the final metrics, as text."""
+        from gnnscale.train.report_table import report_text
 
-        table = Table(title=self.run.get("title"))
-        evaluated = [row for row in self.rows if len(row) > len(_PLAIN)] or self.rows[-1:]
-        names = list(dict.fromkeys(key for row in evaluated for key in row))
-        for name in names:
-            table.add_column(name.replace("_", " "), justify="right")
-        for row in evaluated:
-            table.add_row(*(_text(row.get(name)) for name in names))
-        console = Console(width=110, record=True, file=io.StringIO())
-        console.print(table)
-        for where, metrics in self.final.items():
-            console.print(f"{where}: " + ", ".join(f"{k} {_text(v)}" for k, v in metrics.items()))
-        return console.export_text()
+        return report_text(self)
 
     def plot(self, path: str | Path) -> Path:
         """Draw the learning curves to a PNG.
@@ -106,9 +94,6 @@ class Report:
             return cls(**content)
         except TypeError as error:
             raise StoreError(f"{path} is no report: {error}") from error
-
-
-_PLAIN = ("epoch", "loss", "lr", "seconds", "nodes_per_second")
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -156,12 +141,6 @@ def _gpu(device: Any) -> str:
 
     about = torch.cuda.get_device_properties(device)
     return f"{about.name} ({round(about.total_memory / 2**30)}GB GPU)"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4f}"
-    return "" if value is None else str(value)
 
 
 def _finite(value: Any) -> Any:

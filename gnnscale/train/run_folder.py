@@ -6,6 +6,7 @@ graph/                  the clustered graph, where nothing else could bring it b
 store/                  the clustered graph of a graph in files, where no other place is given
 store.json              which one that is, wherever it is
 controller.safetensors  the learned stop controller of a run layer by layer
+fine_tune/              a run of its own: its layers trained together at the end
 checkpoint.safetensors  everything needed to go on
 model.safetensors       the kept weights, once the run is complete
 report.json, curves.png
@@ -87,6 +88,10 @@ class RunFolder:
         return self.path / "controller.safetensors"
 
     @property
+    def fine_tune(self) -> Path:
+        return self.path / "fine_tune"
+
+    @property
     def exists(self) -> bool:
         return (self.path / "run.json").exists()
 
@@ -112,8 +117,9 @@ class RunFolder:
         """Start a run, removing what an earlier one left here."""
         for name in ("checkpoint.safetensors", "model.safetensors", "report.json", "curves.png"):
             (self.path / name).unlink(missing_ok=True)
-        for path in (self.partition, self._store_note):
+        for path in (self.partition, self._store_note, self.controller):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.fine_tune, ignore_errors=True)
         if identity["data"]["source"] != str(self.graph):
             shutil.rmtree(self.graph, ignore_errors=True)
         content = {"format": FORMAT, "version": VERSION, **identity, "config": asdict(config)}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
+from gnnscale.graph.graph_folder import is_stored_graph, open_stored_graph
 from gnnscale.nn import LayeredGNN, as_layered, from_spec
 from gnnscale.train.arguments import as_data
+from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.layerwise.described import controller_from
 from gnnscale.train.optimizers import is_described
 from gnnscale.train.report import Report
 from gnnscale.train.run_folder import RunFolder
 from gnnscale.train.task import NodeTask
-from gnnscale.train.trainer import Trainer
 from gnnscale.train.trainers import TRAINERS
+
+# Arguments that may be functions.
+_CHOICES = ("optimizer", "scheduler", "method", "parameter_groups")
 
 
 class Run(NamedTuple):
@@ -30,7 +38,7 @@ class Run(NamedTuple):
 
     model: LayeredGNN
     graph: Graph | ClusteredGraph
-    trainer: Trainer
+    trainer: KeptRun
     report: Report
 
 
@@ -51,7 +59,8 @@ def load_run(
         graph: the graph, for one that is not where the run found it.
         device: another device than the run's.
         arguments: what a configuration cannot hold: `optimizer=`, `scheduler=`, `task=`,
-            `parameter_groups=`, `callbacks=` of the run, where they were functions or objects.
+            `parameter_groups=`, `controller=`, `fine_tune=`, `callbacks=` of the run, where they
+            were functions or objects of your own.
 
     Raises:
         StoreError: there is no run, or it is damaged.
@@ -70,8 +79,9 @@ def load_run(
             )
         model = from_spec(about["spec"])
     data = _find_graph(folder, about) if graph is None else as_data(graph)
-    config = dict(about["config"])
-    if about["data"]["clustered"]:
+    taken = inspect.signature(trainer_class).parameters
+    config = {name: value for name, value in about["config"].items() if name in taken}
+    if about["data"]["clustered"] and trainer_class is ClusterTrainer:
         config.pop("num_parts")
     if device is not None:
         config["device"] = device
@@ -81,9 +91,16 @@ def load_run(
         arguments.setdefault("task", NodeTask(known["name"], *settings))
     elif "task" not in arguments:
         raise RunMismatch(f"the run's task {known['name']!r} is your own: pass task=")
-    for name in ("optimizer", "scheduler", "method", "parameter_groups"):
-        if is_described(config[name]):
+    for name in _CHOICES:
+        if is_described(config.get(name)):
             arguments.setdefault(name, _absent(name, config[name]))
+    if config.get("fine_tune"):
+        config["fine_tune"] = {
+            name: _absent("fine_tune", value) if name in _CHOICES and is_described(value) else value
+            for name, value in config["fine_tune"].items()
+        }
+    if "controller" in config and "controller" not in arguments:
+        arguments["controller"] = controller_from(config["controller"], folder.controller)
     trainer = trainer_class(as_layered(model), data, run_dir=path, **{**config, **arguments})
     weights, report = folder.weights()
     trainer.adopt(weights, Report(**report))
@@ -115,6 +132,9 @@ def _open_graph(folder: RunFolder, known: dict[str, Any]) -> Graph | ClusteredGr
     if is_store(folder.graph):
         clustered = open_graph(folder.graph)
         return clustered if known["clustered"] else clustered.original()
+    if is_stored_graph(folder.graph):
+        # A run that is started anew must not clear it away.
+        return dataclasses.replace(open_stored_graph(folder.graph), source=str(folder.graph))
     if known["source"] is None and folder.is_store_of_run(folder.store):
         return open_graph(folder.store).original()
     if known["source"] is None:

@@ -169,7 +169,9 @@ class NodeTask:
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         """See `Task`."""
         assert batch.y is not None
-        out, y = (rows.index_select(0, batch.train_index) for rows in (out, batch.y))
+        y = batch.y
+        if batch.train_index.numel() < out.size(0):  # else they are all rows, in their order
+            out, y = (rows.index_select(0, batch.train_index) for rows in (out, y))
         if self._weight is not None:
             self._weight = self._weight.to(out)  # kept: a copy to a GPU every step would stop it
         weight = self._weight

@@ -46,6 +46,7 @@ class Updates:
         self._watched = watched
         self._scaler = scaler
         self._clip_norm = clip_norm
+        self._parameters = list(model.parameters())  # a search through all modules, once
         self._first = self._total = 0.0  # normalisers of the first batch, and of all, since `apply`
         # Else torch warns of a schedule that moves before the optimizer: where a run was stopped
         # between the two, and where the first steps of float16 overflow and are left out.
@@ -59,7 +60,8 @@ class Updates:
             normaliser: what it is divided by, above 0.
         """
         if not self._total:
-            self.model.zero_grad(set_to_none=True)
+            for parameter in self._parameters:
+                parameter.grad = None
             self._first = normaliser
         self._total += normaliser
         # By the first batch's normaliser, put right in `apply` when that of all is known: a sum
@@ -75,7 +77,7 @@ class Updates:
             for gradient in self._gradients().values():
                 gradient.mul_(self._first / self._total)
         if self._clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self._first = self._total = 0.0

@@ -99,19 +99,24 @@ def test_which_recipe_is_taken(mine):
     assert choose_recipe(card, "none", None, None) is None
     assert choose_recipe(card, None, None, "gat") is None
     assert choose_recipe(None, None, "cluster", None) is None
+    assert choose_recipe(card, None, "layerwise", None) is None
     with pytest.raises(InputError, match="clusters, full-batch"):
         choose_recipe(card, "cluster", None, None)
+    with pytest.raises(InputError, match="clusters is of --trainer cluster, not of layerwise"):
+        choose_recipe(card, "clusters", "layerwise", None)
+    cora = find_card("cora")
+    assert choose_recipe(cora, None, None, None) is None
+    assert choose_recipe(cora, None, "layerwise", None).name == "lgcn"
 
 
 def test_differences_from_a_recipe_are_named_and_where_it_runs_is_none(mine):
     card = find_card("mine")
     recipe, options = card.recipes["clusters"], dict.fromkeys(train_options())
-    assert unlike(recipe, settings(options, card, recipe), "cluster") == []
+    assert unlike(recipe, settings(options, card, recipe)) == []
     given = options | {"lr": 0.5, "hidden_channels": 16, "device": "cpu", "prefetch": 0}
-    assert sorted(unlike(recipe, settings(given, card, recipe), "layerwise")) == [
+    assert sorted(unlike(recipe, settings(given, card, recipe))) == [
         "hidden_channels 16, not 8",
         "lr 0.5, not the default",
-        "trainer layerwise, not cluster",
     ]
 
 

@@ -70,16 +70,20 @@ def train_options() -> dict:
     return {p.name: p for p in typer.main.get_command(app).commands["train"].params}
 
 
-def test_every_argument_of_the_trainer_is_an_option_and_has_its_default():
+@pytest.mark.parametrize("kind", [gs.ClusterTrainer, gs.LayerwiseTrainer])
+def test_every_argument_of_the_trainers_is_an_option_and_has_its_default(kind):
     options = train_options()
-    arguments = inspect.signature(gs.ClusterTrainer).parameters
+    arguments = inspect.signature(kind).parameters
     in_python_only = {"model", "graph", "callbacks", "parameter_groups"}
     assert arguments.keys() - in_python_only <= options.keys()
     told = {"none": None, "no": False, "stratify": True}
     described = {"num_parts", "clusters_per_batch", "run_dir", "metric", "split", "task"}
     in_words = {"progress", "chunk_rows", "storage", "store"}
-    for name in arguments.keys() - in_python_only - described - in_words:
-        shown, default = options[name].show_default, arguments[name].default
+    # The epochs of `controller=None`, which are no argument's default.
+    elsewhere = {"controller", "epochs"} if kind is gs.LayerwiseTrainer else set()
+    for name in arguments.keys() - in_python_only - described - in_words - elsewhere:
+        ways, default = options[name].show_default.split("; layerwise "), arguments[name].default
+        shown = ways[-1 if kind is gs.LayerwiseTrainer else 0]
         assert told.get(shown, shown) == default or float(shown) == default, name
     for name, default in MODEL_DEFAULTS.items():
         assert options[name].show_default == str(default)

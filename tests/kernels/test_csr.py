@@ -65,6 +65,12 @@ def test_from_dense_round_trip(entries):
     assert torch.equal(CSR.from_dense(dense).to_dense(), dense)
 
 
+@pytest.mark.parametrize("row", [-1, 3])
+def test_rows_that_are_not_there_are_refused(row):
+    with pytest.raises(InputError, match=r"outside 0\.\.2"):
+        CSR.from_dense(torch.eye(3)).select_rows(torch.tensor([0, row]))
+
+
 def test_from_dense_keeps_nan():
     dense = torch.tensor([[0.0, float("nan")], [2.0, 0.0]])
     assert CSR.from_dense(dense).nnz == 2

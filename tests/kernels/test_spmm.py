@@ -197,6 +197,20 @@ def test_gradient_of_sparse_linear(entries, index, with_bias):
     assert torch.autograd.gradcheck(lambda *given: sparse_linear(features, *given), inputs)
 
 
+@given(coo(max_nodes=6, max_edges=15), index_types, float_types)
+def test_gradient_without_a_transpose_is_the_same_bits(entries, index, dtype):
+    """Of a small batch the transpose is not made, where it is there it is read."""
+    features = csr_from(entries, index=index)
+    if features.values is not None:
+        features.values = features.values.to(dtype)
+    weight = torch.randn(3, features.shape[1], dtype=dtype, requires_grad=True)
+    gradients = []
+    for _ in range(2):
+        gradients += torch.autograd.grad(sparse_linear(features, weight).square().sum(), weight)
+        features.t()
+    assert torch.equal(*gradients)
+
+
 def test_parallel_kernels_beside_a_prefetch_thread():
     torch.manual_seed(0)
     n, parts = 2000, 20

@@ -28,9 +28,9 @@ from gnnscale.graph.mapped import is_mapped
 from gnnscale.train.arguments import as_data
 from gnnscale.train.benchmarking.hardware import hardware
 from gnnscale.train.benchmarking.results import SETS, BenchReport, SeedResult
+from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.report import Report
 from gnnscale.train.run_folder import RunFolder
-from gnnscale.train.trainer import Trainer
 from gnnscale.train.trainers import TRAINERS
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def bench(
         out: a folder for the runs and the results.
         runs: how many seeds.
         seed: the first; then seed + 1, ….
-        trainer: its name: "cluster".
+        trainer: its name: "cluster" or "layerwise".
         official: the benchmark's own evaluator: from outputs `[nodes, out_channels]` and labels of
             a set of nodes to the headline metric. Its figures then count, and are compared with
             ours.
@@ -78,7 +78,8 @@ def bench(
         unlike: settings that differ from those of the published row, in words.
         after_run: is told every result, complete ones included.
         arguments: of the trainer. `partition_seed` is 0 unless given: the runs share a partition. A
-            graph in files is clustered into `<out>/store` unless `store` is given.
+            graph in files is clustered into `<out>/store` unless `store` is given. A stop
+            controller is shared as well.
 
     Raises:
         InputError: an argument is out of range, or the split has no validation or test nodes.
@@ -159,6 +160,8 @@ def _shared_arguments(
     shared = dict(arguments)
     if "partition_seed" in taken and shared.get("partition_seed") is None:
         shared["partition_seed"] = 0
+    if shared.get("fine_tune"):
+        shared["fine_tune"] = {"partition_seed": 0, **shared["fine_tune"]}
     # A store a run would fill the disk with copies of one clustered graph.
     in_files = hasattr(data, "adj") and is_mapped(data.adj.indices)
     if "store" in taken and in_files and shared.get("store") is None:
@@ -166,7 +169,7 @@ def _shared_arguments(
     return shared
 
 
-def _check_sets(run: Trainer) -> None:
+def _check_sets(run: KeptRun) -> None:
     missing = [name for name in ("val", "test") if name not in run._sets()]
     if missing:
         raise InputError(
@@ -175,7 +178,7 @@ def _check_sets(run: Trainer) -> None:
         )
 
 
-def _check_neighbours(run: Trainer, folder: Path) -> None:
+def _check_neighbours(run: KeptRun, folder: Path) -> None:
     """Hold all runs in the folder to the settings of this one, those of other seeds included."""
     identity, faults = run._run_identity(), []
     for path in sorted(folder.glob("seed-*")):
@@ -192,7 +195,7 @@ def _check_neighbours(run: Trainer, folder: Path) -> None:
         )
 
 
-def _result(run: Trainer, report: Report, seed: int, official: Evaluator | None) -> SeedResult:
+def _result(run: KeptRun, report: Report, seed: int, official: Evaluator | None) -> SeedResult:
     metric = report.headline
     final = _finite({where: figures[metric] for where, figures in report.final.items()})
     if missing := {"val", "test"} - final.keys():
@@ -226,7 +229,7 @@ def _columns(metric: str) -> dict[str, str]:
     return {"epoch": "epoch", "loss": "loss", **{w: f"{w}_{metric}" for w in SETS}}
 
 
-def _official(run: Trainer, evaluator: Evaluator) -> dict[str, float]:
+def _official(run: KeptRun, evaluator: Evaluator) -> dict[str, float]:
     """The evaluator's figures, kept in the run's folder: they take a pass over the full graph."""
     assert run.folder is not None
     path = run.folder.path / _OFFICIAL
@@ -253,7 +256,7 @@ def _official(run: Trainer, evaluator: Evaluator) -> dict[str, float]:
     return figures
 
 
-def _about(run: Trainer, report: Report) -> dict[str, Any]:
+def _about(run: KeptRun, report: Report) -> dict[str, Any]:
     config = {
         name: value
         for name, value in dataclasses.asdict(run.config).items()

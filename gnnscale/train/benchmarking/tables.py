@@ -77,7 +77,7 @@ def remarks(report: BenchReport) -> list[str]:
     """What a reader of the comparison has to know: source, differences, who computed the metric."""
     count = len(report.runs)
     seeds = f"Mean and sample standard deviation over {count} seeds" if count > 1 else "One seed"
-    lines = [f"{seeds}, each at its epoch best on validation."]
+    lines = [f"{seeds}, each with its weights best on validation."]
     if report.published is not None:
         lines.append(f"Published: {report.published.source}.")
         if report.unlike:

@@ -7,6 +7,7 @@ from gnnscale.train.layerwise.controllers import (
     Plateau,
     StopController,
 )
+from gnnscale.train.layerwise.learned import LearnedController
 from gnnscale.train.layerwise.trainer import LayerwiseTrainer
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "FixedEpochs",
     "LayerProgress",
     "LayerwiseTrainer",
+    "LearnedController",
     "Plateau",
     "StopController",
 ]

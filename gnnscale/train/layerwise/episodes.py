@@ -17,6 +17,9 @@ from gnnscale.nn import as_layered
 from gnnscale.train.layerwise.controllers import StopController
 from gnnscale.train.layerwise.learning import Outcome
 from gnnscale.train.layerwise.stages import stages_of
+from gnnscale.train.layerwise.trainer import LayerwiseTrainer
+
+_NOT_IN_EPISODES = frozenset({"run_dir", "fine_tune", "inductive", "keep", "callbacks"})
 
 
 class SampledTraining:
@@ -52,7 +55,7 @@ class SampledTraining:
         faults = []
         if not self._train.numel():
             faults.append("the graph has no training nodes to learn on; give it a split with some")
-        if wrong := sorted({"run_dir", "fine_tune", "inductive", "keep", "callbacks"} & options.keys()):
+        if wrong := sorted(_NOT_IN_EPISODES & options.keys()):
             faults.append(f"{', '.join(wrong)}: the episodes of learning have no such thing")
         if faults:
             raise InputError(faults)
@@ -61,12 +64,11 @@ class SampledTraining:
         self._seed = seed
         self._options = {"progress": False, **options}
         stages = stages_of(as_layered(self._make(seed)))
-        self.num_layers = sum(bool(stage.parameters) for stage in stages)
+        trained = [[p for p in s.parameters.values() if p.requires_grad] for s in stages]
+        self.num_layers = sum(bool(parameters) for parameters in trained)
 
     def __call__(self, controller: StopController, number: int) -> Outcome:
         """See `Episode`."""
-        from gnnscale.train.layerwise.trainer import LayerwiseTrainer
-
         seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
         random = torch.Generator().manual_seed(seed)
         chosen = torch.zeros(self._graph.num_nodes, dtype=torch.bool)

@@ -28,7 +28,7 @@ class TrainingBatches(Protocol):
 
     @property
     def num_rows(self) -> int:
-        """Training nodes."""
+        """Rows that an epoch computes: the training nodes, if no others are needed for them."""
 
     def epoch(self, number: int, step: int = 0) -> Iterator[Any]:
         """The batches of an epoch, from a step on."""
@@ -42,7 +42,7 @@ class ValidationRows(Protocol):
 
     @property
     def num_rows(self) -> int:
-        """Validation nodes."""
+        """Rows that an evaluation computes: the validation nodes, if no others are needed."""
 
     def outputs(self, layer: Layer) -> Iterator[tuple[Tensor, Tensor]]:
         """What the layer's stage makes of the validation nodes, and their labels, in chunks."""
@@ -96,8 +96,10 @@ class Layer:
         if not stage.last:
             with torch.random.fork_rng(), torch.no_grad(), evaluation_mode(model):
                 torch.manual_seed(hash((seed, number)))
-                width = self.run(rows.sample()).shape[1]
-                self.classifier = nn.Linear(width, num_outputs, device=device)
+                out = self.run(rows.sample())
+                self.classifier = nn.Linear(
+                    out.shape[1], num_outputs, device=device, dtype=out.dtype
+                )
         self.trained = nn.Module()
         # Names of parameters hold no dots.
         self.trained.stage = nn.ParameterDict(
@@ -122,8 +124,12 @@ class Layer:
             slots=dict(batch.slots),
         )
         x = batch.x
+        norm = getattr(batch, "norm", None)
         for phase in self.stage.trained_phases:
-            x = phase(x, context)
+            if norm is not None and phase is norm.phase:
+                x = norm(x)
+            else:
+                x = phase(x, context)
         return densify(x)
 
     def batches(self) -> Iterator[Any]:
@@ -153,10 +159,14 @@ class Layer:
         """Remember the weights as they are."""
         self._good = self._weights()
 
+    def is_finite(self) -> bool:
+        """Whether all that is trained is finite; waits for the device."""
+        return bool(torch.stack([p.isfinite().all() for p in self.trained.parameters()]).all())
+
     def revert(self) -> None:
-        """Go back to the weights that were good; to none where there were none."""
-        if self._good is not None:
-            self._set(self._good)
+        """Go back to the weights that `keep_good` remembers."""
+        assert self._good is not None
+        self._set(self._good)
 
     def keep_best(self, value: float) -> None:
         """Remember the weights as the best, with their metric."""

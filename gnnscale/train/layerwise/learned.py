@@ -134,7 +134,7 @@ class LearnedController:
             sample: training nodes of an episode; all of them where there are fewer.
             seed: of samples, parameters and decisions.
             every: epochs from a decision to the next.
-            epoch_cost: β, what an epoch costs in units of the loss: the lower, the longer it trains.
+            epoch_cost: β, what an epoch costs in units of the loss.
             epochs: the most a layer takes in an episode.
             warmup: episodes of the teacher that the policy imitates before the first round; with 0
                 it begins with what its random weights say.
@@ -163,8 +163,8 @@ class LearnedController:
             faults.append(f"epochs={epochs} leaves no decision: it must be at least every={every}")
         if teacher.needs_validation:
             faults.append(
-                f"teacher={teacher!r} goes by the validation metric, and samples have training nodes "
-                "only; give one that goes by the loss"
+                f"teacher={teacher!r} goes by the validation metric, and samples hold training "
+                "nodes alone; give one that goes by the loss"
             )
         if faults:
             raise InputError(faults)

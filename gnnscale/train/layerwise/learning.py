@@ -1,9 +1,10 @@
 """How the learned controller learns: imitation first, then REINFORCE on its own decisions.
 
-An episode is the training of a fresh net under a controller. Its cost is the loss that the last layer
-ended with + β · epochs of all layers. A round of REINFORCE samples every decision from the policy,
-executes what it sampled, and minimises (cost − b) · Σ log π of these very actions, b being a moving
-average of the costs before (Williams, Machine Learning 8, 1992; You et al., CVPR 2020, section 3.3).
+An episode is the training of a fresh net under a controller. Its cost is the loss that the last
+layer ended with + β · epochs of all layers. A round of REINFORCE (Williams, Machine Learning 8,
+1992) samples every decision from the policy, executes what it sampled, and minimises (cost − b) ·
+Σ log π of these very actions, b being a moving average of the costs before (You et al., CVPR 2020,
+section 3.3).
 
 The policy does not start from nothing: it first imitates a teacher, by cross entropy on the actions
 that the teacher executed. REINFORCE never sees those.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,9 +29,10 @@ from gnnscale.train.layerwise.policy import Observation, Step, StopPolicy, Watch
 logger = logging.getLogger(__name__)
 
 _KEPT = 0.9  # of the baseline, a round
-_IMITATION_STEPS = 100
-# A policy that imitates perfectly is certain of every action, and samples nothing but them.
-_DOUBT = 0.05
+_IMITATION_STEPS = 50
+# The probability that the policy, having imitated, stops a layer before the teacher, and that of
+# going on after it: one that is certain of every action would sample nothing else.
+_DOUBT = 0.5
 
 
 @dataclass(frozen=True)
@@ -219,8 +222,7 @@ class Learner:
         if not runs:
             return  # the layers ended before the first decision: nothing was executed
         optimizer = torch.optim.Adam(self.policy.parameters(), lr=self._lr)
-        actions = torch.tensor([float(step.action) for steps in runs for step in steps])
-        actions = actions.clamp(_DOUBT, 1 - _DOUBT)
+        actions = torch.tensor([target for steps in runs for target in _doubted(steps)])
         for _ in range(_IMITATION_STEPS):
             logits = torch.cat([self.policy.logits(steps) for steps in runs])
             _update(optimizer, functional.binary_cross_entropy_with_logits(logits, actions))
@@ -241,15 +243,21 @@ class Learner:
         cost = outcome.loss + self.epoch_cost * sum(outcome.epochs)
         if not math.isfinite(cost):
             raise GnnscaleError(
-                f"episode {len(self.history)} ended with the loss {outcome.loss}, from which nothing "
-                "can be learned; lower the learning rate of the nets"
+                f"episode {len(self.history)} ended with the loss {outcome.loss}, from which "
+                "nothing can be learned; lower the learning rate of the nets"
             )
         held = self.baseline if kind == "reinforce" else None
         self.history.append(Round(kind, cost, held, outcome.loss, list(outcome.epochs)))
-        logger.info(
-            "round %d (%s): cost %.4f after %s epochs", len(self.history), kind, cost, outcome.epochs
-        )
+        number, epochs = len(self.history), outcome.epochs
+        logger.info("round %d (%s): cost %.4f after %s epochs", number, kind, cost, epochs)
         return self.history[-1]
+
+
+def _doubted(steps: list[Step]) -> list[float]:
+    """The probabilities of stopping that imitation aims at, `[steps]`."""
+    decisions = Counter(step.seen.layer for step in steps)
+    early = {layer: 1 - (1 - _DOUBT) ** (1 / number) for layer, number in decisions.items()}
+    return [1 - _DOUBT if step.action else early[step.seen.layer] for step in steps]
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -1,13 +1,11 @@
 """The policy of the learned stop controller: what it sees of a layer's training, and what it says.
 
-After every k-th epoch of a layer it sees s_t, 1 + the number of layers entries long:
-
-    s_t = 0.1 · (loss − loss₀ + 1 in every entry; 1 in the entry of the layer, the first left free)
-
-with an embedding of (t, previous action); an LSTM cell and a linear head give π(stop | s_t) (L²-GCN;
-You et al., CVPR 2020, section 3.3). Here t counts the decisions of the layer and loss₀ is the loss of
-its first epoch, so that no layer begins where an earlier one happened to stop; the cell's memory runs
-on through all layers.
+After every k-th epoch of a layer it sees 0.1 · s_t with an embedding of (t, previous action). s_t
+has an entry more than there are layers: loss − loss₀ + 1 in all of them but that of layer l (from
+1), s_t[l] = 1. An LSTM cell and a linear head give π(stop | s_t) (L²-GCN; You et al., CVPR 2020,
+section 3.3). Here t counts the decisions of the layer and loss₀ is the loss of its first epoch, so
+that no layer depends on when an earlier one happened to stop; the cell's memory runs on through all
+layers.
 """
 
 from __future__ import annotations

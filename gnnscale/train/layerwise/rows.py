@@ -7,7 +7,7 @@ where they are kept does not change what is learnt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference import layers
+from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import LayerInMemory
 from gnnscale.kernels import CSR
 from gnnscale.train.layerwise.layer import Layer
+from gnnscale.train.layerwise.moments import WholeNorm
 from gnnscale.train.layerwise.streams import AGGREGATED, Rows
 
 _Part = Tensor | CSR | layers.Layer
@@ -44,6 +45,7 @@ class RowBatch:
         epoch: the epoch it belongs to.
         step: the step within the epoch.
         step_train_nodes: what a loss is divided by.
+        norm: see `Rows`.
     """
 
     x: Tensor | CSR
@@ -55,6 +57,7 @@ class RowBatch:
     epoch: int
     step: int
     step_train_nodes: int
+    norm: WholeNorm | None = None
     adj: Any = None
     edge_attr: None = None
 
@@ -70,7 +73,7 @@ class TrainingRows:
         rows: what the stage reads of the training nodes.
         y: their labels, or None.
         node_id: int64 `[num_rows]`, their original ids.
-        batch_rows: rows a batch, and a block.
+        batch_rows: the most rows of a batch, and of a block; they are even in size.
         seed: of the order.
         layer: enters the order.
         device: where batches go.
@@ -92,6 +95,7 @@ class TrainingRows:
         self._batch_rows = batch_rows
         self._node_id = node_id.to(device)
         self._y = None if y is None else y.to(device)
+        self._every: tuple[Tensor, Tensor] | None = None  # mask and index of a batch's rows
         bytes_a_row = sum(_bytes_a_row(part) for part in rows.parts.values())
         self._blocks_at_once = max(1, _SHUFFLED_BYTES // max(1, bytes_a_row * batch_rows))
 
@@ -103,6 +107,11 @@ class TrainingRows:
     def num_rows(self) -> int:
         return len(self._rows)
 
+    @property
+    def norm(self) -> WholeNorm | None:
+        """See `Rows`."""
+        return self._rows.norm
+
     def sample(self) -> RowBatch:
         """A batch of a few rows."""
         return next(self.in_order(2))
@@ -111,8 +120,13 @@ class TrainingRows:
         """All rows, in their order, so many at a time."""
         for start in range(0, len(self._rows), at_once):
             nodes = torch.arange(start, min(start + at_once, len(self._rows)))
-            read = {slot: _pick(_range(part, nodes), nodes - start, nodes) for slot, part in self._rows.parts.items()}
-            yield self._batch(read, nodes.to(self._device), 0, 0)
+            read = {
+                slot: _pick(_range(part, nodes), nodes - start, nodes)
+                for slot, part in self._rows.parts.items()
+            }
+            here = nodes.to(self._device)
+            y = None if self._y is None else self._y.index_select(0, here)
+            yield self._batch(read, y, self._node_id.index_select(0, here), 0, 0)
 
     def epoch(self, number: int, step: int = 0) -> Iterator[RowBatch]:
         """The batches of an epoch, from a step on.
@@ -131,35 +145,49 @@ class TrainingRows:
         for (first, chosen, order), parts in self._read_ahead(spans):
             index = torch.from_numpy(order).to(self._device)
             nodes = torch.from_numpy(self._positions(chosen)[order]).to(self._device)
-            for at, (picked, of_rows) in enumerate(
-                zip(index.tensor_split(chosen.size), nodes.tensor_split(chosen.size), strict=True)
-            ):
+            # Labels and ids of a span are drawn at once: a step of few rows is mostly calls.
+            ids = self._node_id.index_select(0, nodes).tensor_split(chosen.size)
+            y: Sequence[Tensor | None] = [None] * chosen.size
+            if self._y is not None:
+                y = self._y.index_select(0, nodes).tensor_split(chosen.size)
+            cut = zip(index.tensor_split(chosen.size), nodes.tensor_split(chosen.size), strict=True)
+            for at, (picked, of_rows) in enumerate(cut):
                 if first + at >= step:
                     read = {slot: _pick(part, picked, of_rows) for slot, part in parts.items()}
-                    yield self._batch(read, of_rows, number, first + at)
+                    yield self._batch(read, y[at], ids[at], number, first + at)
 
     def _batch(
-        self, read: dict[str, Tensor | CSR], nodes: Tensor, epoch: int, step: int
+        self,
+        read: dict[str, Tensor | CSR],
+        y: Tensor | None,
+        node_id: Tensor,
+        epoch: int,
+        step: int,
     ) -> RowBatch:
-        count = nodes.numel()
+        count = node_id.numel()
+        if self._every is None or self._every[0].numel() != count:
+            ones = torch.ones(count, dtype=torch.bool, device=self._device)
+            self._every = (ones, torch.arange(count, device=self._device))
         parts = {slot: part.to(self._device, non_blocking=True) for slot, part in read.items()}
         return RowBatch(
             x=parts.pop(AGGREGATED),
             slots=parts,
-            y=None if self._y is None else self._y.index_select(0, nodes),
-            node_id=self._node_id.index_select(0, nodes),
-            train_mask=torch.ones(count, dtype=torch.bool, device=self._device),
-            train_index=torch.arange(count, device=self._device),
+            y=y,
+            node_id=node_id,
+            train_mask=self._every[0],
+            train_index=self._every[1],
             epoch=epoch,
             step=step,
             step_train_nodes=count,
+            norm=self._rows.norm,
         )
 
     def _read_ahead(self, spans: list[_Span]) -> Iterator[tuple[_Span, dict[str, _Part]]]:
-        """Every span with its rows: those of files read into memory while the last are trained on."""
+        """Every span with its rows: those of files are read while the last are trained on."""
         in_files = any(isinstance(part, LayerFile) for part in self._rows.parts.values())
         if not in_files:
-            yield from ((span, {**self._rows.parts}) for span in spans)
+            in_memory: dict[str, _Part] = {**self._rows.parts}
+            yield from ((span, in_memory) for span in spans)
             return
         with ThreadPoolExecutor(1) as reader:
             ahead = [reader.submit(self._read, span[1]) for span in spans[:1]]
@@ -178,8 +206,9 @@ class TrainingRows:
         }
 
     def _range(self, block: int) -> tuple[int, int]:
-        start = int(block) * self._batch_rows
-        return start, min(start + self._batch_rows, len(self._rows))
+        # Even ones: a last batch of one row would have no variance for a norm to take.
+        rows, blocks = len(self._rows), len(self)
+        return int(block) * rows // blocks, (int(block) + 1) * rows // blocks
 
     def _rows_in(self, blocks: np.ndarray) -> int:
         return sum(stop - start for start, stop in map(self._range, blocks))
@@ -229,8 +258,10 @@ class RowValidation:
         return self._rows.num_rows
 
     def outputs(self, layer: Layer) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `ValidationRows`. Norms over all rows take the statistics of these."""
-        at_once = self.num_rows if layer.stage.reads_all_rows else _CHUNK_ROWS
+        """See `ValidationRows`. Norms whose statistics are not known take those of these rows."""
+        known = None if self._rows.norm is None else self._rows.norm.phase
+        unknown = [norm for norm in layer.stage.norms_over_rows if norm is not known]
+        at_once = self.num_rows if unknown else _CHUNK_ROWS
         for batch in self._rows.in_order(at_once):
             assert batch.y is not None
             yield layer.run(batch), batch.y

@@ -94,7 +94,8 @@ class Stage:
     def row_phases(self) -> list[Any]:
         """The stage on aggregated rows.
 
-        Dropout that stands before the propagation is applied behind it: what is aggregated is fixed.
+        Dropout that stands before the propagation is applied behind it: what is aggregated is
+        fixed.
         """
         dropouts = [phase for phase in self.before if isinstance(phase, Dropout)]
         if not isinstance(self.source, Propagate):
@@ -125,10 +126,15 @@ class Stage:
         return kept[::-1]
 
     @property
-    def reads_all_rows(self) -> bool:
-        """Whether a norm in it takes statistics over all rows in evaluation."""
+    def norms_over_rows(self) -> list[Statistics]:
+        """The norms that take statistics over all rows in evaluation."""
         norms = [phase for phase in self.after if isinstance(phase, Statistics)]
-        return not all(norm.row_local_in_evaluation for norm in norms)
+        return [norm for norm in norms if not norm.row_local_in_evaluation]
+
+    @property
+    def reads_all_rows(self) -> bool:
+        """Whether there are such norms."""
+        return bool(self.norms_over_rows)
 
     @functools.cached_property
     def slots_read(self) -> set[str]:
@@ -160,7 +166,7 @@ def stages_of(model: LayeredGNN) -> list[Stage]:
         else:
             stages[-1].after.append(phase)
     first = stages[0]
-    if len(stages) > 1 and all(isinstance(phase, Save | Dropout) for phase in first.after):
+    if len(stages) > 1 and all(map(_passes_rows_on, first.after)):
         stages[1].before = first.after
         stages = stages[1:]
     names = {id(p): name for name, p in model.named_parameters()}
@@ -185,12 +191,17 @@ def stages_of(model: LayeredGNN) -> list[Stage]:
             f"no layer reads the parameters {', '.join(lost)}: layer-wise training cannot tell "
             "with which layer to train them"
         )
-    trained = [s for s in stages if any(p.requires_grad for p in s.parameters.values())]
-    if not trained:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UnsupportedModel("the model has no parameters that require gradients")
-    for stage in stages[trained[-1].index :]:
+    # Frozen ones count: what stands before them gives rows, not the model's outputs.
+    for stage in stages[max(owner.values()) :]:
         stage.last = True
     return stages
+
+
+def _passes_rows_on(phase: Any) -> bool:
+    """Whether a phase leaves rows as they are in evaluation."""
+    return isinstance(phase, Save) or (isinstance(phase, Dropout) and phase.act is None)
 
 
 def _parts(value: Any, seen: set[int]) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.row_blocks import release_all
 from gnnscale.inference.engine import advance
@@ -26,6 +27,7 @@ from gnnscale.inference.hops import Hops
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
 from gnnscale.kernels import CSR
 from gnnscale.nn.phases import Propagate
+from gnnscale.train.layerwise.moments import WholeNorm, WholeNormGathering
 from gnnscale.train.layerwise.sparse import sparse_product
 from gnnscale.train.layerwise.stages import Stage
 
@@ -39,10 +41,12 @@ class Rows:
     Attributes:
         nodes: int64 `[num_rows]`, ascending, their places in the graph.
         parts: arrays of so many rows, by slot; `AGGREGATED` is what its phases begin with.
+        norm: the stage's first norm where its statistics over the whole graph are known.
     """
 
     nodes: Tensor
     parts: dict[str, Layer | CSR]
+    norm: WholeNorm | None = None
 
     def __len__(self) -> int:
         return self.nodes.numel()
@@ -63,15 +67,18 @@ class Stream:
         self.layers = layers
         self.layer = layer
         self.slots: dict[str, list[Layer]] = {}
+        self._ours = False  # the features are the graph's
         self._rows_dtype = rows_dtype
         self._aggregated: Layer | None = None
 
-    def collect(self, stage: Stage, wanted: Sequence[Tensor]) -> list[Rows]:
+    def collect(self, stage: Stage, wanted: Sequence[Tensor], widest_norm: int = 0) -> list[Rows]:
         """Aggregate for a stage, once.
 
         Args:
             stage: a separable stage, the next of this stream.
             wanted: sets of nodes, each int64 and ascending.
+            widest_norm: the most columns of rows whose covariance is gathered for a norm; those of
+                sparse features are not.
 
         Returns:
             What the stage reads of each set.
@@ -81,27 +88,33 @@ class Stream:
             for rows in found:
                 rows.parts[AGGREGATED] = self._sparse_rows(stage, rows.nodes)
         else:
-            chunks = self._picked(self._aggregate(stage), AGGREGATED, found)
+            gathering = WholeNormGathering(stage, AGGREGATED, widest_norm)
+            aggregated = self._gathered(self._aggregate(stage), gathering)
+            chunks = self._picked(aggregated, AGGREGATED, found)
             if self._keeps(stage):
                 self._aggregated = self.layers.store(chunks)
             else:
                 for _ in chunks:
                     pass
+            norm = gathering.norm()
+            for rows in found:
+                rows.norm = norm
         for slot in stage.input_slots & stage.slots_read:
             self._pick(slot, [self.layer], found)
         for slot in stage.earlier_slots:
             self._pick(slot, self.slots[slot], found)
         return found
 
-    def advance(self, stage: Stage, live: set[str]) -> None:
+    def advance(self, stage: Stage, live: set[str], gathered: bool = False) -> None:
         """Replace the layer by what the stage, now trained, makes of it.
 
         Args:
             stage: the next of this stream; its modules are in evaluation mode.
             live: slots that later stages read.
+            gathered: whether the next stage is opaque, and reads rows at random.
         """
         if self._aggregated is None:
-            phases, layer, ours = stage.phases, self.layer, not isinstance(self.layer, FeatureLayer)
+            phases, layer, ours = stage.phases, self.layer, self._ours
         else:
             phases, layer, ours = stage.row_phases, self._aggregated, True
             for slot in stage.input_slots:
@@ -109,7 +122,16 @@ class Stream:
         # In a file the layer before is gone only when nothing refers to it.
         self._aggregated = None
         kept = any(layer in parts for parts in self.slots.values())
-        self.layer = advance(phases, self.graph, self.layers, layer, self.slots, ours=ours and not kept)
+        self.layer = advance(
+            phases,
+            self.graph,
+            self.layers,
+            layer,
+            self.slots,
+            ours=ours and not kept,
+            gathered=gathered,
+        )
+        self._ours = True
         self.slots = {slot: parts for slot, parts in self.slots.items() if slot in live}
         release_all(self.graph.adj)
 
@@ -141,7 +163,11 @@ class Stream:
         return sparse_product(propagation, self.graph.adj, x, nodes).to(self.layers.device)
 
     def _pick(self, slot: str, layers: list[Layer], found: list[Rows]) -> None:
-        if len(layers) == 1 and isinstance(layers[0], FeatureLayer) and isinstance(layers[0].x, CSR):
+        if (
+            len(layers) == 1
+            and isinstance(layers[0], FeatureLayer)
+            and isinstance(layers[0].x, CSR)
+        ):
             for rows in found:
                 rows.parts[slot] = layers[0].x.select_rows(rows.nodes.to(layers[0].x.device))
             return
@@ -154,6 +180,14 @@ class Stream:
         for _ in self._picked(chunks(), slot, found):
             pass
 
+    def _gathered(self, chunks: Chunks, gathering: WholeNormGathering) -> Chunks:
+        """Pass chunks on, taking them into the statistics of a norm."""
+        for start, end, rows in chunks:
+            if gathering.wanted:
+                own = {slot: self.layers.rows(self.layer, start, end) for slot in gathering.slots}
+                gathering.add({AGGREGATED: rows.to(self.layers.device), **own})
+            yield start, end, rows
+
     def _picked(self, chunks: Chunks, slot: str, found: list[Rows]) -> Chunks:
         """Pass chunks on, keeping the rows of the wanted nodes."""
         ends = [0] * len(found)
@@ -165,7 +199,9 @@ class Stream:
                     wanted.parts[slot] = self._room(len(wanted), rows)
                 if high > low:
                     chosen = (wanted.nodes[low:high] - start).to(rows.device)
-                    wanted.parts[slot].put(low, rows.index_select(0, chosen))  # type: ignore
+                    picked, room = rows.index_select(0, chosen), wanted.parts[slot]
+                    _check_range(picked, room)
+                    room.put(low, picked)  # type: ignore
             yield start, end, rows
 
     def _room(self, count: int, rows: Tensor) -> Any:
@@ -175,3 +211,19 @@ class Stream:
         room = Layers(count, layers.chunk_rows, layers.device, layers.folder, layers.memory)
         return room.new(rows.size(1), dtype, whole_rows=True)
 
+
+def _check_range(rows: Tensor, room: Any) -> None:
+    """Refuse rows that overflow in the type they are kept in.
+
+    Raises:
+        InputError: with the figures and the remedy.
+    """
+    if room.dtype == rows.dtype or not rows.numel():
+        return
+    largest, most = float(rows.abs().max()), torch.finfo(room.dtype).max
+    if most < largest < float("inf"):
+        name = str(room.dtype).removeprefix("torch.")
+        raise InputError(
+            f"aggregated rows reach {largest:.3g}, and rows_dtype={name!r} holds {most:.3g} at "
+            "most: take 'bfloat16' or 'float32', or scale the features"
+        )

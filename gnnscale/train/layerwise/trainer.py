@@ -18,15 +18,26 @@ from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.graph.graph_folder import store_graph
 from gnnscale.graph.store import write_store
 from gnnscale.inference.engine import check_features
-from gnnscale.nn import as_layered
+from gnnscale.nn import LayeredGNN, as_layered
 from gnnscale.nn.modes import evaluation_mode
-from gnnscale.train.arguments import as_data, as_task, choice_faults, device_faults
+from gnnscale.nn.phases import Neighbourhood
+from gnnscale.train.arguments import as_data, as_seen, as_task, choice_faults, device_faults
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.identity import describe_data
 from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.layerwise.clustering import clusters_for, keep_clusters
 from gnnscale.train.layerwise.controllers import FixedEpochs, LayerProgress, StopController
-from gnnscale.train.layerwise.layer import Layer
+from gnnscale.train.layerwise.fine_tuning import (
+    Told,
+    account_of,
+    at_source,
+    described,
+    fine_tune,
+    fine_tuner,
+    rows_of,
+)
+from gnnscale.train.layerwise.layer import Layer, TrainingBatches, ValidationRows
 from gnnscale.train.layerwise.stages import Stage, stages_of
 from gnnscale.train.layerwise.streams import Stream
 from gnnscale.train.layerwise.views import Views
@@ -34,6 +45,8 @@ from gnnscale.train.meter import Meter
 from gnnscale.train.optimizers import describe, make_optimizer
 from gnnscale.train.precision import MixedPrecision
 from gnnscale.train.progress import Progress
+from gnnscale.train.report import Report
+from gnnscale.train.sizes import sizes_for
 from gnnscale.train.task import Task
 from gnnscale.train.updates import Updates
 
@@ -51,7 +64,9 @@ class LayerwiseTrainer(KeptRun):
     3.1). Test figures are those of the whole model on the whole graph.
 
     It takes every `LayeredGNN`. A layer is a convolution with the row-local steps behind it, up to
-    the next convolution; dropout in front of the first one acts on the aggregated rows.
+    the next convolution; dropout in front of the first one acts on the aggregated rows. Where
+    aggregation cannot be separated from what is trained (attention, a convolution that is not
+    registered), the layer is trained on clusters of its frozen input, as by a `ClusterTrainer`.
 
     Args:
         model: a `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `nn.as_layered`).
@@ -76,10 +91,13 @@ class LayerwiseTrainer(KeptRun):
         task: "auto" takes the graph's; or "classification", "multilabel", "regression", or a `Task`
             whose loss reads outputs and labels of nodes.
         callbacks: `Callback`s, such as `TensorBoard`.
-        num_parts: clusters that an opaque convolution is trained on.
+        num_parts: clusters that an opaque convolution is trained on; as many as `ClusterTrainer`
+            takes when None.
         clusters_per_batch: of these a step.
         fine_tune: arguments of a `ClusterTrainer` that trains all layers together at the end, such
-            as `{"epochs": 10, "num_parts": 50}`; None for none.
+            as `{"epochs": 10, "num_parts": 50}`; None for none. Its weights are kept where their
+            validation metric, exact and on the whole graph, is better than before it; with
+            `"keep": "last"`, in any case.
         rows_dtype: "float32", "float16" or "bfloat16": in what aggregated rows are kept.
         split: the split set.
         metric: the headline metric; the graph's, else the task's own, when None.
@@ -110,6 +128,9 @@ class LayerwiseTrainer(KeptRun):
         >>> report = trainer.fit()
         >>> accuracy = trainer.evaluate("test")["accuracy"]
     """
+
+    _layer: Layer | None
+    _resumed: dict[str, Any] | None
 
     def __init__(
         self,
@@ -150,12 +171,17 @@ class LayerwiseTrainer(KeptRun):
         data = as_data(graph)
         whole = data.graph if isinstance(data, ClusteredGraph) else data
         controller = FixedEpochs(80) if controller is None else controller
+        if not isinstance(split, str) or not isinstance(inductive, bool):
+            raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
+        split, inductive, unfit = as_seen(data, split, inductive)
         faults = choice_faults(optimizer, None, "auto", None, callbacks)
         if not hasattr(controller, "decide") or not hasattr(controller, "describe"):
             raise InputError([*faults, f"controller={controller!r}: a StopController"])
         read = {
             "controller": controller.describe(),
-            "fine_tune": None if fine_tune is None else dict(fine_tune),
+            "split": split,
+            "inductive": inductive,
+            "fine_tune": described(fine_tune),
             "device": str(device),
             "storage": None if storage is None else str(storage),
             "optimizer": describe(optimizer) or "",
@@ -171,12 +197,23 @@ class LayerwiseTrainer(KeptRun):
         if faults:
             raise InputError(faults)
         assert not isinstance(task, str)
+        layered = as_layered(model)
+        self._sizes = [1, 1]  # clusters, and how many of them a step
+        if _is_opaque(layered):
+            sizes = (layered, split, inductive, num_parts, clusters_per_batch)
+            *self._sizes, impossible = sizes_for(data, *sizes)
+            if faults := [*unfit, *impossible]:
+                raise InputError(faults)
+        if fine_tune is not None:
+            fine_tuner(fine_tune, layered, data, config, task)  # checked before anything runs
         self._data: Graph | ClusteredGraph = data
+        self._clustered = data if isinstance(data, ClusteredGraph) else None
+        self._goes_on = False  # with the run in the folder
+        self._stored = False  # whether the clusters in use are those in the folder
         self._fingerprint: str | None = None
-        super().__init__(
-            as_layered(model), config, run_dir=run_dir, task=task, callbacks=callbacks
-        )
+        super().__init__(layered, config, run_dir=run_dir, task=task, callbacks=callbacks)
         self.config: LayerwiseConfig = config
+        self._fine_tune = fine_tune
         self.controller = controller
         self.precision = MixedPrecision(config.precision, self.device)
         self._optimizer_choice = optimizer
@@ -186,30 +223,56 @@ class LayerwiseTrainer(KeptRun):
 
     @property
     def graph(self) -> Graph:
-        """The whole graph; in storage order where it was given clustered."""
-        return self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
+        """The whole graph; in storage order once it is clustered, or where it was given so."""
+        if self._clustered is not None:
+            return self._clustered.graph
+        assert isinstance(self._data, Graph)
+        return self._data
 
     @property
     def position(self) -> Tensor | None:
         """Where each original node stands in `graph`; None for the original order."""
-        return self._data.position if isinstance(self._data, ClusteredGraph) else None
+        return None if self._clustered is None else self._clustered.position
 
     # --- preparation ------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Do what comes before the first step (a check on a few nodes). Done once."""
+        """Do what comes before the first step (a check on a few nodes, clusters). Done once."""
         if self._prepared:
             return
         check_features(self.model, self.graph)
-        self._views = Views(self.graph, self.position, self.config, self.task, self.device)
+        self._views = self._make_views()
         if self.controller.needs_validation and self._views.validation is None:
             raise InputError(
                 f"{type(self.controller).__name__} goes by validation nodes; the split has none"
             )
         self.model.to(self.device)
-        self._views.dry_run(self.model)
+        self._num_outputs = self._views.dry_run(self.model)
         self._stages = stages_of(self.model)
+        if opaque := [stage for stage in self._trained if not stage.is_separable]:
+            logger.warning(
+                "aggregation cannot be separated from training in %s: trained on clusters",
+                ", ".join(self._name(stage) for stage in opaque),
+            )
+            if self._clustered is None:
+                self._cluster()
         self._prepared = True
+
+    def _make_views(self) -> Views:
+        return Views(self.graph, self.position, self.config, self.task, self.device)
+
+    def _cluster(self) -> None:
+        """Lay the graph out by clusters: from here on everything runs in their order."""
+        self._clustered = clusters_for(
+            self.graph, self._sizes[0], self.config, self.folder, self._goes_on, self._count
+        )
+        self._stored = self._goes_on
+        self._views = self._make_views()
+
+    def _name(self, stage: Stage) -> str:
+        assert isinstance(stage.source, Neighbourhood)
+        kind = type(stage.source.module).__name__
+        return f"layer {self._trained.index(stage) + 1} ({kind})"
 
     def start(self) -> None:
         """Prepare, and begin with the first layer."""
@@ -223,8 +286,9 @@ class LayerwiseTrainer(KeptRun):
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
         trained = self._trained
+        todo = trained[self._number :]  # none where all that is left is fine-tuning
         with Progress(len(trained), self._number, self.config.progress) as progress:
-            for stage, streams in self._walk():
+            for stage, streams in self._walk() if todo else ():
                 if trained[self._number : self._number + 1] == [stage]:
                     layer = self._open(stage, streams)
                     self._train_layer(layer, progress, interrupted)
@@ -232,6 +296,8 @@ class LayerwiseTrainer(KeptRun):
                     if self.stop:
                         break
         self.report.stopped = "callback" if self.stop else "layers"
+        if interrupted() and self._fine_tune is not None:
+            raise KeyboardInterrupt
 
     def _walk(self) -> Iterator[tuple[Stage, list[Stream]]]:
         """Every stage, with the values that it reads: what is trained already is run again."""
@@ -245,14 +311,14 @@ class LayerwiseTrainer(KeptRun):
             started = time.monotonic()
             with evaluation_mode(self.model):
                 for stream in streams:
-                    stream.advance(stage, live)
+                    stream.advance(stage, live, gathered=not later[0].is_separable)
             self._count("aggregate", time.monotonic() - started)
 
     def _open(self, stage: Stage, streams: list[Stream]) -> Layer:
         """Aggregate for a stage, and make what it is trained with."""
         started = time.monotonic()
         number, config = self._number, self.config
-        rows, validation = self._views.collect(stage, streams)
+        rows, validation = self._read(stage, streams)
         layer = Layer(
             stage,
             number,
@@ -261,7 +327,7 @@ class LayerwiseTrainer(KeptRun):
             self.model,
             self.task,
             config.seed,
-            self._views.num_outputs,
+            self._num_outputs,
             self.device,
         )
         optimizer = make_optimizer(
@@ -271,6 +337,7 @@ class LayerwiseTrainer(KeptRun):
         self._updates = Updates(layer.trained, optimizer, None, "epoch", None, scaler, clip)
         self._layer = layer
         if self._resumed is None:
+            layer.keep_good()
             self.controller.begin(number, len(self._trained))
             self.report.layers.append({"layer": number + 1, "epochs": 0, "seconds": 0.0})
         else:
@@ -284,6 +351,14 @@ class LayerwiseTrainer(KeptRun):
         row = self.report.layers[-1]
         row["aggregate_seconds"] = row.get("aggregate_seconds", 0.0) + seconds
         return layer
+
+    def _read(
+        self, stage: Stage, streams: list[Stream]
+    ) -> tuple[TrainingBatches, ValidationRows | None]:
+        if stage.is_separable:
+            return self._views.collect(stage, streams)
+        assert self._clustered is not None
+        return self._views.clusters(stage, streams, self._clustered, self._sizes[1])
 
     def _train_layer(
         self, layer: Layer, progress: Progress, interrupted: Callable[[], bool]
@@ -301,9 +376,7 @@ class LayerwiseTrainer(KeptRun):
             if interrupted():
                 raise KeyboardInterrupt
 
-    def _run_epoch(
-        self, layer: Layer, progress: Progress, interrupted: Callable[[], bool]
-    ) -> None:
+    def _run_epoch(self, layer: Layer, progress: Progress, interrupted: Callable[[], bool]) -> None:
         layer.stage.train()
         number, layers = self._number + 1, len(self._trained)
         before = time.monotonic()
@@ -342,12 +415,16 @@ class LayerwiseTrainer(KeptRun):
         self, layer: Layer, account: dict[str, Any], progress: Progress
     ) -> dict[str, Any]:
         loss = self._meter.mean_loss()
-        if not math.isfinite(loss):
+        # A last step that overflows does not show in the loss.
+        if not (math.isfinite(loss) and layer.is_finite()):
             layer.revert()
+            where = f"epoch {layer.epoch + 1} of layer {self._number + 1}"
+            fault = f"the training loss is {loss} in {where}"
+            if math.isfinite(loss):
+                fault = f"after {where}, weights are no longer finite"
             raise GnnscaleError(
-                f"the training loss is {loss} in epoch {layer.epoch + 1} of layer "
-                f"{self._number + 1}; the weights are those of the epoch before. Try a smaller lr "
-                f"(it is {self.config.lr}) or clip_norm=1.0"
+                f"{fault}; the model has those from before that epoch. Try a smaller lr (it is "
+                f"{self.config.lr}) or clip_norm=1.0, and see that the features are not too large"
             )
         layer.epoch, layer.step = layer.epoch + 1, 0
         row: dict[str, Any] = {
@@ -405,7 +482,10 @@ class LayerwiseTrainer(KeptRun):
         if layer.best is None or (value > layer.best if higher else value < layer.best):
             layer.keep_best(value)
             self.report.best_epoch = row["epoch"]
-            self.report.layers[-1] |= {"best_epoch": layer.epoch, f"val_{self.task.headline}": value}
+            self.report.layers[-1] |= {
+                "best_epoch": layer.epoch,
+                f"val_{self.task.headline}": value,
+            }
 
     def _close(self, layer: Layer) -> None:
         """Leave a layer with the weights that are asked for."""
@@ -415,19 +495,50 @@ class LayerwiseTrainer(KeptRun):
         self._layer = None
         self._checkpoint()
 
+    # --- all layers together ----------------------------------------------------------------
+
+    def _finish(self) -> None:
+        if self._fine_tune is not None and not self.stop:
+            self._train_together(self._fine_tune)
+        super()._finish()
+
+    def _train_together(self, given: Mapping[str, Any]) -> None:
+        data, run_dir = self._data, None
+        if self.folder is not None:
+            data, run_dir = at_source(data, self.folder.graph), self.folder.fine_tune
+        exact = self._evaluate([name for name in self._sets() if name == "val"])
+        before = exact["val"][self.task.headline] if exact else None
+        rows, first = self.report.rows, len(self.report.rows)
+
+        def of_epoch(report: Report) -> bool:
+            rows[first:] = rows_of(report, first)
+            for callback in self.callbacks:
+                callback.on_epoch_end(self, rows[-1])
+            return self.stop
+
+        tuner = fine_tuner(given, self.model, data, self.config, self.task, run_dir)
+        tuner.callbacks.append(Told(of_epoch))
+        kept = fine_tune(tuner, before)
+        rows[first:] = rows_of(tuner.report, first)
+        self.report.layers.append(account_of(tuner, before, kept))
+        if kept and tuner.report.best_epoch is not None:
+            self.report.best_epoch = first + tuner.report.best_epoch
+        self.report.seconds["fine_tune"] = tuner.report.seconds["total"]
+
     # --- state ------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         super()._begin()
         self._number = 0  # of the layer in training
-        self._layer: Layer | None = None
-        self._resumed: dict[str, Any] | None = None
+        self._layer = None
+        self._resumed = None
         self._steps_since_checkpoint = 0
         self._meter.reset()
 
     def _checkpoint(self) -> None:
         # What is no longer finite is not what to go on from.
-        if math.isfinite(self._meter.mean_loss()):
+        finite = self._layer is None or self._layer.is_finite()
+        if finite and math.isfinite(self._meter.mean_loss()):
             super()._checkpoint()
         self._steps_since_checkpoint = 0
 
@@ -462,16 +573,28 @@ class LayerwiseTrainer(KeptRun):
         if isinstance(self._data, ClusteredGraph):
             if self._data.path is None:
                 write_store(self._data, self.folder.graph)
-        elif self._data.source is None:
+            return
+        if self._data.source is None:
             store_graph(self._data, self.folder.graph)
+        if self._clustered is not None:
+            keep_clusters(self._clustered, self.folder)
+            self._stored = True
 
     def _resume_data(self) -> None:
-        """Nothing was prepared that could not be prepared again."""
+        self._goes_on = True
+        if isinstance(self._data, Graph) and self._clustered is not None and not self._stored:
+            self._clustered, self._prepared = None, False  # perhaps made before this run was there
 
     def _identity(self) -> dict[str, Any]:
         if self._fingerprint is None:
-            self._fingerprint = self.graph.fingerprint()
+            whole = self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
+            self._fingerprint = whole.fingerprint()
         return describe_data(self._data, self._fingerprint)
 
     def _held(self) -> dict[str, Any]:
-        return {"": self.graph, "given": self._data}
+        seen = self.graph if self._clustered is None else self._clustered
+        return {"": seen, "given": self._data}
+
+
+def _is_opaque(model: LayeredGNN) -> bool:
+    return any(isinstance(phase, Neighbourhood) for phases in model.phases for phase in phases)

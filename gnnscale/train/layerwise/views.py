@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph, subgraph
+from gnnscale.graph import ClusteredGraph, Graph, subgraph
 from gnnscale.graph.mapped import is_mapped
 from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.inference.evaluate import labelled
@@ -21,9 +21,12 @@ from gnnscale.inference.layers import Layers
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.nn import LayeredGNN
+from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.dry_run import dry_run
 from gnnscale.train.first_hop import SomeRows
+from gnnscale.train.layerwise.layer import TrainingBatches, ValidationRows
+from gnnscale.train.layerwise.opaque import ClusterBatches, WholeGraph
 from gnnscale.train.layerwise.rows import RowValidation, TrainingRows
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Rows, Stream
@@ -76,8 +79,11 @@ class Views:
             nodes = nodes[labelled(graph.y[nodes], graph.task)]
             self.validation = nodes if nodes.numel() else None
 
-    def dry_run(self, model: LayeredGNN) -> None:
+    def dry_run(self, model: LayeredGNN) -> int:
         """Run a few nodes through the model: widths are checked, lazy parameters get theirs.
+
+        Returns:
+            The model's outputs.
 
         Raises:
             InputError: features, model and labels do not fit together.
@@ -99,10 +105,9 @@ class Views:
             edge_attr=few.edge_attr,
         ).to(self._device)
         dry_run(model, batch, graph, self._task)
-        model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(model):
             out = model(batch.x, batch.adj, edge_attr=batch.edge_attr)
-        self.num_outputs = out.shape[1]
+        return out.shape[1]
 
     def streams(self, model: LayeredGNN, options: dict[str, Any]) -> list[Stream]:
         """The features of what is trained on, and, where that differs, of the whole graph."""
@@ -139,13 +144,31 @@ class Views:
         found = [
             rows
             for stream, nodes in zip(streams, wanted, strict=True)
-            for rows in stream.collect(stage, nodes)
+            for rows in stream.collect(stage, nodes, self._config.batch_rows)
         ]
         training = self._batches(found[0], self._train, self._config.batch_rows, stage)
         if self.validation is None:
             return training, None
         held = self._batches(found[1], self.validation, self._config.batch_rows, stage)
         return training, RowValidation(held)
+
+    def clusters(
+        self,
+        stage: Stage,
+        streams: list[Stream],
+        clustered: ClusteredGraph,
+        clusters_per_batch: int,
+    ) -> tuple[TrainingBatches, ValidationRows | None]:
+        """What an opaque stage trains on and is evaluated on; the graph is in clustered order."""
+        seen = clustered.view("train" if self._config.inductive else "all")
+        training = ClusterBatches(
+            stage, streams[0], seen, clusters_per_batch, self._config.seed, self._device
+        )
+        if self.validation is None:
+            return training, None
+        y = self._graph.y
+        assert y is not None
+        return training, WholeGraph(stage, streams[-1], self.validation, y[self.validation])
 
     def _held(self) -> list[Tensor]:
         return [] if self.validation is None else [self.validation]

@@ -1,0 +1,173 @@
+"""Fine-tuning: all layers together, by a `ClusterTrainer`, after each was trained alone.
+
+Greedy training can leave accuracy behind: a layer that was trained for a classifier of its own is
+not what the next ones would ask of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gnnscale.errors import GnnscaleError, InputError
+from gnnscale.graph import ClusteredGraph, Graph
+from gnnscale.nn import LayeredGNN
+from gnnscale.train.callbacks import Callback
+from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.config import LayerwiseConfig
+from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.optimizers import describe
+from gnnscale.train.report import Report
+from gnnscale.train.task import Task
+
+LAYER = "fine-tuning"  # in the place of a layer's number
+_OF_THE_RUN = ("split", "seed", "device", "inductive")
+_UNLESS_GIVEN = ("precision", "checkpoint_every", "chunk_rows", "storage", "memory", "progress")
+_CLUSTERING = ("prepare", "partition", "cluster", "first hop")  # what comes before its first step
+_NOT_GIVEN = {
+    *("self", "model", "graph", "run_dir", "task", "metric", "callbacks"),
+    *("class_weight", "label_smoothing"),
+    *_OF_THE_RUN,
+}
+
+
+def described(given: Any) -> Any:
+    """The arguments as a run's configuration keeps them: functions by name, paths as text."""
+    if not isinstance(given, Mapping):
+        return given
+    plain = {k: describe(v) if callable(v) else v for k, v in given.items()}
+    return {str(k): str(v) if isinstance(v, Path) else v for k, v in plain.items()}
+
+
+def fine_tuner(
+    given: Mapping[str, Any],
+    model: LayeredGNN,
+    data: Graph | ClusteredGraph,
+    config: LayerwiseConfig,
+    task: Task,
+    run_dir: Path | None = None,
+) -> ClusterTrainer:
+    """The trainer that fine-tunes a model.
+
+    Args:
+        given: arguments of a `ClusterTrainer`.
+        model: the model.
+        data: what its layers were trained on.
+        config: how they were.
+        task: what they learnt.
+        run_dir: a folder of its own.
+
+    Raises:
+        InputError: listing every argument that is at fault.
+    """
+    known = set(inspect.signature(ClusterTrainer.__init__).parameters) - _NOT_GIVEN
+    if not isinstance(given, Mapping):
+        raise InputError(f"fine_tune={given!r}: a dict of a ClusterTrainer's arguments, or None")
+    if wrong := sorted(str(name) for name in given if name not in known):
+        raise InputError(
+            f"fine_tune has no argument {', '.join(wrong)} (data, task, split, seed and device are "
+            f"those of the layers); there are {', '.join(sorted(known))}"
+        )
+    of_run = {name: getattr(config, name) for name in _OF_THE_RUN}
+    unless_given = {name: getattr(config, name) for name in _UNLESS_GIVEN}
+    try:
+        return ClusterTrainer(
+            model, data, run_dir=run_dir, task=task, **{**unless_given, **given, **of_run}
+        )
+    except InputError as error:
+        raise InputError([f"fine_tune: {fault}" for fault in error.faults]) from error
+
+
+class Told(Callback):
+    """Passes on what a fine-tuning does.
+
+    Args:
+        of_epoch: takes its report after every epoch; says whether to stop.
+    """
+
+    def __init__(self, of_epoch: Callable[[Report], bool]) -> None:
+        self._of_epoch = of_epoch
+
+    def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
+        """See `Callback`."""
+        trainer.stop = self._of_epoch(trainer.report)
+
+
+def fine_tune(tuner: ClusterTrainer, greedy: float | None) -> bool:
+    """Train all layers together, unless that has been done already.
+
+    Args:
+        tuner: the trainer; it goes on with what its folder holds.
+        greedy: the exact validation metric of the model as it is, or None.
+
+    Returns:
+        Whether the model has the new weights: with keep="best", only where they are better.
+
+    Raises:
+        GnnscaleError: the loss is no longer finite; the model then has the weights that it had.
+    """
+    before = {name: value.detach().clone() for name, value in tuner.model.state_dict().items()}
+    try:
+        report = tuner.fit()
+    except GnnscaleError as error:
+        tuner.model.load_state_dict(before)
+        if type(error) is not GnnscaleError:
+            raise
+        raise GnnscaleError(
+            f"fine-tuning failed, and the weights are those of before: {error}"
+        ) from error
+    if tuner.config.keep == "last" or greedy is None:
+        return True
+    tuned = report.final["val"][tuner.task.headline]
+    higher = tuner.task.metrics()[0].higher_is_better
+    if tuned > greedy if higher else tuned < greedy:
+        return True
+    tuner.model.load_state_dict(before)
+    return False
+
+
+def rows_of(report: Report, first: int) -> list[dict[str, Any]]:
+    """The epochs of a fine-tuning as those that follow on the layers' own.
+
+    Args:
+        report: its report.
+        first: how many came before.
+    """
+    return [{**row, "epoch": first + row["epoch"], "layer": LAYER} for row in report.rows]
+
+
+def account_of(tuner: ClusterTrainer, greedy: float | None, kept: bool) -> dict[str, Any]:
+    """A fine-tuning as a row beside those of the layers.
+
+    Args:
+        tuner: its trainer.
+        greedy: the exact validation metric before it, or None.
+        kept: whether its weights are kept.
+    """
+    report, key = tuner.report, f"val_{tuner.task.headline}"
+    account = {
+        "layer": LAYER,
+        "epochs": len(report.rows),
+        "seconds": report.seconds.get("train", 0.0),
+        "cluster_seconds": sum(report.seconds.get(name, 0.0) for name in _CLUSTERING),
+        "loss": report.rows[-1]["loss"],
+        "stopped": report.stopped,
+        "kept": kept,
+    }
+    if greedy is None:
+        return account
+    return account | {
+        "best_epoch": report.best_epoch,
+        f"{key}_before": greedy,
+        key: report.final["val"][tuner.task.headline],
+    }
+
+
+def at_source(data: Graph | ClusteredGraph, stored: Path) -> Graph | ClusteredGraph:
+    """Data that a run has stored, said to be there: a second run does not store them again."""
+    if isinstance(data, ClusteredGraph):
+        return data if data.path is not None else dataclasses.replace(data, path=stored)
+    return data if data.source is not None else dataclasses.replace(data, source=str(stored))

@@ -1,0 +1,185 @@
+"""Opaque stages: trained on clusters of the frozen input, as `ClusterTrainer` trains a model.
+
+What attention and the like aggregate depends on what is trained, so that it cannot be made once.
+Such a stage reads the rows of whole clusters and the edges among them; all that comes before it
+stays frozen, and is read where it is kept: in memory or in a file, cluster by cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnscale.graph import ClusteredGraph
+from gnnscale.inference.engine import advance
+from gnnscale.inference.layers import Chunks, FeatureLayer
+from gnnscale.inference.layers import Layer as Rows
+from gnnscale.kernels import CSR
+from gnnscale.loader import Assembler, Batch, ClusterLoader
+from gnnscale.loader.reading import Ranges, take_features
+from gnnscale.nn.phases import Collect
+from gnnscale.train.layerwise.layer import Layer
+from gnnscale.train.layerwise.stages import Stage
+from gnnscale.train.layerwise.streams import Stream
+
+
+@dataclass
+class SlottedBatch(Batch):
+    """A batch whose features are a frozen layer.
+
+    Attributes:
+        slots: its rows of what the stage reads beside them, by slot.
+    """
+
+    slots: dict[str, Tensor | CSR] = field(default_factory=dict)
+
+
+class ClusterBatches:
+    """Batches of clusters that an opaque stage trains on.
+
+    Args:
+        stage: the stage.
+        stream: what it reads, at the nodes of the view.
+        seen: the clustered graph, or the view of it, that is trained on.
+        clusters_per_batch: clusters a step.
+        seed: of the draws.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        stream: Stream,
+        seen: ClusteredGraph,
+        clusters_per_batch: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        bare = dataclasses.replace(seen, graph=dataclasses.replace(seen.graph, x=None))
+        self._seen = bare
+        self._device = device
+        # A row of the stream is a node of the view.
+        self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), seen.sizes.cumsum(0)])
+        self._x, self._layers = stream.layer, stream.layers
+        self._slots = _slots_of(stage, stream)
+        drawn = np.random.SeedSequence((seed, stage.index)).generate_state(1)
+        self._loader = ClusterLoader(bare, clusters_per_batch, seed=int(drawn[0]), device=device)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return len(self._loader)
+
+    @property
+    def num_rows(self) -> int:
+        """Nodes of the view: all of them are computed, whether they are training nodes or not."""
+        return self._seen.num_nodes
+
+    def epoch(self, number: int, step: int = 0) -> Iterator[SlottedBatch]:
+        """The batches of an epoch, from a step on.
+
+        Args:
+            number: of the epoch; enters the draws.
+            step: how many batches have been taken already.
+        """
+        state = self._loader.state_dict()
+        self._loader.load_state_dict({**state, "epoch": number, "step": step})
+        drawn = self._loader.steps(number)[step:]
+        for batch, (clusters,) in zip(self._loader, drawn, strict=True):
+            assert batch is not None  # in one process every step has one
+            yield self._with_rows(batch, clusters)
+
+    def sample(self) -> SlottedBatch:
+        """The largest cluster."""
+        largest = self._seen.sizes.argmax().reshape(1)
+        return self._with_rows(Assembler(self._seen)(largest).to(self._device), largest)
+
+    def _with_rows(self, batch: Batch, clusters: Tensor) -> SlottedBatch:
+        # The host's own: those of the batch may be on a device, which would be waited for.
+        clusters = clusters.sort().values
+        starts, ends = self._starts[clusters], self._starts[clusters + 1]
+        ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        slots = {slot: self._taken(parts, ranges) for slot, parts in self._slots.items()}
+        x = self._taken([self._x], ranges)
+        return SlottedBatch(**{**vars(batch), "x": x}, slots=slots)
+
+    def _taken(self, parts: list[Rows], ranges: Ranges) -> Tensor | CSR:
+        only = parts[0]
+        if isinstance(only, FeatureLayer) and isinstance(only.x, CSR):
+            taken = take_features(only.x, ranges)
+            assert taken is not None
+            return taken.to(self._device)
+        rows = [torch.cat([part.rows(a, b) for a, b in ranges]) for part in parts]
+        whole = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
+        return whole.to(self._device)
+
+
+class WholeGraph:
+    """The validation nodes of an opaque stage, which is evaluated over the whole graph, exactly.
+
+    Args:
+        stage: the stage.
+        stream: what it reads, at all nodes.
+        nodes: int64, the validation nodes, ascending.
+        y: their labels.
+    """
+
+    def __init__(self, stage: Stage, stream: Stream, nodes: Tensor, y: Tensor) -> None:
+        self._stage = stage
+        self._stream = stream
+        self._nodes = nodes
+        self._y = y
+
+    @property
+    def num_rows(self) -> int:
+        """Nodes of the graph: all of them are computed for some."""
+        return self._stream.graph.num_nodes
+
+    @torch.no_grad()
+    def outputs(self, layer: Layer) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `ValidationRows`."""
+        stage, stream = self._stage, self._stream
+        layers = stream.layers
+        found = advance(
+            stage.trained_phases, stream.graph, layers, stream.layer, self._copied_slots()
+        )
+        for start, end in layers.ranges():
+            low, high = torch.searchsorted(self._nodes, torch.tensor([start, end])).tolist()
+            if high > low:
+                rows = layers.rows(found, start, end)
+                chosen = (self._nodes[low:high] - start).to(rows.device)
+                yield rows.index_select(0, chosen), self._y[low:high].to(rows.device)
+
+    def _copied_slots(self) -> dict[str, list[Rows]]:
+        """The slots as the stage may write to them: a running maximum is kept where it stands."""
+        maxima = {
+            phase.slot
+            for phase in self._stage.trained_phases
+            if isinstance(phase, Collect) and phase.mode == "max" and not phase.first
+        }
+        return {
+            slot: [self._copy(part) for part in parts] if slot in maxima else list(parts)
+            for slot, parts in _slots_of(self._stage, self._stream).items()
+        }
+
+    def _copy(self, layer: Rows) -> Rows:
+        layers = self._stream.layers
+
+        def chunks() -> Chunks:
+            for start, end in layers.ranges():
+                yield start, end, layers.rows(layer, start, end)
+
+        return layers.store(chunks(), whole_rows=True)
+
+
+def _slots_of(stage: Stage, stream: Stream) -> dict[str, list[Rows]]:
+    """What the stage reads beside the layer: values of earlier stages, and the layer itself."""
+    earlier = {slot: stream.slots[slot] for slot in stage.earlier_slots}
+    own: dict[str, list[Rows]] = {
+        slot: [stream.layer] for slot in stage.input_slots & stage.slots_read
+    }
+    return {**earlier, **own}
