@@ -155,7 +155,9 @@ def sampled(data: str, seed: int, hidden: int, settings: Settings, threads: int)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def learn(data: str, settings: Settings, rounds: int, every: int, seed: int) -> dict[str, Any]:
+def learn(
+    data: str, settings: Settings, rounds: int, every: int, epoch_cost: float, seed: int
+) -> dict[str, Any]:
     """Learn a controller on samples of one graph, for all others; kept in `CONTROLLER`."""
     graph = load(data)
     torch.manual_seed(seed)
@@ -165,6 +167,7 @@ def learn(data: str, settings: Settings, rounds: int, every: int, seed: int) -> 
         graph,
         rounds=rounds,
         every=every,
+        epoch_cost=epoch_cost,
         seed=seed,
         **settings["train"],
     )

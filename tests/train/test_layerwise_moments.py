@@ -113,7 +113,7 @@ def test_equals_the_norm_of_the_whole_layer(name, graph, place, chunk_rows, data
         expected = normalised(stage, whole, graph, exact=False)[some]
         found = normalised(stage, part, graph, exact=True)
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
-        weights = [p for p in stage.parameters.values()]
+        weights = [*stage.parameters.values()]
         weight = torch.randn(found.shape, dtype=found.dtype)
         gradients = (
             torch.autograd.grad((out * weight).sum(), weights, allow_unused=True)

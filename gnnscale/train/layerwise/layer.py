@@ -126,10 +126,7 @@ class Layer:
         x = batch.x
         norm = getattr(batch, "norm", None)
         for phase in self.stage.trained_phases:
-            if norm is not None and phase is norm.phase:
-                x = norm(x)
-            else:
-                x = phase(x, context)
+            x = norm(x) if norm is not None and phase is norm.phase else phase(x, context)
         return densify(x)
 
     def batches(self) -> Iterator[Any]:
