@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gnnscale.train import Report
+from gnnscale.train import Report, kept_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,3 +26,21 @@ def seeded():
 def no_curves(monkeypatch):
     """Drawing takes longer than training a small graph."""
     monkeypatch.setattr(Report, "plot", lambda self, path: path)
+
+
+class _NoMeter:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def look(self):
+        pass
+
+
+@pytest.fixture
+def no_meter(monkeypatch):
+    """Reading the process's memory takes longer than training a small graph."""
+    monkeypatch.setattr(kept_run, "MemoryMeter", _NoMeter)
+    monkeypatch.setattr(kept_run, "memory_use", lambda meter: {})

@@ -26,7 +26,7 @@ import gnnscale as gs
 from gnnscale.errors import GnnscaleError, RunMismatch
 from gnnscale.train.checkpoint import load_tree
 
-pytestmark = pytest.mark.usefixtures("no_curves")
+pytestmark = pytest.mark.usefixtures("no_curves", "no_meter")
 
 CONTROLLERS = {
     "fixed": lambda: gs.FixedEpochs(3),

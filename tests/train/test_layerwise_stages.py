@@ -68,7 +68,7 @@ def test_stage_by_stage_is_the_model(name, graph, place, chunk_rows, data):
                 x = phase(x, context)
             expected = dense(x)
             assert_equal(dense(run_rows(stage, whole, graph)), expected)
-            if not stage.reads_all_rows:
+            if not stage.norms_over_rows:
                 assert_equal(dense(run_rows(stage, part, graph)), expected[some])
         assert_equal(stream.layer.rows(0, graph.num_nodes), dense(x))
     assert_equal(dense(x), evaluated(model, graph))

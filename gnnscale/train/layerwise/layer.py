@@ -94,12 +94,11 @@ class Layer:
         self._good: dict[str, Tensor] | None = None
         self.classifier: nn.Module = nn.Identity()
         if not stage.last:
-            with torch.random.fork_rng(), torch.no_grad(), evaluation_mode(model):
-                torch.manual_seed(hash((seed, number)))
+            # Drawn on the CPU: the same whatever the device.
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluation_mode(model):
+                torch.default_generator.manual_seed(hash((seed, number)))
                 out = self.run(rows.sample())
-                self.classifier = nn.Linear(
-                    out.shape[1], num_outputs, device=device, dtype=out.dtype
-                )
+                self.classifier = nn.Linear(out.shape[1], num_outputs, dtype=out.dtype).to(device)
         self.trained = nn.Module()
         # Names of parameters hold no dots.
         self.trained.stage = nn.ParameterDict(

@@ -131,11 +131,6 @@ class Stage:
         norms = [phase for phase in self.after if isinstance(phase, Statistics)]
         return [norm for norm in norms if not norm.row_local_in_evaluation]
 
-    @property
-    def reads_all_rows(self) -> bool:
-        """Whether there are such norms."""
-        return bool(self.norms_over_rows)
-
     @functools.cached_property
     def slots_read(self) -> set[str]:
         """The slots that its training reads."""

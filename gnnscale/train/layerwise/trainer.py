@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from gnnscale.errors import GnnscaleError, InputError
+from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.graph.graph_folder import store_graph
 from gnnscale.graph.store import write_store
@@ -25,9 +23,8 @@ from gnnscale.train.arguments import as_data, as_seen, as_task, choice_faults, d
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.identity import describe_data
-from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.layerwise.clustering import clusters_for, keep_clusters
-from gnnscale.train.layerwise.controllers import FixedEpochs, LayerProgress, StopController
+from gnnscale.train.layerwise.controllers import FixedEpochs, StopController
 from gnnscale.train.layerwise.fine_tuning import (
     Told,
     account_of,
@@ -37,23 +34,20 @@ from gnnscale.train.layerwise.fine_tuning import (
     fine_tuner,
     rows_of,
 )
-from gnnscale.train.layerwise.layer import Layer, TrainingBatches, ValidationRows
+from gnnscale.train.layerwise.layer import TrainingBatches, ValidationRows
+from gnnscale.train.layerwise.loop import LayerLoop
 from gnnscale.train.layerwise.stages import Stage, stages_of
 from gnnscale.train.layerwise.streams import Stream
 from gnnscale.train.layerwise.views import Views
-from gnnscale.train.meter import Meter
-from gnnscale.train.optimizers import describe, make_optimizer
-from gnnscale.train.precision import MixedPrecision
-from gnnscale.train.progress import Progress
+from gnnscale.train.optimizers import describe
 from gnnscale.train.report import Report
 from gnnscale.train.sizes import sizes_for
 from gnnscale.train.task import Task
-from gnnscale.train.updates import Updates
 
 logger = logging.getLogger(__name__)
 
 
-class LayerwiseTrainer(KeptRun):
+class LayerwiseTrainer(LayerLoop):
     """Trains a model layer by layer, each alone, on features that are aggregated once.
 
     For layer l the features of the layer before are propagated, X_l = P H_{l−1}, once and over the
@@ -128,9 +122,6 @@ class LayerwiseTrainer(KeptRun):
         >>> report = trainer.fit()
         >>> accuracy = trainer.evaluate("test")["accuracy"]
     """
-
-    _layer: Layer | None
-    _resumed: dict[str, Any] | None
 
     def __init__(
         self,
@@ -211,15 +202,17 @@ class LayerwiseTrainer(KeptRun):
         self._goes_on = False  # with the run in the folder
         self._stored = False  # whether the clusters in use are those in the folder
         self._fingerprint: str | None = None
-        super().__init__(layered, config, run_dir=run_dir, task=task, callbacks=callbacks)
-        self.config: LayerwiseConfig = config
         self._fine_tune = fine_tune
-        self.controller = controller
-        self.precision = MixedPrecision(config.precision, self.device)
-        self._optimizer_choice = optimizer
-        self._meter = Meter(self.device)
         self._prepared = False
-        self._begin()
+        super().__init__(
+            layered,
+            config,
+            run_dir=run_dir,
+            task=task,
+            controller=controller,
+            optimizer=optimizer,
+            callbacks=callbacks,
+        )
 
     @property
     def graph(self) -> Graph:
@@ -282,22 +275,12 @@ class LayerwiseTrainer(KeptRun):
     def _trained(self) -> list[Stage]:
         return [s for s in self._stages if any(p.requires_grad for p in s.parameters.values())]
 
-    # --- the loop ---------------------------------------------------------------------------
+    # --- from layer to layer -----------------------------------------------------------------
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
-        trained = self._trained
-        todo = trained[self._number :]  # none where all that is left is fine-tuning
-        with Progress(len(trained), self._number, self.config.progress) as progress:
-            for stage, streams in self._walk() if todo else ():
-                if trained[self._number : self._number + 1] == [stage]:
-                    layer = self._open(stage, streams)
-                    self._train_layer(layer, progress, interrupted)
-                    self._close(layer)
-                    if self.stop:
-                        break
-        self.report.stopped = "callback" if self.stop else "layers"
+        super()._train(interrupted)
         if interrupted() and self._fine_tune is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # rather than begin with what takes longest
 
     def _walk(self) -> Iterator[tuple[Stage, list[Stream]]]:
         """Every stage, with the values that it reads: what is trained already is run again."""
@@ -314,44 +297,6 @@ class LayerwiseTrainer(KeptRun):
                     stream.advance(stage, live, gathered=not later[0].is_separable)
             self._count("aggregate", time.monotonic() - started)
 
-    def _open(self, stage: Stage, streams: list[Stream]) -> Layer:
-        """Aggregate for a stage, and make what it is trained with."""
-        started = time.monotonic()
-        number, config = self._number, self.config
-        rows, validation = self._read(stage, streams)
-        layer = Layer(
-            stage,
-            number,
-            rows,
-            validation,
-            self.model,
-            self.task,
-            config.seed,
-            self._num_outputs,
-            self.device,
-        )
-        optimizer = make_optimizer(
-            self._optimizer_choice, layer.trained, config.lr, config.weight_decay, None
-        )
-        scaler, clip = self.precision.scaler, config.clip_norm
-        self._updates = Updates(layer.trained, optimizer, None, "epoch", None, scaler, clip)
-        self._layer = layer
-        if self._resumed is None:
-            layer.keep_good()
-            self.controller.begin(number, len(self._trained))
-            self.report.layers.append({"layer": number + 1, "epochs": 0, "seconds": 0.0})
-        else:
-            layer.load_state_dict(self._resumed["layer"])
-            self._updates.load_state_dict(self._resumed["updates"])
-            self._meter.load_state_dict(self._resumed["meter"])
-            self._resumed = None
-            logger.info("going on with layer %d after epoch %d", number + 1, layer.epoch)
-        seconds = time.monotonic() - started
-        self._count("aggregate", seconds)
-        row = self.report.layers[-1]
-        row["aggregate_seconds"] = row.get("aggregate_seconds", 0.0) + seconds
-        return layer
-
     def _read(
         self, stage: Stage, streams: list[Stream]
     ) -> tuple[TrainingBatches, ValidationRows | None]:
@@ -359,141 +304,6 @@ class LayerwiseTrainer(KeptRun):
             return self._views.collect(stage, streams)
         assert self._clustered is not None
         return self._views.clusters(stage, streams, self._clustered, self._sizes[1])
-
-    def _train_layer(
-        self, layer: Layer, progress: Progress, interrupted: Callable[[], bool]
-    ) -> None:
-        account = self.report.layers[-1]
-        while "stopped" not in account:
-            self._run_epoch(layer, progress, interrupted)
-            row = self._end_epoch(layer, account, progress)
-            for callback in self.callbacks:
-                callback.on_epoch_end(self, row)
-            if self.stop:
-                account["stopped"] = "callback"
-            if interrupted() or self._checkpoint_is_due():
-                self._checkpoint()
-            if interrupted():
-                raise KeyboardInterrupt
-
-    def _run_epoch(self, layer: Layer, progress: Progress, interrupted: Callable[[], bool]) -> None:
-        layer.stage.train()
-        number, layers = self._number + 1, len(self._trained)
-        before = time.monotonic()
-        for batch in layer.batches():
-            self._step(layer, batch)
-            now = time.monotonic()
-            self._meter.seconds += now - before
-            before = now
-            progress.step(
-                self._number,
-                f"{layer.epoch + 1} of layer {number}/{layers}",
-                self._meter.mean_loss,
-                self._meter.nodes_per_second,
-            )
-            self._steps_since_checkpoint += 1
-            if interrupted():
-                self._checkpoint()
-                raise KeyboardInterrupt
-            if self._steps_since_checkpoint == self.config.checkpoint_every:
-                self._checkpoint()
-                before = time.monotonic()
-
-    def _step(self, layer: Layer, batch: Any) -> None:
-        normaliser = self.task.normaliser(batch)
-        if normaliser:
-            with self.precision.autocast():
-                out = layer(batch)
-            wide = out.to(torch.promote_types(out.dtype, torch.float32))
-            loss = self.task.loss(wide, batch)
-            self._updates.add(loss, normaliser)
-            self._meter.add(loss, normaliser, batch.num_nodes)
-            self._updates.apply()
-        layer.step = batch.step + 1
-
-    def _end_epoch(
-        self, layer: Layer, account: dict[str, Any], progress: Progress
-    ) -> dict[str, Any]:
-        loss = self._meter.mean_loss()
-        # A last step that overflows does not show in the loss.
-        if not (math.isfinite(loss) and layer.is_finite()):
-            layer.revert()
-            where = f"epoch {layer.epoch + 1} of layer {self._number + 1}"
-            fault = f"the training loss is {loss} in {where}"
-            if math.isfinite(loss):
-                fault = f"after {where}, weights are no longer finite"
-            raise GnnscaleError(
-                f"{fault}; the model has those from before that epoch. Try a smaller lr (it is "
-                f"{self.config.lr}) or clip_norm=1.0, and see that the features are not too large"
-            )
-        layer.epoch, layer.step = layer.epoch + 1, 0
-        row: dict[str, Any] = {
-            "epoch": len(self.report.rows) + 1,
-            "layer": self._number + 1,
-            "loss": loss,
-            "lr": self._updates.optimizer.param_groups[0]["lr"],
-            "seconds": self._meter.seconds,
-            "nodes_per_second": self._meter.nodes_per_second,
-        }
-        self.report.rows.append(row)
-        self._count("train", self._meter.seconds)
-        account["epochs"] = layer.epoch
-        account["seconds"] += self._meter.seconds
-        account["loss"] = loss
-        self._meter.reset()
-        layer.keep_good()
-        key = f"val_{self.task.headline}"
-        if layer.validation is not None and self._is_due(layer.epoch):
-            self._validate(layer, row, progress)
-        metrics = self.task.metrics()
-        decision = self.controller.decide(
-            LayerProgress(
-                self._number,
-                len(self._trained),
-                layer.epoch,
-                loss,
-                row.get(key),
-                not metrics or metrics[0].higher_is_better,
-            )
-        )
-        if decision.p_stop is not None:
-            row["p_stop"] = decision.p_stop
-        if decision.stop or layer.epoch >= self.config.epochs:
-            account["stopped"] = decision.why if decision.stop else "epochs"
-            if layer.validation is not None and key not in row:
-                self._validate(layer, row, progress)
-        logger.info("epoch %d: %s", row["epoch"], row)
-        return row
-
-    def _is_due(self, epoch: int) -> bool:
-        every = self.config.evaluate_every
-        return epoch % int(self._evaluation_interval() if every == "auto" else every) == 0
-
-    def _validate(self, layer: Layer, row: dict[str, Any], progress: Progress) -> None:
-        started = time.monotonic()
-        for name, value in layer.validate().items():
-            row[f"val_{name}"] = value
-        self._count("evaluate", time.monotonic() - started)
-        value = row[f"val_{self.task.headline}"]
-        if math.isnan(value):
-            return
-        progress.validation(self.task.headline, value)
-        higher = self.task.metrics()[0].higher_is_better
-        if layer.best is None or (value > layer.best if higher else value < layer.best):
-            layer.keep_best(value)
-            self.report.best_epoch = row["epoch"]
-            self.report.layers[-1] |= {
-                "best_epoch": layer.epoch,
-                f"val_{self.task.headline}": value,
-            }
-
-    def _close(self, layer: Layer) -> None:
-        """Leave a layer with the weights that are asked for."""
-        if self.config.keep == "best":
-            layer.take_best()
-        self._number += 1
-        self._layer = None
-        self._checkpoint()
 
     # --- all layers together ----------------------------------------------------------------
 
@@ -525,45 +335,7 @@ class LayerwiseTrainer(KeptRun):
             self.report.best_epoch = first + tuner.report.best_epoch
         self.report.seconds["fine_tune"] = tuner.report.seconds["total"]
 
-    # --- state ------------------------------------------------------------------------------
-
-    def _begin(self) -> None:
-        super()._begin()
-        self._number = 0  # of the layer in training
-        self._layer = None
-        self._resumed = None
-        self._steps_since_checkpoint = 0
-        self._meter.reset()
-
-    def _checkpoint(self) -> None:
-        # What is no longer finite is not what to go on from.
-        finite = self._layer is None or self._layer.is_finite()
-        if finite and math.isfinite(self._meter.mean_loss()):
-            super()._checkpoint()
-        self._steps_since_checkpoint = 0
-
-    def _loop_state(self) -> dict[str, Any]:
-        state = {"number": self._number, "controller": self.controller.state_dict()}
-        if self._layer is None:
-            return {**state, "open": None}
-        return {
-            **state,
-            "open": {
-                "layer": self._layer.state_dict(),
-                "updates": self._updates.state_dict(),
-                "meter": self._meter.state_dict(),
-            },
-        }
-
-    def _load_loop_state(self, state: dict[str, Any]) -> None:
-        self._number = state["number"]
-        self._resumed = state["open"]
-        self.controller.load_state_dict(state["controller"])
-
-    def _evaluation_interval(self) -> int:
-        if self.controller.needs_validation or self._layer is None:
-            return 1
-        return self._layer.evaluation_interval()
+    # --- data -------------------------------------------------------------------------------
 
     def _keep_data(self) -> None:
         """Store the graph, and the controller, where nothing else could give them back."""
