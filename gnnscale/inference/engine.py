@@ -3,8 +3,8 @@
 Layers are kept in memory, or in files where memory does not bear two of them (plus the slots a
 model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG does). Then a chunk
 and the columns of a layer that are being propagated are all that is in memory, beside some bytes a
-node. Either way the result is the same bit for bit, and work is one forward pass, whatever the
-depth.
+node. Either way the result is the same, bit for bit where chunks are whole cache lines as those
+chosen by size are, and work is one forward pass, whatever the depth.
 
 A pass reads the previous layer (through the graph where a convolution stands at its start), runs
 the row-local phases that follow, and writes the next layer: transformed at once where the next
