@@ -51,6 +51,7 @@ class CSR:
         self._row_index: Tensor | None = None
         self._t: CSR | None = None
         self._t_permutation: Tensor | None = None
+        self.is_reused = False  # whether a gradient has gone through it: a transpose would pay
         self.products: dict[Any, Tensor] = {}  # this matrix with factors, as cuSPARSE takes it
 
     # ---------------------------------------------------------------- making one

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gnnscale.kernels.csr import CSR
+from gnnscale.kernels.lanes import add_row, store_row, zero_lanes
 from gnnscale.kernels.spmm import spmm
-from gnnscale.kernels.threads import njit_serial
+from gnnscale.kernels.threads import njit_parallel
 
-# Multiply-adds up to which one thread is done before a transpose would be made.
-_SERIAL = 1 << 22
+_SLICE = 32  # channels that a thread takes at a time
+_IN_CACHE = 4 << 20  # bytes of a gradient that is summed entry by entry, anywhere in it
 
 
 def propagate(
@@ -99,11 +102,13 @@ class _SparseLinear(torch.autograd.Function):
 
 
 def _transposed_product(x: CSR, grad: Tensor) -> Tensor:
-    """Return ``x.t() @ grad``: of a small batch without making the transpose."""
-    small = x.nnz * grad.size(1) <= _SERIAL and x.device.type == "cpu" and x._t is None
+    """Return ``x.t() @ grad``; of a batch, seen once, without making the transpose."""
     known = x.values is None or x.values.dtype == grad.dtype
-    if not small or not known or grad.dtype not in (torch.float32, torch.float64):
+    native = x.device.type == "cpu" and grad.dtype in (torch.float32, torch.float64)
+    fits = x.shape[1] * grad.size(1) * grad.dtype.itemsize <= _IN_CACHE
+    if not (known and native and fits) or x.is_reused:
         return spmm(x.t(), grad)
+    x.is_reused = True
     out = grad.new_zeros(x.shape[1], grad.size(1))
     values = grad.new_empty(0) if x.values is None else x.values.detach()
     _add_rows(
@@ -117,12 +122,32 @@ def _transposed_product(x: CSR, grad: Tensor) -> Tensor:
     return out
 
 
-@njit_serial
+@njit_parallel
 def _add_rows(indptr, indices, values, has_values, grad, out):  # type: ignore[no-untyped-def]
+    # Every thread goes through all entries, for channels of its own: no two write to one place, and
+    # the sums are those of the transpose, in its order.
+    width = grad.shape[1]
+    matrix = (indptr, indices, values, has_values)
+    for task in numba.prange((width + _SLICE - 1) // _SLICE):
+        f = task * _SLICE
+        if width - f >= _SLICE:
+            _add_channels(zero_lanes(grad, _SLICE), f, matrix, grad, out)
+            f = width
+        while width - f >= 8:
+            _add_channels(zero_lanes(grad, 8), f, matrix, grad, out)
+            f += 8
+        while f < width:
+            _add_channels(zero_lanes(grad, 1), f, matrix, grad, out)
+            f += 1
+
+
+@numba.njit
+def _add_channels(zeros, f, matrix, grad, out):  # type: ignore[no-untyped-def]
+    indptr, indices, values, has_values = matrix
+    one = grad.dtype.type(1)
     for i in range(indptr.shape[0] - 1):
-        source = grad[i]
         for k in range(indptr[i], indptr[i + 1]):
-            value = values[k] if has_values else source.dtype.type(1)
-            target = out[indices[k]]
-            for f in range(source.shape[0]):
-                target[f] += value * source[f]
+            j = np.uint64(indices[k])
+            total = add_row(zeros, one, out, j, f)
+            total = add_row(total, values[k] if has_values else one, grad, i, f)
+            store_row(total, out, j, f)
