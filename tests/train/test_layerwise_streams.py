@@ -12,6 +12,8 @@ from layerwise_cases import CLASSES, HIDDEN, IN, MODELS, kept, place_of, stream_
 
 import gnnscale as gs
 from gnnscale.errors import InputError
+from gnnscale.inference.layers import LayerInMemory
+from gnnscale.kernels import CSR
 from gnnscale.train.layerwise.streams import AGGREGATED
 from tests.nn.layers import assert_equal, dense
 from tests.strategies import dense_adjacency, graphs
@@ -105,12 +107,13 @@ def test_a_stream_leaves_the_features_and_the_folder_as_they_were(tmp_path):
     assert torch.equal(graph.x, before)
 
 
-def test_sparse_features_stay_sparse():
+@pytest.mark.parametrize(("least", "kind"), [(2.0, CSR), (-9.0, LayerInMemory)])
+def test_sparse_features_stay_sparse_unless_aggregation_fills_them(least, kind):
     graph = small_graph()
     sparse = gs.Graph.from_arrays(
-        graph.edge_index, (graph.x * (graph.x > 1)).to_sparse_csr(), num_nodes=graph.num_nodes
+        graph.edge_index, (graph.x * (graph.x > least)).to_sparse_csr(), num_nodes=graph.num_nodes
     )
     model = MODELS["GCN"]().eval()
     stream = stream_of(model, sparse)
     (rows,) = next(walked(model, stream, [torch.arange(5)]))[1]
-    assert isinstance(rows.parts[AGGREGATED], gs.kernels.CSR)
+    assert isinstance(rows.parts[AGGREGATED], kind)

@@ -33,6 +33,9 @@ from gnnscale.train.layerwise.stages import Stage
 
 AGGREGATED = "aggregated rows"
 
+# From here on a dense product with the weights, and its gradient, are as fast as the sparse ones.
+_FILLED = 0.4
+
 
 @dataclass
 class Rows:
@@ -154,13 +157,25 @@ class Stream:
         propagation = stage.source.propagation
         yield from hops.propagate(propagation, self.layer, transformed=False, overwrite=False)
 
-    def _sparse_rows(self, stage: Stage, nodes: Tensor) -> CSR:
+    def _sparse_rows(self, stage: Stage, nodes: Tensor) -> Layer | CSR:
+        """Aggregated rows of sparse features; dense where aggregation has filled them."""
         x = self.layer.x  # type: ignore[union-attr]
         assert isinstance(x, CSR)
         if not isinstance(stage.source, Propagate):
             return x.select_rows(nodes.to(x.device))
         propagation = stage.source.propagation
-        return sparse_product(propagation, self.graph.adj, x, nodes).to(self.layers.device)
+        rows = sparse_product(propagation, self.graph.adj, x, nodes)
+        if rows.nnz < _FILLED * rows.shape[0] * rows.shape[1]:
+            return rows.to(self.layers.device)
+        room = None
+        for start in range(0, rows.shape[0], self.layers.chunk_rows):
+            stop = min(start + self.layers.chunk_rows, rows.shape[0])
+            dense = rows.slice_rows(start, stop).to_dense().to(self.layers.device)
+            room = self._room(rows.shape[0], dense) if room is None else room
+            _check_range(dense, room)
+            room.put(start, dense)
+        assert room is not None
+        return room
 
     def _pick(self, slot: str, layers: list[Layer], found: list[Rows]) -> None:
         if (
