@@ -184,6 +184,18 @@ class Plateau:
         }
 
 
+_PROTOCOL = ("needs_validation", "begin", "decide", "state_dict", "load_state_dict", "describe")
+
+
+def controller_faults(name: str, value: Any) -> list[str]:
+    """Faults of an argument that is a stop controller."""
+    if isinstance(value, type):
+        return [f"{name}={value.__name__}: a class; give {value.__name__}()"]
+    if missing := [attribute for attribute in _PROTOCOL if not hasattr(value, attribute)]:
+        return [f"{name}={value!r} is no StopController: it has no {', '.join(missing)}"]
+    return []
+
+
 def number_faults(name: str, value: Any, least: float, above: bool = False) -> list[str]:
     """Faults of an argument that is a finite number from `least` on, or above it."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -19,7 +19,9 @@ from gnnscale.train.layerwise.learning import Outcome
 from gnnscale.train.layerwise.stages import stages_of
 from gnnscale.train.layerwise.trainer import LayerwiseTrainer
 
-_NOT_IN_EPISODES = frozenset({"run_dir", "fine_tune", "inductive", "keep", "callbacks"})
+_NOT_IN_EPISODES = frozenset(
+    {"controller", "run_dir", "fine_tune", "inductive", "keep", "callbacks"}
+)
 
 
 class SampledTraining:

@@ -16,6 +16,7 @@ from gnnscale.train.layerwise.controllers import (
     LayerProgress,
     Plateau,
     StopController,
+    controller_faults,
     number_faults,
 )
 from gnnscale.train.layerwise.episodes import SampledTraining
@@ -161,7 +162,8 @@ class LearnedController:
         ]
         if not faults and epochs < every:
             faults.append(f"epochs={epochs} leaves no decision: it must be at least every={every}")
-        if teacher.needs_validation:
+        faults += (wrong := controller_faults("teacher", teacher))
+        if not wrong and teacher.needs_validation:
             faults.append(
                 f"teacher={teacher!r} goes by the validation metric, and samples hold training "
                 "nodes alone; give one that goes by the loss"

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from gnnscale.errors import GnnscaleError
+from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.kept_run import KeptRun
-from gnnscale.train.layerwise.controllers import LayerProgress, StopController
+from gnnscale.train.layerwise.controllers import Decision, LayerProgress, StopController
 from gnnscale.train.layerwise.layer import Layer, TrainingBatches, ValidationRows
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Stream
@@ -55,7 +55,6 @@ class LayerLoop(KeptRun):
     ) -> None:
         super().__init__(model, config, run_dir=run_dir, task=task, callbacks=callbacks)
         self.controller = controller
-        self.precision = MixedPrecision(config.precision, self.device)
         self._optimizer_choice = optimizer
         self._meter = Meter(self.device)
         self._begin()
@@ -111,7 +110,9 @@ class LayerLoop(KeptRun):
         optimizer = make_optimizer(
             self._optimizer_choice, layer.trained, config.lr, config.weight_decay, None
         )
-        scaler, clip = self.precision.scaler, config.clip_norm
+        # A scale of its own too: between layers a checkpoint holds none.
+        self._precision = MixedPrecision(config.precision, self.device)
+        scaler, clip = self._precision.scaler, config.clip_norm
         self._updates = Updates(layer.trained, optimizer, None, "epoch", None, scaler, clip)
         self._layer = layer
         if self._resumed is None:
@@ -172,7 +173,7 @@ class LayerLoop(KeptRun):
     def _step(self, layer: Layer, batch: Any) -> None:
         normaliser = self.task.normaliser(batch)
         if normaliser:
-            with self.precision.autocast():
+            with self._precision.autocast():
                 out = layer(batch)
             wide = out.to(torch.promote_types(out.dtype, torch.float32))
             loss = self.task.loss(wide, batch)
@@ -226,6 +227,11 @@ class LayerLoop(KeptRun):
                 not metrics or metrics[0].higher_is_better,
             )
         )
+        if not isinstance(decision, Decision):
+            raise InputError(
+                f"{type(self.controller).__name__}.decide returned {decision!r}; it returns a "
+                "Decision"
+            )
         if decision.p_stop is not None:
             row["p_stop"] = decision.p_stop
         if decision.stop or layer.epoch >= self.config.epochs:
@@ -283,6 +289,9 @@ class LayerLoop(KeptRun):
         self._steps_since_checkpoint = 0
 
     def _loop_state(self) -> dict[str, Any]:
+        if self._layer is None and not self._number:
+            # The controller has not begun: it need have no state yet.
+            return {"number": 0, "controller": None, "open": None}
         state = {"number": self._number, "controller": self.controller.state_dict()}
         if self._layer is None:
             return {**state, "open": None}
@@ -298,7 +307,8 @@ class LayerLoop(KeptRun):
     def _load_loop_state(self, state: dict[str, Any]) -> None:
         self._number = state["number"]
         self._resumed = state["open"]
-        self.controller.load_state_dict(state["controller"])
+        if state["controller"] is not None:
+            self.controller.load_state_dict(state["controller"])
 
     def _evaluation_interval(self) -> int:
         if self.controller.needs_validation or self._layer is None:

@@ -24,7 +24,7 @@ from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.identity import describe_data
 from gnnscale.train.layerwise.clustering import clusters_for, keep_clusters
-from gnnscale.train.layerwise.controllers import FixedEpochs, StopController
+from gnnscale.train.layerwise.controllers import FixedEpochs, StopController, controller_faults
 from gnnscale.train.layerwise.fine_tuning import (
     Told,
     account_of,
@@ -52,10 +52,11 @@ class LayerwiseTrainer(LayerLoop):
 
     For layer l the features of the layer before are propagated, X_l = P H_{l−1}, once and over the
     whole graph. Then W_l is trained on mini-batches of the rows of X_l, with a temporary linear
-    classifier behind it, as a perceptron is: no neighbours are read, and what is in memory does not
-    grow with the graph. H_l = σ(X_l W_l) is what the next layer propagates; the classifier is
-    dropped, but for the last layer, whose output is the model's (You et al., CVPR 2020, section
-    3.1). Test figures are those of the whole model on the whole graph.
+    classifier behind it, as a perceptron is: no neighbours are read, and what a step needs does not
+    grow with the graph (with `storage=`, neither do rows and layers in memory). H_l = σ(X_l W_l) is
+    what the next layer propagates; the classifier is dropped, but for the last layer, whose output
+    is the model's (You et al., CVPR 2020, section 3.1). Test figures are those of the whole model
+    on the whole graph.
 
     It takes every `LayeredGNN`. A layer is a convolution with the row-local steps behind it, up to
     the next convolution; dropout in front of the first one acts on the aggregated rows. Where
@@ -166,8 +167,8 @@ class LayerwiseTrainer(LayerLoop):
             raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
         split, inductive, unfit = as_seen(data, split, inductive)
         faults = choice_faults(optimizer, None, "auto", None, callbacks)
-        if not hasattr(controller, "decide") or not hasattr(controller, "describe"):
-            raise InputError([*faults, f"controller={controller!r}: a StopController"])
+        if wrong := controller_faults("controller", controller):
+            raise InputError([*faults, *wrong])
         read = {
             "controller": controller.describe(),
             "split": split,
@@ -333,6 +334,8 @@ class LayerwiseTrainer(LayerLoop):
         self.report.layers.append(account_of(tuner, before, kept))
         if kept and tuner.report.best_epoch is not None:
             self.report.best_epoch = first + tuner.report.best_epoch
+        if self.stop:
+            self.report.stopped = "callback"
         self.report.seconds["fine_tune"] = tuner.report.seconds["total"]
 
     # --- data -------------------------------------------------------------------------------

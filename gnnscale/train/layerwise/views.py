@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph import ClusteredGraph, Graph, subgraph
-from gnnscale.graph.mapped import is_mapped
+from gnnscale.graph import Adjacency, ClusteredGraph, Graph, subgraph
+from gnnscale.graph.mapped import is_mapped, read_ranges
 from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.inference.evaluate import labelled
 from gnnscale.inference.layers import Layers
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
+from gnnscale.loader.reading import take_features
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.config import LayerwiseConfig
@@ -88,21 +89,19 @@ class Views:
         Raises:
             InputError: features, model and labels do not fit together.
         """
-        graph = self._graph
-        some = torch.zeros(graph.num_nodes, dtype=torch.bool)
-        some[self._train[:_DRY_NODES]] = True
-        few = subgraph(dataclasses.replace(graph, splits={}), some)
-        nodes = torch.arange(few.num_nodes)
+        graph, few = self._graph, self._train[:_DRY_NODES]
+        adj, positions = _among(graph.adj, few)
+        nodes = torch.arange(few.numel())
         batch = Batch(
-            x=few.x,
-            y=few.y,
-            adj=few.adj,
-            train_mask=torch.ones(few.num_nodes, dtype=torch.bool),
+            x=take_features(graph.x, [(node, node + 1) for node in few.tolist()]),
+            y=None,
+            adj=adj,
+            train_mask=torch.ones(few.numel(), dtype=torch.bool),
             train_index=nodes,
             node_id=nodes,
             clusters=torch.zeros(1, dtype=torch.int64),
-            ptr=torch.tensor([0, few.num_nodes]),
-            edge_attr=few.edge_attr,
+            ptr=torch.tensor([0, few.numel()]),
+            edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
         ).to(self._device)
         dry_run(model, batch, graph, self._task)
         with torch.no_grad(), evaluation_mode(model):
@@ -187,6 +186,21 @@ class Views:
 
     def _stream(self, graph: Graph, layers: Layers, features: Any) -> Stream:
         return Stream(graph, layers, features, _DTYPES[self._config.rows_dtype])
+
+
+def _among(adj: Adjacency, nodes: Tensor) -> tuple[Adjacency, Tensor]:
+    """The edges among a few nodes, ascending, and where they stand; only their rows are read."""
+    starts, ends = adj.indptr[nodes], adj.indptr[nodes + 1]
+    ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
+    ends_of_edges = read_ranges(adj.indices, ranges).long()
+    row = torch.arange(nodes.numel()).repeat_interleave(ends - starts)
+    kept = torch.isin(ends_of_edges, nodes)
+    positions = torch.cat([torch.arange(*span) for span in ranges])[kept]
+    counts = torch.bincount(row[kept], minlength=nodes.numel())
+    column = torch.searchsorted(nodes, ends_of_edges[kept]).to(torch.int32)
+    weight = None if adj.edge_weight is None else adj.edge_weight[positions]
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Adjacency(indptr, column, weight), positions
 
 
 def _rows_of(x: Tensor | CSR, nodes: Tensor) -> Tensor | CSR:
