@@ -27,7 +27,8 @@ from gnnscale.train.layerwise.streams import AGGREGATED, Rows
 _Part = Tensor | CSR | layers.Layer
 _Span = tuple[int, np.ndarray, np.ndarray]  # its first block's place, its blocks, the rows' order
 
-_SHUFFLED_BYTES = 256 << 20  # of rows that are shuffled among each other
+# Of rows that are shuffled among each other; up to three times as much is read at a time.
+_SHUFFLED_BYTES = 64 << 20
 _CHUNK_ROWS = 1 << 14  # of validation nodes at once
 
 
@@ -198,10 +199,9 @@ class TrainingRows:
                 yield span, parts
 
     def _read(self, blocks: np.ndarray) -> dict[str, _Part]:
+        ranges = [self._range(block) for block in blocks]
         return {
-            slot: torch.cat([part.rows(*self._range(block)) for block in blocks])
-            if isinstance(part, LayerFile)
-            else part
+            slot: _read_ranges(part, ranges) if isinstance(part, LayerFile) else part
             for slot, part in self._rows.parts.items()
         }
 
@@ -216,6 +216,16 @@ class TrainingRows:
     def _positions(self, blocks: np.ndarray) -> np.ndarray:
         """The rows of some blocks, in their order."""
         return np.concatenate([np.arange(*self._range(block)) for block in blocks])
+
+
+def _read_ranges(file: LayerFile, ranges: Sequence[tuple[int, int]]) -> Tensor:
+    (columns,) = file.blocks
+    rows = torch.empty(sum(b - a for a, b in ranges), file.shape[1], dtype=file.dtype)
+    end = 0
+    for a, b in ranges:
+        start, end = end, end + b - a
+        file.read(a, b, columns, rows[start:end])
+    return rows
 
 
 def _range(part: _Part, nodes: Tensor) -> _Part:
