@@ -7,12 +7,16 @@ sets none a deadline: kernels compile in the first one, and the machine may be b
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import zlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.forks import Forks
 
 # Threads that wait for work spin by default, and starve each other where the cores are shared with
 # another process.
@@ -27,9 +31,23 @@ settings.register_profile("explore", settings.get_profile("repeatable"), derando
 settings.load_profile("repeatable")
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage need look through it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
     """Weights and draws of a test do not depend on the tests before it."""
     import torch
 
     torch.manual_seed(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Start processes that need not import everything again."""
+    server = Forks()
+    yield server
+    server.close()

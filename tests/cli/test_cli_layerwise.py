@@ -12,7 +12,7 @@ import gnnscale as gs
 from gnnscale.cli.settings import build_model, settings
 from gnnscale.data import find_card
 from gnnscale.errors import InputError
-from gnnscale.train import BenchReport, Report
+from gnnscale.train import BenchReport
 from gnnscale.train.layerwise.learned import LearnedController
 from gnnscale.train.layerwise.policy import StopPolicy
 from tests.cli.conftest import GRAPH
@@ -30,13 +30,6 @@ settings = { model = "gcn", hidden_channels = 8, num_layers = 2, controller = "p
 controller_kwargs = { patience = 1 }, epochs = 4, batch_rows = 64 }
 published = { method = "L-GCN", test = 0.847, source = "a paper" }
 """
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than training a small graph."""
-    for kind in (Report, BenchReport):
-        monkeypatch.setattr(kind, "plot", lambda self, path: path)
 
 
 @pytest.fixture

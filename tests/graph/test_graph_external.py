@@ -5,8 +5,7 @@ import os
 import random
 import resource
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -323,19 +322,17 @@ def build(path: Path) -> Graph:
     return names["build"](path)
 
 
-def test_a_build_killed_at_any_moment_starts_anew(tmp_path):
+def test_a_build_killed_at_any_moment_starts_anew(tmp_path, forks):
     """Whatever is left is no graph; the next build removes it and gives the same bytes."""
     begun = time.monotonic()
     build(tmp_path / "whole")
     seconds = time.monotonic() - begun
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{BUILD}\nbuild({str(tmp_path / 'g')!r})"],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-    ) as process:
-        process.stdout.readline()
-        time.sleep(random.uniform(0, seconds))
-        process.kill()
+    process = forks.start(f"{BUILD}\nbuild({str(tmp_path / 'g')!r})")
+    while "started" not in process.output.read_text():
+        time.sleep(0.001)
+    time.sleep(random.uniform(0, seconds))
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() in (0, -signal.SIGKILL), process.errors.read_text()
     assert not (tmp_path / "g").exists() or is_stored_graph(tmp_path / "g")
     build(tmp_path / "g")
     whole, again = (

@@ -5,8 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -200,19 +198,14 @@ WRITES = """
 """
 
 
-def test_a_file_that_may_not_grow_and_a_killed_write(tmp_path):
+def test_a_file_that_may_not_grow_and_a_killed_write(tmp_path, forks):
     """A limit on file sizes is a full disk, from the kernel itself."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     full, path = tmp_path / "full" / "store", tmp_path / "killed" / "store"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(WRITES), str(full), str(path)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert "could not write the graph" in done.stdout and "File too large" in done.stdout
+    process = forks.start(textwrap.dedent(WRITES), str(full), str(path))
+    assert process.wait() == -signal.SIGKILL, process.errors.read_text()
+    said = process.output.read_text()
+    assert "could not write the graph" in said and "File too large" in said
     assert not full.exists() and not any(full.parent.glob("*"))
 
     assert not path.exists()

@@ -46,7 +46,15 @@ def test_workqueue_is_never_taken_and_kernels_take_torchs_threads_and_leave_them
 def test_without_any_layer_kernels_run_serially():
     hide = "import sys\nfor name in ('omppool', 'tbbpool', 'workqueue'):\n"
     hide += "    sys.modules['numba.np.ufunc.' + name] = None\n"
-    done = run(hide + PRODUCT + "print(THREADING_LAYER, num_threads())")
+    kernel = (  # the fastest to compile, which it is anew: serial code is not kept
+        "import numpy as np\n"
+        "from gnnscale.kernels import THREADING_LAYER, num_threads\n"
+        "from gnnscale.kernels.rows import renumber\n"
+        "ids = np.array([2, 0, 1])\n"
+        "renumber(ids, np.array([5, 6, 7]))\n"
+        "assert ids.tolist() == [7, 5, 6]\n"
+    )
+    done = run(hide + kernel + "print(THREADING_LAYER, num_threads())")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["serial", "1"]
     assert "one thread" in done.stderr

@@ -36,25 +36,26 @@ def test_what_a_killed_process_left_is_cleared_away_by_the_next_job(tmp_path, mo
         assert [mine] == list(tmp_path.iterdir())
 
 
-def test_a_worker_keeps_its_folder_when_its_parent_is_killed(tmp_path):
+def test_a_worker_keeps_its_folder_when_its_parent_is_killed(tmp_path, forks):
     """The folder is held by the worker, too."""
     worker = tmp_path / "other_worker.py"
     worker.write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
     parent = (
-        "import pathlib, sys; from gnnscale.partitioning import launch\n"
+        "import pathlib, tempfile; from gnnscale.partitioning import launch\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
         f"launch.WORKER = pathlib.Path({str(worker)!r})\n"
         "with launch.work_folder() as folder:\n"
         "    print(folder, flush=True); launch.run_worker({'method': 'metis'}, folder)"
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", parent], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        folder = Path(process.stdout.readline().strip())
-        said = folder / "output.txt"
-        while not (said.exists() and (child := said.read_text().strip())):
-            time.sleep(0.01)
-        process.kill()
+    process = forks.start(parent)
+    while not (folder := process.output.read_text()).endswith("\n"):
+        time.sleep(0.01)
+    folder = Path(folder.strip())
+    said = folder / "output.txt"
+    while not (said.exists() and (child := said.read_text().strip())):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     files.remove_abandoned(tmp_path, "gnnscale-partition-*")
     assert folder.exists()
     os.kill(int(child), signal.SIGKILL)
@@ -174,7 +175,7 @@ def gone(pid):
 
 @posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_an_interrupted_call_leaves_no_worker(tmp_path, name):
+def test_an_interrupted_call_leaves_no_worker(tmp_path, name, forks):
     if name == "SIGKILL" and sys.platform != "linux":
         pytest.skip("only Linux tells a child that its parent is gone")
     started, tmp = tmp_path / "started", tmp_path / "tmp"
@@ -190,23 +191,15 @@ def test_an_interrupted_call_leaves_no_worker(tmp_path, name):
         f"part.rename({str(started)!r})\n"
         "time.sleep(60)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(tmp), str(sleeper)],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    try:
-        give_up = time.monotonic() + 60
-        while not started.exists() and process.poll() is None and time.monotonic() < give_up:
-            time.sleep(0.05)
-        worker = int(started.read_text())
-        process.send_signal(getattr(signal, name))
-        process.wait(timeout=20)
-    finally:
-        process.kill()
-        process.wait()
+    process = forks.start(INTERRUPTED, str(tmp), str(sleeper))
+    give_up = time.monotonic() + 60
+    while not started.exists() and time.monotonic() < give_up:
+        time.sleep(0.01)
+    worker = int(started.read_text())
+    os.kill(process.pid, getattr(signal, name))
+    process.wait()
     while not gone(worker) and time.monotonic() < give_up:
-        time.sleep(0.05)
+        time.sleep(0.01)
     assert gone(worker)
     if name == "SIGINT":
         assert list(tmp.iterdir()) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gnnscale.train import Report, kept_run
+from tests.bare_runs import bare_runs, drawn, metered  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,27 +20,3 @@ def cache_of_the_session(tmp_path_factory):
 def seeded():
     """Models are built from torch's generator."""
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def no_curves(monkeypatch):
-    """Drawing takes longer than training a small graph."""
-    monkeypatch.setattr(Report, "plot", lambda self, path: path)
-
-
-class _NoMeter:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def look(self):
-        pass
-
-
-@pytest.fixture
-def no_meter(monkeypatch):
-    """Reading the process's memory takes longer than training a small graph."""
-    monkeypatch.setattr(kept_run, "MemoryMeter", _NoMeter)
-    monkeypatch.setattr(kept_run, "memory_use", lambda meter: {})

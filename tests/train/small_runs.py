@@ -1,27 +1,20 @@
-"""Small runs that any process can build alike, and the server that forks processes to kill.
-
-Run as a script, it is that server: it imports everything once, computes nothing (a fork after
-OpenMP threads have run hangs), and forks a child for every line it reads.
-"""
+"""Small runs that any process can build alike."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 import json
-import os
-import signal
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import gnnscale as gs
 from gnnscale.graph import Graph
-from gnnscale.train import ClusterTrainer, Report
+from gnnscale.train import BenchReport, ClusterTrainer, Report, kept_run
 
 IN, HIDDEN, CLASSES = 5, 6, 3
 
@@ -132,12 +125,40 @@ def small_trainer(
         "progress": False,
         **options,
     }
-    for name in ("optimizer", "scheduler", "parameter_groups"):
-        if settings.get(name) in FUNCTIONS:
-            settings[name] = FUNCTIONS[settings[name]]
+    settings = with_functions(settings)
     if isinstance(graph, gs.ClusteredGraph):
         del settings["num_parts"]
     return ClusterTrainer(MODELS[model](), graph or small_graph(), run_dir=run_dir, **settings)
+
+
+def with_functions(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with the functions that stand in them by name."""
+    by_name = ("optimizer", "scheduler", "parameter_groups")
+    found = {name: FUNCTIONS[options[name]] for name in by_name if options.get(name) in FUNCTIONS}
+    return {**options, **found}
+
+
+class _NoMeter:
+    def __enter__(self) -> _NoMeter:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def look(self) -> None:
+        pass
+
+
+def draw_nothing(setattr: Callable[[Any, str, Any], None]) -> None:
+    """Drawing takes longer than training a small graph."""
+    for kind in (Report, BenchReport):
+        setattr(kind, "plot", lambda self, path: path)
+
+
+def read_no_memory(setattr: Callable[[Any, str, Any], None]) -> None:
+    """Reading the process's memory takes longer than training a small graph."""
+    setattr(kept_run, "MemoryMeter", _NoMeter)
+    setattr(kept_run, "memory_use", lambda meter: {})
 
 
 def weights_of(trainer: Any) -> dict[str, torch.Tensor]:
@@ -162,60 +183,47 @@ def same_course(report: Any, expected: Any) -> None:
         assert mine == theirs
 
 
-# --- the server -------------------------------------------------------------------------------
+# Opens runs of another process, predicts, evaluates and trains them to their end.
+OPENED = """
+import json, sys, small_runs, torch
+from gnnscale.train import load_run
+
+torch.set_num_threads(int(sys.argv[1]))
+small_runs.draw_nothing(setattr)
+small_runs.read_no_memory(setattr)
+for folder, arguments in json.loads(sys.argv[2]):
+    if "model" in arguments:
+        arguments["model"] = small_runs.MODELS[arguments["model"]]()
+    run = load_run(folder, **small_runs.with_functions(arguments))
+    run.trainer.predict(out=folder + "/found.npy")
+    found = {"metrics": run.trainer.evaluate("test"), "rows": len(run.report.rows)}
+    found["stopped"] = run.trainer.fit().stopped
+    open(folder + "/found.json", "w").write(json.dumps(found))
+"""
 
 
-def _child(request: dict[str, Any]) -> None:
-    torch.set_num_threads(request["threads"])
-    Report.plot = lambda self, path: path  # type: ignore[method-assign]
-    if request["kill_at"]:
-        name, count = request["kill_at"]
-        _kill_at(name, count)
-    small_trainer(request["run_dir"], **request["options"]).fit()
+def opened_elsewhere(
+    forks: Any, folder: Path, requests: dict[str, dict[str, str]]
+) -> dict[str, tuple[dict[str, Any], Tensor]]:
+    """What another process finds in runs.
 
+    Args:
+        forks: the fixture.
+        folder: that of the runs.
+        requests: of each run, by its name, what to open it with; functions and the model by name.
 
-def _kill_at(name: str, count: int) -> None:
-    """Kill this process at its `count`-th call of `os.<name>`."""
-    real, calls = getattr(os, name), [0]
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **options)
-
-    setattr(os, name, counted)
-
-
-_IMPORTED_BY_RUNS = (
-    "gnnscale.graph.store",
-    "gnnscale.train.dry_run",
-    "rich.progress",
-    "safetensors.torch",
-    "torch_geometric.nn",
-)
-
-
-def _serve() -> None:
-    for name in _IMPORTED_BY_RUNS:
-        importlib.import_module(name)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                _child(request)
-                status = 0
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
-        if request["kill_after"] is not None:
-            time.sleep(request["kill_after"])
-            os.kill(pid, signal.SIGKILL)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
-if __name__ == "__main__":
-    _serve()
+    Returns:
+        Of each run its metrics, how many rows its report had, why training stopped; and its
+        predictions.
+    """
+    runs = [(str(folder / name), arguments) for name, arguments in requests.items()]
+    process = forks.start(OPENED, str(torch.get_num_threads()), json.dumps(runs))
+    assert process.wait() == 0, process.errors.read_text()
+    assert process.output.read_text() == ""
+    return {
+        name: (
+            json.loads((folder / name / "found.json").read_text()),
+            torch.from_numpy(np.load(folder / name / "found.npy")),
+        )
+        for name in requests
+    }

@@ -15,6 +15,7 @@ from gnnscale.data.recipes import Published
 from gnnscale.errors import InputError, RunMismatch, StoreError
 from gnnscale.train.benchmarking import BenchReport, SeedResult, Spread
 from gnnscale.train.benchmarking.tables import figure_text
+from tests.train.small_runs import draw_nothing, read_no_memory
 
 SETTINGS: dict[str, Any] = {
     "num_parts": 6,
@@ -42,6 +43,8 @@ def two(graph: gs.Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "two"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GNNSCALE_CACHE", str(out.parent / "cache"))
+        draw_nothing(patch.setattr)
+        read_no_memory(patch.setattr)
         gs.bench(graph, small(graph), out, runs=2, **SETTINGS)
     return out
 
@@ -112,7 +115,7 @@ def test_the_published_row_stands_beside_and_differences_are_told():
     assert "| 0 | 78.90 | 92.00 | 100.00 | 3 | 4 | 1.0 |" in lines
 
 
-def test_a_report_is_read_as_it_was_written(tmp_path):
+def test_a_report_is_read_as_it_was_written(tmp_path, drawn):
     row = Published("ClusterGCN", 0.7897, "OGB")
     report = report_of([(0.92, 0.789), (0.93, 0.791)], published=row)
     report.save(tmp_path)

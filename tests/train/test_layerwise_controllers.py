@@ -269,7 +269,7 @@ def test_it_stops_at_the_median_of_its_own_stopping_time(p_stop, decisions):
 
 def test_a_policy_that_never_stops_runs_on_without_end():
     controller = constant(0.0, every=1, horizon=5)
-    assert not any(d.stop for d in run_layer(controller, [1.0] * 10_000))
+    assert not any(d.stop for d in run_layer(controller, [1.0] * 2_000))
     assert all(math.isfinite(float(part.abs().max())) for part in controller._watch._memory)
 
 
@@ -436,7 +436,7 @@ def test_samples_without_edges_are_harmless():
     assert all(math.isfinite(done["cost"]) for done in controller.history)
 
 
-def test_a_controller_learned_on_two_layers_stops_five(tmp_path):
+def test_a_controller_learned_on_two_layers_stops_five():
     graph = small_graph()
     controller = LearnedController.learn(small_model(), graph, rounds=1, warmup=1, **SHORT)
     trainer = gs.LayerwiseTrainer(
@@ -445,7 +445,6 @@ def test_a_controller_learned_on_two_layers_stops_five(tmp_path):
     report = trainer.fit()
     assert len(report.layers) == 5
     assert {row["epoch"] for row in report.rows if "p_stop" in row} <= set(range(1, 61))
-    assert report.plot(tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_cannot_be_learned_on_is_refused():

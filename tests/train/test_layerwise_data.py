@@ -15,9 +15,6 @@ import gnnscale as gs
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import Graph, Partition, Split
 
-pytestmark = pytest.mark.usefixtures("no_curves", "no_meter")
-
-
 # --- tasks ------------------------------------------------------------------------------------
 
 

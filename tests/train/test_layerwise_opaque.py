@@ -19,8 +19,6 @@ from gnnscale.graph import cluster
 from gnnscale.graph.graph_folder import store_graph
 from gnnscale.train import Callback, ClusterTrainer, FixedEpochs, LayerwiseTrainer
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 def gat(**arguments):
     return gs.nn.GAT(IN, HIDDEN, 2, CLASSES, dropout=0.4, heads=2, **arguments)

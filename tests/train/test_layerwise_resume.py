@@ -26,8 +26,6 @@ import gnnscale as gs
 from gnnscale.errors import GnnscaleError, RunMismatch
 from gnnscale.train.checkpoint import load_tree
 
-pytestmark = pytest.mark.usefixtures("no_curves", "no_meter")
-
 CONTROLLERS = {
     "fixed": lambda: gs.FixedEpochs(3),
     "plateau": lambda: gs.Plateau(patience=1, min_delta=0.05),
@@ -185,6 +183,14 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     assert first.fit().final == expected.final
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.raises(KeyboardInterrupt):
+        layerwise(folder, callbacks=[Once(2)]).fit()
+    return folder
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -201,14 +207,11 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
         ({"label_smoothing": 0.1}, "label_smoothing"),
     ],
 )
-def test_another_run_is_refused_by_what_differs(changes, said, tmp_path):
-    trainer = layerwise(tmp_path, callbacks=[Once(2)])
-    with pytest.raises(KeyboardInterrupt):
-        trainer.fit()
-    saved = (tmp_path / "checkpoint.safetensors").read_bytes()
+def test_another_run_is_refused_by_what_differs(changes, said, stopped):
+    saved = (stopped / "checkpoint.safetensors").read_bytes()
     with pytest.raises(RunMismatch, match=said):
-        layerwise(tmp_path, **changes).fit()
-    assert (tmp_path / "checkpoint.safetensors").read_bytes() == saved
+        layerwise(stopped, **changes).fit()
+    assert (stopped / "checkpoint.safetensors").read_bytes() == saved
 
 
 @pytest.mark.parametrize("changes", [{"storage": "."}, {"checkpoint_every": 2}])

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,22 +19,11 @@ from tests.train.small_runs import (
     MODELS,
     assert_same,
     momentum,
+    opened_elsewhere,
     same_course,
     small_graph,
     weights_of,
 )
-
-NEW_PROCESS = """
-import json, sys, torch
-torch.set_num_threads(int(sys.argv[2]))
-from gnnscale.train import load_run
-for folder in json.loads(sys.argv[1]):
-    run = load_run(folder)
-    run.trainer.predict(out=folder + "/found.npy")
-    found = {"metrics": run.trainer.evaluate("test"), "layers": len(run.report.layers)}
-    found["stopped"] = run.trainer.fit().stopped
-    open(folder + "/found.json", "w").write(json.dumps(found))
-"""
 
 
 class StopAt(gs.Callback):
@@ -89,7 +73,7 @@ class Own:
         return {"controller": "Own", "epochs": 3}
 
 
-def test_in_a_new_process(tmp_path, no_curves):
+def test_in_a_new_process(tmp_path, forks):
     """Finished and stopped runs under all controllers, opened, evaluated, trained to their end."""
     graph = small_graph()
     part = Partition(torch.arange(graph.num_nodes) % 5, 5)
@@ -118,36 +102,23 @@ def test_in_a_new_process(tmp_path, no_curves):
         opened = load_run(tmp_path / name)
         expected[name] = (opened.trainer.evaluate("test"), opened.trainer.predict())
     assert not (tmp_path / "from a source" / "graph").exists()
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", NEW_PROCESS),
-            json.dumps([str(tmp_path / name) for name in cases]),
-            str(torch.get_num_threads()),
-        ],
-        env={**os.environ, "PYTHONPATH": str(Path(gs.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    for name in cases:
-        found = json.loads((tmp_path / name / "found.json").read_text())
+    requests = {name: {} for name in cases}
+    for name, (found, predicted) in opened_elsewhere(forks, tmp_path, requests).items():
         assert found["metrics"] == expected[name][0], name
         assert found["stopped"] == "layers", name
-        predicted = torch.from_numpy(np.load(tmp_path / name / "found.npy"))
         assert torch.equal(predicted, expected[name][1]), name
         weights = load_file(tmp_path / name / "model.safetensors")
         assert_same(weights, weights_of(wholes[name]))
         same_course(load_run(tmp_path / name).report, wholes[name].report)
 
 
-def test_a_loaded_run_can_be_started_anew(tmp_path, no_curves):
+def test_a_loaded_run_can_be_started_anew(tmp_path):
     layerwise(tmp_path).fit()
     report = load_run(tmp_path).trainer.fit(resume=False)
     assert load_run(tmp_path).trainer.evaluate("test") == report.final["test"]
 
 
-def test_a_function_in_fine_tuning_is_wanted_for_training_alone(tmp_path, no_curves):
+def test_a_function_in_fine_tuning_is_wanted_for_training_alone(tmp_path):
     fine_tune = {"epochs": 2, "num_parts": 4, "method": "random", "optimizer": momentum}
     stopped(tmp_path, 7, fine_tune=fine_tune)
     run = load_run(tmp_path)
@@ -157,7 +128,7 @@ def test_a_function_in_fine_tuning_is_wanted_for_training_alone(tmp_path, no_cur
     assert load_run(tmp_path, fine_tune=fine_tune).trainer.fit().stopped == "layers"
 
 
-def test_a_controller_of_ones_own_is_wanted_for_training_alone(tmp_path, no_curves):
+def test_a_controller_of_ones_own_is_wanted_for_training_alone(tmp_path):
     stopped(tmp_path, controller=Own())
     run = load_run(tmp_path)
     run.trainer.evaluate("test")
@@ -167,7 +138,7 @@ def test_a_controller_of_ones_own_is_wanted_for_training_alone(tmp_path, no_curv
     assert [layer["stopped"] for layer in report.layers] == ["mine", "mine"]
 
 
-def test_another_learned_controller_in_the_folder_is_refused(tmp_path, no_curves):
+def test_another_learned_controller_in_the_folder_is_refused(tmp_path):
     stopped(tmp_path, controller=learned(), epochs=6)
     LearnedController(StopPolicy(2, every=2, horizon=8, seed=1)).save(
         tmp_path / "controller.safetensors"
@@ -177,7 +148,7 @@ def test_another_learned_controller_in_the_folder_is_refused(tmp_path, no_curves
     assert load_run(tmp_path, controller=learned()).trainer.fit().stopped == "layers"
 
 
-def test_the_report_shows_layers(tmp_path):
+def test_the_report_shows_layers(tmp_path, drawn):
     """A row a layer; what a layer and its fine-tuning show is drawn."""
     trainer = layerwise(
         tmp_path,

@@ -19,9 +19,6 @@ from gnnscale.train.layerwise.controllers import Decision
 from gnnscale.train.layerwise.layer import Layer
 from tests.strategies import graphs
 
-pytestmark = pytest.mark.usefixtures("no_curves", "no_meter")
-
-
 # --- any model --------------------------------------------------------------------------------
 
 

@@ -15,8 +15,6 @@ from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, Unsup
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.train import ClusterTrainer
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 def test_all_faults_at_once(tmp_path):
     graph = small_graph()

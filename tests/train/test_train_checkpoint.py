@@ -205,7 +205,7 @@ def whole():
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("count", [1, 5, 6, 7, 12])
-def test_a_full_disk_leaves_the_last_checkpoint_whole(call, count, whole, tmp_path, no_curves):
+def test_a_full_disk_leaves_the_last_checkpoint_whole(call, count, whole, tmp_path):
     real, calls = getattr(os, call), []
 
     def full(*arguments, **options):

@@ -11,7 +11,6 @@ from gnnscale.loader.device_assembler import DeviceAssembler
 from tests.train.small_runs import assert_same, same_course, small_graph, small_trainer, weights_of
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def without_own_dropout(module):

@@ -13,8 +13,6 @@ from small_runs import small_graph, small_trainer
 from gnnscale.errors import InputError, MissingDependency
 from gnnscale.train import evaluation
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 def test_several_sets_are_evaluated_in_one_pass(monkeypatch):
     run = small_trainer(None)

@@ -26,8 +26,6 @@ from gnnscale.train.first_hop import first_hop as compute
 from tests.graph.resident import linux, resident_file_pages
 from tests.strategies import graphs, partitions
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 MODELS = {
     "gcn": lambda: gs.nn.GCN(IN, HIDDEN, 2, CLASSES),
     "gcn-wide": lambda: gs.nn.GCN(IN, 2, 2, CLASSES, norm="batch_norm"),

@@ -16,8 +16,6 @@ import gnnscale as gs
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.train import Callback, ClusterTrainer
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 KINDS = ("first", "masks", "one", "all")
 LEAST = {"first": 1, "masks": 3, "one": 1, "all": 3}  # graphs that are trained on
 

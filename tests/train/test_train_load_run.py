@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import small_runs
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from small_runs import assert_same, same_course, small_graph, small_trainer, weights_of
+from small_runs import (
+    assert_same,
+    opened_elsewhere,
+    same_course,
+    small_graph,
+    small_trainer,
+    weights_of,
+)
 
 import gnnscale as gs
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import Partition, cluster
 from gnnscale.train import Callback, NodeTask, load_run
 from tests.strategies import graphs, partitions
-
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 class StopAt(Callback):
@@ -42,27 +41,7 @@ def stopped_run(folder, epoch=2, **options):
         small_trainer(folder, callbacks=[StopAt(epoch)], **options).fit()
 
 
-NEW_PROCESS = """
-import json, sys, torch, numpy as np
-torch.set_num_threads(int(sys.argv[2]))
-from gnnscale.train import Report, load_run
-Report.plot = lambda self, path: path  # drawing takes longer than training a small graph
-for folder, arguments in json.loads(sys.argv[1]):
-    import small_runs
-    if arguments.pop("model", None):
-        arguments["model"] = small_runs.MODELS["noisy"]()
-    for name in ("optimizer", "scheduler", "parameter_groups"):
-        if name in arguments:
-            arguments[name] = small_runs.FUNCTIONS[arguments[name]]
-    run = load_run(folder, **arguments)
-    run.trainer.predict(out=folder + "/found.npy")
-    found = {"metrics": run.trainer.evaluate("test"), "rows": len(run.report.rows)}
-    found["stopped"] = run.trainer.fit().stopped
-    open(folder + "/found.json", "w").write(json.dumps(found))
-"""
-
-
-def test_in_a_new_process(tmp_path):
+def test_in_a_new_process(tmp_path, forks):
     """Finished and stopped runs of all kinds, opened, evaluated and trained to their end."""
     graph = small_graph(weighted=True)
     part = Partition(torch.arange(graph.num_nodes) % 5, 5)
@@ -84,7 +63,7 @@ def test_in_a_new_process(tmp_path):
         "clustered on disk": {"graph": cluster(graph, part, tmp_path / "store")},
         "from a source": {"graph": loaded},
     }
-    wholes, expected, requests = {}, {}, []
+    wholes, expected, requests = {}, {}, {}
     for name, options in cases.items():
         wholes[name] = small_trainer(None, **options)
         wholes[name].fit()
@@ -95,28 +74,14 @@ def test_in_a_new_process(tmp_path):
         given = {"model": small_runs.noisy_model()} if name == "own model" else {}
         opened = load_run(tmp_path / name, **given)
         expected[name] = (opened.trainer.evaluate("test"), opened.trainer.predict())
-        functions = cases["own functions"].keys() if name == "own functions" else ()
-        arguments = {key: options[key] for key in functions} | dict.fromkeys(given, True)
-        requests.append([str(tmp_path / name), arguments])
+        model = {"model": "noisy"} if given else {}
+        requests[name] = options if name == "own functions" else model
     assert not (tmp_path / "from a source" / "graph").exists()
     assert not (tmp_path / "clustered on disk" / "graph").exists()
-    here = Path(small_runs.__file__).resolve()
-    path = os.pathsep.join([str(here.parent), str(here.parents[2])])
-    threads = str(torch.get_num_threads())
-    done = subprocess.run(
-        [sys.executable, "-c", NEW_PROCESS, json.dumps(requests), threads],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    for name in cases:
-        found = json.loads((tmp_path / name / "found.json").read_text())
+    for name, (found, predicted) in opened_elsewhere(forks, tmp_path, requests).items():
         assert found["metrics"] == expected[name][0], name
         assert found["rows"] == (3 if name == "finished" else 1), name
         assert found["stopped"] == "epochs", name
-        predicted = torch.from_numpy(np.load(tmp_path / name / "found.npy"))
         assert torch.equal(predicted, expected[name][1]), name
         weights = load_file(tmp_path / name / "model.safetensors")
         assert_same(weights, weights_of(wholes[name]))

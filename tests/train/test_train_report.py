@@ -36,7 +36,7 @@ def test_the_table_shows_the_epochs_that_were_evaluated(report):
     assert Report().table() is not None
 
 
-def test_the_picture_is_a_png(report, tmp_path):
+def test_the_picture_is_a_png(report, tmp_path, drawn):
     assert report.plot(tmp_path / "curves.png") == tmp_path / "curves.png"
     content = (tmp_path / "curves.png").read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")

@@ -19,8 +19,6 @@ from gnnscale.graph import Partition, cluster
 from gnnscale.train import Callback, Report
 from gnnscale.train.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 SCHEDULES = [
     None, "cosine", "onecycle", "lambda", "step", "milestones", "plateau", "plateau-max", "warmup"
 ]  # fmt: skip

@@ -17,8 +17,6 @@ from gnnscale.graph import Graph
 from gnnscale.train import Callback, ClusterTrainer, Report, TensorBoard
 from gnnscale.train.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 class Recorder(Callback):
     """Weights and what was called."""
@@ -386,7 +384,7 @@ def test_every_epoch_is_logged(caplog):
     assert sum(message.startswith("epoch ") for message in caplog.messages) == 3
 
 
-def test_the_record_is_complete():
+def test_the_record_is_complete(metered):
     report = small_trainer(None, method="random").fit()
     assert isinstance(report, Report)
     assert {"partition", "prepare", "train", "evaluate", "total"} <= set(report.seconds)

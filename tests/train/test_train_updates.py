@@ -31,8 +31,6 @@ from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.phases import Rows, Statistics
 from gnnscale.train import ClusterConfig, ClusterTrainer, precision, trainer
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 # --- accumulation -------------------------------------------------------------------------------
 
 
