@@ -37,8 +37,8 @@ from gnnscale.graph.files import write_json
 from gnnscale.train import BenchReport
 
 # The graphs in the order in which they run, and the models of each by trainer: what half an hour on
-# two cores bears. On WordNet and Debian a full-batch run takes minutes; benchmarks/cluster_gcn.py has
-# those.
+# two cores bears. On WordNet and Debian a full-batch run takes minutes; benchmarks/cluster_gcn.py
+# has those.
 SMALL = {
     "cluster": ("gcn", "sage", "gat", "cluster_gcn"),
     "full-batch": ("gcn", "sage", "gat", "cluster_gcn"),

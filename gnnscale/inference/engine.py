@@ -5,19 +5,11 @@ model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG 
 and the columns of a layer that are being propagated are all that is in memory, beside some bytes a
 node. Either way the result is the same, bit for bit where chunks are whole cache lines as those
 chosen by size are, and work is one forward pass, whatever the depth.
-
-A pass reads the previous layer (through the graph where a convolution stands at its start), runs
-the row-local phases that follow, and writes the next layer: transformed at once where the next
-convolution narrows it before it propagates. A norm ends a pass: its moments are gathered while the
-layer is written, and applied at the start of the next one.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +17,14 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.row_blocks import release_all
+from gnnscale.graph import Graph
 from gnnscale.graph.scratch import scratch_root
 from gnnscale.inference.budget import layer_memory
-from gnnscale.inference.hops import Hops
-from gnnscale.inference.layer_file import LayerFile
-from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, LayerInMemory, Layers
-from gnnscale.inference.passes import Pass, plan_passes
+from gnnscale.inference.layers import Layer, Layers
+from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
-from gnnscale.nn import Context, LayeredGNN, statistics
+from gnnscale.nn import LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
-from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
-from gnnscale.nn.propagation import Propagation, call_rows, densify
-from gnnscale.nn.reach import check_reach, halo, run_on_halo
-
-logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
 
@@ -98,9 +82,9 @@ def stream(
     assert graph.x is not None
     features = layers.features(graph.x, computed_in(model, graph))
     with evaluation_mode(model):
-        runner = _Runner(graph, layers)
+        runner = Runner(graph, layers)
         phases = model.phases if head else _before_the_output(model)
-        yield from runner.run(phases, _Stored(features, ours=False))
+        yield from runner.run(phases, Stored(features, ours=False))
 
 
 def layers_for(
@@ -151,8 +135,8 @@ def advance(
     Returns:
         What comes of it.
     """
-    runner = _Runner(graph, layers, slots)
-    return layers.store(runner.run([phases], _Stored(layer, ours=ours)), gathered)
+    runner = Runner(graph, layers, slots)
+    return layers.store(runner.run([phases], Stored(layer, ours=ours)), gathered)
 
 
 def check_features(model: LayeredGNN, graph: Graph) -> None:
@@ -169,219 +153,6 @@ def check_features(model: LayeredGNN, graph: Graph) -> None:
             f"the model's first layer takes {expected} features, the graph has {graph.num_features}"
             f": build it with in_channels={graph.num_features}"
         )
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """What a pass reads.
-
-    Attributes:
-        layer: the values; X Wᵀ where the pass begins with a propagation that follows its transform.
-        transformed: whether that is so.
-        root: root(X), where that propagation adds it; its X is then gone.
-        ours: whether the layer may be written to.
-    """
-
-    layer: Layer
-    transformed: bool = False
-    root: Layer | None = None
-    ours: bool = True
-
-
-class _Runner:
-    """One inference: the stored layers, slots and moments between passes."""
-
-    def __init__(
-        self, graph: Graph, layers: Layers, slots: dict[str, list[Layer]] | None = None
-    ) -> None:
-        self.graph = graph
-        self.layers = layers
-        self.adj: Adjacency = layers.at_home(graph.adj)
-        self.slots: dict[str, list[Layer]] = {} if slots is None else slots
-        self.slots_are_kept = slots is not None
-        self.moments: statistics.Moments | None = None
-        self._local: Tensor | None = None
-
-    def run(self, phases: list[list[Any]], stored: _Stored) -> Iterator[tuple[int, int, Tensor]]:
-        passes = plan_passes(phases)
-        last = passes[-1]
-        last_use = {
-            slot: at
-            for at, step in enumerate(passes)
-            for phase in (step.source, *step.rows)
-            for slot in slots_of(phase)
-        }
-        stored = self._ready(stored, passes[0])
-        for at, (step, following) in enumerate(pairwise(passes)):
-            chunks = self._pass(stored, step)
-            if step.whole is not None:
-                whole = self._whole(step.whole, self.layers.store(chunks))
-                stored = self._ready(_Stored(whole), following)
-            elif step.changes_rows:
-                reusable = stored.layer if step.row_local and stored.ours else None
-                stored = self._store(chunks, following, reusable)
-            else:
-                for _ in chunks:
-                    pass
-                stored = self._ready(stored, following)
-            if not self.slots_are_kept:
-                self.slots = {k: v for k, v in self.slots.items() if last_use[k] > at}
-        if last.whole is None:
-            yield from self._pass(stored, last)
-            return
-        layer = self._whole(last.whole, self.layers.store(self._pass(stored, last)))
-        for start, end in self.layers.ranges():
-            yield start, end, self.layers.rows(layer, start, end)
-
-    def _ready(self, stored: _Stored, following: Pass) -> _Stored:
-        """What the next pass reads, made of a layer as it stands."""
-        phase, layer = following.source, stored.layer
-        if not isinstance(phase, Propagate):
-            return stored
-        rows = ((a, b, self.layers.rows(layer, a, b)) for a, b in self.layers.ranges())
-        if phase.propagation.transform_first(self.layers.rows(layer, 0, 0)):
-            return self._store(rows, following)
-        sparse = isinstance(layer, FeatureLayer) and isinstance(layer.x, CSR)
-        if sparse:
-            return _Stored(self.layers.store((a, b, densify(h)) for a, b, h in rows))
-        return stored
-
-    def _store(self, chunks: Chunks, following: Pass, reuse: Layer | None = None) -> _Stored:
-        """Keep what the next pass reads, transformed at once where that makes it narrower."""
-        phase = following.source
-        if not isinstance(phase, Propagate):
-            gathered = isinstance(phase, Neighbourhood)
-            return _Stored(self.layers.store(chunks, gathered, reuse))
-        propagation, kept = phase.propagation, _Kept(self.layers)
-        first = next(chunks)
-        transformed = propagation.transform_first(first[2])
-
-        def values() -> Chunks:
-            for a, b, h in chain([first], chunks):
-                if transformed and propagation.root is not None:
-                    kept.put(a, call_rows(propagation.root, h))
-                yield a, b, propagation.linear(h) if transformed else h
-
-        layer = self.layers.store(values(), reuse=reuse)
-        return _Stored(layer, transformed, kept.layer)
-
-    def _pass(self, stored: _Stored, step: Pass) -> Chunks:
-        gathered: statistics.Moments | None = None
-        for start, end, h in self._source(stored, step.source):
-            for phase in step.rows:
-                h = self._row_phase(phase, h, start, end)
-            h = densify(h)
-            if step.moments_for is not None:
-                moments = statistics.partial(step.moments_for, h)
-                gathered = moments if gathered is None else gathered.merge(moments)
-            yield start, end, h
-        if step.moments_for is not None:
-            self.moments = gathered
-
-    def _source(self, stored: _Stored, source: Any) -> Iterator[tuple[int, int, Any]]:
-        if isinstance(source, Propagate):
-            yield from self._propagate(stored, source.propagation)
-        elif isinstance(source, Neighbourhood):
-            yield from self._neighbourhood(stored.layer, source)
-        else:
-            moments = self.moments
-            for start, end in self.layers.ranges():
-                h = self.layers.rows(stored.layer, start, end)
-                if isinstance(source, Statistics):
-                    assert moments is not None
-                    h = statistics.apply(source.norm, densify(h), moments)
-                yield start, end, h
-
-    def _propagate(self, stored: _Stored, propagation: Propagation) -> Chunks:
-        hops, layer, root = Hops(self.adj, self.layers), stored.layer, stored.root
-        # The rows themselves are read only where a root needs them.
-        overwrite = stored.ours and (stored.transformed or propagation.root is None)
-        chunks = hops.propagate(propagation, layer, stored.transformed, overwrite)
-        bare = replace(propagation, root=None)
-        for start, end, rows in chunks:
-            aggregated = rows.to(self.layers.device)
-            if stored.transformed:
-                out = bare.finish(aggregated, aggregated)
-                yield start, end, out if root is None else out + self.layers.rows(root, start, end)
-            else:
-                rooted = propagation.root is not None
-                own = self.layers.rows(layer, start, end) if rooted else aggregated
-                yield start, end, propagation.combine(aggregated, own)
-
-    def _neighbourhood(self, layer: Layer, phase: Neighbourhood) -> Chunks:
-        if self._local is None:
-            self._local = torch.full((self.adj.num_nodes,), -1, device=self.layers.home)
-        edge_attr = self.graph.edge_attr
-        kept = [self.slots[slot] for slot in phase.slots]
-        if self.layers.chunk_rows < self.graph.num_nodes and not phase.is_certain:
-            widths = [sum(part.shape[1] for part in parts) for parts in kept]
-            check_reach(
-                phase,
-                layer.shape[1],
-                self.graph.adj,
-                edge_attr,
-                beside=widths,
-                device=self.layers.device,
-            )
-        edge_attr = None if edge_attr is None else edge_attr.to(self.layers.home)
-        for a, b in self.layers.ranges():
-            rows = torch.arange(a, b, device=self.layers.home)
-            around = halo(self.adj, rows, phase.hops, self._local)
-            x = self.layers.gather(layer, around.nodes)
-            beside = [
-                _beside([self.layers.gather(part, around.nodes) for part in parts])
-                for parts in kept
-            ]
-            out = run_on_halo(phase, x, self.adj, around, edge_attr, beside)
-            release_all(self.adj, edge_attr, self.graph.x)
-            yield a, b, out[: b - a]
-
-    def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:
-        if isinstance(phase, Save | Collect):
-            self._keep(phase, densify(h), start, end)
-            return h
-        context = Context(self.adj)
-        for slot in slots_of(phase):
-            context.slots[slot] = _beside(
-                [self.layers.rows(p, start, end) for p in self.slots[slot]]
-            )
-        return phase(h, context)
-
-    def _keep(self, phase: Save | Collect, h: Tensor, start: int, end: int) -> None:
-        parts = self.slots.setdefault(phase.slot, [])
-        if isinstance(phase, Collect) and phase.mode == "max" and not phase.first:
-            h = torch.maximum(self.layers.rows(parts[0], start, end), h)
-        elif start == 0:
-            parts.append(self.layers.new(h.size(1), h.dtype, whole_rows=True))
-        kept = parts[-1]
-        assert not isinstance(kept, FeatureLayer)
-        kept.put(start, h)
-
-    def _whole(self, phase: Statistics, layer: Layer) -> LayerInMemory:
-        logger.info(
-            "%s has no exact form in chunks: it is applied to the whole layer at once",
-            type(phase.norm).__name__,
-        )
-        whole = layer.rows(0, self.layers.num_rows)
-        return LayerInMemory(phase.norm(whole.to(self.layers.device)).to(self.layers.home))
-
-
-class _Kept:
-    """A second layer that is written along with another."""
-
-    def __init__(self, layers: Layers) -> None:
-        self.layers = layers
-        self.layer: LayerInMemory | LayerFile | None = None
-
-    def put(self, start: int, rows: Tensor) -> None:
-        if self.layer is None:
-            self.layer = self.layers.new(rows.size(1), rows.dtype, whole_rows=True)
-        self.layer.put(start, rows)
-
-
-def _beside(parts: list[Tensor]) -> Tensor:
-    """A slot's rows: those of jumping knowledge by concatenation are stored in parts."""
-    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 def _before_the_output(model: LayeredGNN) -> list[list[Any]]:

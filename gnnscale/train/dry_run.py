@@ -9,9 +9,9 @@ import torch
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.inference import check_features
-from gnnscale.inference.engine import evaluation_mode
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN, check_reach
+from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.train.task import NodeTask, Task
 

@@ -19,7 +19,7 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import InexactConvolution, InputError, StoreError
 from gnnscale.graph import Graph
 from gnnscale.inference import stream
-from gnnscale.inference.engine import _Runner
+from gnnscale.inference.runner import Runner
 from gnnscale.kernels import CSR
 from gnnscale.nn import Block, LayeredGNN, Propagation, Sum, as_layered, register, registry
 from tests.nn.layers import (
@@ -304,13 +304,13 @@ def test_no_more_layers_are_kept_than_needed(monkeypatch):
     model = gsnn.GCN(5, 4, 6, 2, residual=True)
     graph = Graph.from_arrays(torch.randint(0, 9, (2, 20)), torch.randn(9, 5), num_nodes=9)
     kept = []
-    original = _Runner._pass
+    original = Runner._pass
 
     def watched(self, *arguments):
         kept.append(len(self.slots))
         return original(self, *arguments)
 
-    monkeypatch.setattr(_Runner, "_pass", watched)
+    monkeypatch.setattr(Runner, "_pass", watched)
     streamed(model, graph, 4)
     assert max(kept) <= 1  # a residual lives for its block only
 
