@@ -15,6 +15,7 @@ from gnnscale.kernels.dropout import (
     row_keys,
 )
 from gnnscale.kernels.extremum import extremum, extremum_reference
+from gnnscale.kernels.graph_norm import graph_norm, graph_norm_reference
 from gnnscale.kernels.moments import segment_moments, segment_moments_reference
 from gnnscale.kernels.propagate import propagate, sparse_linear
 from gnnscale.kernels.spmm import spmm, spmm_reference
@@ -30,6 +31,8 @@ __all__ = [
     "dropout_reference",
     "extremum",
     "extremum_reference",
+    "graph_norm",
+    "graph_norm_reference",
     "induced_subgraph",
     "induced_subgraph_reference",
     "mask_rows",

@@ -1,13 +1,17 @@
 """Means and squared deviations of segments: contiguous ranges of rows, channel by channel.
 
 Floor: every value is read once from memory, ``rows * channels * itemsize`` bytes. Rows are taken in
-blocks of 4096 that never span two segments: a block's mean, then its deviations while it is still
-in the cache. Blocks are merged in order (Chan et al., 1983), so that the result does not depend on
-the number of threads. In plain float64 PyTorch makes and reads three arrays of twice the size, and
-so does torch-scatter, which is no backend here for that reason (``benchmarks/kernels.py``).
+blocks that never span two segments and in tiles of 64 within them: a tile's mean, then its
+deviations from that while it is in the cache, so that float32 sums of few small numbers, joined in
+float64 (Chan et al., 1983), do not cancel where a mean is large. Blocks are merged in order, so
+that the result does not depend on the number of threads. In plain float64 PyTorch makes and reads
+three arrays of twice the size, and so does torch-scatter, which is no backend here for that reason
+(``benchmarks/kernels.py``).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -17,8 +21,9 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_parallel, njit_serial
 
-_NATIVE = (torch.float32, torch.float64)
-_BLOCK = 4096
+NATIVE = (torch.float32, torch.float64)
+_TILE = 64
+_BLOCK = 1 << 17  # values: some hundred KB stay in a core's cache until they are read again
 
 
 def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,37 +39,72 @@ def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: ``x`` is no matrix, or ``ptr`` does not cut its rows into segments.
     """
-    _check(x, ptr)
+    check_segments(x, ptr)
     if x.device.type != "cpu":
         return _reference(x, ptr)
-    rows = x.detach().contiguous() if x.dtype in _NATIVE else x.detach().float()
-    counts = (ptr.diff() + _BLOCK - 1) // _BLOCK
-    segment = torch.repeat_interleave(counts)
-    start = (torch.arange(segment.numel()) - (counts.cumsum(0) - counts)[segment]) * _BLOCK
-    start += ptr[segment]
-    end = torch.minimum(start + _BLOCK, ptr[segment + 1])
-    means, deviations = torch.empty(2, segment.numel(), x.shape[1], dtype=torch.float64)
-    _block_kernel(rows.numpy(), start.numpy(), end.numpy(), means.numpy(), deviations.numpy())
+    rows = x.detach().contiguous() if x.dtype in NATIVE else x.detach().float()
+    blocks = cut_into_blocks(ptr, x.shape[1])
+    means, deviations = np.empty((2, blocks.start.size, x.shape[1]))
+    moments_kernel(rows.numpy(), *blocks.ranges, means, deviations)
     mean, deviation = torch.zeros(2, ptr.numel() - 1, x.shape[1], dtype=torch.float64)
-    _merge_kernel(
-        segment.numpy(),
-        (end - start).numpy(),
-        means.numpy(),
-        deviations.numpy(),
-        np.zeros(ptr.numel() - 1, np.int64),
-        mean.numpy(),
-        deviation.numpy(),
-    )
+    merge_kernel(*blocks.ranges[:3], means, deviations, mean.numpy(), deviation.numpy())
     return mean, deviation
 
 
 def segment_moments_reference(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     """Return what :func:`segment_moments` returns, in plain PyTorch on any device."""
-    _check(x, ptr)
+    check_segments(x, ptr)
     return _reference(x, ptr)
 
 
-def _check(x: Tensor, ptr: Tensor) -> None:
+class Blocks(NamedTuple):
+    """Rows cut up so that no block spans two segments.
+
+    Attributes:
+        segment: int64 ``[blocks]``: the segment of each, ascending.
+        start: int64 ``[blocks]``: its first row.
+        end: int64 ``[blocks]``: the row after its last.
+        groups: int64 ``[groups + 1]``: blocks that one thread takes one after another.
+    """
+
+    segment: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    groups: np.ndarray
+
+    @property
+    def ranges(self) -> tuple[np.ndarray, ...]:
+        """What kernels take."""
+        return tuple(self)
+
+    def of_long_segments(self) -> Blocks:
+        """The blocks of segments that have several."""
+        apart = np.concatenate([[True], self.segment[1:] != self.segment[:-1], [True]])
+        lone = (apart[:-1] & apart[1:])[: self.segment.size]
+        segment, start, end = self.segment[~lone], self.start[~lone], self.end[~lone]
+        return Blocks(segment, start, end, np.arange(segment.size + 1))
+
+
+def cut_into_blocks(ptr: Tensor, channels: int) -> Blocks:
+    """Cut the rows of segments ``ptr`` into blocks of at most some hundred KB, empty ones left out.
+
+    Short segments are grouped, so that a thread's scratch memory serves many.
+    """
+    bounds = ptr.numpy()
+    most = max(_TILE, _BLOCK // max(channels, 1) // _TILE * _TILE)
+    counts = (np.diff(bounds) + most - 1) // most
+    segment = np.repeat(np.arange(counts.size), counts)
+    within = np.arange(segment.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = bounds[segment] + within * most
+    end = np.minimum(start + most, bounds[segment + 1])
+    # A group begins where the rows before it fill another whole block.
+    filled = start // most
+    begins = np.flatnonzero(np.append(True, filled[1:] != filled[:-1])[: segment.size])
+    return Blocks(segment, start, end, np.append(begins, segment.size))
+
+
+def check_segments(x: Tensor, ptr: Tensor) -> None:
+    """Raise InputError where ``ptr`` does not cut the rows of the matrix ``x`` into segments."""
     if x.dim() != 2 or not x.is_floating_point():
         raise InputError(f"x is {x.dtype} {[*x.shape]}, expected floating [rows, channels]")
     sound = ptr.dtype == torch.int64 and ptr.dim() == 1 and ptr.numel() > 0
@@ -87,33 +127,61 @@ def _reference(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.zeros_like(mean).index_add_(0, segment, squares)
 
 
+@njit_serial
+def block_moments(x, low, high, scratch, mean, deviation):  # type: ignore[no-untyped-def]
+    """Mean and squared deviations, float64 ``[channels]``, of rows ``low`` to ``high``.
+
+    ``scratch`` is ``[3, channels]`` of the rows' type.
+    """
+    shift, first, second = scratch[0], scratch[1], scratch[2]
+    channels = x.shape[1]
+    mean[:] = 0
+    deviation[:] = 0
+    for start in range(low, high, _TILE):
+        end = min(start + _TILE, high)
+        rows, done = end - start, start - low
+        shift[:] = 0
+        for i in range(start, end):
+            for f in range(channels):
+                shift[f] += x[i, f]
+        for f in range(channels):
+            shift[f] /= rows
+            first[f] = 0
+            second[f] = 0
+        for i in range(start, end):
+            for f in range(channels):
+                apart = x[i, f] - shift[f]
+                first[f] += apart
+                second[f] += apart * apart
+        part = rows / (done + rows)
+        for f in range(channels):
+            rest = np.float64(first[f]) / rows
+            delta = np.float64(shift[f]) + rest - mean[f]
+            mean[f] += delta * part
+            deviation[f] += np.float64(second[f]) - rest * rest * rows + delta * delta * done * part
+
+
 @njit_parallel
-def _block_kernel(x, start, end, means, deviations):  # type: ignore[no-untyped-def]
-    for block in numba.prange(start.shape[0]):
-        mean = means[block]
-        mean[:] = 0
-        for i in range(start[block], end[block]):
-            for f in range(x.shape[1]):
-                mean[f] += x[i, f]
-        mean /= end[block] - start[block]
-        deviation = deviations[block]
-        deviation[:] = 0
-        for i in range(start[block], end[block]):
-            for f in range(x.shape[1]):
-                apart = x[i, f] - mean[f]
-                deviation[f] += apart * apart
+def moments_kernel(x, segment, start, end, groups, means, deviations):  # type: ignore[no-untyped-def]
+    """The moments of every block."""
+    for group in numba.prange(groups.shape[0] - 1):
+        scratch = np.empty((3, x.shape[1]), x.dtype)
+        for block in range(groups[group], groups[group + 1]):
+            block_moments(x, start[block], end[block], scratch, means[block], deviations[block])
 
 
 @njit_serial
-def _merge_kernel(  # type: ignore[no-untyped-def]
-    segment, rows, means, deviations, done, mean, deviation
-):
+def merge_kernel(segment, start, end, means, deviations, mean, deviation):  # type: ignore[no-untyped-def]
+    """Those of segments from those of their blocks, into arrays that are 0 there."""
+    done = 0
     for block in range(segment.shape[0]):
         s = segment[block]
-        total = done[s] + rows[block]
-        part = rows[block] / total
+        if block > 0 and segment[block - 1] != s:
+            done = 0
+        rows = end[block] - start[block]
+        part = rows / (done + rows)
         for f in range(mean.shape[1]):
             delta = means[block, f] - mean[s, f]
             mean[s, f] += delta * part
-            deviation[s, f] += deviations[block, f] + delta * delta * done[s] * part
-        done[s] = total
+            deviation[s, f] += deviations[block, f] + delta * delta * done * part
+        done += rows

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gnnscale.errors import InputError
 from gnnscale.kernels import segment_moments, segment_moments_reference
 
-sizes = st.lists(st.sampled_from([0, 1, 2, 7, 4095, 4096, 4097, 9000]), max_size=4)
+sizes = st.lists(st.sampled_from([0, 1, 2, 7, 63, 64, 65, 9000, 30_000]), max_size=4)
 dtypes = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])
 
 
@@ -19,7 +19,9 @@ def test_kernel_equals_reference(lengths, width, dtype):
     for ours, theirs in zip(
         segment_moments(x, ptr), segment_moments_reference(x, ptr), strict=True
     ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+        # In tiles of float32: a rounding of differences, not of the values themselves.
+        close = 1e-9 if dtype == torch.float64 else 1e-6
+        torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
 
 
 def test_every_device(device):
