@@ -30,6 +30,7 @@ from gnnscale.partitioning.native import KAMINPAR_PRESETS, available_threads
 from gnnscale.partitioning.repair import checked_assignment, repair
 from gnnscale.partitioning.sharing import share_parts
 from gnnscale.partitioning.structure import as_structure
+from gnnscale.partitioning.weights import balance_faults, node_weights
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def partition(
     method: Method = "auto",
     seed: int = 0,
     *,
-    balance: str = "nodes",
+    balance: str | float = "nodes",
     imbalance: float = 0.03,
     deterministic: bool = False,
     preset: str = "auto",
@@ -77,7 +78,8 @@ def partition(
             killed, with a warning (RuntimeWarning); or a callable
             `(graph, num_parts, seed) -> [num_nodes]` of part ids.
         seed: repeats the result, except with KaMinPar on several threads.
-        balance: "nodes", or "edges": a node then weighs its degree + 1.
+        balance: "nodes", or "edges": a node then weighs its degree + 1; or how many edges cost as
+            much as a node (such as a pipeline profile's `node_cost`): its degree + that number.
         imbalance: how far the heaviest part may exceed the mean, rounded up to whole nodes or
             edges. By nodes it holds always; by edges as far as single nodes fit into other parts.
             A callable's parts are not evened out.
@@ -140,6 +142,7 @@ def partition(
     room = available_memory() if memory is None else memory_bytes(memory)
     if preset == "auto":
         preset = fitting_preset(num_nodes, len(structure.indices), num_parts, room)
+    balance = balance if isinstance(balance, str) else float(balance)
     job = Job(structure, starts, shares, seed, balance, imbalance, preset, threads)
     if not isinstance(method, str):
         return _by_callable(method, graph, job, num_parts, began)
@@ -206,8 +209,7 @@ def _checked_arguments(
             f"unknown method {method!r}; choose 'auto', {', '.join(map(repr, METHODS))} or a "
             "callable(graph, num_parts, seed)"
         )
-    if balance not in ("nodes", "edges"):
-        faults.append(f"balance must be 'nodes' or 'edges', got {balance!r}")
+    faults += balance_faults(balance)
     if not (isinstance(imbalance, int | float) and math.isfinite(imbalance) and imbalance >= 0):
         faults.append(f"imbalance must be a number of at least 0 (0.03 is 3 %), got {imbalance!r}")
     if preset not in ("auto", *KAMINPAR_PRESETS):
@@ -327,7 +329,7 @@ def _by_callable(
             f"the partitioner {name!r} put nodes of several graphs into part {part[torn[0]]}; a "
             "part must stay within one graph of a multi-graph data set (see graph.node_ptr)"
         )
-    weight = job.structure.degree() + 1 if job.balance == "edges" else None
+    weight = node_weights(job.balance, job.structure.degree())
     part = repair(part, num_parts, job.structure, weight)
     seconds = time.perf_counter() - began
     return Partition(torch.from_numpy(part), num_parts, name, job.seed, seconds)

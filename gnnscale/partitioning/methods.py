@@ -16,6 +16,7 @@ from gnnscale.partitioning.plain import contiguous_parts, random_parts
 from gnnscale.partitioning.repair import repair
 from gnnscale.partitioning.streaming import run_streaming
 from gnnscale.partitioning.structure import Structure, undirected
+from gnnscale.partitioning.weights import node_weights
 
 Assignment = NDArray[np.int32]
 
@@ -28,7 +29,7 @@ class Job:
     starts: NDArray[np.int64]
     shares: NDArray[np.int64]
     seed: int
-    balance: str
+    balance: str | float
     imbalance: float
     preset: str
     threads: int
@@ -50,8 +51,7 @@ def _pieces(job: Job, symmetric: bool) -> Iterator[tuple[int, Piece]]:
                     f"an edge leaves the graph of nodes {start} to {stop - 1}: correct node_ptr"
                 )
         piece = (undirected if symmetric else Structure)(indptr, indices)
-        weight = piece.degree() + 1 if job.balance == "edges" else None
-        yield int(start), Piece(piece, int(share), weight)
+        yield int(start), Piece(piece, int(share), node_weights(job.balance, piece.degree()))
 
 
 def _assemble(

@@ -44,6 +44,7 @@ def test_other_content_is_another_entry(graph, tmp_path):
         (graph, 11, {}),
         (graph, 10, {"seed": 1}),
         (graph, 10, {"balance": "edges"}),
+        (graph, 10, {"balance": 30}),
         (graph, 10, {"imbalance": 0.1}),
     ]:
         before = len(entries(tmp_path))

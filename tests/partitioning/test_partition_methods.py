@@ -22,7 +22,7 @@ def cut_of(graph, method, parts=20, **options):
     graph=graphs(),
     share=st.floats(0, 1),
     seed=st.integers(0, 2**40),
-    balance=st.sampled_from(["nodes", "edges"]),
+    balance=st.sampled_from(["nodes", "edges", 7.5]),
     imbalance=st.sampled_from([0, 0.03, 0.5]),
 )
 def test_no_part_is_empty(method, graph, share, seed, balance, imbalance):
@@ -82,14 +82,15 @@ def test_streaming_lies_far_below_random():
 
 
 @pytest.mark.parametrize("method", SEEING)
-@pytest.mark.parametrize("balance", ["nodes", "edges"])
+@pytest.mark.parametrize("balance", ["nodes", "edges", 30])
 def test_balance(method, balance):
     """Half of the nodes have three times the edges of the others."""
     dense, thin = planted(1000, 10, degree=24), planted(1000, 10, degree=8, seed=1)
     edges = torch.cat([dense.edge_index, thin.edge_index + 1000], 1)
     graph = Graph.from_arrays(edges, num_nodes=2000)
     part = partition(graph, 10, method, balance=balance, cache=False)
-    weight = graph.adj.in_degree() + 1 if balance == "edges" else torch.ones(2000).long()
+    a_node = {"nodes": torch.inf, "edges": 1}.get(balance, balance)  # in edges
+    weight = graph.adj.in_degree() / a_node + 1
     load = torch.bincount(part.assignment.long(), weights=weight.double(), minlength=10)
     assert float(load.max() / load.mean()) < 1.08
 
@@ -138,7 +139,9 @@ def test_fewer_parts_than_graphs():
         ({"num_parts": "2"}, "num_parts must be an integer, got '2'"),
         ({"num_parts": 2, "method": "mettis"}, "unknown method 'mettis'; choose 'auto'"),
         ({"num_parts": 2, "seed": 0.5}, "seed must be an integer"),
-        ({"num_parts": 2, "balance": "edge"}, "balance must be 'nodes' or 'edges', got 'edge'"),
+        ({"num_parts": 2, "balance": "edge"}, "balance must be 'nodes' or 'edges', .* got 'edge'"),
+        ({"num_parts": 2, "balance": 0.5}, "balance must be .* number from 1 to 1000000"),
+        ({"num_parts": 2, "balance": True}, "balance must be .* got True"),
         ({"num_parts": 2, "imbalance": -0.1}, "imbalance must be a number"),
         ({"num_parts": 2, "preset": "best"}, "unknown preset 'best'"),
         ({"num_parts": 2, "threads": 0}, "threads must be an integer of at least 1"),
