@@ -35,6 +35,8 @@ class Batch:
         node_id: int64 `[num_nodes]`, original ids.
         clusters: int64 `[num_clusters]`, ascending.
         ptr: int64 `[num_clusters + 1]`: where each cluster's rows start.
+        graph_ptr: int64 `[num_graphs + 1]`: the same for the graphs that clusters are of, in a data
+            set of several; None for a single graph.
         edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
         first_hop: P·X of the whole view `[num_nodes, …]`, where it was computed before training.
         epoch: the epoch it belongs to.
@@ -50,6 +52,7 @@ class Batch:
     node_id: Tensor
     clusters: Tensor
     ptr: Tensor
+    graph_ptr: Tensor | None = None
     edge_attr: Tensor | None = None
     first_hop: Tensor | CSR | None = None
     epoch: int = 0
@@ -68,6 +71,12 @@ class Batch:
     @property
     def edge_weight(self) -> Tensor | None:
         return self.adj.edge_weight
+
+    @property
+    def segments(self) -> dict[str, Tensor]:
+        """What a norm may run over, by kind: see `gnnscale.nn.Context`."""
+        graphs = {} if self.graph_ptr is None else {"graph": self.graph_ptr}
+        return {"cluster": self.ptr, **graphs}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch on a device; itself where it is there already."""
@@ -114,6 +123,7 @@ class Assembler:
         self._window = torch.zeros(clustered.num_parts, 2, dtype=torch.int64)
         split = clustered.graph.split(clustered.split)
         self._train = None if split is None else split.train
+        self._graph_of = graphs_of_clusters(clustered)
 
     def __call__(self, clusters: Tensor) -> Batch:
         """The batch of these clusters, which are sorted so that reads are sequential.
@@ -132,6 +142,7 @@ class Assembler:
         starts, ends = self._starts[drawn], self._ends[drawn]
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
         clusters = torch.from_numpy(drawn)
+        ptr = torch.from_numpy(np.concatenate([[0], (ends - starts).cumsum()]))
         carried = (
             graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"
         )
@@ -167,8 +178,30 @@ class Assembler:
             train_index=train_mask.nonzero().squeeze(1),
             node_id=node_id,
             clusters=clusters,
-            ptr=torch.from_numpy(np.concatenate([[0], (ends - starts).cumsum()])),
+            ptr=ptr,
+            graph_ptr=None
+            if self._graph_of is None
+            else pointers_among(self._graph_of[drawn], ptr),
             edge_attr=rows.carried(graph.edge_attr, positions),
             first_hop=take_features(self._first_hop, list(of_view)),
             step_train_nodes=int(self._train_counts[drawn].sum()),
         )
+
+
+def graphs_of_clusters(clustered: ClusteredGraph) -> Tensor | None:
+    """The graph that each cluster is of, int64 `[num_parts]`; None where there is but one."""
+    pointers = clustered.graph.node_ptr
+    if pointers is None:
+        return None
+    return torch.searchsorted(pointers, clustered.offsets[:-1].contiguous(), right=True) - 1
+
+
+def pointers_among(graph_of: Tensor, ptr: Tensor) -> Tensor:
+    """Where the rows of each graph begin, of those that clusters `[num_clusters]` are of.
+
+    Args:
+        graph_of: the graph of each cluster, ascending.
+        ptr: int64 `[num_clusters + 1]`: where each cluster's rows begin.
+    """
+    counts = torch.unique_consecutive(graph_of, return_counts=True)[1]
+    return ptr[torch.cat([counts.new_zeros(1), counts.cumsum(0)])]

@@ -20,7 +20,7 @@ from torch import Tensor
 from gnnscale.graph import Adjacency, ClusteredGraph
 from gnnscale.graph.mapped import loaded, read_ranges, release
 from gnnscale.kernels import CSR
-from gnnscale.loader.batch import Batch
+from gnnscale.loader.batch import Batch, graphs_of_clusters, pointers_among
 from gnnscale.loader.reading import Ranges, take_features
 
 _INT32_MAX = 2**31 - 1
@@ -56,6 +56,7 @@ class DeviceAssembler:
         self._labels_edges = graph.y_level == "edge"
         self._edge_attr = None if graph.edge_attr is None else loaded(graph.edge_attr, device)
         self._node_id = loaded(clustered.node_id, device)
+        self._graph_of = graphs_of_clusters(clustered)
 
     def __call__(self, clusters: Tensor) -> Batch:
         """The batch of these clusters (each once), which are sorted, on the device."""
@@ -83,6 +84,9 @@ class DeviceAssembler:
             node_id=read_ranges(self._node_id, ranges),
             clusters=_send(clusters, self.device),
             ptr=_send(ptr, self.device),
+            graph_ptr=None
+            if self._graph_of is None
+            else _send(pointers_among(self._graph_of[clusters], ptr), self.device),
             edge_attr=None if self._edge_attr is None else carried(self._edge_attr),
             first_hop=_take(self._first_hop, clusters, in_view, ptr),
             step_train_nodes=int(train_counts.sum()),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch_geometric.nn import resolver
+from torch_geometric.nn import MessageNorm
 
 from gnnscale.errors import InputError
+from gnnscale.nn.layer_names import make_act, make_norm
 from gnnscale.nn.phases import Join, Phase, Save, concatenate
-from gnnscale.nn.pyg_convs import Call
 from gnnscale.nn.registry import check_hops
 from gnnscale.nn.steps import AnyStep, Step, phases_of
 from gnnscale.nn.widths import channels
@@ -28,8 +26,10 @@ class Block(nn.Module):
     Args:
         conv: a PyG convolution, a user's own `forward(x, edge_index, …)`, or a row-local module
             such as `nn.Linear` (a block of an MLP).
-        norm: a normalization layer; a name that PyG's resolver knows ("graph_norm", …) or a
-            function of the width, for which the convolution gives it; None for none.
+        norm: a normalization layer; a name ("graph_norm", "pair_norm", …) or a function of the
+            width, for which the convolution gives it; None for none. A `MessageNorm`, s·‖x‖·m/‖m‖
+            (Li et al., arXiv 2006.07739), is given what enters the convolution as x and what leaves
+            it as the message m.
         act: an activation module or function, or a name that PyG's resolver knows; None for none.
         dropout: probability in [0, 1].
         order: the steps, joined by "-", each at most once: "conv-norm-act-dropout",
@@ -40,11 +40,12 @@ class Block(nn.Module):
         hops: the reach of an opaque convolution, where its class does not declare it.
         reads: the slot whose values the convolution takes after x (GCNII's x_0).
         saves: a slot in which the block's output is kept, for later blocks to read.
+        norm_kwargs: arguments of a norm given by name, beside its width: `{"scale": 0.5}`.
 
     Raises:
         InputError: the order, the dropout or the reach is not valid, no norm or activation has that
-            name, a norm or dropout is given that the order leaves out, or a residual joins
-            different widths.
+            name, a norm or dropout is given that the order leaves out, a message norm comes before
+            its convolution, or a residual joins different widths.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Block(nn.Module):
         hops: int | None = None,
         reads: str | None = None,
         saves: str | None = None,
+        norm_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         steps = order.split("-") if isinstance(order, str) else []
@@ -84,8 +86,14 @@ class Block(nn.Module):
             raise InputError(f"residual=True: the convolution maps {narrow} channels to {wide}")
         before = "norm" in steps and steps.index("norm") < steps.index("conv")
         self.conv = conv
-        self.norm = _resolve_norm(norm, conv, "in" if before else "out")
-        self.act = _resolve_act(act)
+        unsized = f"{type(conv).__name__} has no {'in' if before else 'out'}_channels"
+        self.norm = make_norm(norm, narrow if before else wide, norm_kwargs, unsized)
+        if before and isinstance(self.norm, MessageNorm):
+            raise InputError(
+                f"order {order!r}: a MessageNorm scales what the convolution gives, so that norm "
+                "comes after conv"
+            )
+        self.act = make_act(act)
         self.dropout = dropout if isinstance(dropout, nn.Dropout) else nn.Dropout(dropout)
         self.order = order
         self.residual = residual
@@ -104,13 +112,17 @@ class Block(nn.Module):
         order = self.order.split("-")
         if self.residual and "residual" not in order:
             order.append("residual")
+        norm = self.norm
+        messages = f"message{index}" if isinstance(norm, MessageNorm) else None
         steps: list[AnyStep] = [Save(slot)] if self.residual else []
         for name in order:
             if name == "conv":
+                if messages is not None:
+                    steps.append(Save(messages))
                 reads = () if self.reads is None else (self.reads,)
                 steps.append(Step(self.conv, reads, hops=self.hops))
-            elif name == "norm" and self.norm is not None:
-                steps.append(Step(self.norm))
+            elif name == "norm" and norm is not None:
+                steps.append(Step(norm) if messages is None else Join(norm, (messages,)))
             elif name == "act" and self.act is not None:
                 steps.append(Step(self.act))
             elif name == "dropout" and self.dropout.p > 0:
@@ -124,46 +136,3 @@ class Block(nn.Module):
     def phases(self, index: int) -> list[Phase]:
         """The block as phases; `index`, its place in the model, numbers its dropouts and slots."""
         return phases_of(self.steps(index), index)
-
-
-def _resolve_norm(norm: Any, conv: nn.Module, side: str) -> nn.Module | None:
-    if norm is None or isinstance(norm, nn.Module):
-        return norm
-    width = channels(conv, side)
-    if width is None:
-        raise InputError(
-            f"norm={norm!r}: {type(conv).__name__} has no {side}_channels to size it by; "
-            "give a module"
-        )
-    if not isinstance(norm, str):
-        _check_callable("norm", norm)
-        return norm(width)
-    return _resolve("norm", norm, resolver.normalization_resolver, width)
-
-
-def _resolve_act(act: Any) -> nn.Module | None:
-    if act is None or isinstance(act, nn.Module):
-        return act
-    if not isinstance(act, str):
-        _check_callable("act", act)
-        return Call(act)
-    found = _resolve("act", act, resolver.activation_resolver)
-    return found if isinstance(found, nn.Module) else Call(found)
-
-
-def _check_callable(kind: str, given: Any) -> None:
-    if not callable(given):
-        raise InputError(f"{kind}={given!r}: a module, a function, a name or None")
-
-
-def _resolve(kind: str, name: str, resolve: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return resolve(name, *arguments)
-    except ValueError as error:
-        known = re.findall(r"'(\w+)'", str(error).partition("among choices")[2])
-        if not known:
-            raise
-        folded = {re.sub("_|norm$", "", found.lower()): found for found in sorted(known)}
-        close = difflib.get_close_matches(re.sub("[_ -]|norm$", "", name.lower()), folded, n=3)
-        near = " or ".join(folded[key] for key in close) or ", ".join(sorted(known))
-        raise InputError(f"{kind}={name!r}: there is no such layer; did you mean {near}?") from None

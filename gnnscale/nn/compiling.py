@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
 from gnnscale.errors import MissingDependency
-from gnnscale.kernels import CSR, mask_rows, row_keys
+from gnnscale.kernels import CSR, graph_norm_reference, mask_rows, row_keys
 from gnnscale.nn import statistics
 from gnnscale.nn.context import Context
 from gnnscale.nn.phases import Dropout, Features, Join, Phase, Rows, Statistics, slots_of
 from gnnscale.nn.propagation import is_intercepted, is_plain_linear
 from gnnscale.nn.pyg_convs import Call
+
+# Norms over all rows, whose forward is a pure function of tensors.
+_TRACEABLE = (pyg.GraphNorm, pyg.LayerNorm, pyg.BatchNorm, nn.BatchNorm1d)
 
 
 class CompiledRows:
@@ -67,7 +70,7 @@ class CompiledRows:
     def _is_fusable(self, phase: Phase) -> bool:
         """Whether a phase is known to be a pure function of tensors, in training too."""
         if isinstance(phase, Statistics):
-            return statistics.mergeable(phase.norm)
+            return type(phase.norm) in _TRACEABLE and not is_intercepted(phase.norm)
         if isinstance(phase, Rows):
             return _is_pure(phase.module)
         return isinstance(phase, self._kinds)
@@ -83,7 +86,8 @@ class _Fused:
 
     def __call__(self, x: Features, context: Context) -> Features:
         values: Any = [context.slots[name] for name in self._slots]
-        if not context.training or any(isinstance(rows, CSR) for rows in (x, *values)):
+        sparse = any(isinstance(rows, CSR) for rows in (x, *values))
+        if not context.training or sparse or "batch" in context.segments:
             for phase in self._phases:
                 x = phase(x, context)
             return x
@@ -109,7 +113,7 @@ def _function(phases: Sequence[Phase]) -> Callable[..., Tensor]:
             elif isinstance(phase, Join):
                 x = phase.function(*(next(given) for _ in phase.slots), x)
             elif isinstance(phase, Statistics) and isinstance(phase.norm, pyg.GraphNorm):
-                x = statistics.graph_norm_traced(phase.norm, statistics.widened(x))
+                x = _graph_norm(phase.norm, statistics.widened(x))
             elif isinstance(phase, Statistics):
                 x = phase.norm(statistics.widened(x))
             else:
@@ -119,6 +123,10 @@ def _function(phases: Sequence[Phase]) -> Callable[..., Tensor]:
     # torch counts the graphs of a code object and runs it eagerly after eight: each has its own.
     rows.__code__ = rows.__code__.replace()
     return rows
+
+
+def _graph_norm(norm: pyg.GraphNorm, x: Tensor) -> Tensor:
+    return graph_norm_reference(x, norm.weight, norm.bias, norm.mean_scale, norm.eps)
 
 
 def _is_pure(module: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,10 @@ class Context:
         node_id: int64 `[num_nodes]`, global ids of the rows, so that a node's dropout mask does not
             depend on the batch it is in; None numbers the rows.
         edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
+        segments: int64 `[num_segments + 1]` by what a norm may run over: where each cluster
+            ("cluster"), each graph ("graph") and, for "batch", each graph that is there whole
+            begins. A kind that is missing is one segment: all rows. "cluster" must be there for
+            norms that run over clusters.
         slots: values that outlive a block, by name.
         first_hop: P·X `[num_nodes, in_channels]` of the model's first propagation, where it was
             computed before training (Cluster-GCN, section 6.2); None propagates on `adj`.
@@ -50,6 +54,7 @@ class Context:
     step: int = 0
     node_id: Tensor | None = None
     edge_attr: Tensor | None = None
+    segments: Mapping[str, Tensor] = field(default_factory=dict)
     slots: dict[str, Tensor | CSR] = field(default_factory=dict)
     first_hop: Tensor | CSR | None = None
     runner: Runner = run_phases

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,9 +15,9 @@ from gnnscale.kernels import CSR
 from gnnscale.nn.block import Block
 from gnnscale.nn.chain import Chain
 from gnnscale.nn.context import Context
-from gnnscale.nn.phases import Collect, Phase, Read, Save, fuse, slots_of
-from gnnscale.nn.propagation import is_intercepted
-from gnnscale.nn.steps import row_phases
+from gnnscale.nn.numbered import block_phases, head_phases, state_of
+from gnnscale.nn.phases import Collect, Phase, Save, slots_of
+from gnnscale.nn.segments import pointers_of
 from gnnscale.nn.to_pyg import to_sequential
 from gnnscale.nn.widths import width_after
 
@@ -81,6 +81,8 @@ class LayeredGNN(nn.Module):
         edge_weight: Tensor | None = None,
         edge_attr: Tensor | None = None,
         *,
+        batch: Tensor | None = None,
+        segments: Mapping[str, Tensor] | None = None,
         context: Context | None = None,
     ) -> Tensor:
         """Run all blocks and the head.
@@ -91,6 +93,9 @@ class LayeredGNN(nn.Module):
                 reads it.
             edge_weight: `[num_edges]`, with an `edge_index` only.
             edge_attr: `[num_edges, channels]`, in the order of `adj`.
+            batch: int64 `[num_nodes]`, ascending, for several whole graphs: PyG's vector of the
+                graph of every node. Norms then run over each of them.
+            segments: what norms run over, for a mini-batch of clusters: `Batch.segments`.
             context: what trainers pass: structure, randomness and slots of this pass.
 
         Returns:
@@ -98,6 +103,10 @@ class LayeredGNN(nn.Module):
         """
         if context is None:
             context = self._context(x, adj, edge_weight, edge_attr)
+            if batch is not None:
+                pointers = pointers_of(batch)
+                context.segments = {"batch": pointers, "graph": pointers}
+            context.segments = {**context.segments, **(segments or {})}
         for block, phases in zip((*self.blocks, None), self.phases, strict=True):
             x = context.runner(block, phases, x, context)
         return x  # type: ignore[return-value]
@@ -133,37 +142,15 @@ class LayeredGNN(nn.Module):
     def phases(self) -> list[list[Phase]]:
         """The phases of every block, and of the head last.
 
-        Rebuilt when hooks come or go and when a module or a parameter is replaced, as
-        `load_state_dict(assign=True)` does: phases refer to the parameters themselves.
+        Rebuilt when hooks come or go and when a module or a parameter is replaced.
         """
-        state = self._state()
+        state = state_of((*self.blocks, self.head))
         if self._compiled is None or self._compiled[0] != state:
-            phases = [block.phases(i) for i, block in enumerate(self.blocks)]
-            if self.jk_mode is not None:
-                for i, block in enumerate(phases):
-                    block.append(Collect("jumping_knowledge", self.jk_mode, first=i == 0))
-            phases.append(self._head_phases())
+            phases = block_phases(enumerate(self.blocks), self.jk_mode)
+            phases.append(head_phases(self.head, len(self.blocks), self.jk_mode))
             _check_slots(phases)
             self._compiled = (state, phases)
         return self._compiled[1]
-
-    def _state(self) -> tuple[Any, ...]:
-        parts = [part for part in (*self.blocks, self.head) if part is not None]
-        modules = [module for part in parts for module in part.modules()]
-        return (
-            modules,
-            [is_intercepted(module) for module in modules],
-            # A lazy parameter stays the same object, and changes its class.
-            [(id(p), type(p)) for module in modules for p in module._parameters.values()],
-            [module.p > 0 for module in modules if isinstance(module, nn.Dropout)],
-        )
-
-    def _head_phases(self) -> list[Phase]:
-        phases: list[Phase] = [Read("jumping_knowledge")] if self.jk_mode else []
-        if self.head is not None:
-            first = len(self.blocks) * 64
-            phases += row_phases(self.head, iter(range(first, first + 64)))
-        return fuse(phases)
 
     @property
     def slots(self) -> list[Slot]:

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import norm as pyg
 from torch_geometric.nn import resolver
 
 from gnnscale.errors import InputError
@@ -31,6 +30,7 @@ from gnnscale.nn.context import Context
 from gnnscale.nn.propagation import Propagation, call_rows, densify, is_intercepted
 from gnnscale.nn.pyg_convs import Call
 from gnnscale.nn.registry import needs_symmetry, reach_of
+from gnnscale.nn.segments import segments_for
 
 Features = Tensor | CSR
 
@@ -94,15 +94,16 @@ class Dropout:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """A norm whose statistics run over all rows."""
+    """A norm whose statistics run over rows: all, each cluster's or each graph's."""
 
     norm: nn.Module
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
-        if type(self.norm) is pyg.GraphNorm and not is_intercepted(self.norm):
-            return statistics.graph_norm(self.norm, statistics.widened(densify(x)))
+        x = statistics.widened(densify(x))
+        if self.row_local_in_evaluation and not self.norm.training:
+            return self.norm(x)
         statistics.check_rows(self.norm, x.shape[0])
-        return self.norm(statistics.widened(densify(x)))
+        return statistics.normalise(self.norm, x, segments_for(self.norm, ctx.segments))
 
     @property
     def row_local_in_evaluation(self) -> bool:

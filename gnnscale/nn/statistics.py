@@ -1,57 +1,201 @@
 """Norms as one reduction and one row-local map, so that they are exact however rows are cut up.
 
-`partial` reduces some rows to `Moments`; `Moments.merge` joins those of disjoint rows (Chan et al.,
-1983); `apply` normalises rows with the statistics of all. In training the same functions run on the
-whole batch, in inference chunk by chunk. A norm without such a protocol is applied to a whole layer
-at once.
+`partial_stats` reduces some rows to `Moments`; `Moments.merge` joins those of disjoint rows (Chan
+et al., 1983); `apply_stats` normalises rows with the statistics of all. In training the same norms
+run on the whole batch, in inference chunk by chunk. A norm without such a form is applied to a
+whole layer at once.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch_geometric.nn import norm as pyg
 
-from gnnscale.errors import InputError
+from gnnscale import kernels
+from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.kernels import segment_moments
 from gnnscale.nn.propagation import is_intercepted
+from gnnscale.nn.segments import segment_of_rows
 
 _ROW_LOCAL = (nn.LayerNorm, nn.RMSNorm, nn.Identity)
 
 
 class Moments(NamedTuple):
-    """Number, mean and sum of squared deviations of some rows, in float64 `[channels]` or `[1]`."""
+    """Number, mean and sum of squared deviations of the rows of every segment.
 
-    rows: int
+    Attributes:
+        rows: int64 `[segments]`.
+        mean: float64 `[segments, channels]` or `[segments, 1]`.
+        deviation: of the shape of `mean`.
+    """
+
+    rows: Tensor
     mean: Tensor
     deviation: Tensor
 
     @classmethod
-    def of(cls, x: Tensor) -> Moments:
-        """Moments per column of `x` `[rows, channels]`; no gradient."""
-        rows = x.size(0)
-        mean, deviation = segment_moments(x, torch.tensor([0, rows], device=x.device))
-        return cls(rows, mean[0], deviation[0])
+    def of(cls, x: Tensor, ptr: Tensor | None = None) -> Moments:
+        """Moments per column of the segments `ptr` of `x` `[rows, channels]`; no gradient."""
+        if ptr is None:
+            ptr = torch.tensor([0, x.size(0)], device=x.device)
+        return cls(ptr.diff(), *segment_moments(x, ptr))
+
+    @classmethod
+    def empty(cls, segments: int, like: Moments) -> Moments:
+        """Those of no rows, with as many channels as others have."""
+        shape = (segments, like.mean.size(1))
+        zeros = like.mean.new_zeros(2, *shape)
+        return cls(like.rows.new_zeros(segments), zeros[0], zeros[1])
 
     def over_channels(self) -> Moments:
-        """Moments of all values, whatever their channel."""
-        mean = self.mean.mean(0, keepdim=True)
-        between = self.rows * (self.mean - mean).square().sum(0, keepdim=True)
-        values = self.rows * self.mean.numel()
-        return Moments(values, mean, self.deviation.sum(0, keepdim=True) + between)
+        """Moments of all values of a segment, whatever their channel."""
+        channels = self.mean.size(1)
+        mean = self.mean.mean(1, keepdim=True)
+        between = self.rows.unsqueeze(1) * (self.mean - mean).square().sum(1, keepdim=True)
+        return Moments(self.rows * channels, mean, self.deviation.sum(1, keepdim=True) + between)
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets of rows together."""
+        """Moments of both sets of rows together, segment by segment."""
         rows = self.rows + other.rows
-        if rows == 0:
-            return self
+        share = (other.rows.double() / rows.clamp(min=1)).unsqueeze(1)
         delta = other.mean - self.mean
-        mean = self.mean + delta * (other.rows / rows)
-        correction = delta.square() * (self.rows * other.rows / rows)
-        return Moments(rows, mean, self.deviation + other.deviation + correction)
+        between = delta.square() * (self.rows.unsqueeze(1) * share)
+        return Moments(rows, self.mean + delta * share, self.deviation + other.deviation + between)
+
+    def pooled(self) -> Moments:
+        """Moments of all segments' rows as one segment's."""
+        rows = self.rows.sum(0, keepdim=True)
+        weights = (self.rows.double() / rows.clamp(min=1)).unsqueeze(1)
+        mean = (self.mean * weights).sum(0, keepdim=True)
+        between = (self.rows.unsqueeze(1) * (self.mean - mean).square()).sum(0, keepdim=True)
+        return Moments(rows, mean, self.deviation.sum(0, keepdim=True) + between)
+
+    def part(self, first: int, last: int) -> Moments:
+        """Those of segments `first` up to `last`, exclusive; views."""
+        return Moments(*(values[first:last] for values in self))
+
+    @property
+    def variance(self) -> Tensor:
+        """Mean squared deviation, 0 for a segment without rows."""
+        return self.deviation / self.rows.clamp(min=1).unsqueeze(1)
+
+
+class Form(NamedTuple):
+    """How a class of norms is one reduction and one row-local map.
+
+    Attributes:
+        apply: takes the norm, rows, their segments' moments, and whether segments are given
+            (PyG's LayerNorm has another formula without); returns normalised rows.
+        reads: takes the norm and rows; the rows whose moments `apply` wants.
+        over_channels: whether it wants one moment a segment.
+    """
+
+    apply: Callable[[Any, Tensor, Moments, Tensor | None], Tensor]
+    reads: Callable[[Any, Tensor], Tensor] = lambda norm, x: x
+    over_channels: bool = False
+
+
+_FORMS: dict[type, Form] = {}
+
+
+def register_norm(cls: type[nn.Module], form: type[nn.Module] | Form) -> None:
+    """Tell gnnscale that a class of norms has a form: its own, or that of another class.
+
+    Subclasses need their own entry: what they override is not known.
+    """
+    _FORMS[cls] = form if isinstance(form, Form) else _FORMS[form]
+
+
+def partial_stats(norm: nn.Module, x: Tensor, segments: Tensor | None = None) -> Moments:
+    """The moments that a norm needs of some rows: the first of its two passes.
+
+    Args:
+        norm: one of PyG's or gnnscale's.
+        x: `[rows, channels]`, perhaps some of a graph's.
+        segments: int64 `[num_segments + 1]`, where each begins among these rows; one when None.
+
+    Returns:
+        Moments, which `merge` with those of the other rows of the same segments.
+
+    Raises:
+        UnsupportedModel: no such form is known of the norm.
+    """
+    form = _form_of(norm)
+    moments = Moments.of(form.reads(norm, x), segments)
+    return moments.over_channels() if form.over_channels else moments
+
+
+def apply_stats(
+    norm: nn.Module, x: Tensor, stats: Moments, segments: Tensor | None = None
+) -> Tensor:
+    """Normalise rows with the moments of all: the second pass.
+
+    Not a method `apply`, which every `torch.nn.Module` has for another purpose.
+
+    Args:
+        norm: as given to `partial_stats`.
+        x: `[rows, channels]`.
+        stats: the merged moments of the segments.
+        segments: int64 `[num_segments + 1]`, where each begins among these rows; one when None.
+
+    Returns:
+        `[rows, channels]`: what the norm gives for these rows where it is given all of them.
+
+    Raises:
+        UnsupportedModel: no such form is known of the norm.
+    """
+    return _form_of(norm).apply(norm, x, stats, segments)
+
+
+def _form_of(norm: nn.Module) -> Form:
+    if type(norm) not in _FORMS:
+        raise UnsupportedModel(
+            f"{type(norm).__name__} is not known as one reduction and a row-local map"
+        )
+    return _FORMS[type(norm)]
+
+
+def mergeable(norm: nn.Module) -> bool:
+    """Whether `partial_stats` and `apply_stats` know this norm, and nothing watches it."""
+    return type(norm) in _FORMS and not any(is_intercepted(part) for part in norm.modules())
+
+
+def normalise(norm: Any, x: Tensor, ptr: Tensor | None) -> Tensor:
+    """Run a norm on rows `[rows, channels]` and their segments, differentiably."""
+    if getattr(norm, "takes_pointers", False):
+        return norm(x, ptr=ptr)
+    if not is_intercepted(norm):
+        if type(norm) is pyg.GraphNorm:
+            return graph_norm(norm, x, ptr)
+        if type(norm) is pyg.InstanceNorm and norm.running_mean is None:
+            return instance_norm(norm, x, ptr)
+    if ptr is None or not _takes_batch(type(norm)):
+        return norm(x)
+    return norm(x, segment_of_rows(ptr, x.size(0)), ptr.numel() - 1)
+
+
+@functools.cache
+def _takes_batch(cls: type[nn.Module]) -> bool:
+    return "batch" in inspect.signature(cls.forward).parameters
+
+
+def graph_norm(norm: pyg.GraphNorm, x: Tensor, ptr: Tensor | None = None) -> Tensor:
+    """GraphNorm by the fused kernel."""
+    return kernels.graph_norm(x, norm.weight, norm.bias, norm.mean_scale, norm.eps, ptr)
+
+
+def instance_norm(norm: pyg.InstanceNorm, x: Tensor, ptr: Tensor | None = None) -> Tensor:
+    """Instance normalization without running statistics, by the kernel of GraphNorm."""
+    one = x.new_ones(x.size(1))
+    weight = one if norm.weight is None else norm.weight
+    bias = torch.zeros_like(one) if norm.bias is None else norm.bias
+    return kernels.graph_norm(x, weight, bias, one, norm.eps, ptr)
 
 
 def widened(x: Tensor) -> Tensor:
@@ -62,105 +206,18 @@ def widened(x: Tensor) -> Tensor:
 
 def is_row_local(norm: Any) -> bool:
     """Whether a norm maps every row by itself, in training and in evaluation."""
-    if type(norm) is pyg.LayerNorm:
+    if isinstance(norm, pyg.LayerNorm) and (type(norm) is pyg.LayerNorm or mergeable(norm)):
         return norm.mode == "node"
     return type(norm) in _ROW_LOCAL
 
 
 def uses_running_statistics(norm: nn.Module) -> bool:
     """Whether a norm is row-local in evaluation because it keeps running statistics."""
+    if isinstance(norm, pyg.DiffGroupNorm):
+        norm = norm.norm
     inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
-    return isinstance(inner, nn.modules.batchnorm._BatchNorm) and inner.running_mean is not None
-
-
-def mergeable(norm: nn.Module) -> bool:
-    """Whether `partial` and `apply` know this norm."""
-    if any(is_intercepted(module) for module in norm.modules()):
-        return False
-    graph_mode = type(norm) is pyg.LayerNorm and norm.mode == "graph"
-    return graph_mode or type(norm) is pyg.GraphNorm or _is_batch_norm(norm)
-
-
-def partial(norm: nn.Module, x: Tensor) -> Moments:
-    """The moments that `norm` needs of rows `x` `[rows, channels]`."""
-    if isinstance(norm, pyg.LayerNorm):
-        return Moments.of(x).over_channels()
-    return Moments.of(x)
-
-
-def apply(norm: Any, x: Tensor, moments: Moments) -> Tensor:
-    """Normalise rows `x` `[rows, channels]` with the moments of all rows."""
-    mean = moments.mean
-    variance = moments.deviation / max(moments.rows, 1)
-    if isinstance(norm, pyg.GraphNorm):
-        # E[(h − αμ)²] = Var h + (1 − α)²μ²: one pass serves any α.
-        alpha = norm.mean_scale.double()
-        second = variance + ((1 - alpha) * mean).square()
-        shift, scale = alpha * mean, (second + norm.eps).rsqrt()
-        return _affine(x, shift, scale, norm.weight, norm.bias)
-    if isinstance(norm, pyg.LayerNorm):
-        scale = 1 / (variance.sqrt() + norm.eps)  # PyG adds ε to the standard deviation here
-        return _affine(x, mean, scale, norm.weight, norm.bias)
-    inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
-    return _affine(x, mean, (variance + inner.eps).rsqrt(), inner.weight, inner.bias)
-
-
-def graph_norm(norm: pyg.GraphNorm, x: Tensor) -> Tensor:
-    """GraphNorm over all rows as one graph (Cai et al., ICML 2021, section 3), differentiable.
-
-    PyG's own forward scatters rows into a single segment.
-    """
-    if x.size(0) == 0:
-        return graph_norm_traced(norm, x)
-    return _GraphNorm.apply(x, norm.weight, norm.bias, norm.mean_scale, norm.eps)
-
-
-def graph_norm_traced(norm: pyg.GraphNorm, x: Tensor) -> Tensor:
-    """Return what `graph_norm` returns, in operations that `torch.compile` fuses."""
-    if x.size(0) == 0:
-        return x * norm.weight
-    centred = x - norm.mean_scale * x.mean(0)
-    scale = norm.weight * (centred.square().mean(0) + norm.eps).rsqrt()
-    return torch.addcmul(norm.bias, centred, scale)
-
-
-class _GraphNorm(torch.autograd.Function):
-    """GraphNorm that keeps its input alone, its gradient in one array and two sums over rows."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean_scale: Tensor, eps: float
-    ) -> Tensor:
-        mean = x.mean(0)
-        centred = x - mean_scale * mean
-        inverse = (centred.square().mean(0) + eps).rsqrt()
-        ctx.save_for_backward(x, weight, mean_scale, mean, inverse)
-        return torch.addcmul(bias, centred, weight * inverse)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean_scale, mean, inverse = ctx.saved_tensors
-        rows, scale = x.size(0), weight * inverse
-        centred = x - mean_scale * mean
-        of_bias, of_scale = grad.sum(0), (grad * centred).sum(0)
-        # What the scale owes to the second moment: d inverse = −inverse³ mean(centred · d centred).
-        owed = of_scale * weight * inverse.pow(3) / rows
-        # The gradient of `centred`, summed over rows; those of `centred` sum to rows (1 − α) μ.
-        total = scale * of_bias - owed * rows * (1 - mean_scale) * mean
-        of_x = None
-        if ctx.needs_input_grad[0]:
-            of_x = centred.mul_(-owed).addcmul_(grad, scale).sub_(mean_scale * total / rows)
-        return of_x, of_scale * inverse, of_bias, -mean * total, None
-
-
-def _affine(
-    x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    if weight is not None:
-        scale = scale * weight
-    scale, centred = scale.to(x.dtype), x - shift.to(x.dtype)
-    return centred * scale if bias is None else torch.addcmul(bias, centred, scale)
+    kept = isinstance(inner, nn.modules.batchnorm._NormBase | pyg.GraphNorm)
+    return kept and getattr(inner, "running_mean", None) is not None
 
 
 def check_rows(norm: nn.Module, rows: int) -> None:
@@ -178,6 +235,87 @@ def check_rows(norm: nn.Module, rows: int) -> None:
         )
 
 
-def _is_batch_norm(norm: nn.Module) -> bool:
-    inner = norm.module if type(norm) is pyg.BatchNorm else norm
-    return type(inner) is nn.BatchNorm1d
+def affine(
+    x: Tensor, shift: Tensor, scale: Tensor, norm: Any, segments: Tensor | None = None
+) -> Tensor:
+    """(x − shift) · scale, then the norm's weight and bias where it has them.
+
+    `shift` and `scale` are `[num_segments, channels]` or `[num_segments, 1]`.
+    """
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    if weight is not None:
+        scale = scale * weight
+    centred = x - _of_rows(shift, x, segments)
+    scale = _of_rows(scale, x, segments)
+    return centred * scale if bias is None else torch.addcmul(bias, centred, scale)
+
+
+def _of_rows(values: Tensor, x: Tensor, segments: Tensor | None) -> Tensor:
+    values = values.to(x.dtype)
+    if values.size(0) == 1:
+        return values
+    assert segments is not None
+    return torch.repeat_interleave(values, segments.diff(), dim=0, output_size=x.size(0))
+
+
+# --- PyG's norms ------------------------------------------------------------------------------
+
+
+def _graph_norm(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+    # E[(h − αμ)²] = Var h + (1 − α)²μ²: one pass serves any α.
+    alpha = norm.mean_scale.double()
+    second = stats.variance + ((1 - alpha) * stats.mean).square()
+    return affine(x, alpha * stats.mean, (second + norm.eps).rsqrt(), norm, segments)
+
+
+def _layer_norm(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+    # PyG adds ε to the standard deviation where it is not given a batch vector.
+    whole = 1 / (stats.variance.sqrt() + norm.eps)
+    scale = whole if segments is None else (stats.variance + norm.eps).rsqrt()
+    return affine(x, stats.mean, scale, norm, segments)
+
+
+def _batch_norm(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+    inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
+    return affine(x, stats.mean, (stats.variance + inner.eps).rsqrt(), inner, segments)
+
+
+def _pair_norm(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+    if norm.scale_individually:
+        centred = affine(x, stats.mean, torch.ones_like(stats.mean), None, segments)
+        return norm.scale * centred / (norm.eps + centred.norm(2, -1, keepdim=True))
+    energy = stats.variance.sum(1, keepdim=True)
+    return affine(x, stats.mean, norm.scale * (norm.eps + energy).rsqrt(), None, segments)
+
+
+def _mean_subtraction(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+    return affine(x, stats.mean, torch.ones_like(stats.mean), None, segments)
+
+
+def _graph_size(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+    scale = stats.rows.double().rsqrt().unsqueeze(1)
+    return affine(x, torch.zeros_like(scale), scale, None, segments)
+
+
+def _groups(norm: Any, x: Tensor) -> Tensor:
+    members = norm.lin(x).softmax(dim=-1)
+    return (members.unsqueeze(-1) * x.unsqueeze(-2)).flatten(1)
+
+
+def _group_norm(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+    normalised = _batch_norm(norm.norm, _groups(norm, x), stats, segments)
+    return x + norm.lamda * normalised.unflatten(1, (norm.groups, -1)).sum(1)
+
+
+for _cls, _form in {
+    nn.BatchNorm1d: Form(_batch_norm),
+    pyg.BatchNorm: Form(_batch_norm),
+    pyg.GraphNorm: Form(_graph_norm),
+    pyg.GraphSizeNorm: Form(_graph_size),
+    pyg.InstanceNorm: Form(_batch_norm),
+    pyg.LayerNorm: Form(_layer_norm, over_channels=True),
+    pyg.MeanSubtractionNorm: Form(_mean_subtraction),
+    pyg.PairNorm: Form(_pair_norm),
+    pyg.DiffGroupNorm: Form(_group_norm, reads=_groups),
+}.items():
+    register_norm(_cls, _form)

@@ -98,13 +98,15 @@ class WholeNorm:
             for phase in self.linear:
                 x = phase(x, context)
         origin, mean, axes = x.double().tensor_split((1, 2))
-        moments = statistics.Moments(self.rows, mean[0], (axes - origin).square().sum(0))
+        rows = torch.tensor([self.rows], device=mean.device)
+        squares = (axes - origin).square().sum(0, keepdim=True)
+        moments = statistics.Moments(rows, mean, squares)
         layer_norm = isinstance(self.phase.norm, pyg.LayerNorm)
         return moments.over_channels() if layer_norm else moments
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise some rows of the map's outputs."""
-        return statistics.apply(self.phase.norm, statistics.widened(x), self.moments())
+        return statistics.apply_stats(self.phase.norm, statistics.widened(x), self.moments())
 
 
 class WholeNormGathering:
@@ -166,7 +168,8 @@ def _first_norm(stage: Stage) -> tuple[list[Any], Statistics] | None:
         if isinstance(phase, Statistics):
             # Batch norm is left its own meaning: the statistics of batches in training.
             kinds = (pyg.GraphNorm, pyg.LayerNorm)
-            known = isinstance(phase.norm, kinds) and statistics.mergeable(phase.norm)
+            kept = statistics.uses_running_statistics(phase.norm)
+            known = isinstance(phase.norm, kinds) and statistics.mergeable(phase.norm) and not kept
             return (linear, phase) if known else None
         if not _is_linear(phase, stage):
             return None
