@@ -1,6 +1,6 @@
 """Models as blocks and phases: what trainers, inference and the planner read."""
 
-from torch_geometric.nn import BatchNorm, GraphNorm, LayerNorm
+from torch_geometric.nn import DiffGroupNorm, MessageNorm
 
 from gnnscale.nn import opaque, pyg_multihop  # noqa: F401 - they register PyG's convolutions
 from gnnscale.nn.block import Block
@@ -33,11 +33,23 @@ from gnnscale.nn.models import (
     GraphSAGE,
     from_spec,
 )
+from gnnscale.nn.norms import (
+    BatchNorm,
+    GraphNorm,
+    GraphSizeNorm,
+    InstanceNorm,
+    LayerNorm,
+    MeanSubtractionNorm,
+    PairNorm,
+)
 from gnnscale.nn.propagation import Propagation
 from gnnscale.nn.reach import check_reach
+from gnnscale.nn.readout import GraphModel
 from gnnscale.nn.registry import propagation_of, register
 from gnnscale.nn.sign import SIGN
 from gnnscale.nn.stacked import Branched, Stacked
+from gnnscale.nn.statistics import Form, Moments, apply_stats, partial_stats, register_norm
+from gnnscale.nn.with_norm import with_norm
 
 __all__ = [
     "APPNP",
@@ -60,11 +72,20 @@ __all__ = [
     "Coefficients",
     "Context",
     "DeepGCN",
+    "DiffGroupNorm",
+    "Form",
+    "GraphModel",
     "GraphNorm",
     "GraphSAGE",
+    "GraphSizeNorm",
+    "InstanceNorm",
     "LayerNorm",
     "LayeredGNN",
     "Mean",
+    "MeanSubtractionNorm",
+    "MessageNorm",
+    "Moments",
+    "PairNorm",
     "Propagation",
     "RowNormalisation",
     "Slot",
@@ -72,12 +93,16 @@ __all__ = [
     "Sum",
     "SymmetricNormalisation",
     "Unweighted",
+    "apply_stats",
     "as_layered",
     "atom_encoder",
     "bond_encoder",
     "check_reach",
     "first_propagation",
     "from_spec",
+    "partial_stats",
     "propagation_of",
     "register",
+    "register_norm",
+    "with_norm",
 ]

@@ -40,6 +40,13 @@ class Chain(nn.Module):
                 return width
         return None
 
+    def rewritten(self, steps: Sequence[AnyStep], layers: Sequence[nn.Module]) -> Chain:
+        """A chain of other steps; `layers`: its modules, at the indices that their keys have."""
+        twin = Chain(steps)
+        twin.layers = nn.ModuleList(layers)
+        twin.training = twin.layers.training = self.training  # each layer stays in its own mode
+        return twin
+
     def steps(self, index: int) -> list[AnyStep]:
         """What the block runs, in order."""
         return self._steps

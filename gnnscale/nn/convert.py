@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch import nn
-from torch_geometric.nn import Sequential
+from torch_geometric.nn import MessageNorm, Sequential
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.models.deepgcn import DeepGCNLayer
 
@@ -49,12 +49,23 @@ class LayeredPyG(LayeredGNN):
             self.add_module(name, child)
 
     def to_pyg(self) -> nn.Module:
-        """The PyG model behind this one, or a `Sequential` where residuals were added to it.
+        """The PyG model behind this one, or a `Sequential` where it has what that has not.
 
-        Parameters are shared.
+        Residuals, message norms and norms before convolutions. Parameters are shared.
         """
-        added = any(isinstance(block, Block) and block.residual for block in self.blocks)
-        return super().to_pyg() if added else self._model[0]
+        plain = all(map(_is_pygs, self.blocks))
+        return self._model[0] if plain else super().to_pyg()
+
+
+_ORDERS = ("conv-norm-act-dropout", "conv-act-norm-dropout")
+
+
+def _is_pygs(block: Block | Chain) -> bool:
+    """Whether PyG's model behind a block runs it as it stands."""
+    if isinstance(block, Chain):
+        return True
+    reordered = block.norm is not None and block.order not in _ORDERS
+    return not (block.residual or reordered or isinstance(block.norm, MessageNorm))
 
 
 def as_layered(
@@ -133,7 +144,7 @@ def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
             "jumping knowledge by LSTM reads all layers of a node at once, which exact inference "
             "in chunks does not keep; use jk='cat' or jk='max'"
         )
-    order = "conv-act-norm-dropout" if model.act_first else "conv-norm-act-dropout"
+    order = _ORDERS[bool(model.act_first)]
     blocks = []
     for i, (conv, norm) in enumerate(zip(model.convs, model.norms, strict=True)):
         plain = i == model.num_layers - 1 and jk is None

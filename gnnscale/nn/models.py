@@ -17,7 +17,10 @@ from gnnscale.nn.block import Block
 from gnnscale.nn.convert import as_layered
 from gnnscale.nn.deep_models import GCNII, DeepGCN
 from gnnscale.nn.layered import LayeredGNN
+from gnnscale.nn.norm_twins import Norms
+from gnnscale.nn.readout import GraphModel
 from gnnscale.nn.sign import SIGN
+from gnnscale.nn.with_norm import rewrite
 
 
 def GCN(  # noqa: N802 - a model's name, as in PyG
@@ -303,12 +306,15 @@ MODELS: dict[str, Callable[..., LayeredGNN]] = {
 }
 
 
-def from_spec(spec: dict[str, Any]) -> LayeredGNN:
+def from_spec(spec: dict[str, Any]) -> LayeredGNN | GraphModel:
     """Rebuild a model, with fresh parameters, from `model.spec`.
 
     Raises:
         InputError: no model has that name.
     """
+    if spec.get("model") == "GraphModel":
+        arguments = dict(spec["arguments"])
+        return GraphModel(from_spec(arguments.pop("encoder")), **arguments)
     for build in MODELS.values():
         if build.__name__ == spec.get("model"):
             return build(**spec["arguments"])
@@ -322,11 +328,16 @@ def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
     arguments.update(arguments.pop("kwargs", {}))
     spec = spec_of(cls.__name__, arguments)
     check_arguments(arguments)
-    residual = arguments.pop("residual")
+    residual, norms = arguments.pop("residual"), None
+    if isinstance(arguments["norm"], str):
+        # By our resolver: PyG's knows none of our arguments, and gives PairNorm a width for scale.
+        norms = Norms(arguments.pop("norm"), arguments.pop("norm_kwargs"), "after_conv")
     try:
         network = cls(**arguments)
     except _WRONG_ARGUMENT as error:  # PyG's own word on it
         raise InputError(f"{cls.__name__} cannot be built: {error}") from error
     model = as_layered(network, residual=residual)
+    if norms is not None:
+        model = rewrite(model, norms)
     model.spec = spec
     return model

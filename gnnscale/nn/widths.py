@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch_geometric.nn import MessageNorm
 from torch_geometric.nn import conv as pyg
 
 from gnnscale.nn.phases import (
@@ -19,7 +20,7 @@ from gnnscale.nn.phases import (
     Save,
     concatenate,
 )
-from gnnscale.nn.pyg_convs import Call
+from gnnscale.nn.pyg_convs import Call, is_norm
 
 # Convolutions whose width is that of a network inside. EdgeConv's reads two rows side by side.
 _NETWORKS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -91,7 +92,8 @@ def width_after_rows(module: nn.Module, width: int | None) -> int | None:
 
 def keeps_width(module: nn.Module) -> bool:
     """Whether a row-local module is known to give as many channels as it takes."""
-    own = (type(part).__module__.split(".")[0] for part in module.modules())
+    unsure = (part for part in module.modules() if not is_norm(part))
+    own = (type(part).__module__.split(".")[0] for part in unsure)
     halves = any(isinstance(part, nn.GLU) for part in module.modules())
     return not halves and not holds_matrix(module) and {"torch", "torch_geometric"}.issuperset(own)
 
@@ -106,4 +108,6 @@ def joined_width(function: Any, widths: list[int | None]) -> int | None:
     """The same for a function of several values: their sum side by side, else what all have."""
     if function is concatenate:
         return None if None in widths else sum(w for w in widths if w is not None)
+    if isinstance(function, MessageNorm):  # of its first argument it takes the length alone
+        return widths[-1]
     return widths[-1] if len(set(widths)) == 1 else None
