@@ -41,5 +41,9 @@ class RunMismatch(GnnscaleError):
     """A run folder or checkpoint that belongs to another model, graph or configuration."""
 
 
+class RankFailure(GnnscaleError):
+    """Another rank of the same run has failed, or is gone, while this one still needs it."""
+
+
 class MissingDependency(GnnscaleError, ImportError):
     """An optional package that the operation asked for and that is not installed."""

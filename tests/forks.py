@@ -19,6 +19,7 @@ from typing import Any
 
 _IMPORTED = (
     "gnnscale.graph.store",
+    "gnnscale.parallel",
     "gnnscale.partitioning",
     "gnnscale.train.dry_run",
     "rich.progress",
@@ -119,8 +120,12 @@ def _fork(request: dict[str, Any]) -> int:
 
 
 def _serve() -> None:
+    from numba.core.registry import cpu_target
+
     for name in _IMPORTED:
         importlib.import_module(name)
+    cpu_target.typing_context.refresh()  # numba's tables: half a second in every child otherwise
+    cpu_target.target_context.refresh()
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:

@@ -1,22 +1,46 @@
-"""Ranks: who this process is among those that train together.
+"""Ranks: the processes that train together, what they tell each other, and what if one fails.
 
-Stands on `torch.distributed` where a process group has been set up; rank 0 of 1 otherwise.
+Stands on `torch.distributed`. `start` joins the group that torchrun's environment describes;
+without one this is rank 0 of 1, and nothing here communicates.
+
+A rank that fails says so to all others, which raise `RankFailure` with its number and its error
+the next time they communicate; one that is killed is missed and named (see `watch`).
 """
 
-from __future__ import annotations
+from gnnscale.comm.collectives import (
+    all_reduce_,
+    any_rank,
+    barrier,
+    broadcast_,
+    broadcast_object,
+    from_main,
+    gather_objects,
+    gather_tensors,
+    sum_numbers,
+    sum_over_ranks,
+    together,
+)
+from gnnscale.comm.group import is_main, rank, start, telling_the_others, world_size
+from gnnscale.comm.ternary import TernaryState, ternary_hook, ternary_sum_
 
-import torch
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def rank() -> int:
-    """This process's rank; 0 without a process group."""
-    return torch.distributed.get_rank() if _distributed() else 0
-
-
-def world_size() -> int:
-    """How many processes train together; 1 without a process group."""
-    return torch.distributed.get_world_size() if _distributed() else 1
+__all__ = [
+    "TernaryState",
+    "all_reduce_",
+    "any_rank",
+    "barrier",
+    "broadcast_",
+    "broadcast_object",
+    "from_main",
+    "gather_objects",
+    "gather_tensors",
+    "is_main",
+    "rank",
+    "start",
+    "sum_numbers",
+    "sum_over_ranks",
+    "telling_the_others",
+    "ternary_hook",
+    "ternary_sum_",
+    "together",
+    "world_size",
+]

@@ -105,10 +105,14 @@ class ClusterLoader:
         """Clusters that an epoch draws: those with nodes in the view."""
         return self._drawn.numel()
 
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch, of all ranks."""
+        return -(-self.clusters_drawn // self.clusters_per_batch)
+
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
-        num_batches = -(-self.clusters_drawn // self.clusters_per_batch)
-        return -(-num_batches // self.world_size)
+        return -(-self.num_batches // self.world_size)
 
     def __iter__(self) -> Iterator[Batch | None]:
         """Yield this epoch's batches from where the loader stands (the start, unless resumed)."""

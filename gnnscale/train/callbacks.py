@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gnnscale import comm
 from gnnscale.errors import MissingDependency
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Override what you need. Set `trainer.stop = True` to end training after the epoch."""
+    """Override what you need. Set `trainer.stop = True` to end training after the epoch.
+
+    Of several ranks each calls its own; one that asks for it stops all.
+    """
 
     def on_fit_start(self, trainer: KeptRun) -> None:
         """Called once, before the first step of a sitting."""
@@ -26,7 +30,7 @@ class Callback:
 
 
 class TensorBoard(Callback):
-    """Writes every figure of every epoch to TensorBoard.
+    """Writes every figure of every epoch to TensorBoard; of several ranks, rank 0 does.
 
     Args:
         log_dir: the folder that `tensorboard --logdir` is given.
@@ -48,10 +52,13 @@ class TensorBoard(Callback):
         """Go on after the last epoch of an interrupted run: what came later is purged."""
         if self._writer is not None:  # of a sitting that was interrupted
             self._writer.close()
-        self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)
+        if comm.is_main():
+            self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)
 
     def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
         """See `Callback`."""
+        if self._writer is None:
+            return
         for name, value in row.items():
             if name != "epoch" and value is not None and not isinstance(value, str):
                 self._writer.add_scalar(name, value, row["epoch"])
@@ -59,4 +66,5 @@ class TensorBoard(Callback):
 
     def on_fit_end(self, trainer: KeptRun, report: Report) -> None:
         """See `Callback`."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()

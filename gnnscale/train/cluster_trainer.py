@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnscale import comm
 from gnnscale.errors import InputError
-from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
+from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.graph.mapped import is_mapped
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
@@ -26,6 +27,7 @@ from gnnscale.train.config import ClusterConfig
 from gnnscale.train.first_hop import first_hop
 from gnnscale.train.identity import describe_data
 from gnnscale.train.optimizers import describe
+from gnnscale.train.ranks import stored_once
 from gnnscale.train.sizes import evaluation_interval, sizes_for
 from gnnscale.train.task import Task
 from gnnscale.train.trainer import Trainer
@@ -74,14 +76,17 @@ class ClusterTrainer(Trainer):
             function (see `partition`).
         partition_seed: of the partition, for runs that share one and differ in `seed`; None takes
             `seed`.
-        balance: "nodes" or "edges": what the partitioner evens out.
+        balance: "nodes", "edges" or how many edges cost as much as a node: what the partitioner
+            evens out.
         split: the split set.
         metric: the headline metric; the graph's, else the task's own, when None.
         weight_decay: for the named optimizers.
         parameter_groups: a function from the model to the optimizer's parameters or groups.
         clip_norm: greatest norm of an update's gradient.
-        accumulate: batches an update of the weights, as if they were one without the links between
-            them; an epoch's last update may have fewer.
+        accumulate: batches an update of the weights (of every rank), as if they were one without
+            the links between them; an epoch's last update may have fewer.
+        gradient_compression: None, or "ternary": ranks exchange gradients in two bits a value
+            (TernGrad, Wen et al., NeurIPS 2017), at some cost in accuracy.
         precision: "float32", or "bf16" or "fp16" for dense products in half precision beside
             parameters, norms and loss in float32. Evaluation is in float32. "fp16" needs a GPU.
         checkpoint_activations: keep what enters a block and compute the rest again in the backward
@@ -108,6 +113,10 @@ class ClusterTrainer(Trainer):
         store: a folder for the clustered graph, instead of memory. With None, that of a graph in
             files goes into the run folder. A resumed run finds it there again.
         progress: show a progress bar on a terminal.
+
+    Under `torchrun` a script runs unchanged on several ranks: each takes every R-th batch, and an
+    update is that of R batches, the same as one process makes with `accumulate=R`. Every rank holds
+    the model, and its own copy of a graph in memory; a graph in files is shared.
 
     Raises:
         InputError: listing every argument and every part of the data that is at fault.
@@ -143,7 +152,7 @@ class ClusterTrainer(Trainer):
         *,
         method: str | Callable = "auto",
         partition_seed: int | None = None,
-        balance: str = "nodes",
+        balance: str | float = "nodes",
         precompute: bool = False,
         split: str = "default",
         metric: str | None = None,
@@ -151,6 +160,7 @@ class ClusterTrainer(Trainer):
         parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
         clip_norm: float | None = None,
         accumulate: int = 1,
+        gradient_compression: str | None = None,
         precision: str = "float32",
         checkpoint_activations: bool = False,
         compile: bool = False,
@@ -247,6 +257,11 @@ class ClusterTrainer(Trainer):
         assert isinstance(self._data, Graph)
         return self._data
 
+    def _segments(self) -> dict[str, Tensor]:
+        if any(getattr(module, "over", None) == "cluster" for module in self.model.modules()):
+            return {"cluster": self.clustered.offsets}
+        return {}
+
     @property
     def position(self) -> Tensor | None:
         """Where each original node stands in `graph`; None for the original order."""
@@ -262,6 +277,8 @@ class ClusterTrainer(Trainer):
             seen,
             self.config.clusters_per_batch,
             seed=self.config.seed,
+            rank=comm.rank(self.group),
+            world_size=comm.world_size(self.group),
             prefetch=self.config.prefetch,
             stratify=self.config.stratify,
             device=self.device,
@@ -276,22 +293,29 @@ class ClusterTrainer(Trainer):
 
     def _precompute(self, seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
         started = time.monotonic()
+        if seen.path is not None and comm.world_size() > 1:
+
+            def write() -> None:
+                first_hop(seen, propagation)
+
+            comm.from_main(write)  # into the store, where all find it
         hop = first_hop(seen, propagation)
         self._count("first hop", time.monotonic() - started)
         return hop
 
     def _cluster(self) -> ClusteredGraph:
-        part, path = self._partition(), self._store_path()
+        part, path, folder = comm.from_main(self._partition), self._store_path(), self.folder
+        self._stored |= self._resumed
         started = time.monotonic()
-        if self._resumed and path is not None:
-            assert self.folder is not None
-            if self.folder.is_store_of_run(path):
+        if self._resumed and folder is not None and path is not None:
+            there = comm.from_main(lambda: folder.is_store_of_run(path))
+            if there:
                 return open_graph(path)
         if self._shared is not None and self._shared.path == path:
             same_split = self._shared.split == self.config.split
             if same_split and torch.equal(self._shared.partition.assignment, part.assignment):
                 return self._shared
-        clustered = cluster(self.graph, part, path, split=self.config.split)
+        clustered = stored_once(self.graph, part, path, self.config.split)
         self._count("cluster", time.monotonic() - started)
         return clustered
 
@@ -311,7 +335,6 @@ class ClusterTrainer(Trainer):
         if self._resumed:
             # The run's own: two-thread KaMinPar differs between runs.
             assert self.folder is not None
-            self._stored = True
             return Partition.load(self.folder.partition)
         fixed = self.config.partition_seed
         seed = self.config.seed if fixed is None else fixed
@@ -334,10 +357,13 @@ class ClusterTrainer(Trainer):
 
     def _keep_data(self) -> None:
         """Store the partition, and the graph where nothing else could give it back."""
+        comm.from_main(self._write_data)
+        self._stored |= isinstance(self._data, Graph)
+
+    def _write_data(self) -> None:
         assert self.folder is not None and self._clustered is not None
         if isinstance(self._data, Graph):
             self._clustered.partition.save(self.folder.partition)
-            self._stored = True
             if self._clustered.path is not None:
                 self.folder.keep_store(self._clustered.path)
         if self.folder.is_store_of_run(self.folder.store):

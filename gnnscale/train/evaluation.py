@@ -101,18 +101,22 @@ class FullGraph(ABC):
         if not sets:
             return {}
         started = time.monotonic()
+        segments = self._segments()  # first: it may settle the order of the graph
         split = self._split()
+        options = self._inference_options()
         found = evaluate(
             self.model,
             self.graph,
             {name: split[name] for name in sets},
             {name: self.task.metrics() for name in sets},
-            **self._inference_options(),
+            segments=segments,
+            **options,
         )
         self._count("evaluate", time.monotonic() - started)
         return found
 
     def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
+        segments = self._segments()
         return predict(
             self.model,
             self.graph,
@@ -120,6 +124,7 @@ class FullGraph(ABC):
             nodes=nodes,
             out=out,
             head=head,
+            segments=segments,
             **self._inference_options(),
         )
 
@@ -134,6 +139,10 @@ class FullGraph(ABC):
             "scratch": self._scratch(),
             "memory": self.config.memory,
         }
+
+    def _segments(self) -> dict[str, Tensor]:
+        """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""
+        return {}
 
     def _scratch(self) -> Path | None:
         """A folder for layers that memory does not bear; None for the system's own."""

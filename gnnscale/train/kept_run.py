@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
-from gnnscale.errors import GnnscaleError, InputError, RunMismatch
+from gnnscale.errors import InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.allocator import kept_buffers, return_freed_memory
 from gnnscale.train.callbacks import Callback
@@ -32,6 +32,12 @@ from gnnscale.train.identity import describe_model, describe_task
 from gnnscale.train.interrupt import deferred_interrupt
 from gnnscale.train.memory import MemoryMeter, memory_use, resident_arrays
 from gnnscale.train.progress import Progress
+from gnnscale.train.ranks import (
+    check_same_on_all_ranks,
+    check_world_size,
+    share_weights,
+    with_own,
+)
 from gnnscale.train.report import (
     Report,
     environment,
@@ -46,8 +52,16 @@ _CHECKPOINT_SECONDS = 20.0
 
 
 class KeptRun(FullGraph):
-    """What trainers share, however they train."""
+    """What trainers share, however they train.
 
+    Under torchrun every rank runs the same. What one alone can tell (files, the clock, metrics)
+    rank 0 tells the others, so that all decide alike. Rank 0 writes.
+
+    Attributes:
+        group: the ranks that share the batches of a step; None for all.
+    """
+
+    group: Any = None
     _best: dict[str, Tensor] | None
 
     def __init__(
@@ -60,10 +74,7 @@ class KeptRun(FullGraph):
         callbacks: Sequence[Callback],
     ) -> None:
         config.check()
-        if comm.world_size() > 1:
-            raise GnnscaleError(
-                f"{type(self).__name__} trains in one process; {comm.world_size()} ranks are set up"
-            )
+        comm.start()
         self.model = model
         self.config = config
         self.task = task
@@ -81,7 +92,11 @@ class KeptRun(FullGraph):
 
     @abstractmethod
     def _train(self, interrupted: Callable[[], bool]) -> None:
-        """Train until the report says why it stopped."""
+        """Train until the report says why it stopped.
+
+        Args:
+            interrupted: whether this rank was; ranks have yet to agree on it.
+        """
 
     @abstractmethod
     def _loop_state(self) -> dict[str, Any]:
@@ -93,7 +108,10 @@ class KeptRun(FullGraph):
 
     @abstractmethod
     def _keep_data(self) -> None:
-        """Write into the run folder, new, what preparing made and nothing can bring back."""
+        """Write into the run folder, new, what preparing made and nothing can bring back.
+
+        On every rank; what writes goes through `comm.from_main`.
+        """
 
     @abstractmethod
     def _resume_data(self) -> None:
@@ -124,37 +142,41 @@ class KeptRun(FullGraph):
             The report. The model then has the weights that `keep` asks for.
 
         Raises:
-            RunMismatch: the run in `run_dir` has another configuration, graph or model.
+            RunMismatch: the run in `run_dir` has another configuration, graph, model or number of
+                ranks; or ranks have been given different ones.
+            RankFailure: another rank has failed.
             InputError: data and model do not fit together.
             StoreError: the run folder cannot be written, or its checkpoint is damaged.
             GnnscaleError: the loss is no longer finite.
         """
         if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
             raise InputError(f"resume={resume!r} must be 'auto', True or False")
-        with MemoryMeter() as self._memory:
+        with comm.telling_the_others(), MemoryMeter() as self._memory:
             return self._fit(resume)
 
     def _fit(self, resume: str | bool) -> Report:
         started = time.monotonic()
         self._begin()
         identity = self._run_identity()
-        state = None
-        if self.folder is not None:
-            state = self.folder.resume(identity, self.config, resume)
+        check_same_on_all_ranks(identity, self.config)
+        state, folder = None, self.folder
+        if folder is not None:
+            state = comm.from_main(lambda: folder.resume(identity, self.config, resume))
         elif resume is True:
             raise RunMismatch("resume=True needs a run_dir")
         if state is not None and state["finished"]:
             logger.info("the run in %s is complete; nothing is left to train", self.folder)
             self.adopt(state["model"], Report(**state["report"]))
             return self.report
-        if self.folder is not None:
-            self.folder.check_writable()
+        if folder is not None:
+            comm.from_main(folder.check_writable)
         if state is not None:
+            check_world_size(state, folder)
             self._resume_data()
         # Before the folder is touched: a model that does not fit leaves a run there as it was.
         self.start()
-        if self.folder is not None and state is None:
-            self.folder.begin(identity, self.config)
+        if folder is not None and state is None:
+            comm.from_main(lambda: folder.begin(identity, self.config))
             self._keep_data()
         elapsed = time.monotonic() - started
         self._count("prepare", elapsed - sum(self.report.seconds.values()))
@@ -162,10 +184,12 @@ class KeptRun(FullGraph):
             **identity["about"],
             "config": asdict(self.config),
             "environment": environment(str(self.device)),
+            "ranks": comm.world_size(),
         }
         if state is not None:
             self._restore(state)
         else:
+            share_weights(self.model)
             self._checkpoint()  # the initial weights, so that a run killed early can go on too
         for callback in self.callbacks:
             callback.on_fit_start(self)
@@ -193,9 +217,7 @@ class KeptRun(FullGraph):
         return epoch % int(interval) == 0 or epoch >= self.config.epochs
 
     def _evaluate_into(self, row: dict[str, Any], progress: Progress) -> None:
-        return_freed_memory()  # or what steps use would stay beside the layers of the whole graph
-        found = self._evaluate(self._sets())
-        return_freed_memory()
+        found = self._evaluate_between_epochs()
         for where, metrics in found.items():
             row.update({f"{where}_{name}": value for name, value in metrics.items()})
         value = found.get("val", {}).get(self.task.headline)
@@ -210,10 +232,16 @@ class KeptRun(FullGraph):
                 state = self.model.state_dict()
                 self._best = {k: v.detach().cpu().clone() for k, v in state.items()}
 
+    def _evaluate_between_epochs(self) -> dict[str, dict[str, float]]:
+        return_freed_memory()  # or what steps use would stay beside the layers of the whole graph
+        found = self._evaluate(self._sets())
+        return_freed_memory()
+        return found
+
     def _why_stop(self, row: dict[str, Any]) -> str | None:
         patience, best = self.config.early_stopping, self.report.best_epoch
         epoch = row["epoch"]
-        if self.stop:
+        if comm.any_rank(self.stop):
             return "callback"
         evaluated = f"val_{self.task.headline}" in row  # else nothing new is known
         if evaluated and patience is not None and best is not None and epoch - best >= patience:
@@ -232,8 +260,8 @@ class KeptRun(FullGraph):
         self.report.seconds["total"] = sum(
             seconds for name, seconds in self.report.seconds.items() if name != "total"
         )
-        if self.folder is not None:
-            self.folder.finish(self.model.state_dict(), self.report)
+        if (folder := self.folder) is not None:
+            comm.from_main(lambda: folder.finish(self.model.state_dict(), self.report))
         for callback in self.callbacks:
             callback.on_fit_end(self, self.report)
 
@@ -259,24 +287,35 @@ class KeptRun(FullGraph):
     def _checkpoint_is_due(self) -> bool:
         if self.config.checkpoint_every != "auto":
             return False
-        return time.monotonic() - self._last_checkpoint >= _CHECKPOINT_SECONDS
+        due = time.monotonic() - self._last_checkpoint >= _CHECKPOINT_SECONDS
+        return comm.any_rank(due and comm.is_main())
 
     def _checkpoint(self) -> None:
         if self.folder is None:
             return
-        self.folder.checkpoint(self._state(), self.report)
+        folder, state = self.folder, self._state()
+        comm.from_main(lambda: folder.checkpoint(state, self.report))
         self._last_checkpoint = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
-        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        own = self._rank_state()
+        others = comm.gather_objects(own)[1:]
         return {
             "model": self.model.state_dict(),
             "best": self._best,
             **self._loop_state(),
-            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "rng": own["rng"],
+            "other_ranks": others,
         }
 
+    def _rank_state(self) -> dict[str, Any]:
+        """Of the state, what is this rank's own, under the same keys."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {"rng": {"cpu": torch.get_rng_state(), "cuda": cuda}}
+
     def _restore(self, state: dict[str, Any]) -> None:
+        if not comm.is_main():
+            state = with_own(state, state["other_ranks"][comm.rank() - 1])
         report = Report(**state["report"])
         warn_of_another_environment(
             report.run.get("environment", {}), self.report.run["environment"]

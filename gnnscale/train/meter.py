@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnnscale import comm
+
 
 class Meter:
     """The sums of an unfinished epoch. The loss stays on the device until somebody reads it."""
@@ -27,6 +29,16 @@ class Meter:
         self._loss += loss.detach()  # added in float64
         self._weight += weight
         self._nodes += nodes
+
+    def over_ranks(self, group: Any = None) -> None:
+        """Take the sums of all ranks, at the end of an epoch; waits for the device."""
+        if comm.world_size(group) == 1:
+            return
+        loss, self._weight, nodes = comm.sum_numbers(
+            float(self._loss), self._weight, self._nodes, group=group
+        )
+        self._loss.fill_(loss)
+        self._nodes = int(nodes)
 
     def mean_loss(self) -> float:
         """The mean loss so far; waits for the device."""

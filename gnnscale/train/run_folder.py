@@ -4,6 +4,7 @@ run.json                what was asked for, of which model and graph
 partition.npz           the assignment used
 graph/                  the clustered graph, where nothing else could bring it back
 store/                  the clustered graph of a graph in files, where no other place is given
+stages.json             where a pipeline cuts the model
 store.json              which one that is, wherever it is
 controller.safetensors  the learned stop controller of a run layer by layer
 fine_tune/              a run of its own: its layers trained together at the end
@@ -84,6 +85,10 @@ class RunFolder:
         return self.path / "store"
 
     @property
+    def stages(self) -> Path:
+        return self.path / "stages.json"
+
+    @property
     def controller(self) -> Path:
         return self.path / "controller.safetensors"
 
@@ -117,7 +122,7 @@ class RunFolder:
         """Start a run, removing what an earlier one left here."""
         for name in ("checkpoint.safetensors", "model.safetensors", "report.json", "curves.png"):
             (self.path / name).unlink(missing_ok=True)
-        for path in (self.partition, self._store_note, self.controller):
+        for path in (self.partition, self._store_note, self.stages, self.controller):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.fine_tune, ignore_errors=True)
         if identity["data"]["source"] != str(self.graph):

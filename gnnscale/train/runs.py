@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.graph.graph_folder import is_stored_graph, open_stored_graph
-from gnnscale.nn import LayeredGNN, as_layered, from_spec
+from gnnscale.nn import GraphModel, LayeredGNN, from_spec
 from gnnscale.train.arguments import as_data
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.kept_run import KeptRun
@@ -36,7 +36,7 @@ class Run(NamedTuple):
         report: the record so far.
     """
 
-    model: LayeredGNN
+    model: LayeredGNN | GraphModel
     graph: Graph | ClusteredGraph
     trainer: KeptRun
     report: Report
@@ -68,8 +68,7 @@ def load_run(
     """
     folder = RunFolder(path)
     about = folder.describe()
-    classes = {kind.__name__: kind for kind in TRAINERS.values()}
-    trainer_class = classes.get(about["trainer"])
+    trainer_class = TRAINERS.of_class(about["trainer"])
     if trainer_class is None:
         raise StoreError(f"{path} was trained by {about['trainer']}, which is unknown here")
     if model is None:
@@ -81,7 +80,7 @@ def load_run(
     data = _find_graph(folder, about) if graph is None else as_data(graph)
     taken = inspect.signature(trainer_class).parameters
     config = {name: value for name, value in about["config"].items() if name in taken}
-    if about["data"]["clustered"] and trainer_class is ClusterTrainer:
+    if about["data"]["clustered"] and issubclass(trainer_class, ClusterTrainer):
         config.pop("num_parts")
     if device is not None:
         config["device"] = device
@@ -101,7 +100,7 @@ def load_run(
         }
     if "controller" in config and "controller" not in arguments:
         arguments["controller"] = controller_from(config["controller"], folder.controller)
-    trainer = trainer_class(as_layered(model), data, run_dir=path, **{**config, **arguments})
+    trainer = trainer_class(model, data, run_dir=path, **{**config, **arguments})
     weights, report = folder.weights()
     trainer.adopt(weights, Report(**report))
     return Run(trainer.model, data, trainer, trainer.report)

@@ -12,13 +12,15 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import Context, LayeredGNN
@@ -32,6 +34,9 @@ from gnnscale.train.meter import Meter
 from gnnscale.train.optimizers import make_optimizer, make_scheduler, watched_figure
 from gnnscale.train.precision import MixedPrecision
 from gnnscale.train.progress import Progress
+from gnnscale.train.ranks import agree
+from gnnscale.train.running import RunningStatistics
+from gnnscale.train.shared_gradients import SharedGradients
 from gnnscale.train.task import Task
 from gnnscale.train.updates import Updates
 
@@ -39,7 +44,13 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(KeptRun):
-    """The shared loop. A child says where the batches come from."""
+    """The shared loop. A child says where the batches come from.
+
+    Attributes:
+        stage_group: the ranks that hold the stages of the model; None where each holds all.
+    """
+
+    stage_group: Any = None
 
     def __init__(
         self,
@@ -60,6 +71,7 @@ class Trainer(KeptRun):
         self._scheduler_choice = scheduler
         self._parameter_groups = parameter_groups
         self._prepared = False
+        self._interrupted: Callable[[], bool] = lambda: False
         self._begin()
 
     # --- what a child provides --------------------------------------------------------------
@@ -94,32 +106,36 @@ class Trainer(KeptRun):
         """Prepare, and make a new optimizer: what comes before the first `step`."""
         self.prepare()
         self._runner = self._make_runner()
+        self._running = RunningStatistics(self.model, self.group)
+        self._running.check(self.loader.num_batches)
         self._make_updates()
 
     # --- the loop ---------------------------------------------------------------------------
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
         config, steps = self.config, len(self.loader)
+        self._interrupted = interrupted
         done = self.loader.epoch * steps + self.loader.step
-        with Progress(config.epochs * steps, done, config.progress) as progress:
+        shown = config.progress and comm.is_main()
+        with Progress(config.epochs * steps, done, shown) as progress:
             while self.report.stopped is None:
-                self._run_epoch(progress, interrupted)
+                self._run_epoch(progress)
                 row = self._end_epoch(progress)
                 for callback in self.callbacks:
                     callback.on_epoch_end(self, row)
                 self.report.stopped = self._why_stop(row)
-                if interrupted() or (self._checkpoint_is_due() and self.report.stopped is None):
+                stopping = comm.any_rank(interrupted())
+                if stopping or (self._checkpoint_is_due() and self.report.stopped is None):
                     self._checkpoint()
-                if interrupted():
+                if stopping:
                     raise KeyboardInterrupt
 
-    def _run_epoch(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
+    def _run_epoch(self, progress: Progress) -> None:
         self.model.train()
         steps, epochs = len(self.loader), self.config.epochs
         number = self.loader.epoch + 1
         before = time.monotonic()
         for batch in self.loader:
-            assert batch is not None  # in one process every step has one
             self.step(batch)
             now = time.monotonic()
             self._meter.seconds += now - before
@@ -131,44 +147,65 @@ class Trainer(KeptRun):
                 self._meter.nodes_per_second,
             )
             self._steps_since_checkpoint += 1
-            if interrupted():
+            if self._stopping:
                 self._checkpoint()
                 raise KeyboardInterrupt
             if self._steps_since_checkpoint == self.config.checkpoint_every:
                 self._checkpoint()
                 before = time.monotonic()
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: Batch | None) -> None:
         """Train on one batch of `loader`: what `fit` does with each, for loops of one's own.
 
-        It comes after `start`, with the model in training mode.
+        It comes after `start`, with the model in training mode. Of several ranks every one takes
+        the step, one that has no batch (None) as well.
         """
-        batch = batch.to(self.device, non_blocking=True)
-        normaliser = self.task.normaliser(batch)
+        own, nodes = 0.0, 0
+        if batch is not None:
+            batch = batch.to(self.device, non_blocking=True)
+            if comm.world_size(self.group) > 1:  # its own: ranks add theirs up below
+                batch = replace(batch, step_train_nodes=batch.train_index.numel())
+            own, nodes = self.task.normaliser(batch), batch.num_nodes
+        takes_part = batch is not None and (own > 0 or self._running.synchronised)
+        stop = self._interrupted()
+        normaliser, self._stopping, taking = agree(own, takes_part, stop, self.group)
         if normaliser:
-            context = Context(
-                batch.adj,
-                training=True,
-                seed=self.config.seed,
-                epoch=batch.epoch,
-                step=batch.step,
-                node_id=batch.node_id,
-                edge_attr=batch.edge_attr,
-                first_hop=batch.first_hop,
-                runner=self._runner,
-            )
-            assert batch.x is not None
-            with self.precision.autocast():
-                out = self.model(batch.x, batch.adj, context=context)
-            wide = out.to(torch.promote_types(out.dtype, torch.float32))
-            loss = self.task.loss(wide, batch)
-            self._updates.add(loss, normaliser)
-            self._meter.add(loss, normaliser, batch.num_nodes)
-        number = batch.step + 1
+            with self._running.exchanged(taking):
+                loss = None
+                if batch is not None and takes_part:
+                    loss = self._loss(batch)
+                    self._meter.add(loss, own, nodes)
+                self._updates.add(loss, normaliser)
+        number = self.loader.step if batch is None else batch.step + 1
         if number % self.config.accumulate == 0 or number == len(self.loader):
             self._updates.apply()
 
+    def _loss(self, batch: Batch) -> Tensor:
+        """The summed loss of a batch."""
+        assert batch.x is not None
+        with self.precision.autocast():
+            out = self.model(batch.x, batch.adj, context=self._context(batch))
+        wide = out.to(torch.promote_types(out.dtype, torch.float32))
+        return self.task.loss(wide, batch)
+
+    def _context(self, batch: Batch) -> Context:
+        """The context of a training pass over a batch."""
+        ranks = comm.world_size(self.group)
+        return Context(
+            batch.adj,
+            training=True,
+            seed=self.config.seed,
+            epoch=batch.epoch,
+            step=batch.step * ranks + comm.rank(self.group),  # as one process counts batches
+            node_id=batch.node_id,
+            edge_attr=batch.edge_attr,
+            segments=batch.segments,
+            first_hop=batch.first_hop,
+            runner=self._runner,
+        )
+
     def _end_epoch(self, progress: Progress) -> dict[str, Any]:
+        self._meter.over_ranks(self.group)
         loss = self._meter.mean_loss()
         if not math.isfinite(loss):
             raise GnnscaleError(
@@ -195,6 +232,7 @@ class Trainer(KeptRun):
 
     def _begin(self) -> None:
         super()._begin()
+        self._stopping = False  # whether a rank was interrupted before the last step
         self._steps_since_checkpoint = 0
         self._meter.reset()
 
@@ -208,6 +246,10 @@ class Trainer(KeptRun):
             "loader": self.loader.state_dict(),
             "meter": self._meter.state_dict(),
         }
+
+    def _rank_state(self) -> dict[str, Any]:
+        own = {"updates": self._updates.begun(), "meter": self._meter.state_dict()}
+        return {**super()._rank_state(), **own}
 
     def _load_loop_state(self, state: dict[str, Any]) -> None:
         self._updates.load_state_dict(state["updates"])
@@ -250,8 +292,18 @@ class Trainer(KeptRun):
             watched,
             self.precision.scaler,
             config.clip_norm,
+            self._shared_gradients(),
+            self.stage_group,
         )
         self.loader.epoch = self.loader.step = 0
+
+    def _shared_gradients(self) -> SharedGradients | None:
+        if comm.world_size(self.group) == 1:
+            return None
+        config = self.config
+        return SharedGradients(
+            self.model.parameters(), self.group, config.gradient_compression, config.seed
+        )
 
     @property
     def optimizer(self) -> Optimizer:

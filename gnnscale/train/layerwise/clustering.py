@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
+from gnnscale import comm
+from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.graph.mapped import is_mapped
 from gnnscale.partitioning import partition
 from gnnscale.train.config import LayerwiseConfig
+from gnnscale.train.ranks import stored_once
 from gnnscale.train.run_folder import RunFolder
 
 
@@ -37,15 +39,17 @@ def clusters_for(
     path = folder.store if folder is not None and is_mapped(graph.adj.indices) else None
     if resumed:
         assert folder is not None
-        part = Partition.load(folder.partition)
-        if path is not None and folder.is_store_of_run(path):
+        part = comm.from_main(lambda: Partition.load(folder.partition))
+        if path is not None and comm.from_main(lambda: folder.is_store_of_run(path)):
             return open_graph(path)  # type: ignore[return-value]
     else:
         view = "train" if config.inductive else "all"
-        part = partition(graph, num_parts, seed=config.seed, view=view, split=config.split)
+        part = comm.from_main(
+            lambda: partition(graph, num_parts, seed=config.seed, view=view, split=config.split)
+        )
         count("partition", part.seconds)
     started = time.monotonic()
-    clustered = cluster(graph, part, path, split=config.split)
+    clustered = stored_once(graph, part, path, config.split)
     count("cluster", time.monotonic() - started)
     return clustered
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from gnnscale import comm
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.propagation import densify
@@ -24,14 +25,18 @@ class TrainingBatches(Protocol):
     """What a layer is trained on."""
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Steps an epoch."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches an epoch, of all ranks."""
 
     @property
     def num_rows(self) -> int:
         """Rows that an epoch computes: the training nodes, if no others are needed for them."""
 
     def epoch(self, number: int, step: int = 0) -> Iterator[Any]:
-        """The batches of an epoch, from a step on."""
+        """The batches of an epoch, from a step on; None for a step that has none for this rank."""
 
     def sample(self) -> Any:
         """A batch of a few rows."""
@@ -117,9 +122,10 @@ class Layer:
             training=self.stage.training,
             seed=self._seed,
             epoch=batch.epoch,
-            step=batch.step,
+            step=batch.step * comm.world_size() + comm.rank(),  # as one process counts them
             node_id=batch.node_id,
             edge_attr=batch.edge_attr,
+            segments=getattr(batch, "segments", {}),
             slots=dict(batch.slots),
         )
         x = batch.x
@@ -127,6 +133,12 @@ class Layer:
         for phase in self.stage.trained_phases:
             x = norm(x) if norm is not None and phase is norm.phase else phase(x, context)
         return densify(x)
+
+    def norms_over_batches(self) -> list[nn.Module]:
+        """The modules that see a batch, but for a norm that has the statistics of all rows."""
+        known = getattr(self.rows, "norm", None)
+        whole = set() if known is None else set(known.phase.norm.modules())
+        return [part for part in self.stage.modules if part not in whole]
 
     def batches(self) -> Iterator[Any]:
         """The rest of the epoch."""

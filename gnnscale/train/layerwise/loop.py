@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.callbacks import Callback
@@ -28,6 +30,9 @@ from gnnscale.train.meter import Meter
 from gnnscale.train.optimizers import make_optimizer
 from gnnscale.train.precision import MixedPrecision
 from gnnscale.train.progress import Progress
+from gnnscale.train.ranks import agree
+from gnnscale.train.running import RunningStatistics
+from gnnscale.train.shared_gradients import SharedGradients
 from gnnscale.train.task import Task
 from gnnscale.train.updates import Updates
 
@@ -81,7 +86,8 @@ class LayerLoop(KeptRun):
     def _train(self, interrupted: Callable[[], bool]) -> None:
         trained = self._trained
         todo = trained[self._number :]  # none where all that is left is fine-tuning
-        with Progress(len(trained), self._number, self.config.progress) as progress:
+        shown = self.config.progress and comm.is_main()
+        with Progress(len(trained), self._number, shown) as progress:
             for stage, streams in self._walk() if todo else ():
                 if trained[self._number : self._number + 1] == [stage]:
                     layer = self._open(stage, streams)
@@ -112,8 +118,12 @@ class LayerLoop(KeptRun):
         )
         # A scale of its own too: between layers a checkpoint holds none.
         self._precision = MixedPrecision(config.precision, self.device)
-        scaler, clip = self._precision.scaler, config.clip_norm
-        self._updates = Updates(layer.trained, optimizer, None, "epoch", None, scaler, clip)
+        scaler, clip, shared = self._precision.scaler, config.clip_norm, None
+        if comm.world_size() > 1:
+            shared = SharedGradients(layer.trained.parameters())
+        self._updates = Updates(layer.trained, optimizer, None, "epoch", None, scaler, clip, shared)
+        self._running = RunningStatistics(nn.ModuleList(layer.norms_over_batches()))
+        self._running.check(rows.num_batches)
         self._layer = layer
         if self._resumed is None:
             layer.keep_good()
@@ -140,11 +150,13 @@ class LayerLoop(KeptRun):
             row = self._end_epoch(layer, account, progress)
             for callback in self.callbacks:
                 callback.on_epoch_end(self, row)
+            self.stop = comm.any_rank(self.stop)
             if self.stop:
                 account["stopped"] = "callback"
-            if interrupted() or self._checkpoint_is_due():
+            stopping = comm.any_rank(interrupted())
+            if stopping or self._checkpoint_is_due():
                 self._checkpoint()
-            if interrupted():
+            if stopping:
                 raise KeyboardInterrupt
 
     def _run_epoch(self, layer: Layer, progress: Progress, interrupted: Callable[[], bool]) -> None:
@@ -152,7 +164,7 @@ class LayerLoop(KeptRun):
         number, layers = self._number + 1, len(self._trained)
         before = time.monotonic()
         for batch in layer.batches():
-            self._step(layer, batch)
+            stopping = self._step(layer, batch, interrupted())
             now = time.monotonic()
             self._meter.seconds += now - before
             before = now
@@ -163,28 +175,39 @@ class LayerLoop(KeptRun):
                 self._meter.nodes_per_second,
             )
             self._steps_since_checkpoint += 1
-            if interrupted():
+            if stopping:
                 self._checkpoint()
                 raise KeyboardInterrupt
             if self._steps_since_checkpoint == self.config.checkpoint_every:
                 self._checkpoint()
                 before = time.monotonic()
 
-    def _step(self, layer: Layer, batch: Any) -> None:
-        normaliser = self.task.normaliser(batch)
+    def _step(self, layer: Layer, batch: Any, interrupted: bool = False) -> bool:
+        """Train on a batch, None for a rank that has none; whether a rank was interrupted."""
+        own = 0.0
+        if batch is not None:
+            own = self.task.normaliser(batch)
+        takes_part = batch is not None and (own > 0 or self._running.synchronised)
+        normaliser, stopping, taking = agree(own, takes_part, interrupted)
         if normaliser:
-            with self._precision.autocast():
-                out = layer(batch)
-            wide = out.to(torch.promote_types(out.dtype, torch.float32))
-            loss = self.task.loss(wide, batch)
-            self._updates.add(loss, normaliser)
-            self._meter.add(loss, normaliser, batch.num_nodes)
+            with self._running.exchanged(taking):
+                loss = None
+                if takes_part:
+                    with self._precision.autocast():
+                        out = layer(batch)
+                    wide = out.to(torch.promote_types(out.dtype, torch.float32))
+                    loss = self.task.loss(wide, batch)
+                    self._meter.add(loss, own, batch.num_nodes)
+                self._updates.add(loss, normaliser)
+        layer.step += 1
+        if layer.step % self.config.accumulate == 0 or layer.step == len(layer.rows):
             self._updates.apply()
-        layer.step = batch.step + 1
+        return stopping
 
     def _end_epoch(
         self, layer: Layer, account: dict[str, Any], progress: Progress
     ) -> dict[str, Any]:
+        self._meter.over_ranks()
         loss = self._meter.mean_loss()
         # A last step that overflows does not show in the loss.
         if not (math.isfinite(loss) and layer.is_finite()):
@@ -232,6 +255,7 @@ class LayerLoop(KeptRun):
                 f"{type(self.controller).__name__}.decide returned {decision!r}; it returns a "
                 "Decision"
             )
+        decision = comm.broadcast_object(decision)
         if decision.p_stop is not None:
             row["p_stop"] = decision.p_stop
         if decision.stop or layer.epoch >= self.config.epochs:
@@ -247,7 +271,7 @@ class LayerLoop(KeptRun):
 
     def _validate(self, layer: Layer, row: dict[str, Any], progress: Progress) -> None:
         started = time.monotonic()
-        for name, value in layer.validate().items():
+        for name, value in comm.from_main(layer.validate).items():
             row[f"val_{name}"] = value
         self._count("evaluate", time.monotonic() - started)
         value = row[f"val_{self.task.headline}"]
@@ -284,7 +308,7 @@ class LayerLoop(KeptRun):
     def _checkpoint(self) -> None:
         # What is no longer finite is not what to go on from.
         finite = self._layer is None or self._layer.is_finite()
-        if finite and math.isfinite(self._meter.mean_loss()):
+        if not comm.any_rank(not (finite and math.isfinite(self._meter.mean_loss()))):
             super()._checkpoint()
         self._steps_since_checkpoint = 0
 
@@ -303,6 +327,13 @@ class LayerLoop(KeptRun):
                 "meter": self._meter.state_dict(),
             },
         }
+
+    def _rank_state(self) -> dict[str, Any]:
+        own = super()._rank_state()
+        if self._layer is not None:
+            begun, meter = self._updates.begun(), self._meter.state_dict()
+            own["open"] = {"updates": begun, "meter": meter}
+        return own
 
     def _load_loop_state(self, state: dict[str, Any]) -> None:
         self._number = state["number"]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale import comm
 from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import advance
 from gnnscale.inference.layers import Chunks, FeatureLayer
@@ -68,30 +69,47 @@ class ClusterBatches:
         self._x, self._layers = stream.layer, stream.layers
         self._slots = _slots_of(stage, stream)
         drawn = np.random.SeedSequence((seed, stage.index)).generate_state(1)
-        self._loader = ClusterLoader(bare, clusters_per_batch, seed=int(drawn[0]), device=device)
+        self._rank = comm.rank()
+        self._loader = ClusterLoader(
+            bare,
+            clusters_per_batch,
+            seed=int(drawn[0]),
+            rank=self._rank,
+            world_size=comm.world_size(),
+            device=device,
+        )
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Steps an epoch."""
         return len(self._loader)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches an epoch, of all ranks."""
+        return self._loader.num_batches
 
     @property
     def num_rows(self) -> int:
         """Nodes of the view: all of them are computed, whether they are training nodes or not."""
         return self._seen.num_nodes
 
-    def epoch(self, number: int, step: int = 0) -> Iterator[SlottedBatch]:
-        """The batches of an epoch, from a step on.
+    def epoch(self, number: int, step: int = 0) -> Iterator[SlottedBatch | None]:
+        """This rank's batches of an epoch, from a step on; None in a last step that lacks one.
 
         Args:
             number: of the epoch; enters the draws.
-            step: how many batches have been taken already.
+            step: how many steps have been taken already.
         """
         state = self._loader.state_dict()
         self._loader.load_state_dict({**state, "epoch": number, "step": step})
         drawn = self._loader.steps(number)[step:]
-        for batch, (clusters,) in zip(self._loader, drawn, strict=True):
-            assert batch is not None  # in one process every step has one
-            yield self._with_rows(batch, clusters)
+        for batch, of_ranks in zip(self._loader, drawn, strict=True):
+            if batch is None:
+                yield None
+                continue
+            # Its own: ranks add theirs up.
+            batch = dataclasses.replace(batch, step_train_nodes=batch.train_index.numel())
+            yield self._with_rows(batch, of_ranks[self._rank])
 
     def sample(self) -> SlottedBatch:
         """The largest cluster."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale import comm
 from gnnscale.inference import layers
 from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import LayerInMemory
@@ -68,7 +69,7 @@ class RowBatch:
 
 
 class TrainingRows:
-    """Batches of the rows that a stage trains on.
+    """Batches of the rows that a stage trains on; of several ranks, step t takes R of them.
 
     Args:
         rows: what the stage reads of the training nodes.
@@ -96,12 +97,18 @@ class TrainingRows:
         self._batch_rows = batch_rows
         self._node_id = node_id.to(device)
         self._y = None if y is None else y.to(device)
+        self._rank, self._ranks = comm.rank(), comm.world_size()
         self._every: tuple[Tensor, Tensor] | None = None  # mask and index of a batch's rows
         bytes_a_row = sum(_bytes_a_row(part) for part in rows.parts.values())
         self._blocks_at_once = max(1, _SHUFFLED_BYTES // max(1, bytes_a_row * batch_rows))
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Steps an epoch."""
+        return -(-self.num_batches // self._ranks)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches an epoch, of all ranks."""
         return -(-len(self._rows) // self._batch_rows)
 
     @property
@@ -129,20 +136,26 @@ class TrainingRows:
             y = None if self._y is None else self._y.index_select(0, here)
             yield self._batch(read, y, self._node_id.index_select(0, here), 0, 0)
 
-    def epoch(self, number: int, step: int = 0) -> Iterator[RowBatch]:
-        """The batches of an epoch, from a step on.
+    def epoch(self, number: int, step: int = 0) -> Iterator[RowBatch | None]:
+        """This rank's batches of an epoch, from a step on; None in a last step that lacks one.
 
         Args:
             number: of the epoch; enters the order.
-            step: how many batches have been taken already.
+            step: how many steps have been taken already.
         """
+        yield from self._own(number, step * self._ranks)
+        if 0 < self.num_batches % self._ranks <= self._rank and step < len(self):
+            yield None
+
+    def _own(self, number: int, begin: int) -> Iterator[RowBatch]:
+        """This rank's of an epoch's batches, from one of them on."""
         random = np.random.default_rng((*self._seed, number))
-        blocks = random.permutation(len(self))
+        blocks = random.permutation(self.num_batches)
         spans = []
-        for first in range(0, len(self), self._blocks_at_once):
+        for first in range(0, self.num_batches, self._blocks_at_once):
             chosen = blocks[first : first + self._blocks_at_once]
             spans.append((first, chosen, random.permutation(self._rows_in(chosen))))
-        spans = [span for span in spans if span[0] + span[1].size > step]
+        spans = [span for span in spans if span[0] + span[1].size > begin]
         for (first, chosen, order), parts in self._read_ahead(spans):
             index = torch.from_numpy(order).to(self._device)
             nodes = torch.from_numpy(self._positions(chosen)[order]).to(self._device)
@@ -153,9 +166,10 @@ class TrainingRows:
                 y = self._y.index_select(0, nodes).tensor_split(chosen.size)
             cut = zip(index.tensor_split(chosen.size), nodes.tensor_split(chosen.size), strict=True)
             for at, (picked, of_rows) in enumerate(cut):
-                if first + at >= step:
+                if first + at >= begin and (first + at) % self._ranks == self._rank:
                     read = {slot: _pick(part, picked, of_rows) for slot, part in parts.items()}
-                    yield self._batch(read, y[at], ids[at], number, first + at)
+                    turn = (first + at) // self._ranks
+                    yield self._batch(read, y[at], ids[at], number, turn)
 
     def _batch(
         self,
@@ -207,7 +221,7 @@ class TrainingRows:
 
     def _range(self, block: int) -> tuple[int, int]:
         # Even ones: a last batch of one row would have no variance for a norm to take.
-        rows, blocks = len(self._rows), len(self)
+        rows, blocks = len(self._rows), self.num_batches
         return int(block) * rows // blocks, (int(block) + 1) * rows // blocks
 
     def _rows_in(self, blocks: np.ndarray) -> int:

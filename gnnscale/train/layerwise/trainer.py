@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.graph.graph_folder import store_graph
@@ -98,6 +99,7 @@ class LayerwiseTrainer(LayerLoop):
         metric: the headline metric; the graph's, else the task's own, when None.
         weight_decay: for the named optimizers.
         clip_norm: greatest norm of an update's gradient.
+        accumulate: batches an update of the weights (of every rank), as if they were one.
         precision: "float32", or "bf16" or "fp16" for dense products in half precision.
         class_weight: None, "balanced", or one weight a class.
         label_smoothing: for classification.
@@ -149,6 +151,7 @@ class LayerwiseTrainer(LayerLoop):
         metric: str | None = None,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        accumulate: int = 1,
         precision: str = "float32",
         class_weight: Any = None,
         label_smoothing: float = 0.0,
@@ -235,6 +238,7 @@ class LayerwiseTrainer(LayerLoop):
         if self._prepared:
             return
         check_features(self.model, self.graph)
+        self._check_norms()
         self._views = self._make_views()
         if self.controller.needs_validation and self._views.validation is None:
             raise InputError(
@@ -251,6 +255,16 @@ class LayerwiseTrainer(LayerLoop):
             if self._clustered is None:
                 self._cluster()
         self._prepared = True
+
+    def _check_norms(self) -> None:
+        """Rows of a step come from anywhere: there is no more than the batch to run over."""
+        refused = {"cluster", "graph"} if self.graph.node_ptr is not None else {"cluster"}
+        for module in self.model.modules():
+            if (over := getattr(module, "over", None)) in refused:
+                raise InputError(
+                    f"{type(module).__name__}(over={over!r}): layer-wise training takes rows from "
+                    "all clusters and graphs; use over='batch', or ClusterTrainer"
+                )
 
     def _make_views(self) -> Views:
         return Views(self.graph, self.position, self.config, self.task, self.device)
@@ -280,7 +294,7 @@ class LayerwiseTrainer(LayerLoop):
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
         super()._train(interrupted)
-        if interrupted() and self._fine_tune is not None:
+        if comm.any_rank(interrupted()) and self._fine_tune is not None:
             raise KeyboardInterrupt  # rather than begin with what takes longest
 
     def _walk(self) -> Iterator[tuple[Stage, list[Stream]]]:
@@ -342,6 +356,10 @@ class LayerwiseTrainer(LayerLoop):
 
     def _keep_data(self) -> None:
         """Store the graph, and the controller, where nothing else could give them back."""
+        comm.from_main(self._write_data)
+        self._stored |= isinstance(self._data, Graph) and self._clustered is not None
+
+    def _write_data(self) -> None:
         assert self.folder is not None
         if hasattr(self.controller, "save"):
             self.controller.save(self.folder.controller)
@@ -353,7 +371,6 @@ class LayerwiseTrainer(LayerLoop):
             store_graph(self._data, self.folder.graph)
         if self._clustered is not None:
             keep_clusters(self._clustered, self.folder)
-            self._stored = True
 
     def _resume_data(self) -> None:
         self._goes_on = True

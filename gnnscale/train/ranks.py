@@ -1,0 +1,112 @@
+"""What a run under torchrun sees to: the same run on all ranks, and as many ranks as it had."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gnnscale import comm
+from gnnscale.errors import RunMismatch
+from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
+from gnnscale.train.config import FREE_ON_RESUME, TrainConfig
+from gnnscale.train.run_folder import RunFolder
+
+
+def check_same_on_all_ranks(identity: dict[str, Any], config: TrainConfig) -> None:
+    """Compare what ranks have been given.
+
+    Args:
+        identity: of this rank's run: trainer, data, model, task.
+        config: of its trainer.
+
+    Raises:
+        RunMismatch: on every rank, naming what differs.
+    """
+    mine = {
+        "graph": identity["data"]["fingerprint"],
+        "trainer": identity["trainer"],
+        "model": [identity["model"], identity["modules"]],
+        "task": identity["task"],
+        **{k: v for k, v in asdict(config).items() if k not in FREE_ON_RESUME},
+    }
+    every = comm.gather_objects(mine)
+    differing = sorted(
+        {name for other in every for name in other if other[name] != every[0].get(name)}
+    )
+    if differing:
+        ranks = [rank for rank, other in enumerate(every) if other != every[0]]
+        raise RunMismatch(
+            f"rank {', '.join(map(str, ranks))} of {len(every)} and rank 0 were not given the same "
+            f"({', '.join(differing)}): every rank runs the same script on the same graph"
+        )
+
+
+def check_world_size(state: dict[str, Any], folder: RunFolder | None) -> None:
+    """Compare the number of ranks with that of the run.
+
+    Raises:
+        RunMismatch: it is another one.
+    """
+    there, here = 1 + len(state.get("other_ranks", ())), comm.world_size()
+    if there != here:
+        raise RunMismatch(
+            f"the run in {folder} was begun by {there} rank{'s' * (there > 1)}, and now there "
+            f"{'are' if here > 1 else 'is'} {here}: its steps would take other batches. Go on with "
+            f"torchrun --nproc-per-node {there} (on one host), or resume=False to replace it"
+        )
+
+
+def with_own(state: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Rank 0's state with what another rank has of its own, wherever that stands in it."""
+    nested = {
+        key: with_own(state[key], value) if key in ("updates", "open") else value
+        for key, value in own.items()
+    }
+    return {**state, **nested}
+
+
+def agree(
+    own: float, takes_part: bool, stop: bool, group: Any = None
+) -> tuple[float, bool, list[bool]]:
+    """What ranks have to know of each other before a step, in one message.
+
+    Args:
+        own: the normaliser of this rank's batch.
+        takes_part: whether it runs one.
+        stop: whether it was interrupted.
+        group: the ranks that share the batches; all when None.
+
+    Returns:
+        The normaliser of the step, whether a rank was interrupted, and which ranks run a batch.
+    """
+    me = comm.rank(group)
+    places = [takes_part and rank == me for rank in range(comm.world_size(group))]
+    total, stopping, *taking = comm.sum_numbers(own, stop, *places, group=group)
+    return total, stopping > 0, [part > 0 for part in taking]
+
+
+@torch.no_grad()
+def share_weights(model: nn.Module) -> None:
+    """Give every rank the weights of rank 0: initial ones are drawn by each."""
+    if comm.world_size() == 1:
+        return
+    for value in model.state_dict().values():
+        whole = comm.broadcast_(value.contiguous())
+        if whole is not value:
+            value.copy_(whole)
+
+
+def stored_once(graph: Graph, part: Partition, path: Path | None, split: str) -> ClusteredGraph:
+    """Cluster a graph: in memory on every rank; at a path on rank 0, whose files others open."""
+    if path is None or comm.world_size() == 1:
+        return cluster(graph, part, path, split=split)
+
+    def write() -> None:
+        cluster(graph, part, path, split=split)
+
+    comm.from_main(write)
+    return open_graph(path)

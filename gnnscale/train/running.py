@@ -1,0 +1,155 @@
+"""Running statistics of norms where a step's batches are dealt to ranks.
+
+A norm keeps r ← (1 − m) r + m s of what batch after batch shows (s: BatchNorm's means and
+variances, those of a GraphNorm that runs). Every rank sees its own batch alone. So that evaluation
+does not depend on who asks, and that k ranks learn what one process does from the same k batches,
+ranks exchange the s of a step and all apply them, in rank order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale import comm
+from gnnscale.errors import InputError
+
+
+class RunningStatistics:
+    """Keeps the running statistics of a model the same on all ranks.
+
+    A norm takes part if it has a `momentum` and buffers whose names begin with "running_". Its
+    `blend(*values)` takes a batch's values into them; without one they are averaged as torch's
+    norms do (with a momentum of None, all `num_batches_tracked` alike). One that is `synchronised`
+    sees the batches of all ranks by itself.
+
+    Args:
+        model: the model.
+        group: the ranks that share the batches; all when None.
+
+    Attributes:
+        synchronised: whether there are norms that all ranks have to run together.
+    """
+
+    def __init__(self, model: nn.Module, group: Any = None) -> None:
+        self._group = group
+        several = comm.world_size(group) > 1
+        together = [m for m in model.modules() if several and _is_synchronised(m)]
+        inside = {id(part) for module in together for part in module.modules()}
+        self.synchronised = bool(together)
+        self._norms: list[Any] = [
+            module
+            for module in model.modules()
+            if several and id(module) not in inside and _keeps_running(module)
+        ]
+
+    def check(self, batches: int) -> None:
+        """Refuse steps in which a rank has no batch, where norms run over the batches of all.
+
+        Args:
+            batches: of an epoch, over all ranks.
+
+        Raises:
+            InputError: naming the remedy.
+        """
+        ranks = comm.world_size(self._group)
+        if self.synchronised and batches % ranks:
+            raise InputError(
+                f"synchronised norms run over the batches of all ranks, and an epoch has {batches} "
+                f"for {ranks} of them: choose clusters_per_batch so that every rank has one in "
+                "every step"
+            )
+
+    @contextlib.contextmanager
+    def exchanged(self, takes_part: Sequence[bool]) -> Iterator[None]:
+        """Run a step's forward and backward pass, then apply every rank's statistics in order.
+
+        Args:
+            takes_part: by rank, whether it runs a batch in this step.
+        """
+        if not self._norms:
+            yield
+            return
+        with self.alone():
+            yield
+            seen = self.seen()
+        self.apply(comm.gather_tensors(seen, self._group), takes_part)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While it lasts, a norm keeps what its last batch shows (`seen`), and nothing else."""
+        buffers = self._buffers()
+        before = [buffer.clone() for buffer in buffers]
+        counts = [_count(norm).clone() for norm in self._norms]
+        momenta = [norm.momentum for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum = 1.0  # the buffers are then what this batch shows, and nothing else
+        for buffer in buffers:
+            buffer.zero_()
+        try:
+            yield
+        finally:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+            for norm, count, momentum in zip(self._norms, counts, momenta, strict=True):
+                _count(norm).copy_(count)
+                norm.momentum = momentum
+
+    def seen(self) -> Tensor:
+        """What the last batch showed, `[numbers of all norms]`; empty where there are none."""
+        buffers = [buffer.reshape(-1) for buffer in self._buffers()]
+        return torch.cat(buffers) if buffers else torch.empty(0)
+
+    @torch.no_grad()
+    def apply(self, every: Tensor, takes_part: Sequence[bool]) -> None:
+        """Take in what batches showed.
+
+        Args:
+            every: `[batches, numbers of all norms]`, in order.
+            takes_part: which of them have been there.
+        """
+        for seen in every[torch.tensor(takes_part)]:
+            at = 0
+            for norm in self._norms:
+                _count(norm).add_(1)
+                values = []
+                for buffer in _running(norm):
+                    values.append(seen[at : at + buffer.numel()].view_as(buffer))
+                    at += buffer.numel()
+                _blend(norm, values)
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer for norm in self._norms for buffer in _running(norm)]
+
+
+def _blend(norm: Any, values: list[Tensor]) -> None:
+    if hasattr(norm, "blend"):
+        norm.blend(*values)
+        return
+    share = norm.momentum
+    if share is None:
+        share = 1 / int(_count(norm))
+    for buffer, value in zip(_running(norm), values, strict=True):
+        buffer.mul_(1 - share).add_(value, alpha=share)
+
+
+def _running(norm: nn.Module) -> list[Tensor]:
+    named = norm._buffers.items()
+    return [b for name, b in named if name.startswith("running_") and b is not None]
+
+
+def _count(norm: nn.Module) -> Tensor:
+    count = getattr(norm, "num_batches_tracked", None)
+    return torch.zeros((), dtype=torch.int64) if count is None else count
+
+
+def _is_synchronised(module: nn.Module) -> bool:
+    return isinstance(module, nn.SyncBatchNorm) or getattr(module, "synchronised", False)
+
+
+def _keeps_running(module: nn.Module) -> bool:
+    return hasattr(module, "momentum") and bool(_running(module))
