@@ -37,6 +37,7 @@ _HOMES = {
         "cluster",
         "open_graph",
     ),
+    "gnnscale.parallel": ("PipelineTrainer",),
     "gnnscale.partitioning": ("partition",),
     "gnnscale.data": ("from_edge_list", "load"),
     "gnnscale.loader": ("Batch", "ClusterLoader"),
@@ -44,7 +45,9 @@ _HOMES = {
         "BenchReport",
         "Callback",
         "ClusterTrainer",
+        "CrossValidation",
         "FixedEpochs",
+        "GraphTrainer",
         "LayerwiseTrainer",
         "LearnedController",
         "NodeTask",
@@ -54,6 +57,7 @@ _HOMES = {
         "TensorBoard",
         "baselines",
         "bench",
+        "k_fold",
         "load_run",
     ),
 }
@@ -68,9 +72,11 @@ __all__ = [
     "ClusterLoader",
     "ClusterTrainer",
     "ClusteredGraph",
+    "CrossValidation",
     "FixedEpochs",
     "GnnscaleError",
     "Graph",
+    "GraphTrainer",
     "InexactConvolution",
     "InputError",
     "LayerwiseTrainer",
@@ -79,6 +85,7 @@ __all__ = [
     "NodeTask",
     "Partition",
     "PartitionError",
+    "PipelineTrainer",
     "Plateau",
     "Report",
     "RunMismatch",
@@ -91,6 +98,7 @@ __all__ = [
     "build_graph",
     "cluster",
     "from_edge_list",
+    "k_fold",
     "load",
     "load_run",
     "nn",
@@ -136,12 +144,15 @@ if TYPE_CHECKING:
         open_graph,
     )
     from gnnscale.loader import Batch, ClusterLoader
+    from gnnscale.parallel import PipelineTrainer
     from gnnscale.partitioning import partition
     from gnnscale.train import (
         BenchReport,
         Callback,
         ClusterTrainer,
+        CrossValidation,
         FixedEpochs,
+        GraphTrainer,
         LayerwiseTrainer,
         LearnedController,
         NodeTask,
@@ -151,5 +162,6 @@ if TYPE_CHECKING:
         TensorBoard,
         baselines,
         bench,
+        k_fold,
         load_run,
     )

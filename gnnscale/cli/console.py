@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,10 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-out = Console()
+# Under torchrun every rank runs the command, and rank 0 tells of it.
+_TELLS = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+
+out = Console(quiet=not _TELLS)
 err = Console(stderr=True)
 
 

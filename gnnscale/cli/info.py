@@ -159,7 +159,7 @@ def _show_run(path: Path, verify: bool) -> None:
             "model": _model_in_words(about),
             "graph": f"{data['name']}, {data['nodes']:,} nodes, {data['edges']:,} directed edges",
             "from": data["source"],
-            "clusters": f"{config['num_parts']:,}, {config['clusters_per_batch']:,} a batch",
+            **_batches_in_words(config),
             "settings": ", ".join(f"{k} {config[k]}" for k in ("lr", "optimizer", "seed", "split")),
             "time": f"{report.seconds['total']:.1f} s" if "total" in report.seconds else None,
         },
@@ -181,13 +181,26 @@ def _show_run(path: Path, verify: bool) -> None:
     line(f"readable: {', '.join(files)}")
 
 
+def _batches_in_words(config: dict[str, Any]) -> dict[str, str]:
+    if "graphs_per_batch" in config:
+        return {"batches": f"{config['graphs_per_batch']:,} graphs"}
+    if config.get("num_parts") is None:  # layer by layer, and nothing needs clusters
+        return {}
+    return {"clusters": f"{config['num_parts']:,}, {config['clusters_per_batch']:,} a batch"}
+
+
 def _model_in_words(about: dict[str, Any]) -> str:
-    if about["spec"] is None:
+    spec = about["spec"]
+    if spec is None:
         return "your own"
-    arguments = about["spec"]["arguments"]
+    readout = ""
+    if "encoder" in spec["arguments"]:
+        readout = f", {spec['arguments']['readout']} over a graph"
+        spec = spec["arguments"]["encoder"]
+    arguments = spec["arguments"]
     shown = ("hidden_channels", "num_layers", "dropout", "norm", "residual")
     listed = (f"{name} {arguments[name]}" for name in shown if arguments.get(name))
-    return f"{about['spec']['model']}, {', '.join(listed)}"
+    return f"{spec['model']}, {', '.join(listed)}{readout}"
 
 
 def _figure(value: float | None) -> str:

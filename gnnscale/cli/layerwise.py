@@ -40,7 +40,7 @@ def options_of_another(names: Iterable[str], trainer: str) -> list[str]:
         fault = f"--{name.replace('_', '-')} is of --trainer {others[0]}, not of {trainer}"
         if name == "early_stopping":
             fault += "; --controller plateau stops a layer that gains nothing"
-        elif trainer == "layerwise":
+        elif trainer == "layerwise" and others[0] == "cluster":
             fault += f"; for clusters at the end: --fine-tune epochs=10,{name}=…"
         faults.append(fault)
     return faults
@@ -55,6 +55,14 @@ def of_preset(preset: Mapping[str, Any], model: Iterable[str], fine_tuned: bool)
         fine_tuned: whether all layers train together at the end, on clusters.
     """
     kept = {*model, *_OF_DATA, *(_CLUSTERS if fine_tuned else ())}
+    return {name: value for name, value in preset.items() if name in kept}
+
+
+def of_preset_for(trainer: str, preset: Mapping[str, Any], model: Iterable[str]) -> dict[str, Any]:
+    """What a card's preset, which is of clusters, says of another trainer's arguments."""
+    from gnnscale.train import TRAINERS
+
+    kept = {*model, *inspect.signature(TRAINERS[trainer]).parameters}
     return {name: value for name, value in preset.items() if name in kept}
 
 

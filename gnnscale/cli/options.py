@@ -33,6 +33,17 @@ class Trainer(StrEnum):
 
     cluster = "cluster"
     layerwise = "layerwise"
+    graph = "graph"
+    pipeline = "pipeline"
+
+
+class Readout(StrEnum):
+    """From the nodes of a graph to one row."""
+
+    sum = "sum"
+    mean = "mean"
+    max = "max"
+    attention = "attention"
 
 
 class Controller(StrEnum):

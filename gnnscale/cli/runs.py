@@ -62,7 +62,7 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE.npy",
-            help="Ids of nodes, or one true or false for every node.",
+            help="Ids of nodes (of a graph trainer's run: graphs), or true or false for each.",
             show_default="all nodes",
         ),
     ] = None,
@@ -94,7 +94,8 @@ def predict(
     with err.status("exact inference on the full graph"):
         array = verb(nodes=wanted, out=to)
     what = "embeddings" if embeddings else "outputs"
-    line(f"{to}: {what} of {array.size(0):,} nodes, {array.size(1):,} columns of {array.dtype}")
+    rows = "graphs" if type(opened.trainer).__name__ == "GraphTrainer" else "nodes"
+    line(f"{to}: {what} of {array.size(0):,} {rows}, {array.size(1):,} columns of {array.dtype}")
 
 
 def _open(run: Path, dataset: str | None, device: str | None) -> Run:

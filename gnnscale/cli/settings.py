@@ -8,7 +8,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gnnscale.cli.layerwise import of_preset, options_of_another
+from gnnscale.cli.layerwise import of_preset, of_preset_for, options_of_another
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def settings(
         raise InputError(faults)
     if recipe is None and trainer == "layerwise":
         preset = of_preset(preset, _MODEL_OPTIONS, "fine_tune" in given)
+    if recipe is None and trainer in ("graph", "pipeline"):
+        preset = of_preset_for(trainer, preset, _MODEL_OPTIONS)
     preset = {name: value for name, value in preset.items() if name not in given}
     if "norm" in given:  # the preset's were for another norm
         preset.pop("norm_kwargs", None)
@@ -155,6 +157,12 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
                     faults.append(f"{option} {value!r}: a number or {word!r}")
         elif name in _NONE and value == "none":
             value = None
+        elif name == "stages" and value != "auto":
+            try:
+                numbers = [int(number) for number in value.split(",")]
+                value = numbers if "," in value else numbers[0]
+            except ValueError:
+                faults.append(f"{option} {value!r}: a number, 'auto', or blocks as 2,4")
         elif name == "fine_tune" and (value == "none" or value.isdecimal()):
             value = None if value == "none" else {"epochs": int(value)}
         elif name in (*_TABLES, "fine_tune"):

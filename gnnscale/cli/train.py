@@ -30,6 +30,12 @@ _NO_ARGUMENTS = (
     "download",
     "verbose",
 )
+_HOW = {
+    "ClusterTrainer": "cluster mini-batches",
+    "LayerwiseTrainer": "layer by layer",
+    "GraphTrainer": "mini-batches of graphs",
+    "PipelineTrainer": "pipeline of stages",
+}
 _RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -45,9 +51,11 @@ def train(
     norm_kwargs: t.NormKwargs = None,
     residual: t.Residual = None,
     model_kwargs: t.ModelKwargs = None,
+    readout: t.Readout = None,
     trainer: t.Trainer = o.Trainer.cluster,
     num_parts: t.NumParts = None,
     clusters_per_batch: t.ClustersPerBatch = None,
+    graphs_per_batch: t.GraphsPerBatch = None,
     method: t.Method = None,
     partition_seed: t.PartitionSeed = None,
     balance: t.Balance = None,
@@ -68,6 +76,10 @@ def train(
     weight_decay: t.WeightDecay = None,
     clip_norm: t.ClipNorm = None,
     accumulate: t.Accumulate = None,
+    stages: t.Stages = None,
+    schedule: t.Schedule = None,
+    micro_batches: t.MicroBatches = None,
+    gradient_compression: t.GradientCompression = None,
     precision: t.Precision = None,
     checkpoint_activations: t.CheckpointActivations = None,
     compile: t.Compile = None,
@@ -94,10 +106,11 @@ def train(
     download: o.Download = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Train a model on mini-batches of clusters, or layer by layer; evaluate it exactly.
+    """Train a model on mini-batches of clusters, layer by layer or on graphs; evaluate it exactly.
 
     Where a data set's card has a preset (wordnet's has), that is the default; options win over it.
     Layer by layer (--trainer layerwise) the preset says the model alone: the rest is of clusters.
+    Data sets of many graphs with one label each (TU's, ogbg-…) are for --trainer graph.
     A run that was interrupted goes on when the same command is given again.
 
     [bold]Examples[/bold]
@@ -117,6 +130,8 @@ def train(
     gnnscale train -d wordnet --trainer layerwise --controller plateau --fine-tune 5
 
     gnnscale train -d wordnet --trainer layerwise --controller learned
+
+    gnnscale train -d tudataset/MUTAG --trainer graph --model gin --readout sum
     """
     folder = run_dir
     try:
@@ -200,7 +215,7 @@ def _tell(graph: Graph, chosen: Settings, run: KeptRun, report: Report, compare:
     if where is not None:
         results = baselines_of_run(graph, run, report, where) if compare else {}
         layers = "layer" if chosen.model["num_layers"] == 1 else "layers"
-        how = "layer by layer" if report.layers else "cluster mini-batches"
+        how = _HOW[type(run).__name__]
         name = f"{chosen.kind}, {chosen.model['num_layers']} {layers}, {how}"
         results[name] = report.final[where][report.headline]
         out.print(comparison_table(results, report.headline, where))

@@ -62,13 +62,23 @@ ModelKwargs = Annotated[
     ),
 ]
 Trainer = Annotated[
-    o.Trainer, option(TRAINING, "How: cluster is Cluster-GCN, layerwise is L-GCN.", True)
+    o.Trainer,
+    option(
+        TRAINING,
+        "How: cluster is Cluster-GCN, pipeline the same in stages on several devices, layerwise "
+        "is L-GCN, graph is for data sets of many graphs with one label each.",
+        True,
+    ),
 ]
 NumParts = Annotated[
     int | None,
     option(BATCHES, "Clusters; 1 is full-batch training.", "by size"),
 ]
 ClustersPerBatch = Annotated[int | None, option(BATCHES, "Clusters a step.", "by size")]
+GraphsPerBatch = Annotated[int | None, option(BATCHES, "Of --trainer graph: graphs a step.", "128")]
+Readout = Annotated[
+    o.Readout | None, option(MODEL, "Of --trainer graph: from nodes to graphs.", "mean")
+]
 Method = Annotated[str | None, option(BATCHES, o.METHODS, "auto", metavar="NAME")]
 PartitionSeed = Annotated[int | None, option(BATCHES, "Of the partition; none: the seed.", "none")]
 Balance = Annotated[o.Balance | None, option(BATCHES, "What the partitioner evens out.", "nodes")]
@@ -139,7 +149,27 @@ ClipNorm = Annotated[
     str | None,
     option(TRAINING, "Greatest norm of the gradient.", "none", metavar="N|none"),
 ]
+Stages = Annotated[
+    str | None,
+    option(
+        TRAINING,
+        "Of --trainer pipeline: how many, auto, or the blocks with which one begins, as 2,4.",
+        "2",
+        metavar="N|auto|N,N…",
+    ),
+]
+Schedule = Annotated[
+    str | None,
+    option(TRAINING, "Of --trainer pipeline: gpipe, 1f1b, interleaved or zbv.", "1f1b"),
+]
+MicroBatches = Annotated[
+    int | None, option(BATCHES, "Of --trainer pipeline: batches an update.", "8")
+]
 Accumulate = Annotated[int | None, option(TRAINING, "Batches an update of the weights.", "1")]
+GradientCompression = Annotated[
+    str | None,
+    option(TRAINING, "ternary: ranks (torchrun) exchange gradients in two bits a value.", "none"),
+]
 Precision = Annotated[
     o.Precision | None,
     option(TRAINING, "Of dense products: bf16; fp16 on a GPU.", "float32"),

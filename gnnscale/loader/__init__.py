@@ -3,5 +3,6 @@
 from gnnscale.loader.batch import Assembler, Batch
 from gnnscale.loader.cluster_loader import ClusterLoader
 from gnnscale.loader.drawing import draw_batches
+from gnnscale.loader.graph_loader import GraphLoader
 
-__all__ = ["Assembler", "Batch", "ClusterLoader", "draw_batches"]
+__all__ = ["Assembler", "Batch", "ClusterLoader", "GraphLoader", "draw_batches"]

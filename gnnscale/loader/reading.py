@@ -5,6 +5,7 @@ Each row is copied once. Nothing is ever touched through a map: its pages would 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +22,12 @@ def take_features(x: Tensor | CSR | None, ranges: Ranges) -> Tensor | CSR | None
     if x is None:
         return None
     if isinstance(x, Tensor):
-        taken = read_ranges(x, ranges)
-        return taken.float() if taken.dtype in _HALF else taken
+        rows = read_ranges(x, ranges)
+        return rows.float() if rows.dtype in _HALF else rows
+    if not is_mapped(x.indices):  # one pass, where slices cost as much as some hundred rows
+        taken = x.select_rows(_ids_of(ranges))
+        taken.t()  # the first layer's gradient reads the transpose: made here, off the main thread
+        return taken
     parts = [slice_rows(x, start, stop) for start, stop in ranges]
     counts = torch.cat([part.indptr.diff() for part in parts])
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -30,8 +35,16 @@ def take_features(x: Tensor | CSR | None, ranges: Ranges) -> Tensor | CSR | None
     values = [part.values for part in parts if part.values is not None]
     shape = (counts.numel(), x.shape[1])
     sparse = CSR(indptr, indices, torch.cat(values) if values else None, shape)
-    sparse.t()  # the first layer's gradient reads the transpose: made here, off the main thread
+    sparse.t()  # as above
     return sparse
+
+
+def _ids_of(ranges: Ranges) -> Tensor:
+    """The rows `start` up to `stop` of all ranges, one after the other, int64."""
+    bounds = np.array(ranges, dtype=np.int64).reshape(-1, 2)
+    counts = bounds[:, 1] - bounds[:, 0]
+    ends = counts.cumsum()
+    return torch.from_numpy(np.arange(counts.sum()) + np.repeat(bounds[:, 1] - ends, counts))
 
 
 class TakenRows:

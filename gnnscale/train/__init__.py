@@ -5,6 +5,8 @@ from gnnscale.train.benchmarking import BenchReport, bench
 from gnnscale.train.callbacks import Callback, TensorBoard
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import ClusterConfig, TrainConfig
+from gnnscale.train.cross_validation import CrossValidation, k_fold
+from gnnscale.train.graph_trainer import GraphTrainer
 from gnnscale.train.layerwise import (
     FixedEpochs,
     LayerwiseTrainer,
@@ -23,7 +25,9 @@ __all__ = [
     "Callback",
     "ClusterConfig",
     "ClusterTrainer",
+    "CrossValidation",
     "FixedEpochs",
+    "GraphTrainer",
     "LayerwiseTrainer",
     "LearnedController",
     "NodeTask",
@@ -36,6 +40,7 @@ __all__ = [
     "Trainer",
     "baselines",
     "bench",
+    "k_fold",
     "label_propagation",
     "load_run",
     "majority",

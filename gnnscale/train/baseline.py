@@ -14,6 +14,7 @@ from gnnscale.kernels import spmm
 from gnnscale.nn import MLP, SymmetricNormalisation
 from gnnscale.nn.matrices import coefficients
 from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.graphs import graphs_as_rows
 from gnnscale.train.task import NodeTask
 
 
@@ -69,12 +70,18 @@ def perceptron(
 
 
 def baselines(graph: Graph, where: str = "test", split: str = "default") -> dict[str, float]:
-    """All three on one set of nodes, by name; those for classes only where there are classes."""
+    """All three on one set of nodes, by name; those for classes only where there are classes.
+
+    Of graphs with one label each, the majority class alone.
+    """
     found = {}
+    of_nodes = graph.y_level == "node"
     if graph.task == "classification" and graph.metric in (None, "accuracy"):
-        found["majority class"] = majority(graph, where, split)
-        found["label propagation"] = label_propagation(graph, where, split)
-    if graph.x is not None:
+        rows = graphs_as_rows(graph) if graph.y_level == "graph" else graph
+        found["majority class"] = majority(rows, where, split)
+        if of_nodes:
+            found["label propagation"] = label_propagation(graph, where, split)
+    if graph.x is not None and of_nodes:
         found["MLP on the features"] = perceptron(graph, where, split, progress=False)
     return found
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from gnnscale.errors import InputError
 from gnnscale.graph.checks import memory_bytes
+from gnnscale.partitioning.weights import balance_faults
 
 # May differ when a run is resumed: they change where and how fast, not what is computed.
 # (Another device or machine is warned of when the checkpoint is read.) `compile` is none of them:
@@ -46,6 +47,7 @@ class TrainConfig:
     parameter_groups: str | None = None
     clip_norm: float | None = None
     accumulate: int = 1
+    gradient_compression: str | None = None
     precision: str = "float32"
     checkpoint_activations: bool = False
     compile: bool = False
@@ -89,6 +91,10 @@ class TrainConfig:
         for name in ("early_stopping", "chunk_rows"):
             if getattr(self, name) is not None:
                 faults += self._whole(name, 1, " or None")
+        if self.gradient_compression not in (None, "ternary"):
+            faults.append(
+                f"gradient_compression={self.gradient_compression!r} must be None or 'ternary'"
+            )
         if self.precision not in ("float32", "bf16", "fp16"):
             faults.append(f"precision={self.precision!r} must be 'float32', 'bf16' or 'fp16'")
         faults += self._flags("checkpoint_activations", "compile", "progress")
@@ -140,7 +146,7 @@ class ClusterConfig(TrainConfig):
     clusters_per_batch: int = 1
     method: str = "auto"
     partition_seed: int | None = None
-    balance: str = "nodes"
+    balance: str | float = "nodes"
     stratify: bool = True
     inductive: bool = False
     precompute: bool = False
@@ -156,8 +162,22 @@ class ClusterConfig(TrainConfig):
         if self.partition_seed is not None:
             faults += self._whole("partition_seed", 0, " or None")
         faults += self._flags("stratify", "precompute")
-        if self.balance not in ("nodes", "edges"):
-            faults.append(f"balance={self.balance!r} must be 'nodes' or 'edges'")
+        faults += balance_faults(self.balance)
+        return faults
+
+
+@dataclass(frozen=True)
+class GraphConfig(TrainConfig):
+    """What a `GraphTrainer` is told besides."""
+
+    graphs_per_batch: int = 128
+    prefetch: int = 2
+
+    def faults(self) -> list[str]:
+        """Every argument that is out of range, in words."""
+        faults = super().faults()
+        faults += self._whole("graphs_per_batch", 1)
+        faults += self._whole("prefetch", 0)
         return faults
 
 

@@ -10,14 +10,14 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.inference import check_features
 from gnnscale.loader import Batch
-from gnnscale.nn import Context, LayeredGNN, check_reach
+from gnnscale.nn import Context, GraphModel, LayeredGNN, check_reach
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.train.task import NodeTask, Task
 
 
 @torch.no_grad()
-def dry_run(model: LayeredGNN, batch: Batch, graph: Graph, task: Task) -> None:
+def dry_run(model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Task | None) -> None:
     """Run one batch in evaluation mode; check widths, and the reach of opaque convolutions.
 
     Lazy parameters get their shapes here, before the optimizer is made.
@@ -29,7 +29,9 @@ def dry_run(model: LayeredGNN, batch: Batch, graph: Graph, task: Task) -> None:
     check_features(model, graph)
     opaque: list[tuple[Neighbourhood, int, list[int]]] = []
     with evaluation_mode(model):
-        context = Context(batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr)
+        context = Context(
+            batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr, segments=batch.segments
+        )
         x: Any = batch.x
         for phases in model.phases:
             for phase in phases:

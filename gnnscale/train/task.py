@@ -42,7 +42,11 @@ class Task(Protocol):
         """The **sum** of the losses of a batch's targets, a scalar. `out`: the model's output."""
 
     def normaliser(self, batch: Batch) -> float:
-        """What the step's loss is divided by, the same on all ranks; 0 skips the step."""
+        """What a batch counts for: losses are divided by the sum over an update's batches.
+
+        Trainers add up those of all ranks, each of which is asked for its own batch (whose
+        `step_train_nodes` are then its own too). 0 skips the batch.
+        """
 
     def metrics(self) -> list[Metric]:
         """Fresh metrics, the headline first."""
@@ -105,7 +109,7 @@ class NodeTask:
         if graph.y is not None and graph.y_level != "node":
             faults.append(
                 f"the labels are {graph.y_level}-level; this trainer learns node-level labels "
-                "(give a Task of your own for others)"
+                "(GraphTrainer learns those of graphs, a Task of your own any others)"
             )
         else:
             chosen: Split | None = graph.split(split)

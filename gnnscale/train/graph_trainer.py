@@ -1,0 +1,342 @@
+"""GraphTrainer: training on data sets of many small graphs, one label a graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gnnscale import comm
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph, store_graph
+from gnnscale.graph.files import atomic_write
+from gnnscale.inference.evaluate import labelled, wanted_rows
+from gnnscale.loader import Batch
+from gnnscale.loader.batch import Assembler
+from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters, labelled_by_graph
+from gnnscale.nn import Context, GraphModel
+from gnnscale.nn.modes import evaluation_mode
+from gnnscale.train.arguments import as_task, choice_faults, device_faults
+from gnnscale.train.callbacks import Callback
+from gnnscale.train.config import GraphConfig
+from gnnscale.train.graphs import as_graphs, graphs_as_rows, with_split
+from gnnscale.train.identity import describe_data
+from gnnscale.train.optimizers import describe
+from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.trainer import Trainer
+
+_NODES_AT_ONCE = 8192  # of evaluation: a layer of them, 64 wide, takes 2 MiB and stays in the cache
+# A forward pass over that of a training step, which goes back too.
+_FORWARD_SHARE = 1 / 3
+
+
+class GraphTrainer(Trainer):
+    """Trains on mini-batches of whole graphs and evaluates exactly, each graph by itself.
+
+    A step draws `graphs_per_batch` training graphs without replacement and takes one optimizer
+    step. Norms that run over a batch, its clusters or its graphs (`GraphNorm`, `InstanceNorm`, …)
+    run over every graph apart, in training as in evaluation; batch norm over the nodes of all.
+
+    Args:
+        model: a `GraphModel`; or blocks with or without a head (a `LayeredGNN`, a PyG model, a list
+            of convolutions), which become one with `readout`.
+        graphs: a `Graph` with `node_ptr` and graph-level labels, as `gs.load` gives for TU and
+            ogbg data sets; a PyG data set, a list of PyG `Data`, or a PyG `DataLoader` of either.
+        readout: "sum", "mean", "max", "attention", or a module (see `GraphModel`); None for
+            "mean", or the `GraphModel`'s own.
+        graphs_per_batch: graphs a step. Those of an epoch's batches differ by one at most.
+        epochs: passes over the training graphs.
+        lr: see `ClusterTrainer`, as of all arguments that are not named here.
+        split: the name of a split set, or graphs by "train", "val" and "test": ids or bool masks.
+            In a named set, a graph is where its first node is; one without nodes is nowhere.
+        evaluate_every: epochs between evaluations. "auto" keeps their computed work under a tenth
+            of training's.
+        early_stopping: stop after this many epochs without a better validation metric.
+        prefetch: batches prepared ahead by a thread. With 0, which is best for graphs of some
+            hundred nodes on the CPU, each is prepared when it is needed.
+        chunk_rows: nodes at once in evaluation, as whole graphs; chosen by size when None.
+
+    Under `torchrun` every rank takes every R-th batch, as with `ClusterTrainer`.
+
+    Raises:
+        InputError: listing every argument and every part of the data that is at fault.
+        StoreError: the run folder cannot be written.
+
+    Example:
+        >>> import torch, gnnscale as gs
+        >>> from torch_geometric.data import Data
+        >>> def cycle(n):  # is it a triangle?
+        ...     ring = torch.arange(n)
+        ...     edges = torch.stack([ring, ring.roll(1)])
+        ...     x = torch.ones(n, 1)
+        ...     return Data(x=x, edge_index=torch.cat([edges, edges.flip(0)], 1), y=int(n == 3))
+        >>> graphs = [cycle(n) for n in (3, 4, 5, 6) * 8]
+        >>> model = gs.nn.GIN(1, 16, 2, out_channels=2, jk="cat")
+        >>> split = {"train": range(24), "test": range(24, 32)}
+        >>> trainer = gs.GraphTrainer(model, graphs, readout="sum", split=split, epochs=5)
+        >>> report = trainer.fit()
+        >>> trainer.predict().shape
+        torch.Size([32, 2])
+    """
+
+    model: GraphModel  # type: ignore[assignment]
+    config: GraphConfig
+
+    def __init__(
+        self,
+        model: Any,
+        graphs: Any,
+        readout: Any = None,
+        graphs_per_batch: int = 128,
+        epochs: int = 50,
+        lr: float = 0.01,
+        seed: int = 0,
+        device: str = "auto",
+        run_dir: str | Path | None = None,
+        evaluate_every: int | str = "auto",
+        optimizer: str | Callable = "adam",
+        scheduler: str | Callable | None = None,
+        task: str | Task = "auto",
+        callbacks: Sequence[Callback] = (),
+        *,
+        split: str | Mapping[str, Any] = "default",
+        metric: str | None = None,
+        weight_decay: float = 0.0,
+        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        gradient_compression: str | None = None,
+        precision: str = "float32",
+        checkpoint_activations: bool = False,
+        compile: bool = False,
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+        early_stopping: int | None = None,
+        keep: str = "best",
+        checkpoint_every: int | str = "auto",
+        prefetch: int = 2,
+        chunk_rows: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        arguments = locals()
+        graph = as_graphs(graphs)
+        if isinstance(split, Mapping):
+            graph, split = with_split(graph, split), "given"
+        if not isinstance(split, str):
+            raise InputError(f"split={split!r}: the name of a split set, or graphs by part")
+        read = {
+            "split": split,
+            "device": str(device),
+            "optimizer": describe(optimizer) or "",
+            "scheduler": describe(scheduler),
+            "parameter_groups": describe(parameter_groups),
+        }
+        names = [field.name for field in dataclasses.fields(GraphConfig)]
+        given = {name: arguments[name] for name in names if name in arguments}
+        config = GraphConfig(**{**given, **read})
+        faults = [*config.faults(), *device_faults(config.device, config.precision)]
+        faults += choice_faults(optimizer, scheduler, "auto", parameter_groups, callbacks)
+        if readout is not None and isinstance(model, GraphModel):
+            faults.append(f"readout={readout!r}: the model is a GraphModel, which has its own")
+        rows = graphs_as_rows(graph)
+        try:
+            task = as_task(task, rows, split, metric, class_weight, label_smoothing)
+        except InputError as error:
+            faults += [fault.replace("training node", "training graph") for fault in error.faults]
+        if faults:
+            raise InputError(faults)
+        assert not isinstance(task, str)
+        if not isinstance(model, GraphModel):
+            model = GraphModel(model, "mean" if readout is None else readout)
+        self._graph, self._rows = graph, rows
+        self._fingerprint: str | None = None
+        self._whole = graphs_as_clusters(graph, split)
+        super().__init__(
+            model,
+            config,
+            run_dir=run_dir,
+            task=task,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            parameter_groups=parameter_groups,
+            callbacks=callbacks,
+        )
+        self._loader = GraphLoader(
+            self._whole,
+            config.graphs_per_batch,
+            seed=config.seed,
+            rank=comm.rank(self.group),
+            world_size=comm.world_size(self.group),
+            prefetch=config.prefetch,
+            device=self.device,
+        )
+
+    @property
+    def loader(self) -> GraphLoader:
+        """The batches of an epoch."""
+        return self._loader
+
+    @property
+    def graph(self) -> Graph:
+        """All graphs of the data set, side by side."""
+        return self._graph
+
+    @property
+    def position(self) -> Tensor | None:
+        """None: nodes and graphs are in their original order."""
+        return None
+
+    # --- predictions and metrics ------------------------------------------------------------
+
+    def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """The model's exact output for every graph, in the order of the data set.
+
+        Args:
+            nodes: ids, or a mask, of the **graphs** wanted; all when None.
+            out: a `.npy` file to write to.
+
+        Returns:
+            `[num_graphs or k, out_channels]` on the CPU.
+        """
+        return super().predict(nodes, out)
+
+    def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """As `predict`, for what readout gives the head: `[num_graphs or k, channels]`."""
+        return super().embed(nodes, out)
+
+    def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
+        wanted = wanted_rows(nodes, self._graph.num_graphs)
+        if wanted is None:
+            wanted = torch.arange(self._graph.num_graphs)
+        self._inference_options()  # gives lazy parameters their shapes, and moves the model
+        ids, place = wanted.unique(return_inverse=True)
+        result = self._outputs(ids, head)[place]
+        if out is not None:
+            with atomic_write(out) as file:
+                np.save(file, result.numpy())
+        return result
+
+    def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+        if not sets:
+            return {}
+        started = time.monotonic()
+        self._inference_options()
+        found = comm.from_main(lambda: self._metrics(sets))
+        self._count("evaluate", time.monotonic() - started)
+        return found
+
+    def _evaluate_between_epochs(self) -> dict[str, dict[str, float]]:
+        return self._evaluate(self._sets())  # in batches as small as steps': nothing to return
+
+    def _metrics(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+        split, y = self._rows.split(self.config.split), self._rows.y
+        if split is None or y is None:
+            raise InputError("evaluation needs a split and graph-level labels y")
+        known = labelled(y, self._rows.task)
+        chosen = {name: split[name] & known for name in sets}
+        ids = torch.stack(list(chosen.values())).any(0).nonzero().squeeze(1)
+        outputs, found = self._outputs(ids, head=True), {}
+        for name, mask in chosen.items():
+            metrics = self.task.metrics()
+            for metric in metrics if bool(mask.any()) else ():
+                metric.update(outputs[mask[ids]], y[mask])
+            found[name] = {metric.name: metric.compute() for metric in metrics}
+        return found
+
+    @torch.no_grad()
+    def _outputs(self, ids: Tensor, head: bool) -> Tensor:
+        """Rows of some graphs, ascending, `[k, channels]` on the CPU."""
+        if not ids.numel():  # of as many channels as there would be
+            return self._outputs(torch.arange(1), head)[:0]
+        rows = []
+        with evaluation_mode(self.model):
+            for graphs in self._chunks(ids):
+                batch = self._assembled(graphs).to(self.device)
+                context = self._context(batch)
+                out = self.model.embed(batch.x, context)  # type: ignore[arg-type]
+                rows.append(self.model.predict(out, context) if head else out)
+        return torch.cat(rows).cpu()
+
+    def _chunks(self, ids: Tensor) -> list[Tensor]:
+        """Graphs that are evaluated at once: so many that they have `chunk_rows` nodes or so."""
+        assert self._graph.node_ptr is not None
+        nodes = self._graph.node_ptr.diff()[ids].cumsum(0)
+        numbers = nodes.div(self.config.chunk_rows or _NODES_AT_ONCE, rounding_mode="floor")
+        return list(ids.split(numbers.unique_consecutive(return_counts=True)[1].tolist()))
+
+    def _context(self, batch: Batch) -> Context:
+        return Context(
+            batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr, segments=batch.segments
+        )
+
+    def _assembled(self, graphs: Tensor) -> Batch:
+        return labelled_by_graph(Assembler(self._whole), self._graph.y)(graphs)
+
+    # --- what the shared loop asks for ------------------------------------------------------
+
+    def _prepare_data(self) -> None:
+        """Nothing: a graph is where it is."""
+
+    def _sample_batch(self) -> Batch:
+        ids = self._loader.steps(0)[0][0]
+        assert self._graph.node_ptr is not None
+        largest = self._graph.node_ptr.diff()[ids].argsort(descending=True)[:2]
+        return self._assembled(ids[largest])
+
+    def _dry_run(self) -> None:
+        from gnnscale.train.dry_run import dry_run
+
+        batch = self._sample_batch().to(self.device)
+        dry_run(self.model, batch, self._graph, None)
+        context = self._context(batch)
+        with torch.no_grad(), evaluation_mode(self.model):
+            try:
+                out = self.model(batch.x, batch.adj, context=context)  # type: ignore[arg-type]
+            except RuntimeError as error:
+                raise InputError(f"readout and head do not fit the blocks: {error}") from error
+        if out.dim() != 2 or out.size(0) != batch.clusters.numel():
+            raise InputError(
+                f"the model returned {list(out.shape)} for {batch.clusters.numel()} graphs; a "
+                "readout returns one row a graph"
+            )
+        if isinstance(self.task, NodeTask):
+            self.task.check_output(out.size(1), self._rows)
+
+    def _evaluation_interval(self) -> int:
+        assert self._graph.node_ptr is not None
+        sizes = self._graph.node_ptr.diff()
+        split = self._rows.split(self.config.split)
+        if split is None:
+            return 1
+        evaluated = int(sizes[split.train | split.val | split.test].sum())
+        trained = max(1, int(sizes[split.train].sum()))
+        return max(1, math.ceil(10 * _FORWARD_SHARE * evaluated / trained))
+
+    def _keep_data(self) -> None:
+        """Store the graphs where nothing else could give them back."""
+        assert self.folder is not None
+        path = self.folder.graph
+
+        def write() -> None:
+            store_graph(self._graph, path)
+
+        if self._graph.source is None:
+            comm.from_main(write)
+
+    def _resume_data(self) -> None:
+        """Nothing: what is drawn depends on seed and epoch alone."""
+
+    def _identity(self) -> dict[str, Any]:
+        if self._fingerprint is None:
+            self._fingerprint = self._graph.fingerprint()
+        return describe_data(self._graph, self._fingerprint)
+
+    def _held(self) -> dict[str, Any]:
+        return {"": self._graph}

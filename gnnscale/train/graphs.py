@@ -1,0 +1,144 @@
+"""Data sets of many graphs: what they are read from, and their graphs as the rows of a task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Split
+from gnnscale.loader.graph_loader import of_graphs
+from gnnscale.train.arguments import as_data
+
+_PARTS = ("train", "val", "test")
+
+
+def as_graphs(graphs: Any) -> Graph:
+    """Read a data set of many graphs.
+
+    Args:
+        graphs: a `Graph` with `node_ptr` and graph-level labels, a `ClusteredGraph` of one, a
+            path of either, a PyG data set, a list of PyG `Data`, or a PyG `DataLoader` (its data
+            set is read, once, whole).
+
+    Raises:
+        InputError: it is none of these, or its labels are not the graphs'.
+    """
+    if isinstance(graphs, Graph | ClusteredGraph | str | Path):
+        data = as_data(graphs)
+        graph = data.original() if isinstance(data, ClusteredGraph) else data
+    else:
+        graph = _from_pyg(graphs)
+    if graph.y is not None and graph.y_level != "graph":
+        raise InputError(
+            f"the labels are {graph.y_level}-level; GraphTrainer learns graph-level labels, one "
+            "row a graph (ClusterTrainer learns those of nodes)"
+        )
+    if graph.node_ptr is None:
+        pointers = torch.tensor([0, graph.num_nodes])
+        graph = dataclasses.replace(graph, node_ptr=pointers)
+    return graph
+
+
+def _from_pyg(graphs: Any) -> Graph:
+    from torch_geometric.data import Batch, Data
+
+    listed = getattr(graphs, "dataset", graphs)  # a DataLoader's
+    if isinstance(listed, Data):
+        return Graph.from_data(listed)
+    try:
+        listed = list(listed)
+    except TypeError:
+        listed = []
+    if not listed or not all(isinstance(data, Data) for data in listed):
+        raise InputError(
+            f"graphs={type(graphs).__name__}: a Graph with node_ptr, a PyG data set or a list of "
+            "PyG Data, one graph or more"
+        )
+    try:
+        batch = Batch.from_data_list(listed)
+    except (KeyError, AttributeError, RuntimeError) as error:
+        raise InputError(f"the graphs do not hold the same attributes: {error}") from error
+    # Categories (of molecules, say) are whole numbers; graphs store them as floats.
+    whole = {
+        name: value.float()
+        for name in ("x", "edge_attr")
+        if (value := batch.get(name)) is not None and not value.is_floating_point()
+    }
+    return Graph.from_data(batch, node_ptr=batch.ptr, y_level="graph", **whole)
+
+
+def with_split(graph: Graph, split: Mapping[str, Any]) -> Graph:
+    """The data set with one split set, called "given"; see `split_of_graphs`."""
+    # What it was loaded from does not give this split again: no source.
+    return dataclasses.replace(graph, splits={"given": split_of_graphs(graph, split)}, source=None)
+
+
+def split_of_graphs(graph: Graph, split: Mapping[str, Any]) -> Split:
+    """A split of graphs as one of their nodes.
+
+    Args:
+        graph: the data set.
+        split: ids of graphs, or bool masks `[num_graphs]`, by "train", "val" and "test"; a part
+            that is missing is empty.
+
+    Raises:
+        InputError: an id is out of range, or a graph is both trained on and evaluated.
+    """
+    assert graph.node_ptr is not None
+    faults = [
+        f"split has {name!r}; there are train, val and test" for name in split.keys() - _PARTS
+    ]
+    masks = {}
+    for name in _PARTS:
+        try:
+            masks[name] = _mask(split.get(name, ()), graph.num_graphs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            faults.append(
+                f"split[{name!r}]: ids or a bool mask of the {graph.num_graphs} graphs; {error}"
+            )
+    if not faults and bool((masks["train"] & (masks["val"] | masks["test"])).any()):
+        faults.append("split: a training graph is also a validation or test graph")
+    if faults:
+        raise InputError(faults)
+    sizes = graph.node_ptr.diff()
+    return Split(*(masks[name].repeat_interleave(sizes) for name in _PARTS))
+
+
+def _mask(chosen: Any, num_graphs: int) -> Tensor:
+    chosen = torch.as_tensor(list(chosen) if isinstance(chosen, range) else chosen)
+    if chosen.dtype == torch.bool:
+        if chosen.shape != (num_graphs,):
+            raise ValueError(f"the mask is {list(chosen.shape)}")
+        return chosen
+    mask = torch.zeros(num_graphs, dtype=torch.bool)
+    ids = chosen.long().reshape(-1)
+    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_graphs):
+        raise ValueError(f"ids span [{int(ids.min())}, {int(ids.max())}]")
+    mask[ids] = True
+    return mask
+
+
+def graphs_as_rows(graph: Graph) -> Graph:
+    """The graphs of a data set as the nodes of one without edges: the rows that a task is about.
+
+    A graph is in a part of a split if its first node is; one without nodes is in none.
+    """
+    nowhere = torch.zeros(graph.num_graphs + 1, dtype=torch.int64)
+    return Graph(
+        adj=Adjacency(nowhere, torch.empty(0, dtype=torch.int32)),
+        y=graph.y,
+        splits={
+            name: Split(*(of_graphs(graph, split[part]) for part in _PARTS))
+            for name, split in graph.splits.items()
+        },
+        task=graph.task,
+        metric=graph.metric,
+        num_classes=graph.num_classes,
+        name=graph.name,
+    )
