@@ -175,7 +175,7 @@ def normalise(norm: Any, x: Tensor, ptr: Tensor | None) -> Tensor:
             return graph_norm(norm, x, ptr)
         if type(norm) is pyg.InstanceNorm and norm.running_mean is None:
             return instance_norm(norm, x, ptr)
-    if ptr is None or not _takes_batch(type(norm)):
+    if ptr is None or not _takes_batch(type(norm)):  # type: ignore[arg-type]
         return norm(x)
     return norm(x, segment_of_rows(ptr, x.size(0)), ptr.numel() - 1)
 
