@@ -8,6 +8,7 @@ from gnnscale.graph import Graph
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.mapped import is_mapped
 from gnnscale.graph.memory import available_memory
+from gnnscale.inference.ranks import ranks_here
 from gnnscale.nn import LayeredGNN
 
 # Of a graph in a file: whoever keeps it there wants a small process. More is read faster, since the
@@ -44,11 +45,12 @@ def layer_memory(
         bound = memory_bytes(memory)
         return bound if in_files or needed > bound else None
     on_device = device.type == "cuda"
-    available = torch.cuda.mem_get_info(device)[0] if on_device else available_memory()
+    here = available_memory() // ranks_here()
+    available = torch.cuda.mem_get_info(device)[0] if on_device else here
     fits = needed <= available // 2
     if fits and not in_files and (on_device or not is_mapped(graph.adj.indices)):
         return None
-    return max(1, min(_OUT_OF_CORE, available_memory() // 4))
+    return max(1, min(_OUT_OF_CORE, here // 4))
 
 
 def _sparse(graph: Graph) -> bool:

@@ -5,31 +5,35 @@ model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG 
 and the columns of a layer that are being propagated are all that is in memory, beside some bytes a
 node. Either way the result is the same, bit for bit where chunks are whole cache lines as those
 chosen by size are, and work is one forward pass, whatever the depth.
+
+Ranks share the rows of every layer where there are chunks enough (see `ranks`). They call the same
+functions in the same order, on the same graph and weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.scratch import scratch_root
 from gnnscale.inference.budget import layer_memory
-from gnnscale.inference.layers import Layer, Layers
+from gnnscale.inference.layers import Chunks, Layer, Layers
+from gnnscale.inference.ranks import Share, divide, undivided
 from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
-from gnnscale.nn import LayeredGNN
+from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
 
 _CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
 
 
-@torch.no_grad()
 def stream(
     model: LayeredGNN,
     graph: Graph,
@@ -40,6 +44,8 @@ def stream(
     memory: int | str = "auto",
     scratch: str | Path | None = None,
     head: bool = True,
+    segments: Mapping[str, Tensor] | None = None,
+    everywhere: bool = True,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Run a model exactly over a whole graph and yield its output in chunks of rows.
 
@@ -56,10 +62,13 @@ def stream(
             temporary files when None.
         head: run the head. Without it, yield what the head reads (embeddings): the output of the
             last block, or of the last but one where the last block is the output layer.
+        segments: what norms run over, as `Context` has it: "cluster" for those that normalise
+            clusters. The graphs of a data set of several are known without.
+        everywhere: give every rank all rows; else those that it computes itself.
 
-    Yields:
-        `(start, end, out)`: the output `[end - start, channels]` of rows `start` to `end`, on
-        `device`. Use or copy it before the next one is taken.
+    Returns:
+        An iterator of `(start, end, out)`: the output `[end - start, channels]` of rows `start` to
+        `end`, on `device`. Use or copy it before the next one is taken.
 
     Raises:
         InputError: the graph has no features, or of another width than the model's.
@@ -78,13 +87,35 @@ def stream(
         storage=storage,
         memory=memory,
         scratch=scratch,
+        share=share_of(model, graph, chunk_rows),
     )
+    phases = model.phases if head else _before_the_output(model)
+    own = _stream(model, phases, graph, layers, segments)
+    if not (everywhere and layers.share.split):
+        return own
+    out = layers.store(own)
+    layers.share.complete(out)
+    return ((a, b, layers.rows(out, a, b)) for a, b in layers.share.every_range())
+
+
+@torch.no_grad()
+def _stream(
+    model: LayeredGNN,
+    phases: list[list[Any]],
+    graph: Graph,
+    layers: Layers,
+    segments: Mapping[str, Tensor] | None,
+) -> Chunks:
     assert graph.x is not None
     features = layers.features(graph.x, computed_in(model, graph))
     with evaluation_mode(model):
-        runner = Runner(graph, layers)
-        phases = model.phases if head else _before_the_output(model)
+        runner = Runner(graph, layers, segments=segments)
         yield from runner.run(phases, Stored(features, ours=False))
+
+
+def share_of(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> Share:
+    """The rows of every layer that this rank computes: all where dividing them would not pay."""
+    return divide(graph, chunk_rows or _default_chunk_rows(model, graph))
 
 
 def layers_for(
@@ -96,13 +127,20 @@ def layers_for(
     storage: str | Path | None = None,
     memory: int | str = "auto",
     scratch: str | Path | None = None,
+    share: Share | None = None,
 ) -> Layers:
-    """Room for a model's layers over a graph; the arguments are those of `stream`."""
+    """Room for a model's layers over a graph; the arguments are those of `stream`.
+
+    `share`: the rows of them that this rank computes; all when None.
+    """
     device = torch.device(device)
-    rows = chunk_rows or _default_chunk_rows(model, graph)
+    share = share or undivided(graph.num_nodes, chunk_rows or _default_chunk_rows(model, graph))
     bound = layer_memory(model, graph, device, memory, in_files=storage is not None)
+    # Where one rank keeps layers in files all do: they are exchanged from the same device.
+    if share.split and comm.any_rank(bound is not None) and bound is None:
+        bound = layer_memory(model, graph, device, memory, in_files=True)
     folder = None if bound is None else Path(storage or scratch or scratch_root(graph.adj.indices))
-    return Layers(graph.num_nodes, rows, device, folder, bound or 0)
+    return Layers(graph.num_nodes, share.chunk_rows, device, folder, bound or 0, share)
 
 
 def computed_in(model: LayeredGNN, graph: Graph) -> torch.dtype:
@@ -139,7 +177,7 @@ def advance(
     return layers.store(runner.run([phases], Stored(layer, ours=ours)), gathered)
 
 
-def check_features(model: LayeredGNN, graph: Graph) -> None:
+def check_features(model: LayeredGNN | GraphModel, graph: Graph) -> None:
     """Compare the graph's features with what the model's first layer expects.
 
     Raises:

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.files import atomic_write
 from gnnscale.graph.mapped import map_array, read_rows, release
-from gnnscale.inference.engine import stream
+from gnnscale.inference.engine import share_of, stream
 from gnnscale.inference.layer_file import reserve
-from gnnscale.inference.metrics import Metric
+from gnnscale.inference.layers import Chunks
+from gnnscale.inference.metrics import Kept, Metric
 from gnnscale.nn import LayeredGNN
 
 
@@ -28,7 +30,10 @@ def evaluate(
     metrics: Mapping[str, Sequence[Metric]],
     **options: Any,
 ) -> dict[str, dict[str, float]]:
-    """Gather metrics over several sets of nodes in one exact pass.
+    """Gather metrics over several sets of nodes in one exact pass, the same on every rank.
+
+    A graph too small to be divided is evaluated by rank 0: others would only take its memory
+    bandwidth.
 
     Args:
         model: the model.
@@ -45,7 +50,31 @@ def evaluate(
     """
     if graph.y is None or graph.y_level != "node":
         raise InputError("evaluation needs node-level labels y")
-    for start, end, out in stream(model, graph, **options):
+    if not share_of(model, graph, options.get("chunk_rows")).split:
+
+        def whole() -> dict[str, dict[str, float]]:
+            _update(metrics, model, graph, rows, options)
+            return _computed(metrics, rows)
+
+        return comm.from_main(whole)
+    own = {name: [m if hasattr(m, "merge") else Kept() for m in metrics[name]] for name in rows}
+    _update(own, model, graph, rows, options)
+    return _computed(_merged(comm.gather_objects(own), metrics), rows)
+
+
+_Metrics = Mapping[str, Sequence[Any]]
+
+
+def _update(
+    metrics: _Metrics,
+    model: LayeredGNN,
+    graph: Graph,
+    rows: Mapping[str, Tensor],
+    options: dict[str, Any],
+) -> None:
+    """Add the rows of this rank."""
+    assert graph.y is not None
+    for start, end, out in stream(model, graph, everywhere=False, **options):
         y = read_rows(graph.y, start, end)
         known = labelled(y, graph.task)
         for name, mask in rows.items():
@@ -54,6 +83,25 @@ def evaluate(
                 picked, target = out[chosen.to(out.device)], y[chosen].to(out.device)
                 for metric in metrics[name]:
                     metric.update(picked, target)
+
+
+def _merged(of_ranks: list[_Metrics], metrics: _Metrics) -> _Metrics:
+    """The metrics with the rows of all ranks, in their order."""
+    first, *others = of_ranks
+    for other in others:
+        for name, of_set in first.items():
+            for metric, theirs in zip(of_set, other[name], strict=True):
+                metric.merge(theirs)
+    return {
+        name: [
+            gathered.into(metric) if isinstance(gathered, Kept) else gathered
+            for gathered, metric in zip(of_set, metrics[name], strict=True)
+        ]
+        for name, of_set in first.items()
+    }
+
+
+def _computed(metrics: _Metrics, rows: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     return {name: {m.name: m.compute() for m in metrics[name]} for name in rows}
 
 
@@ -83,39 +131,57 @@ def predict(
     Raises:
         InputError: an id is out of range.
         StoreError: the file cannot be written.
+
+    Under several ranks all call it and all have the result; rank 0 writes the file. A rank that
+    does not see it there, on a host that shares no folder, has the result in memory.
     """
-    wanted = _wanted(nodes, graph.num_nodes)
+    wanted = wanted_rows(nodes, graph.num_nodes)
     if position is not None:
         wanted = position if wanted is None else position[wanted]
+    chunks = stream(model, graph, **options)
     if out is None:
-        return _gather(model, graph, wanted, _in_memory, options)
-    with atomic_write(out) as file:
+        return _collect(chunks, graph.num_nodes, wanted, _in_memory)
 
-        def mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-            kind = torch.empty(0, dtype=dtype).numpy().dtype
-            array = np.lib.format.open_memmap(file.name, "w+", dtype=kind, shape=shape)
-            reserve(file.fileno(), os.fstat(file.fileno()).st_size)
-            if 0 in shape:
-                return torch.from_numpy(array)
-            return map_array(Path(file.name), kind, shape, array.offset, "r+")
+    def write() -> tuple[int, int] | None:
+        with atomic_write(out) as file:
 
-        _gather(model, graph, wanted, mapped, options)
+            def mapped(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+                kind = torch.empty(0, dtype=dtype).numpy().dtype
+                array = np.lib.format.open_memmap(file.name, "w+", dtype=kind, shape=shape)
+                reserve(file.fileno(), os.fstat(file.fileno()).st_size)
+                if 0 in shape:
+                    return torch.from_numpy(array)
+                return map_array(Path(file.name), kind, shape, array.offset, "r+")
+
+            _collect(chunks, graph.num_nodes, wanted, mapped)
+        return _version(out)
+
+    written = comm.from_main(write)
+    if not comm.is_main() and _version(out) != written:
+        return _collect(chunks, graph.num_nodes, wanted, _in_memory)
     return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
+
+
+def _version(path: str | Path) -> tuple[int, int] | None:
+    """What tells a file from one that was there before; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _in_memory(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def _gather(
-    model: LayeredGNN, graph: Graph, wanted: Tensor | None, make: Any, options: dict[str, Any]
-) -> Tensor:
-    count = graph.num_nodes if wanted is None else wanted.numel()
+def _collect(chunks: Chunks, num_nodes: int, wanted: Tensor | None, make: Any) -> Tensor:
+    count = num_nodes if wanted is None else wanted.numel()
     result: Tensor | None = None
     if wanted is not None:
         order = wanted.argsort(stable=True)
         ordered = wanted[order]
-    for start, end, chunk in stream(model, graph, **options):
+    for start, end, chunk in chunks:
         chunk = chunk.cpu()
         if result is None:
             result = make((count, chunk.size(1)), chunk.dtype)
@@ -130,7 +196,12 @@ def _gather(
     return result
 
 
-def _wanted(nodes: Any, num_nodes: int) -> Tensor | None:
+def wanted_rows(nodes: Any, num_nodes: int) -> Tensor | None:
+    """Ids of rows from ids or a mask of bool, int64 `[k]`; None for all.
+
+    Raises:
+        InputError: an id is out of range, or it is neither.
+    """
     if nodes is None:
         return None
     try:

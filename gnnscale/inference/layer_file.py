@@ -33,6 +33,9 @@ class LayerFile:
         dtype: of the values.
         blocks: the columns of every block, in order.
 
+    Attributes:
+        changed: whether rows have been written that other ranks have not been given.
+
     Raises:
         StoreError: the folder cannot be written, or the disk is too full.
     """
@@ -43,6 +46,7 @@ class LayerFile:
         self.shape = shape
         self.dtype = dtype
         self.blocks = blocks
+        self.changed = False
         size = shape[0] * shape[1] * dtype.itemsize
         try:
             file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
@@ -72,6 +76,7 @@ class LayerFile:
 
     def put(self, start: int, rows: Tensor, columns: Columns | None = None) -> None:
         """Write rows from `start` on, of one block or of all."""
+        self.changed = True
         low = 0 if columns is None else columns[0]
         pieces = []
         for block in self.blocks if columns is None else [columns]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from gnnscale.graph.mapped import is_mapped, loaded, read_rows
 from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.inference.layer_file import Columns, LayerFile
+from gnnscale.inference.ranks import Share, undivided
 from gnnscale.kernels import CSR
 
 _ALIGNED = 16  # float32 columns of a cache line
@@ -24,12 +25,17 @@ Chunks = Iterator[tuple[int, int, Tensor]]
 
 
 class LayerInMemory:
-    """A layer as a tensor `[num_rows, width]`."""
+    """A layer as a tensor `[num_rows, width]`.
+
+    Attributes:
+        changed: whether rows have been written that other ranks have not been given.
+    """
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
         self.shape, self.dtype = values.shape, values.dtype
         self.blocks = [(0, values.shape[1])]
+        self.changed = False
 
     def rows(self, start: int, stop: int, columns: Columns | None = None) -> Tensor:
         """Rows `start` to `stop`."""
@@ -38,6 +44,7 @@ class LayerInMemory:
     def put(self, start: int, rows: Tensor, columns: Columns | None = None) -> None:
         """Write rows from `start` on."""
         self.values[start : start + rows.size(0)] = rows
+        self.changed = True
 
     def gather(self, nodes: Tensor) -> Tensor:
         """The rows `nodes`."""
@@ -46,6 +53,8 @@ class LayerInMemory:
 
 class FeatureLayer:
     """A graph's features as the layer that a model reads: in its type, perhaps out of a file."""
+
+    changed = False  # every rank has them
 
     def __init__(self, x: Tensor | CSR, dtype: torch.dtype, blocks: list[Columns]) -> None:
         self.x = x
@@ -85,6 +94,7 @@ class Layers:
         device: where chunks are computed.
         folder: for layers as files; None keeps them in memory on `device`.
         memory: bytes of a layer's columns that are in memory at a time where layers are files.
+        share: which of the rows this rank computes; all when None.
     """
 
     def __init__(
@@ -94,9 +104,11 @@ class Layers:
         device: torch.device,
         folder: Path | None,
         memory: int,
+        share: Share | None = None,
     ) -> None:
         self.num_rows = num_rows
         self.chunk_rows = chunk_rows
+        self.share = share or undivided(num_rows, chunk_rows)
         self.device = device
         # Layers in files are gathered from by the host, whatever computes the dense part.
         self.home = torch.device("cpu") if folder else device
@@ -105,9 +117,8 @@ class Layers:
         self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
-        """The rows of every chunk; one, empty, where there are no rows."""
-        for start in range(0, max(self.num_rows, 1), self.chunk_rows):
-            yield start, min(start + self.chunk_rows, self.num_rows)
+        """The rows of every chunk that this rank computes."""
+        return self.share.ranges()
 
     def features(self, x: Tensor | CSR, dtype: torch.dtype) -> Layer:
         """The layer that a model begins with."""
@@ -166,7 +177,7 @@ class Layers:
         if not isinstance(layer, LayerFile) and layer.values is not None:
             return layer.values
         values = self._room(block[1] - block[0], layer.dtype)
-        for start, stop in self.ranges():
+        for start, stop in self.share.every_range():
             if isinstance(layer, LayerFile):
                 layer.read(start, stop, block, values[start:stop])
             else:

@@ -13,7 +13,11 @@ from gnnscale.errors import InputError
 
 
 class Metric(Protocol):
-    """A figure gathered over chunks of rows."""
+    """A figure gathered over chunks of rows.
+
+    One that has a method `merge(other)`, which adds the rows of another of its kind behind its own,
+    is gathered by every rank from its own rows; another's rows are sent to all ranks.
+    """
 
     name: str
     higher_is_better: bool
@@ -44,6 +48,11 @@ class Accuracy:
             return
         self.right += int((out.argmax(dim=1) == y).sum())
         self.total += y.numel()
+
+    def merge(self, other: Accuracy) -> None:
+        """See `Metric`."""
+        self.right += other.right
+        self.total += other.total
 
     def compute(self) -> float:
         """See `Metric`."""
@@ -78,6 +87,14 @@ class F1:
             bins = [best[best == y], best, y]
             rows = [torch.bincount(b, minlength=num_classes) for b in bins]
         counts = torch.stack(rows).double().cpu()
+        self._add(counts)
+
+    def merge(self, other: F1) -> None:
+        """See `Metric`."""
+        if other.counts is not None:
+            self._add(other.counts)
+
+    def _add(self, counts: Tensor) -> None:
         self.counts = counts if self.counts is None else self.counts + counts
 
     def compute(self) -> float:
@@ -120,6 +137,11 @@ class Ranking:
         self.scores.append(score.float().cpu().clone())
         self.labels.append((y if y.dim() == 2 else y.unsqueeze(1)).float().cpu().clone())
 
+    def merge(self, other: Ranking) -> None:
+        """See `Metric`."""
+        self.scores += other.scores
+        self.labels += other.labels
+
     def compute(self) -> float:
         """See `Metric`."""
         from sklearn import metrics
@@ -149,19 +171,46 @@ class MeanError:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.total, self.count = 0.0, 0
+        self.totals: list[float] = []  # of every chunk: a sum depends on what is added first
+        self.count = 0
 
     def update(self, out: Tensor, y: Tensor) -> None:
         """See `Metric`."""
         difference = (out.reshape(y.shape) - y).double()[~torch.isnan(y)]
         error = difference.abs() if self.name == "mae" else difference.square()
-        self.total += float(error.sum())
+        self.totals.append(float(error.sum()))
         self.count += error.numel()
+
+    def merge(self, other: MeanError) -> None:
+        """See `Metric`."""
+        self.totals += other.totals
+        self.count += other.count
 
     def compute(self) -> float:
         """See `Metric`."""
-        mean = self.total / self.count if self.count else float("nan")
+        mean = sum(self.totals) / self.count if self.count else float("nan")
         return math.sqrt(mean) if self.name == "rmse" else mean
+
+
+class Kept:
+    """Rows for a metric that cannot be merged, until those of all ranks can be added to it."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """See `Metric`."""
+        self._rows.append((out.cpu().clone(), y.cpu()))
+
+    def merge(self, other: Kept) -> None:
+        """See `Metric`."""
+        self._rows += other._rows
+
+    def into(self, metric: Metric) -> Metric:
+        """A metric with these rows added."""
+        for out, y in self._rows:
+            metric.update(out, y)
+        return metric
 
 
 METRICS: dict[str, Callable[[], Metric]] = {

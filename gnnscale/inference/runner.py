@@ -9,7 +9,7 @@ layer is written, and applied at the start of the next one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any
@@ -19,15 +19,17 @@ from torch import Tensor
 
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.row_blocks import release_all
+from gnnscale.inference.gathered import Gathered
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, LayerInMemory, Layers
 from gnnscale.inference.passes import Pass, plan_passes
 from gnnscale.kernels import CSR
-from gnnscale.nn import Context, statistics
+from gnnscale.nn import Context
 from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 from gnnscale.nn.propagation import Propagation, call_rows, densify
 from gnnscale.nn.reach import check_reach, halo, run_on_halo
+from gnnscale.nn.segments import segments_for
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +55,20 @@ class Runner:
     """One inference: the stored layers, slots and moments between passes."""
 
     def __init__(
-        self, graph: Graph, layers: Layers, slots: dict[str, list[Layer]] | None = None
+        self,
+        graph: Graph,
+        layers: Layers,
+        slots: dict[str, list[Layer]] | None = None,
+        segments: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.graph = graph
+        of_graphs = {} if graph.node_ptr is None else {"graph": graph.node_ptr}
+        self.segments: dict[str, Tensor] = {**of_graphs, **(segments or {})}
         self.layers = layers
         self.adj: Adjacency = layers.at_home(graph.adj)
         self.slots: dict[str, list[Layer]] = {} if slots is None else slots
         self.slots_are_kept = slots is not None
-        self.moments: statistics.Moments | None = None
+        self.moments: Gathered | None = None
         self._local: Tensor | None = None
 
     def run(self, phases: list[list[Any]], stored: Stored) -> Iterator[tuple[int, int, Tensor]]:
@@ -127,17 +135,19 @@ class Runner:
         return Stored(layer, transformed, kept.layer)
 
     def _pass(self, stored: Stored, step: Pass) -> Chunks:
-        gathered: statistics.Moments | None = None
+        norm, gathered = step.moments_for, None
+        if norm is not None:
+            gathered = Gathered(norm, segments_for(norm, self.segments), self.layers.share)
         for start, end, h in self._source(stored, step.source):
             for phase in step.rows:
                 h = self._row_phase(phase, h, start, end)
             h = densify(h)
-            if step.moments_for is not None:
-                moments = statistics.partial(step.moments_for, h)
-                gathered = moments if gathered is None else gathered.merge(moments)
+            if gathered is not None:
+                gathered.add(start, end, h)
             yield start, end, h
-        if step.moments_for is not None:
-            self.moments = gathered
+        if gathered is not None:
+            gathered.complete()
+        self.moments = gathered
 
     def _source(self, stored: Stored, source: Any) -> Iterator[tuple[int, int, Any]]:
         if isinstance(source, Propagate):
@@ -150,7 +160,7 @@ class Runner:
                 h = self.layers.rows(stored.layer, start, end)
                 if isinstance(source, Statistics):
                     assert moments is not None
-                    h = statistics.apply(source.norm, densify(h), moments)
+                    h = moments.apply(start, end, densify(h))
                 yield start, end, h
 
     def _propagate(self, stored: Stored, propagation: Propagation) -> Chunks:
@@ -185,6 +195,8 @@ class Runner:
                 device=self.layers.device,
             )
         edge_attr = None if edge_attr is None else edge_attr.to(self.layers.home)
+        for part in (layer, *chain.from_iterable(kept)):
+            self.layers.share.complete(part)
         for a, b in self.layers.ranges():
             rows = torch.arange(a, b, device=self.layers.home)
             around = halo(self.adj, rows, phase.hops, self._local)
@@ -201,7 +213,7 @@ class Runner:
         if isinstance(phase, Save | Collect):
             self._keep(phase, densify(h), start, end)
             return h
-        context = Context(self.adj)
+        context = Context(self.adj, segments=self.segments)
         for slot in slots_of(phase):
             context.slots[slot] = _beside(
                 [self.layers.rows(p, start, end) for p in self.slots[slot]]
@@ -212,7 +224,7 @@ class Runner:
         parts = self.slots.setdefault(phase.slot, [])
         if isinstance(phase, Collect) and phase.mode == "max" and not phase.first:
             h = torch.maximum(self.layers.rows(parts[0], start, end), h)
-        elif start == 0:
+        elif start == self.layers.share.start:
             parts.append(self.layers.new(h.size(1), h.dtype, whole_rows=True))
         kept = parts[-1]
         assert not isinstance(kept, FeatureLayer)
@@ -223,8 +235,9 @@ class Runner:
             "%s has no exact form in chunks: it is applied to the whole layer at once",
             type(phase.norm).__name__,
         )
-        whole = layer.rows(0, self.layers.num_rows)
-        return LayerInMemory(phase.norm(whole.to(self.layers.device)).to(self.layers.home))
+        self.layers.share.complete(layer)
+        whole = layer.rows(0, self.layers.num_rows).to(self.layers.device)
+        return LayerInMemory(phase(whole, Context(self.adj, segments=self.segments)))
 
 
 class _Kept:

@@ -1,0 +1,27 @@
+"""Several devices: stages of a model, the schedules they run by, and the engines that run them.
+
+A schedule is a table: what every device runs, in which order. The same table drives the engine on
+`torch.distributed`, the local executor and the simulator.
+"""
+
+from gnnscale.parallel.config import PipelineConfig
+from gnnscale.parallel.micro_batches import balance_micro_batches, order_micro_batches
+from gnnscale.parallel.schedules import Schedule, make_schedule
+from gnnscale.parallel.simulator import simulate
+from gnnscale.parallel.tables import Action
+from gnnscale.parallel.timeline import Event, Timeline, Transfer
+from gnnscale.parallel.trainer import PipelineTrainer
+
+__all__ = [
+    "Action",
+    "Event",
+    "PipelineConfig",
+    "PipelineTrainer",
+    "Schedule",
+    "Timeline",
+    "Transfer",
+    "balance_micro_batches",
+    "make_schedule",
+    "order_micro_batches",
+    "simulate",
+]

@@ -1,0 +1,449 @@
+"""PipelineTrainer: Cluster-GCN on a model in stages; batches of clusters are its micro-batches."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from gnnscale import comm
+from gnnscale.errors import InputError
+from gnnscale.graph import ClusteredGraph
+from gnnscale.graph.files import read_json, write_json
+from gnnscale.loader import Assembler, Batch, ClusterLoader
+from gnnscale.nn import as_layered
+from gnnscale.nn.phases import Neighbourhood
+from gnnscale.parallel.bandwidth import measure_bandwidth
+from gnnscale.parallel.config import (
+    Layout,
+    PipelineConfig,
+    first_of,
+    layout_of,
+    local_devices,
+)
+from gnnscale.parallel.engine import TorchEngine
+from gnnscale.parallel.executor import LocalExecutor
+from gnnscale.parallel.micro_batches import order_micro_batches
+from gnnscale.parallel.observed import exchanged, refuse_synchronised
+from gnnscale.parallel.optimizer_state import part_of, whole
+from gnnscale.parallel.passes import Computation
+from gnnscale.parallel.profile import Profile, profile
+from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.stages import Stage, cut
+from gnnscale.parallel.timeline import Timeline
+from gnnscale.train.callbacks import Callback
+from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.progress import Progress
+from gnnscale.train.running import RunningStatistics
+from gnnscale.train.shared_gradients import SharedGradients
+from gnnscale.train.task import NodeTask, Task
+
+logger = logging.getLogger(__name__)
+
+
+class PipelineTrainer(ClusterTrainer):
+    """Trains a model in stages, each on a device of its own, and evaluates exactly.
+
+    An optimizer step takes `micro_batches` batches of the loader, which flow through the stages one
+    behind the other. The loss is the sum over them divided by their training nodes: a step is that
+    of `ClusterTrainer(accumulate=micro_batches)`, dropout and running statistics included.
+
+    When it helps: where a model or its activations do not fit one device. Clusters are independent,
+    so where they do fit, data parallelism (`ClusterTrainer` under `torchrun`) does without a
+    pipeline's bubble, (P − 1)/(M + P − 1) of the time, and its traffic.
+
+    - In one process it drives the devices itself; with a single one it takes the stages in turn.
+    - Under `torchrun` every process is a device. With k times as many as a pipeline has devices,
+      k pipelines train beside each other on the batches of a step (data parallelism).
+
+    Every process holds the model, but gradients and optimizer state of its own stages alone, and
+    on its device nothing of the others while it trains.
+
+    Args:
+        model: as `ClusterTrainer` takes it.
+        graph: likewise. Under `torchrun` a stored `ClusteredGraph` is read by each process where it
+            needs it: features in the first stage, labels in the last, structure in all.
+        num_parts: see `ClusterTrainer`; so for what is not named here.
+        clusters_per_batch: clusters a micro-batch.
+        stages: how many, cut where a profile of the blocks finds the slowest stage least; "auto"
+            for as many as the devices take; or the numbers of the blocks with which a new stage
+            begins.
+        schedule: "gpipe", "1f1b", "interleaved", or "zbv", which is experimental and not combined
+            with data parallelism (see `make_schedule`).
+        micro_batches: M, batches an update of the weights; an epoch's last update may have fewer.
+        devices: of a pipeline: a list in one process, or how many. None for as many as stages
+            need, GPUs where there are so many.
+        order: "drawn" takes the micro-batches of a step as they are drawn; "size" small, large,
+            small by their edges and nodes, so that little waits while the pipeline fills and
+            drains. What is learnt is the same but for the order of sums and running statistics.
+
+    Raises:
+        InputError: listing every argument and every part of the data that is at fault.
+        UnsupportedModel: two stages would share weights, or a norm is synchronised over ranks.
+        StoreError: the run folder cannot be written.
+
+    Example:
+        >>> import gnnscale as gs
+        >>> graph = gs.load("synthetic:planted?nodes=2000")
+        >>> model = gs.nn.GraphSAGE(graph.num_features, 32, 4, graph.num_classes)
+        >>> trainer = gs.PipelineTrainer(
+        ...     model, graph, num_parts=20, stages=[2], micro_batches=4, epochs=3
+        ... )
+        >>> report = trainer.fit()
+    """
+
+    _waiting: list[Batch | None]  # for their update
+    _agreed: int | None  # the epoch whose batches are known to be the same on all ranks
+
+    def __init__(
+        self,
+        model: Any,
+        graph: Any,
+        num_parts: int | None = None,
+        clusters_per_batch: int | None = None,
+        epochs: int = 50,
+        lr: float = 0.01,
+        seed: int = 0,
+        device: str = "auto",
+        run_dir: str | Path | None = None,
+        inductive: bool = False,
+        evaluate_every: int | str = "auto",
+        optimizer: str | Callable = "adam",
+        scheduler: str | Callable | None = None,
+        task: str | Task = "auto",
+        callbacks: Sequence[Callback] = (),
+        *,
+        stages: int | str | Sequence[int] = 2,
+        schedule: str = "1f1b",
+        micro_batches: int = 8,
+        devices: int | Sequence[str] | None = None,
+        order: str = "drawn",
+        method: str | Callable = "auto",
+        partition_seed: int | None = None,
+        balance: str | float = "nodes",
+        precompute: bool = False,
+        split: str = "default",
+        metric: str | None = None,
+        weight_decay: float = 0.0,
+        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
+        clip_norm: float | None = None,
+        gradient_compression: str | None = None,
+        precision: str = "float32",
+        checkpoint_activations: bool = False,
+        class_weight: Any = None,
+        label_smoothing: float = 0.0,
+        early_stopping: int | None = None,
+        keep: str = "best",
+        checkpoint_every: int | str = "auto",
+        stratify: bool = True,
+        prefetch: int = 2,
+        chunk_rows: int | None = None,
+        storage: str | Path | None = None,
+        memory: int | str = "auto",
+        store: str | Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        arguments = locals()
+        comm.start()
+        model, faults = as_layered(model), []
+        if order not in ("drawn", "size"):
+            faults.append(f"order={order!r} must be 'drawn' or 'size'")
+        try:
+            self._layout: Layout = layout_of(
+                stages, schedule, micro_batches, devices, len(model.blocks), comm.world_size()
+            )
+        except InputError as error:
+            faults += error.faults
+        if precision == "fp16" and comm.world_size() > 1:
+            faults.append(
+                "precision='fp16': an overflow in one stage would have to stop all; use 'bf16'"
+            )
+        if schedule == "zbv" and checkpoint_activations:
+            faults.append(
+                "checkpoint_activations: schedule 'zbv' goes back through a stage twice, and would "
+                "compute its activations anew each time; take another schedule"
+            )
+        own = {"stages", "schedule", "micro_batches", "devices", "order"}
+        given = {
+            name: value
+            for name, value in arguments.items()
+            if name not in {"self", "model", "__class__", *own}
+        }
+        try:
+            super().__init__(model, **given, accumulate=1 if faults else micro_batches)
+        except InputError as error:
+            faults += error.faults
+        if faults:
+            raise InputError(faults)
+        listed = {name: arguments[name] for name in own}
+        for name in ("stages", "devices"):
+            if isinstance(listed[name], Sequence) and not isinstance(listed[name], str):
+                listed[name] = list(listed[name])
+        self.config: PipelineConfig = PipelineConfig(**asdict(self.config), **listed)
+        self.schedule: Schedule = self._layout.schedule
+        self.stages: list[Stage] = []
+        self.profile: Profile | None = None
+        self.record = False
+        self._engine: LocalExecutor | TorchEngine | None = None
+        self._told = False
+        self._mesh: DeviceMesh | None = None
+        if comm.world_size() > 1:
+            self._mesh = init_device_mesh(
+                self.device.type,
+                (self._layout.pipelines, self.schedule.devices),
+                mesh_dim_names=("dp", "pp"),
+            )
+            self.group = self._mesh.get_group("dp")
+            self.stage_group = self._mesh.get_group("pp")
+            refuse_synchronised(model)
+
+    # --- preparation ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Prepare, cut the model, and make a new optimizer: what comes before the first `step`."""
+        self.prepare()
+        self._runner = self._make_runner()
+        self._build()
+        super().start()
+
+    def _build(self) -> None:
+        """Make stages and what runs them."""
+        sample = self._sample_batch().to(self.device)
+        self.model.to(self.device)
+        self.stages = cut(self.model, self._cuts(), sample)
+        if self._mesh is not None:
+            self._engine = TorchEngine(
+                self.stages, self.schedule, self._mesh, self.device, sample, self._computation()
+            )
+            self._own = self._engine.own
+        else:
+            devices = local_devices(self.config.devices, self.schedule, self.device)
+            self._engine = LocalExecutor(self.stages, self.schedule, devices)
+            self._engine.place()
+            self._own = self.stages
+            if len(devices) == 1 and len(self.stages) > 1 and not self._told:
+                self._told = True
+                logger.warning(
+                    "there is one device, %s, for %d stages: a pipeline brings nothing here, and "
+                    "ClusterTrainer(accumulate=%d) learns the same",
+                    devices[0],
+                    len(self.stages),
+                    self.config.micro_batches,
+                )
+        self._statistics = {s.index: RunningStatistics(s, self.group) for s in self._own}
+
+    def _cuts(self) -> list[int]:
+        if self._layout.cuts is not None:
+            return self._layout.cuts
+        path = None if self.folder is None else self.folder.stages
+        bandwidth = measure_bandwidth(self.device, self.stage_group)
+
+        def find() -> list[int]:
+            if self._resumed and path is not None and path.exists():
+                return read_json(path)["cuts"]  # those of the run: timings differ
+            per_batch = self.config.clusters_per_batch
+            self.profile = profile(self.model, self._seen(), per_batch, loss=self.task.loss)
+            return self.profile.cut(self.schedule.stages, bandwidth)
+
+        return comm.from_main(find)
+
+    def _prepare_data(self) -> None:
+        if self._loader is not None:
+            return
+        super()._prepare_data()
+        assert self._loader is not None
+        if self._mesh is None:
+            if len(local_devices(self.config.devices, self.schedule, self.device)) > 1:
+                self._loader.device = None  # each stage takes what it reads to its own device
+            return
+        place = comm.rank(self.stage_group)
+        if self.schedule.placement[0] != place:
+            seen = self._loader.clustered
+            self._loader.clustered = replace(seen, graph=replace(seen.graph, x=None))
+            self._loader.first_hop = None
+        # Another task may ask the labels for what a step's loss is divided by.
+        if self.schedule.placement[-1] != place and type(self.task) is NodeTask:
+            seen = self._loader.clustered
+            self._loader.clustered = replace(seen, graph=replace(seen.graph, y=None))
+
+    def _seen(self) -> ClusteredGraph:
+        """What is trained on, whole: the loader's may be without features or labels."""
+        return self.clustered.view("train") if self.config.inductive else self.clustered
+
+    def _sample_batch(self) -> Batch:
+        seen = self._seen()
+        return Assembler(seen)(seen.sizes.argmax().reshape(1))
+
+    def _keep_data(self) -> None:
+        super()._keep_data()
+        comm.from_main(self._write_stages)
+
+    def _write_stages(self) -> None:
+        assert self.folder is not None
+        write_json(self.folder.stages, {"cuts": [stage.numbers[0] for stage in self.stages[1:]]})
+        if self.profile is not None:
+            self.profile.save(self.folder.path / "profile.json")
+
+    def _shared_gradients(self) -> SharedGradients | None:
+        if comm.world_size(self.group) == 1:
+            return None
+        config = self.config
+        return SharedGradients(
+            self._own_parameters(), self.group, config.gradient_compression, config.seed
+        )
+
+    # --- steps ------------------------------------------------------------------------------
+
+    def step(self, batch: Batch | None) -> None:
+        """Take one batch of `loader`; every `micro_batches` of them are trained on together.
+
+        It comes after `start`, with the model in training mode. Of several ranks every one takes
+        the step, one that has no batch (None) as well.
+        """
+        self._waiting.append(batch)
+        number = self.loader.step if batch is None else batch.step + 1
+        if number % self.config.micro_batches == 0 or number == len(self.loader):
+            waiting = self._waiting
+            self._waiting = []
+            self._update(waiting)
+
+    def _update(self, waiting: Sequence[Batch | None]) -> None:
+        """Train on some batches, and update the weights."""
+        assert self._engine is not None
+        if comm.world_size(self.group) > 1:  # its own: pipelines add theirs up below
+            waiting = [b and replace(b, step_train_nodes=b.train_index.numel()) for b in waiting]
+        own = [0.0 if b is None else self.task.normaliser(b) for b in waiting]
+        totals, taking = self._agree_on(own)
+        for total in totals:
+            if total:
+                self._updates.count(total)
+        taken = [number for number, weight in enumerate(own) if weight]
+        batches: list[Batch] = [waiting[number] for number in taken]  # type: ignore[misc]
+        if self.config.order == "size":
+            sizes = [batch.num_nodes + batch.adj.num_edges for batch in batches]
+            order = order_micro_batches(sizes)
+            taken, batches = [taken[i] for i in order], [batches[i] for i in order]
+        if isinstance(self._engine, TorchEngine) and self._agreed != self.loader.epoch:
+            self._agreed = self.loader.epoch
+            # What is received has no size of its own: it is that of the rank's own batch.
+            self._engine.agree(f"clusters in epoch {self._agreed}", _draws(self.loader))
+        self._engine.record = self.record
+        self._engine.place()
+        with exchanged(self._statistics, self.group, taken, taking) as observe:
+            computation = replace(self._computation(), observe=observe)
+            schedule = first_of(self.schedule, len(batches))
+            losses = self._engine.run(schedule, batches, computation) if batches else []
+        for number, batch, loss in zip(taken, batches, losses, strict=False):
+            self._meter.add(loss.to(self.device), own[number], batch.num_nodes)
+        self._updates.apply()
+        self._stale = True
+
+    def _computation(self) -> Computation:
+        opaque = any(isinstance(p, Neighbourhood) for block in self.model.phases for p in block)
+        return Computation(
+            self._context,
+            self.task.loss,
+            lambda loss: self._updates.root(loss),
+            self.precision.autocast,
+            redraws=opaque and self.config.checkpoint_activations,
+        )
+
+    def _agree_on(self, own: Sequence[float]) -> tuple[list[float], list[bool]]:
+        """What an update has to know of all ranks, in one message; also whether one wants to stop.
+
+        Args:
+            own: the normalisers of this pipeline's batches, 0 for one that is not there.
+
+        Returns:
+            The normaliser of every step over all pipelines; and, step by step and pipeline by
+            pipeline, which batches are run.
+        """
+        steps, pipelines, me = len(own), comm.world_size(self.group), comm.rank(self.group)
+        speaks = comm.rank(self.stage_group) == 0 or self.stage_group is None
+        weights = [0.0] * (steps * pipelines)
+        if speaks:
+            weights[me::pipelines] = own
+        stopping, *weights = comm.sum_numbers(self._interrupted(), *weights)
+        self._stopping = stopping > 0
+        totals = [sum(weights[i : i + pipelines]) for i in range(0, len(weights), pipelines)]
+        return totals, [weight > 0 for weight in weights]
+
+    # --- weights and state ------------------------------------------------------------------
+
+    def _share(self) -> None:
+        """Give every rank all weights, where an update has changed those of others."""
+        if self._stale and isinstance(self._engine, TorchEngine):
+            self._engine.share_weights()
+        self._stale = False
+
+    def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+        self._share()
+        return super()._evaluate(sets)
+
+    def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
+        self._share()
+        return super()._predict(nodes, out, head)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._waiting = []
+        self._stale = False
+        self._agreed = None
+
+    def _end_epoch(self, progress: Progress) -> dict[str, Any]:
+        if self.stage_group is not None:
+            self._meter.over_ranks(self.stage_group)  # the losses are with the last stage
+        return super()._end_epoch(progress)
+
+    def _state(self) -> dict[str, Any]:
+        self._share()
+        return super()._state()
+
+    def _loop_state(self) -> dict[str, Any]:
+        state = super()._loop_state()
+        # Batches that wait for an update are drawn again: nothing has been learnt from them.
+        loader = {**state["loader"], "step": state["loader"]["step"] - len(self._waiting)}
+        updates = state["updates"]
+        if self.stage_group is not None:
+            here = part_of(updates["optimizer"], self.optimizer, self._own_parameters())
+            updates = {**updates, "optimizer": whole(here, self.stage_group)}
+        return {**state, "loader": loader, "updates": updates}
+
+    def _load_loop_state(self, state: dict[str, Any]) -> None:
+        updates = state["updates"]
+        here = part_of(updates["optimizer"], self.optimizer, self._own_parameters())
+        super()._load_loop_state({**state, "updates": {**updates, "optimizer": here}})
+
+    def _own_parameters(self) -> list[nn.Parameter]:
+        return [p for stage in self._own for p in stage.parameters()]
+
+    # --- what was run when ------------------------------------------------------------------
+
+    def timeline(self) -> Timeline:
+        """When each device computed what in the last step; set `record = True` before it.
+
+        On every rank of the pipeline together. Ranks of one machine share a clock.
+
+        Raises:
+            InputError: nothing has been recorded.
+        """
+        events = [] if self._engine is None else self._engine.events
+        if self.stage_group is not None:
+            of_ranks = comm.gather_objects(events, self.stage_group)
+            events = [event for events in of_ranks for event in events]
+        return Timeline.from_events(events)
+
+
+def _draws(loader: ClusterLoader) -> str:
+    """A digest of the clusters that an epoch draws and of their sizes: of what is sent."""
+    digest = hashlib.blake2b(loader.clustered.sizes.numpy().tobytes(), digest_size=8)
+    for of_ranks in loader.steps(loader.epoch):
+        for clusters in of_ranks:
+            digest.update(clusters.numpy().tobytes() + b";")
+    return digest.hexdigest()

@@ -1,0 +1,216 @@
+"""PipelineTrainer: the run, whatever carries its steps out."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import torch
+from rank_runs import Ranks
+from small_runs import (
+    assert_same,
+    same_course,
+    small_graph,
+    weights_of,
+)
+from torch import nn
+
+import gnnscale as gs
+from gnnscale.errors import InputError, RunMismatch, UnsupportedModel
+from gnnscale.parallel import trainer as trainers
+
+DEEP = {
+    "num_parts": 9, "clusters_per_batch": 1, "epochs": 2, "method": "random", "evaluate_every": 1,
+    "progress": False, "scheduler": "cosine", "clip_norm": 0.3,
+}  # fmt: skip
+
+
+def deep(norm="batch_norm"):
+    torch.manual_seed(5)
+    return gs.nn.GCN(5, 6, 4, 3, dropout=0.3, norm=norm, jk="max")
+
+
+def pipeline(run_dir=None, model=None, **options):
+    settings = {"stages": [2], "micro_batches": 4, **DEEP, **options}
+    return gs.PipelineTrainer(model or deep(), small_graph(60), run_dir=run_dir, **settings)
+
+
+def accumulated(number=4, **options):
+    trainer = gs.ClusterTrainer(deep(), small_graph(60), accumulate=number, **DEEP, **options)
+    return trainer, trainer.fit()
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"schedule": "gpipe", "stages": [1, 3]},
+        {"schedule": "1f1b", "devices": ["cpu", "cpu"]},
+        {"schedule": "interleaved", "stages": [1, 2, 3], "devices": ["cpu", "cpu"]},
+        {"schedule": "zbv", "stages": [1, 2, 3], "devices": 2},
+        {"stages": []},
+    ],
+)
+def test_a_run_is_that_of_accumulation(layout):
+    """To the last bit; nine batches make two updates of four, and one of one."""
+    expected, report = accumulated()
+    mine = pipeline(**layout)
+    same_course(mine.fit(), report)
+    assert_same(weights_of(mine), weights_of(expected))
+    assert torch.equal(mine.predict(), expected.predict())
+
+
+@pytest.mark.parametrize("options", [{"inductive": True}, {"checkpoint_activations": True}])
+def test_what_a_cluster_trainer_can_a_pipeline_can(options):
+    expected, report = accumulated(**options)
+    mine = pipeline(devices=["cpu", "cpu"], **options)
+    same_course(mine.fit(), report)
+    assert_same(weights_of(mine), weights_of(expected))
+
+
+def test_a_first_hop_computed_before_is_read_by_the_first_stage():
+    settings = {**DEEP, "precompute": True}
+    one = gs.ClusterTrainer(gs.nn.GCN(5, 6, 2, 3), small_graph(60), accumulate=4, **settings)
+    two = gs.PipelineTrainer(
+        gs.nn.GCN(5, 6, 2, 3), small_graph(60), stages=[1], micro_batches=4, **settings
+    )
+    two.model.load_state_dict(one.model.state_dict())
+    same_course(two.fit(), one.fit())
+    assert_same(weights_of(two), weights_of(one))
+
+
+def test_micro_batches_in_order_of_size_learn_the_same_but_for_rounding():
+    settings = {**DEEP, "optimizer": "sgd"}
+    expected = gs.ClusterTrainer(deep(None), small_graph(60), accumulate=4, **settings)
+    mine = pipeline(model=deep(None), order="size", optimizer="sgd")
+    assert mine.fit().final == expected.fit().final
+    for key, value in weights_of(mine).items():
+        torch.testing.assert_close(value, weights_of(expected)[key], rtol=1e-5, atol=1e-6)
+
+
+def test_one_device_says_once_that_a_pipeline_brings_nothing(caplog):
+    trainer = pipeline()
+    with caplog.at_level(logging.WARNING, "gnnscale"):
+        trainer.fit()
+        trainer.fit()
+    assert [r.message for r in caplog.records].count(
+        "there is one device, cpu, for 2 stages: a pipeline brings nothing here, and "
+        "ClusterTrainer(accumulate=4) learns the same"
+    ) == 1
+    caplog.clear()
+    pipeline(devices=["cpu", "cpu"]).start()
+    pipeline(stages=1).start()
+    assert not caplog.records
+
+
+class Broken(Exception):
+    pass
+
+
+@pytest.mark.parametrize("steps", [6, 9])
+def test_a_resumed_run_is_an_uninterrupted_one(tmp_path, steps):
+    """Written within an update, and at the end of an epoch."""
+    whole = pipeline(tmp_path / "whole", checkpoint_every=1)
+    report = whole.fit()
+    broken, taken = pipeline(tmp_path / "broken", checkpoint_every=1), []
+    step = broken.step
+
+    def breaking(batch):
+        if len(taken) == steps:
+            raise Broken
+        taken.append(batch)
+        step(batch)
+
+    broken.step = breaking
+    with pytest.raises(Broken):
+        broken.fit()
+    again = pipeline(tmp_path / "broken", checkpoint_every=1)
+    same_course(again.fit(resume=True), report)
+    assert_same(weights_of(again), weights_of(whole))
+
+
+def test_cuts_found_by_a_profile_stay_those_of_the_run(tmp_path, monkeypatch):
+    trainer = pipeline(tmp_path, stages=2)
+    report = trainer.fit()
+    cuts = json.loads((tmp_path / "stages.json").read_text())["cuts"]
+    assert cuts == [stage.numbers[0] for stage in trainer.stages[1:]]
+    assert trainer.profile is not None and (tmp_path / "profile.json").exists()
+
+    def refuse(*_, **__):
+        raise AssertionError("it was profiled again")
+
+    monkeypatch.setattr(trainers, "profile", refuse)
+    again = pipeline(tmp_path, stages=2)
+    again._resume_data()
+    again.start()
+    assert [stage.numbers for stage in again.stages] == [s.numbers for s in trainer.stages]
+    opened = gs.load_run(tmp_path, graph=small_graph(60))
+    assert type(opened.trainer) is gs.PipelineTrainer
+    assert opened.trainer.evaluate("test") == report.final["test"]
+    with pytest.raises(RunMismatch, match="stages: 2 in the run"):
+        pipeline(tmp_path, stages=[2]).fit(resume=True)
+
+
+def test_steps_are_recorded_where_asked():
+    trainer = pipeline(devices=["cpu", "cpu"])
+    trainer.record = True
+    trainer.fit()
+    timeline = trainer.timeline()
+    assert timeline.placement == (0, 1) and timeline.makespan > 0
+
+
+def test_all_faults_are_listed_at_once():
+    with pytest.raises(InputError) as caught:
+        pipeline(stages=9, schedule="2f2b", micro_batches=0, order="random", lr=-1.0)
+    for text in ("stages=9", "'2f2b'", "micro_batches=0", "order='random'", "lr=-1.0"):
+        assert text in str(caught.value)
+    with pytest.raises(InputError, match="cannot divide 5 micro-batches"):
+        pipeline(schedule="interleaved", stages=[1, 2, 3], micro_batches=5)
+    with pytest.raises(InputError, match="3 stages for 3 devices, not 2"):
+        pipeline(devices=["cpu"] * 3)
+    with pytest.raises(InputError, match="zbv"):
+        pipeline(schedule="zbv", stages=[1, 2, 3], checkpoint_activations=True)
+
+
+def test_stages_that_share_weights_are_refused():
+    blocks = [gs.nn.Block(nn.Linear(5, 5)) for _ in range(2)]
+    blocks.append(blocks[0])
+    with pytest.raises(UnsupportedModel, match="share"):
+        pipeline(model=gs.nn.LayeredGNN(blocks, nn.Linear(5, 3)), stages=[1]).start()
+
+
+LONG = {"model": "gcn", "num_parts": 14, "clusters_per_batch": 1, "epochs": 2, "stages": [1]}
+LONG |= {"micro_batches": 4, "checkpoint_every": 3, "optimizer": "momentum", "clip_norm": 0.5}
+KILLED = """
+small_runs.ClusterTrainer = gs.PipelineTrainer
+options, folder = json.loads(sys.argv[1]), sys.argv[2]
+trainer = small_runs.small_trainer(folder, **options)
+context, taken = trainer._context, []
+
+def counted(batch):
+    taken.append(batch)
+    if len(taken) == 7 and comm.rank() == 1:
+        os.kill(os.getpid(), 9)
+    return context(batch)
+
+trainer._context = counted
+trainer.fit()
+"""
+GONE_ON = """
+small_runs.ClusterTrainer = gs.PipelineTrainer
+options, folder = json.loads(sys.argv[1]), sys.argv[2]
+whole = small_runs.small_trainer(None, **options)
+expected = whole.fit()
+again = small_runs.small_trainer(folder, **options)
+small_runs.same_course(again.fit(resume=True), expected)
+small_runs.assert_same(small_runs.weights_of(again), small_runs.weights_of(whole))
+"""
+
+
+def test_a_device_that_dies_is_named_and_the_run_goes_on(forks, tmp_path):
+    """Rank 0 waits for gradients of the micro-batches that rank 1 was killed before."""
+    arguments = (2, json.dumps(LONG), str(tmp_path / "run"))
+    killed = Ranks(forks, KILLED, *arguments, timeout=20)
+    assert killed.wait() == [1, -9]
+    assert "rank 1 of 2 is gone" in killed.errors()[0]
+    Ranks(forks, GONE_ON, *arguments).finish()
