@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rank_runs import Ranks
 
 from tests.forks import Forks
 
@@ -106,6 +107,23 @@ def test_the_example_of_two_processes_runs(
     monkeypatch.setenv("GNNSCALE_CACHE", str(tmp_path / "cache"))
     run_here(ROOT / "examples/resume.py", tmp_path, monkeypatch)
     assert ended == [1]
+
+
+def test_the_example_of_several_ranks_runs_with_one_and_two(forks: Forks) -> None:
+    run = """
+import runpy
+import gnnscale as gs
+gs.load = lambda name: small_runs.small_graph(240)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+    said = []
+    for size in (1, 2):
+        ranks = Ranks(forks, run, size, str(ROOT / "examples/data_parallel.py"))
+        ranks.finish()
+        first, *others = [process.output.read_text() for process in ranks.processes]
+        assert first.startswith(f"{size} ranks: ") and others == [""] * (size - 1)
+        said.append(first.split()[2])
+    assert said[0] == said[1]  # the accuracy
 
 
 @pytest.mark.filterwarnings("ignore")

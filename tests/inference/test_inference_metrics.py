@@ -26,12 +26,16 @@ ERRORS = {
 
 def measured(name: str, out: torch.Tensor, y: torch.Tensor, cuts: list[int]) -> float:
     """The metric over pieces, which is the metric over all of it."""
-    whole, pieces = make_metric(name), make_metric(name)
+    whole, pieces, merged = (make_metric(name) for _ in range(3))
     whole.update(out, y)
     edges = [0, *sorted(min(cut, len(y)) for cut in cuts), len(y)]
     for a, b in itertools.pairwise(edges):
         pieces.update(out[a:b], y[a:b])
+        of_rank = make_metric(name)
+        of_rank.update(out[a:b], y[a:b])
+        merged.merge(of_rank)
     assert pieces.compute() == pytest.approx(whole.compute(), rel=1e-12, nan_ok=True)
+    assert merged.compute() == pytest.approx(pieces.compute(), rel=0, abs=0, nan_ok=True)
     return whole.compute()
 
 

@@ -55,7 +55,11 @@ def test_gradients_by_differences():
 
 # Of a few nodes, where spread is no more than chance, either may be worse.
 @few
-@given(st.lists(st.sampled_from([30, 64, 200]), min_size=1, max_size=4), st.sampled_from([0.0, 1.0, 1e3]), st.booleans())
+@given(
+    st.lists(st.sampled_from([30, 64, 200]), min_size=1, max_size=4),
+    st.sampled_from([0.0, 1.0, 1e3]),
+    st.booleans(),
+)
 def test_single_precision_is_no_worse_than_pygs(sizes, mean, first_is_apart):
     exact, ptr, batch = inputs(sizes, 64, mean, torch.float32)
     if first_is_apart:

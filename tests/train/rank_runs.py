@@ -119,7 +119,7 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.5, weight_decay=0.01)
 
 
-FUNCTIONS["sgd"] = sgd
+FUNCTIONS["decayed sgd"] = sgd
 
 
 def trainer_of(name: str, options: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from small_runs import assert_same, same_course, small_trainer, weights_of
 import gnnscale as gs
 from gnnscale.errors import RunMismatch
 
-SGD = {"optimizer": "sgd"}
+SGD = {"optimizer": "decayed sgd"}
 # Six clusters in batches of two: of three batches, the last step lacks one where two ranks take it.
 CASES = {
     "batch norm": {"model": "gcn", "clip_norm": 0.5, "scheduler": "step", **SGD},
@@ -26,7 +26,7 @@ CASES = {
     "opaque": {"model": "gat", "scheduler": "plateau", **SGD},
     "accumulated": {"model": "gcn", "accumulate": 2, "num_parts": 10, "clusters_per_batch": 1}
     | SGD,
-    "idle": {"model": "unused", "optimizer": "sgd", "epochs": 2},
+    "idle": {"model": "unused", "optimizer": "decayed sgd", "epochs": 2},
     "few training nodes": {"model": "gcn", "num_parts": 16, "clusters_per_batch": 1, **SGD},
     "layer by layer": {"model": "gcn", "batch_rows": 5, "epochs": 3, **SGD},
     "layer by layer, on clusters": {

@@ -11,7 +11,7 @@ from torch_geometric.data import Data, HeteroData
 from torch_geometric.nn import GATConv, GCNConv, MessagePassing, SAGEConv
 
 import gnnscale as gs
-from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, UnsupportedModel
+from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.train import ClusterTrainer
 
@@ -241,9 +241,3 @@ def test_inductive_training_sees_training_nodes_and_their_edges_alone():
     transductive = small_trainer(None, keep="last", evaluate_every=99)
     transductive.fit()
     assert not torch.equal(weights_of(transductive)["convs.0.bias"], found[0]["convs.0.bias"])
-
-
-def test_several_processes_are_refused(monkeypatch):
-    monkeypatch.setattr("gnnscale.comm.world_size", lambda: 2)
-    with pytest.raises(GnnscaleError, match="2 ranks"):
-        small_trainer(None)
