@@ -23,9 +23,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gnnscale.errors import InputError
 from gnnscale.kernels.moments import (
     NATIVE,
     block_moments,
+    check_matrix,
     check_segments,
     cut_into_blocks,
     merge_kernel,
@@ -58,8 +60,13 @@ def graph_norm(
         ``[rows, channels]``, of the type of ``x``.
 
     Raises:
-        InputError: ``x`` is no matrix, or ``ptr`` does not cut its rows into segments.
+        InputError: ``x`` is no matrix, has other channels than the parameters, or ``ptr`` does not
+            cut its rows into segments.
     """
+    check_matrix(x)
+    # The kernel would read outside their arrays.
+    if any(parameter.shape != x.shape[1:] for parameter in (weight, bias, mean_scale)):
+        raise InputError(f"the norm is for {weight.numel()} channels, x has {x.shape[1]}")
     if ptr is not None:
         check_segments(x, ptr)
     if x.dtype not in NATIVE:

@@ -103,10 +103,15 @@ def cut_into_blocks(ptr: Tensor, channels: int) -> Blocks:
     return Blocks(segment, start, end, np.append(begins, segment.size))
 
 
-def check_segments(x: Tensor, ptr: Tensor) -> None:
-    """Raise InputError where ``ptr`` does not cut the rows of the matrix ``x`` into segments."""
+def check_matrix(x: Tensor) -> None:
+    """Raise InputError where ``x`` is no floating matrix."""
     if x.dim() != 2 or not x.is_floating_point():
         raise InputError(f"x is {x.dtype} {[*x.shape]}, expected floating [rows, channels]")
+
+
+def check_segments(x: Tensor, ptr: Tensor) -> None:
+    """Raise InputError where ``ptr`` does not cut the rows of the matrix ``x`` into segments."""
+    check_matrix(x)
     sound = ptr.dtype == torch.int64 and ptr.dim() == 1 and ptr.numel() > 0
     # The values are looked at on the CPU alone, where the kernel would read outside its arrays.
     if sound and ptr.device.type == "cpu":

@@ -104,7 +104,7 @@ class LayeredGNN(nn.Module):
         if context is None:
             context = self._context(x, adj, edge_weight, edge_attr)
             if batch is not None:
-                pointers = pointers_of(batch)
+                pointers = pointers_of(batch, x.shape[0])
                 context.segments = {"batch": pointers, "graph": pointers}
             context.segments = {**context.segments, **(segments or {})}
         for block, phases in zip((*self.blocks, None), self.phases, strict=True):

@@ -17,6 +17,7 @@ from gnnscale.nn.block import Block
 from gnnscale.nn.convert import as_layered
 from gnnscale.nn.deep_models import GCNII, DeepGCN
 from gnnscale.nn.layered import LayeredGNN
+from gnnscale.nn.norm_places import Place
 from gnnscale.nn.norm_twins import Norms
 from gnnscale.nn.readout import GraphModel
 from gnnscale.nn.sign import SIGN
@@ -328,10 +329,16 @@ def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
     arguments.update(arguments.pop("kwargs", {}))
     spec = spec_of(cls.__name__, arguments)
     check_arguments(arguments)
-    residual, norms = arguments.pop("residual"), None
-    if isinstance(arguments["norm"], str):
+    residual, norm = arguments.pop("residual"), arguments["norm"]
+    norms = None
+    if norm is not None and not isinstance(norm, nn.Module):
         # By our resolver: PyG's knows none of our arguments, and gives PairNorm a width for scale.
-        norms = Norms(arguments.pop("norm"), arguments.pop("norm_kwargs"), "after_conv")
+        place: Place = "after_act" if arguments["act_first"] else "after_conv"
+        norms = Norms(arguments.pop("norm"), arguments.pop("norm_kwargs"), place)
+    elif arguments["norm_kwargs"]:
+        raise InputError(
+            f"norm_kwargs={arguments['norm_kwargs']!r} go with a norm given by name; norm={norm!r}"
+        )
     try:
         network = cls(**arguments)
     except _WRONG_ARGUMENT as error:  # PyG's own word on it

@@ -57,8 +57,6 @@ class GraphNorm(pyg.GraphNorm):
         >>> model = gs.nn.LayeredGNN([gs.nn.Block(conv, norm=gs.nn.GraphNorm(64))])
     """
 
-    takes_pointers = True
-
     def __init__(
         self,
         in_channels: int,
@@ -80,6 +78,13 @@ class GraphNorm(pyg.GraphNorm):
         self.register_buffer("running_mean", zero)
         self.register_buffer("running_var", one)
 
+    def reset_parameters(self) -> None:
+        """Set α and γ to 1 and β to 0, and forget the running statistics."""
+        super().reset_parameters()
+        if getattr(self, "running_mean", None) is not None:  # PyG resets before there are any
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+
     def forward(
         self,
         x: Tensor,
@@ -100,9 +105,10 @@ class GraphNorm(pyg.GraphNorm):
             return statistics.apply_stats(self, x, self._kept())
         if batch is not None and bool((batch.diff() < 0).any()):
             order = torch.argsort(batch, stable=True)
-            return self(x[order], batch[order], batch_size)[torch.argsort(order)]
+            ordered = self.forward(x[order], batch[order], batch_size)
+            return ordered[torch.argsort(order)]
         if batch is not None:
-            ptr = pointers_of(batch, batch_size)
+            ptr = pointers_of(batch, x.size(0), batch_size)
         if self.running:
             self._keep(Moments.of(x))
         return statistics.graph_norm(self, x, ptr)
@@ -207,8 +213,6 @@ class BatchNorm(pyg.BatchNorm):
 
 class _Segmented(nn.Module):
     """A norm of PyG's that takes a batch vector, given pointers instead."""
-
-    takes_pointers = True
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from gnnscale.nn.convert import as_layered
 from gnnscale.nn.layered import LayeredGNN
 from gnnscale.nn.phases import Collect, Dropout, Phase, Read
 from gnnscale.nn.propagation import densify
+from gnnscale.nn.segments import pointers_of, segment_of_rows
 from gnnscale.nn.widths import width_after
 
 # Of dropouts, a block and a head have 64 streams each; that before the head takes the head's last.
@@ -44,7 +45,8 @@ class ChannelReadout(nn.Module):
         if x.is_cuda:  # adding by index is atomic there: another sum in every run
             return segment(x, ptr, self.reduce)
         # A quarter of the time of torch's segment_reduce, forward and backward.
-        total = x.new_zeros(ptr.numel() - 1, x.size(1)).index_add(0, graph_of(ptr, x.size(0)), x)
+        zeros = x.new_zeros(ptr.numel() - 1, x.size(1))
+        total = zeros.index_add(0, segment_of_rows(ptr, x.size(0)), x)
         if self.reduce == "sum":
             return total
         return total / ptr.diff().clamp(min=1).unsqueeze(1)
@@ -69,17 +71,11 @@ class AggregationReadout(nn.Module):
     def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
         """Read out, in float32 at least."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        index = graph_of(ptr, x.size(0))
+        index = segment_of_rows(ptr, x.size(0))
         return self.aggregation(x, index=index, dim_size=ptr.numel() - 1)
 
 
 READOUTS = ("sum", "mean", "max", "attention")
-
-
-def graph_of(ptr: Tensor, num_nodes: int) -> Tensor:
-    """The graph of every node, int64 `[num_nodes]`, from where each graph begins."""
-    graphs = torch.arange(ptr.numel() - 1, device=ptr.device)
-    return torch.repeat_interleave(graphs, ptr.diff(), output_size=num_nodes)
 
 
 class GraphModel(nn.Module):
@@ -265,13 +261,7 @@ def _pointers(batch: Tensor | None, ptr: Tensor | None, num_nodes: int) -> Tenso
     if batch is not None and ptr is not None:
         raise InputError("batch and ptr say the same: give one")
     if batch is not None:
-        if batch.shape != (num_nodes,) or bool((batch.diff() < 0).any()):
-            raise InputError(
-                f"batch is the graph of each of the {num_nodes} nodes, ascending; got "
-                f"{list(batch.shape)}"
-            )
-        counts = torch.bincount(batch)
-        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return pointers_of(batch, num_nodes)
     if ptr is None:
         return torch.tensor([0, num_nodes])
     bad = ptr.dim() != 1 or ptr.numel() < 2 or int(ptr[0]) != 0 or int(ptr[-1]) != num_nodes

@@ -40,18 +40,21 @@ def segments_for(norm: Any, segments: Mapping[str, Tensor]) -> Tensor | None:
     return segments.get(over)
 
 
-def pointers_of(batch: Tensor, batch_size: int | None = None) -> Tensor:
+def pointers_of(batch: Tensor, rows: int, batch_size: int | None = None) -> Tensor:
     """Where each graph's rows begin, int64 `[batch_size + 1]`, from PyG's `batch` vector.
 
     Args:
-        batch: int64 `[num_rows]`, the graph of every row, ascending as PyG's `DataLoader` has it.
+        batch: int64 `[rows]`, the graph of every row, ascending as PyG's `DataLoader` has it.
+        rows: number of rows.
         batch_size: number of graphs; one more than the greatest of `batch` when None.
 
     Raises:
-        InputError: it does not ascend, or names graphs out of range.
+        InputError: it has another length, does not ascend, or names graphs out of range.
     """
+    if batch.shape != (rows,):
+        raise InputError(f"batch is {[*batch.shape]}; it has the graph of each of the {rows} rows")
     size = batch_size if batch_size is not None else (int(batch.max()) + 1 if len(batch) else 0)
-    if batch.dim() != 1 or bool((batch.diff() < 0).any()):
+    if bool((batch.diff() < 0).any()):
         raise InputError("batch must ascend: rows of a graph stand together, as in PyG's batches")
     if len(batch) and not (int(batch[0]) >= 0 and int(batch[-1]) < size):
         raise InputError(f"batch names graphs out of [0, {size})")

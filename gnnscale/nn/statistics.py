@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
-from gnnscale import kernels
+from gnnscale import comm, kernels
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.kernels import segment_moments
 from gnnscale.nn.propagation import is_intercepted
@@ -67,14 +67,6 @@ class Moments(NamedTuple):
         delta = other.mean - self.mean
         between = delta.square() * (self.rows.unsqueeze(1) * share)
         return Moments(rows, self.mean + delta * share, self.deviation + other.deviation + between)
-
-    def pooled(self) -> Moments:
-        """Moments of all segments' rows as one segment's."""
-        rows = self.rows.sum(0, keepdim=True)
-        weights = (self.rows.double() / rows.clamp(min=1)).unsqueeze(1)
-        mean = (self.mean * weights).sum(0, keepdim=True)
-        between = (self.rows.unsqueeze(1) * (self.mean - mean).square()).sum(0, keepdim=True)
-        return Moments(rows, mean, self.deviation.sum(0, keepdim=True) + between)
 
     def part(self, first: int, last: int) -> Moments:
         """Those of segments `first` up to `last`, exclusive; views."""
@@ -145,12 +137,14 @@ def apply_stats(
         segments: int64 `[num_segments + 1]`, where each begins among these rows; one when None.
 
     Returns:
-        `[rows, channels]`: what the norm gives for these rows where it is given all of them.
+        `[rows, channels]`: what the norm gives for these rows where it is given all of them; half
+        precision is computed in float32.
 
     Raises:
         UnsupportedModel: no such form is known of the norm.
     """
-    return _form_of(norm).apply(norm, x, stats, segments)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return _form_of(norm).apply(norm, wide, stats, segments).to(x.dtype)
 
 
 def _form_of(norm: nn.Module) -> Form:
@@ -168,21 +162,21 @@ def mergeable(norm: nn.Module) -> bool:
 
 def normalise(norm: Any, x: Tensor, ptr: Tensor | None) -> Tensor:
     """Run a norm on rows `[rows, channels]` and their segments, differentiably."""
-    if getattr(norm, "takes_pointers", False):
+    if _takes(type(norm), "ptr"):
         return norm(x, ptr=ptr)
     if not is_intercepted(norm):
         if type(norm) is pyg.GraphNorm:
             return graph_norm(norm, x, ptr)
         if type(norm) is pyg.InstanceNorm and norm.running_mean is None:
             return instance_norm(norm, x, ptr)
-    if ptr is None or not _takes_batch(type(norm)):  # type: ignore[arg-type]
+    if ptr is None or not _takes(type(norm), "batch"):
         return norm(x)
     return norm(x, segment_of_rows(ptr, x.size(0)), ptr.numel() - 1)
 
 
 @functools.cache
-def _takes_batch(cls: type[nn.Module]) -> bool:
-    return "batch" in inspect.signature(cls.forward).parameters
+def _takes(cls: Any, argument: str) -> bool:
+    return argument in inspect.signature(cls.forward).parameters
 
 
 def graph_norm(norm: pyg.GraphNorm, x: Tensor, ptr: Tensor | None = None) -> Tensor:
@@ -228,6 +222,8 @@ def check_rows(norm: nn.Module, rows: int) -> None:
     """
     inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
     needs_more = isinstance(inner, nn.modules.batchnorm._BatchNorm) and inner.training
+    if getattr(norm, "synchronised", False) and comm.world_size() > 1:
+        needs_more = False  # other ranks have rows too
     if rows == 1 and needs_more and not getattr(norm, "allow_single_element", False):
         raise InputError(
             f"a training batch has 1 node; {type(norm).__name__} takes the variance of at least 2: "

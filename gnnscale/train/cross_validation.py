@@ -125,7 +125,8 @@ def k_fold(
         seed: of drawn folds, of what is held out, and of torch.
 
     Raises:
-        InputError: an argument is out of range, or trainers do not evaluate after every epoch.
+        InputError: an argument is out of range, a fold or what is held out is empty, or trainers do
+            not evaluate after every epoch.
     """
     faults = whole_faults("folds", folds, 2) + whole_faults("seed", seed, 0)
     if not isinstance(validation, int | float) or not 0 <= validation < 1:
@@ -157,7 +158,7 @@ def with_folds(graph: Graph, folds: int, validation: float, seed: int) -> Graph:
     """The data set with a split set for every fold, "fold0" and so on.
 
     Raises:
-        InputError: it has no labels, or fewer labelled graphs than folds.
+        InputError: it has no labels, fewer labelled graphs than folds, or too few to hold some out.
     """
     if graph.y is None:
         raise InputError("folds are of labelled graphs; this data set has no labels y")
@@ -189,6 +190,11 @@ def with_folds(graph: Graph, folds: int, validation: float, seed: int) -> Graph:
                 .diff(prepend=torch.zeros(1))
                 .bool()
             )
+            if not held.any():
+                raise InputError(
+                    f"validation={validation:g} of the {len(others)} graphs of the other folds is "
+                    "none of them: hold out a larger share"
+                )
         parts_of = {"train": ids[others[~held]], "val": ids[others[held]], "test": ids[test]}
         splits[name] = split_of_graphs(graph, parts_of)
     return dataclasses.replace(graph, splits=splits, source=None)

@@ -128,7 +128,7 @@ def test_a_graph_without_nodes_is_a_segment_too():
     ptr = torch.tensor([0, 3, 3, 5])
     x = torch.randn(5, 4).double()
     assert_equal(gsnn.GraphNorm(4).double()(x, ptr=ptr)[3:], pyg.GraphNorm(4).double()(x[3:]))
-    assert pointers_of(torch.tensor([0, 0, 0, 2, 2]), 3).tolist() == ptr.tolist()
+    assert pointers_of(torch.tensor([0, 0, 0, 2, 2]), 5, 3).tolist() == ptr.tolist()
 
 
 def test_a_state_dict_of_pygs_loads_and_rows_come_in_any_order():
@@ -167,7 +167,7 @@ def test_what_norms_refuse():
     with pytest.raises(InputError, match="needs a ClusteredGraph"):
         model(torch.ones(3, 4), torch.empty(2, 0, dtype=torch.int64))
     with pytest.raises(InputError, match="must ascend"):
-        pointers_of(torch.tensor([1, 0]))
+        pointers_of(torch.tensor([1, 0]), 2)
     with pytest.raises(UnsupportedModel, match="not known as one reduction"):
         statistics.partial_stats(nn.GroupNorm(2, 4), torch.ones(3, 4))
 

@@ -14,7 +14,8 @@ from torch_geometric.nn.models import GCN as PyGGCN
 
 from gnnscale.errors import InputError
 from gnnscale.nn import GAT, GCN, GIN, Block, GraphModel, LayeredGNN, from_spec
-from gnnscale.nn.readout import READOUTS, ChannelReadout, graph_of
+from gnnscale.nn.readout import READOUTS, ChannelReadout
+from gnnscale.nn.segments import segment_of_rows
 
 sizes = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 
@@ -36,7 +37,7 @@ def test_readouts_are_pygs_aggregations(counts, reduce, seed):
     ptr = pointers(counts)
     x = torch.randn(int(ptr[-1]), 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(len(counts), 5, dtype=torch.float64)
-    index = graph_of(ptr, x.size(0))
+    index = segment_of_rows(ptr, x.size(0))
     out = ChannelReadout(reduce)(x, ptr)
     expected = resolver.aggregation_resolver(reduce)(x, index, dim_size=len(counts))
     torch.testing.assert_close(out, expected)
@@ -77,7 +78,7 @@ def test_a_graph_does_not_see_those_beside_it(readout, jk, norm):
 
 def test_the_mean_readout_is_pygs_pooling_of_pygs_model():
     edges, ptr = rings([4, 1, 3])
-    x, batch = torch.randn(8, 3), graph_of(ptr, 8)
+    x, batch = torch.randn(8, 3), segment_of_rows(ptr, 8)
     network = PyGGCN(3, 8, 3, out_channels=2, jk="cat", norm="graph_norm").eval()
     expected = global_mean_pool(network(x, edges, batch=batch), batch)
     model = GraphModel(network, "mean").eval()
@@ -98,7 +99,7 @@ def test_a_linear_head_on_all_layers_is_one_classifier_a_layer():
         cut = LayeredGNN(list(gin.blocks)[:depth])
         layers.append(cut(x, edges))
     parts = head.weight.split([3, 8, 8], 1)
-    pooled = [aggr.SumAggregation()(layer, graph_of(ptr, 8)) for layer in layers]
+    pooled = [aggr.SumAggregation()(layer, segment_of_rows(ptr, 8)) for layer in layers]
     expected = head.bias + sum(p @ w.T for p, w in zip(pooled, parts, strict=True))
     torch.testing.assert_close(model(x, edges, ptr=ptr), expected)
 
