@@ -79,6 +79,7 @@ def test_readme_links_and_files_exist() -> None:
         ("pyg_model",),
         ("custom_layer",),
         ("inductive",),
+        ("graphnorm", "synthetic:planted?nodes=600", "1"),
         ("layerwise", "synthetic:planted?nodes=1500"),
         ("out_of_core_layerwise", "0.002"),
     ],
