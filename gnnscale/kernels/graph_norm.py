@@ -27,9 +27,9 @@ from gnnscale.errors import InputError
 from gnnscale.kernels.moments import (
     NATIVE,
     block_moments,
+    blocks_of,
     check_matrix,
     check_segments,
-    cut_into_blocks,
     merge_kernel,
     moments_kernel,
 )
@@ -126,9 +126,7 @@ class _GraphNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, ptr, weight, mean_scale, mean, inverse = ctx.saved_tensors
         backward = _backward if x.device.type == "cpu" else _plain_backward
-        of_x, of_bias, of_scale = backward(grad, x, ptr, weight, mean_scale, mean, inverse)
-        rows = ptr.diff().unsqueeze(1)
-        *_, total = _owed(of_bias, of_scale, weight, mean_scale, mean, inverse, rows)
+        of_x, of_bias, of_scale, total = backward(grad, x, ptr, weight, mean_scale, mean, inverse)
         of_weight, of_alpha = (of_scale * inverse).sum(0), -(mean * total).sum(0)
         grads = (g.to(x.dtype) for g in (of_weight, of_bias.sum(0), of_alpha))
         return of_x, *grads, None, None
@@ -176,7 +174,7 @@ def _plain_backward(
     mean_scale: Tensor,
     mean: Tensor,
     inverse: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     counts = ptr.diff()
     rows = counts.unsqueeze(1)
     centred = x - _spread(mean_scale * mean, counts, x)
@@ -184,7 +182,7 @@ def _plain_backward(
     scale, owed, total = _owed(of_bias, of_scale, weight, mean_scale, mean, inverse, rows)
     of_x = centred.mul_(-_spread(owed, counts, x)).addcmul_(grad, _spread(scale, counts, x))
     of_x -= _spread(mean_scale * total / rows.clamp(min=1), counts, x)
-    return of_x, of_bias, of_scale
+    return of_x, of_bias, of_scale, total
 
 
 def _segment_sum(x: Tensor, ptr: Tensor) -> Tensor:
@@ -208,26 +206,22 @@ def _forward(
     x: Tensor, ptr: Tensor, weight: Tensor, bias: Tensor, mean_scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     segments, channels = ptr.numel() - 1, x.shape[1]
-    blocks = cut_into_blocks(ptr, channels)
-    mean, inverse = torch.zeros(2, segments, channels, dtype=torch.float64)
+    blocks = blocks_of(ptr, channels)
+    mean, inverse = np.zeros((2, segments, channels))
     out = torch.empty_like(x)
-    rows, alpha = x.numpy(), mean_scale.detach().numpy()
-    long = blocks.of_long_segments()
+    rows, alpha = x.detach().numpy(), mean_scale.detach().numpy()
+    long = blocks.of_long_segments
     if long.start.size:
         means, deviations = np.empty((2, long.start.size, channels))
         moments_kernel(rows, *long.ranges, means, deviations)
-        merge_kernel(*long.ranges[:3], means, deviations, mean.numpy(), inverse.numpy())
-    sizes = ptr.diff().numpy()
-    gamma, beta = weight.detach().numpy(), bias.detach().numpy()
-    arrays = (sizes, alpha, gamma, beta, eps, mean.numpy(), inverse.numpy(), out.numpy())
-    # The deviations of long segments become inverses here, those of short ones in the kernel.
-    which = np.unique(long.segment)
-    if which.size:
-        at = torch.from_numpy(which)
-        second = inverse[at] / ptr.diff()[at].unsqueeze(1)
-        inverse[at] = (second + ((1 - mean_scale.double()) * mean[at]).square() + eps).rsqrt()
-    _forward_kernel(rows, *blocks.ranges, *arrays)
-    return out, mean, inverse
+        merge_kernel(*long.ranges[:3], means, deviations, mean, inverse)
+        # Their deviations become inverses here, those of short segments in the kernel.
+        at = np.unique(long.segment)
+        off = (1 - alpha.astype(np.float64)) * mean[at]
+        inverse[at] = 1 / np.sqrt(inverse[at] / blocks.sizes[at, None] + off**2 + eps)
+    parameters = (alpha, weight.detach().numpy(), bias.detach().numpy(), eps)
+    _forward_kernel(rows, *blocks.ranges, blocks.sizes, *parameters, mean, inverse, out.numpy())
+    return out, torch.from_numpy(mean), torch.from_numpy(inverse)
 
 
 def _backward(
@@ -238,31 +232,21 @@ def _backward(
     mean_scale: Tensor,
     mean: Tensor,
     inverse: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    blocks = cut_into_blocks(ptr, x.shape[1])
-    of_bias, of_scale = torch.zeros(2, *mean.shape, dtype=torch.float64)
-    out = torch.empty_like(x)
-    given = (grad.contiguous().numpy(), x.numpy())
-    alpha = mean_scale.detach().numpy()
-    sums = (of_bias.numpy(), of_scale.numpy())
-    long = blocks.of_long_segments()
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    blocks = blocks_of(ptr, x.shape[1])
+    of_bias, of_scale, total = sums = np.zeros((3, *mean.shape))
+    out = torch.empty_like(x, requires_grad=False)
+    given = (grad.contiguous().numpy(), x.detach().numpy())
+    alpha, moments = mean_scale.detach().numpy(), (mean.numpy(), inverse.numpy())
+    long = blocks.of_long_segments
     if long.start.size:
-        parts = np.zeros((2, long.start.size, x.shape[1]))
-        _sums_kernel(*given, *long.ranges, alpha, mean.numpy(), *parts)
-        np.add.at(sums[0], long.segment, parts[0])
-        np.add.at(sums[1], long.segment, parts[1])
-    _backward_kernel(
-        *given,
-        *blocks.ranges,
-        ptr.diff().numpy(),
-        alpha,
-        weight.detach().numpy(),
-        mean.numpy(),
-        inverse.numpy(),
-        *sums,
-        out.numpy(),
-    )
-    return out, of_bias, of_scale
+        parts = np.empty((2, long.start.size, x.shape[1]))
+        _sums_kernel(*given, *long.ranges, alpha, moments[0], *parts)
+        np.add.at(of_bias, long.segment, parts[0])
+        np.add.at(of_scale, long.segment, parts[1])
+    parameters = (alpha, weight.detach().numpy(), *moments)
+    _backward_kernel(*given, *blocks.ranges, blocks.sizes, *parameters, *sums, out.numpy())
+    return out, torch.from_numpy(of_bias), torch.from_numpy(of_scale), torch.from_numpy(total)
 
 
 @njit_parallel
@@ -348,6 +332,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     inverse,
     of_bias,
     of_scale,
+    of_centred,
     out,
 ):
     channels = x.shape[1]
@@ -379,6 +364,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
                 scale[f] = by
                 owed[f] = due
                 less[f] = a * total / rows
+                of_centred[s, f] = total
             for i in range(start[block], end[block]):
                 for f in range(channels):
                     centred = (x[i, f] - high[f]) - low[f]

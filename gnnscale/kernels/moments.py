@@ -11,7 +11,8 @@ three arrays of twice the size, and so does torch-scatter, which is no backend h
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -43,7 +44,7 @@ def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     if x.device.type != "cpu":
         return _reference(x, ptr)
     rows = x.detach().contiguous() if x.dtype in NATIVE else x.detach().float()
-    blocks = cut_into_blocks(ptr, x.shape[1])
+    blocks = blocks_of(ptr, x.shape[1])
     means, deviations = np.empty((2, blocks.start.size, x.shape[1]))
     moments_kernel(rows.numpy(), *blocks.ranges, means, deviations)
     mean, deviation = torch.zeros(2, ptr.numel() - 1, x.shape[1], dtype=torch.float64)
@@ -57,7 +58,8 @@ def segment_moments_reference(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     return _reference(x, ptr)
 
 
-class Blocks(NamedTuple):
+@dataclass(frozen=True)
+class Blocks:
     """Rows cut up so that no block spans two segments.
 
     Attributes:
@@ -65,32 +67,41 @@ class Blocks(NamedTuple):
         start: int64 ``[blocks]``: its first row.
         end: int64 ``[blocks]``: the row after its last.
         groups: int64 ``[groups + 1]``: blocks that one thread takes one after another.
+        sizes: int64 ``[segments]``: rows of each segment.
     """
 
     segment: np.ndarray
     start: np.ndarray
     end: np.ndarray
     groups: np.ndarray
+    sizes: np.ndarray
 
     @property
     def ranges(self) -> tuple[np.ndarray, ...]:
         """What kernels take."""
-        return tuple(self)
+        return self.segment, self.start, self.end, self.groups
 
+    @functools.cached_property
     def of_long_segments(self) -> Blocks:
         """The blocks of segments that have several."""
-        apart = np.concatenate([[True], self.segment[1:] != self.segment[:-1], [True]])
-        lone = (apart[:-1] & apart[1:])[: self.segment.size]
-        segment, start, end = self.segment[~lone], self.start[~lone], self.end[~lone]
-        return Blocks(segment, start, end, np.arange(segment.size + 1))
+        long = self.end - self.start != self.sizes[self.segment]
+        segment, start, end = self.segment[long], self.start[long], self.end[long]
+        return Blocks(segment, start, end, np.arange(segment.size + 1), self.sizes)
 
 
-def cut_into_blocks(ptr: Tensor, channels: int) -> Blocks:
+def blocks_of(ptr: Tensor, channels: int) -> Blocks:
     """Cut the rows of segments ``ptr`` into blocks of at most some hundred KB, empty ones left out.
 
-    Short segments are grouped, so that a thread's scratch memory serves many.
+    Short segments are grouped, so that a thread's scratch memory serves many. Kept with ``ptr``:
+    where graphs are small and layers many, cutting costs as much as a kernel.
     """
-    bounds = ptr.numpy()
+    kept = vars(ptr).get("_blocks")
+    if kept is None or kept[0] != (ptr._version, channels):
+        kept = vars(ptr)["_blocks"] = (ptr._version, channels), _cut(ptr.numpy(), channels)
+    return kept[1]
+
+
+def _cut(bounds: np.ndarray, channels: int) -> Blocks:
     most = max(_TILE, _BLOCK // max(channels, 1) // _TILE * _TILE)
     counts = (np.diff(bounds) + most - 1) // most
     segment = np.repeat(np.arange(counts.size), counts)
@@ -100,7 +111,7 @@ def cut_into_blocks(ptr: Tensor, channels: int) -> Blocks:
     # A group begins where the rows before it fill another whole block.
     filled = start // most
     begins = np.flatnonzero(np.append(True, filled[1:] != filled[:-1])[: segment.size])
-    return Blocks(segment, start, end, np.append(begins, segment.size))
+    return Blocks(segment, start, end, np.append(begins, segment.size), np.diff(bounds))
 
 
 def check_matrix(x: Tensor) -> None:
@@ -115,7 +126,8 @@ def check_segments(x: Tensor, ptr: Tensor) -> None:
     sound = ptr.dtype == torch.int64 and ptr.dim() == 1 and ptr.numel() > 0
     # The values are looked at on the CPU alone, where the kernel would read outside its arrays.
     if sound and ptr.device.type == "cpu":
-        sound = int(ptr[0]) == 0 and int(ptr[-1]) == x.shape[0] and bool((ptr.diff() >= 0).all())
+        bounds = ptr.numpy()
+        sound = bounds[0] == 0 and bounds[-1] == x.shape[0] and bool((np.diff(bounds) >= 0).all())
     if not sound:
         raise InputError(
             f"ptr is {ptr.dtype} {[*ptr.shape]}: expected torch.int64, ascending from 0 to "
