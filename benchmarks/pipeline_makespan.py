@@ -1,0 +1,265 @@
+"""What one pipeline does step by step, beside what the simulator says; for pipeline.py.
+
+Runs on every rank. Costs and makespans are of the same run but not of the same steps: seconds of
+every (stage, micro-batch) are medians over every other step, and go into the simulator; the
+makespan is the median over the steps between them. Beside it stands what the simulator makes of
+every step's own costs, which leaves out that costs differ from step to step.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+from torch.distributed.device_mesh import init_device_mesh
+
+import gnnscale as gs
+from gnnscale import comm
+from gnnscale.loader import Batch
+from gnnscale.nn import Context
+from gnnscale.nn.context import run_phases
+from gnnscale.parallel import Event, Timeline, make_schedule, simulate
+from gnnscale.parallel.boundaries import context_of
+from gnnscale.parallel.engine import TorchEngine
+from gnnscale.parallel.passes import Computation
+from gnnscale.parallel.profile import Profile, profile
+from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.stages import cut
+from gnnscale.parallel.tables import Kind
+from gnnscale.train.task import NodeTask
+
+_WARM_UP = 2  # steps: memory is allocated, kernels are compiled, connections made
+
+
+class Link(NamedTuple):
+    """What a message takes between two ranks: latency + bytes / bandwidth."""
+
+    latency: float
+    bandwidth: float
+
+
+def makespans(
+    graph: str,
+    model: dict[str, Any],
+    clusters_per_batch: int,
+    shape: str,
+    schedules: Sequence[str],
+    micro_batches: Sequence[int],
+    steps: int,
+    computing: str,
+    device: str,
+    picture: str | None,
+) -> dict[str, Any]:
+    """Every schedule with every number of micro-batches.
+
+    Args:
+        graph: the folder of a clustered graph.
+        model: arguments of `gs.nn.GCN`.
+        clusters_per_batch: clusters a micro-batch.
+        shape: "uniform", cut where a profile says, or "skewed", a block in all stages but the last.
+        schedules: their names.
+        micro_batches: of a step.
+        steps: that count, half of them for the costs.
+        computing: "real", or "waits": as long as the profile says, where ranks outnumber cores.
+        device: "cpu", or "cuda": that of the local rank.
+        picture: a file, for the first schedule, eight micro-batches.
+    """
+    place = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else None
+    place = place or torch.device("cpu")
+    mesh = init_device_mesh(place.type, (1, comm.world_size()), mesh_dim_names=("dp", "pp"))
+    clustered = gs.open_graph(graph)
+    torch.manual_seed(0)
+    classes = clustered.graph.num_classes
+    network = gs.nn.GCN(clustered.graph.num_features, out_channels=classes, **model)
+    network.to(place).train()
+    loader = gs.ClusterLoader(clustered, clusters_per_batch, seed=0, prefetch=0)
+    batches = [batch.to(place) for batch in loader if batch is not None][: max(micro_batches)]
+    loss = NodeTask().loss
+    known: Profile = comm.from_main(
+        lambda: profile(network, clustered, clusters_per_batch, loss=loss)
+    )
+    waiting = run_phases if computing == "real" else _waiting(network, known, batches, classes)
+    found = []
+    for name in schedules:
+        whole = make_schedule(name, comm.world_size(), max(micro_batches))
+        stages = whole.stages
+        cuts = known.cut(stages) if shape == "uniform" else list(range(1, stages))
+        computation = Computation(_context(waiting), loss, lambda loss: loss / 1000)
+        engine = TorchEngine(
+            cut(network, cuts), whole, mesh, place, batches[0], computation, record=True
+        )
+        engine.place()
+        for number in micro_batches:
+            schedule = make_schedule(name, comm.world_size(), number, stages)
+            crossing = known.costs(cuts, [(b.num_nodes, b.adj.num_edges) for b in batches[:number]])
+            link = _link(place, int(crossing.sent.mean()))
+            timelines, sent = _run(engine, schedule, batches[:number], computation, steps)
+            costs, measured = timelines[::2], timelines[1::2]
+            middle = _middle(measured)
+            between: dict[str, Any] = {
+                "sent": crossing.sent, "returned": crossing.returned,
+                "latency": link.latency, "bandwidth": link.bandwidth,
+                "sends": "rendezvous",  # gloo and NCCL move a message once it is asked for
+            }  # fmt: skip
+            predicted = simulate(schedule, _seconds(costs, schedule), **between)
+            of_same_step = [
+                simulate(schedule, _seconds([step], schedule), **between).makespan / step.makespan
+                for step in timelines
+            ]
+            modelled = {"forward": crossing.forward, "backward": crossing.backward}
+            if picture and number == 8 and name == schedules[0] and comm.is_main():
+                predicted.plot(picture, measured=middle)
+            found.append(
+                {
+                    "schedule": name,
+                    "micro_batches": number,
+                    "cuts": cuts,
+                    "measured": [timeline.makespan for timeline in measured],
+                    "predicted": predicted.makespan,
+                    "same_step": statistics.median(of_same_step),
+                    "profiled": simulate(schedule, modelled, **between).makespan,
+                    "measured_bubble": statistics.median(t.bubble for t in measured),
+                    "predicted_bubble": predicted.bubble,
+                    "measured_bytes": sent,
+                    "predicted_bytes": int(predicted.bytes_sent.sum()),
+                    "activations": predicted.peak_activations,
+                    "latency": link.latency,
+                    "bandwidth": link.bandwidth,
+                }
+            )
+    return {
+        "cases": found,
+        "nodes": [batch.num_nodes for batch in batches],
+        "edges": [batch.adj.num_edges for batch in batches],
+        "profile_error": known.error,
+    }
+
+
+def _run(
+    engine: TorchEngine,
+    schedule: Schedule,
+    batches: Sequence[Batch],
+    computation: Computation,
+    steps: int,
+) -> tuple[list[Timeline], int]:
+    """The timelines of some steps, and the bytes that all ranks sent in each."""
+    counted: list[int] = []
+    isend = distributed.isend
+
+    def counting(tensor: Tensor, *arguments: Any, **keywords: Any) -> Any:
+        counted.append(tensor.numel() * tensor.element_size())
+        return isend(tensor, *arguments, **keywords)
+
+    events = []
+    with patch.object(distributed, "isend", counting):
+        for _ in range(_WARM_UP + steps):
+            for stage in engine.own:
+                stage.zero_grad()
+            comm.barrier()
+            counted.clear()
+            engine.run(schedule, batches, computation)
+            events.append(engine.events)
+    every = comm.gather_objects(events[_WARM_UP:])
+    timelines = [
+        Timeline.from_events(event for of_rank in step for event in of_rank)
+        for step in zip(*every, strict=True)
+    ]
+    return timelines, int(comm.sum_numbers(sum(counted))[0])
+
+
+def _middle(timelines: Sequence[Timeline]) -> Timeline:
+    """The one of median makespan."""
+    return sorted(timelines, key=lambda timeline: timeline.makespan)[len(timelines) // 2]
+
+
+def _seconds(timelines: Sequence[Timeline], schedule: Schedule) -> dict[Kind, NDArray[np.float64]]:
+    """Medians by kind, `[stages, micro_batches]`."""
+    kinds: set[Kind] = {action.kind for row in schedule.table for action in row}
+    every = {
+        kind: np.empty((len(timelines), schedule.stages, schedule.micro_batches)) for kind in kinds
+    }
+    for number, timeline in enumerate(timelines):
+        event: Event
+        for event in timeline.events:
+            seconds = event.end - event.start
+            every[event.kind][number, event.stage, event.micro_batch] = seconds
+    return {kind: np.median(values, axis=0) for kind, values in every.items()}
+
+
+def _link(device: torch.device, size: int, repeats: int = 9) -> Link:
+    """Latency and bandwidth between neighbours, from messages of a few bytes and of a usual size.
+
+    Asked for and sent as the engine does.
+    """
+    other = comm.rank() ^ 1
+    seconds = []
+    for count in (8, size):
+        message = torch.zeros(count, dtype=torch.uint8, device=device)
+        rounds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            for sends in (comm.rank() < other, comm.rank() > other):
+                work = (distributed.isend if sends else distributed.irecv)(message, other)
+                work.wait()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            rounds.append((time.perf_counter() - started) / 2)
+        seconds.append(statistics.median(rounds))
+    few, usual = comm.sum_numbers(*seconds)
+    ranks = comm.world_size()
+    return Link(few / ranks, size * ranks / max(usual - few, 1e-9))
+
+
+def _context(runner: Callable[..., Any]) -> Callable[[Batch], Context]:
+    def make(batch: Batch) -> Context:
+        context = context_of(batch, training=True, seed=0, step=batch.step)
+        context.runner = runner
+        return context
+
+    return make
+
+
+def _waiting(
+    network: gs.nn.LayeredGNN, known: Profile, batches: Sequence[Batch], classes: int
+) -> Callable[..., Any]:
+    """A runner that takes the profile's time for a block, and gives rows of its width."""
+    sizes = np.array([(b.num_nodes, b.adj.num_edges, 1) for b in batches], float)
+    forward, backward = known.forward @ sizes.T, known.backward @ sizes.T
+    numbers = {id(block): number for number, block in enumerate(network.blocks)}
+    widths = [boundary.widths[0][1] for boundary in known.boundaries]
+    widths.append(classes)
+
+    def run(block: Any, phases: Sequence[Any], x: Any, context: Context) -> Any:
+        if block is None:
+            return run_phases(block, phases, x, context)
+        number, micro_batch = numbers[id(block)], context.step
+        weight = next(block.parameters())
+        return _Wait.apply(
+            x, weight, widths[number], forward[number, micro_batch], backward[number, micro_batch]
+        )
+
+    return run
+
+
+class _Wait(torch.autograd.Function):
+    """Takes time, and makes rows of zeros; the weight is there so that a gradient is wanted."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, width: int, before: float, after: float
+    ) -> Tensor:
+        time.sleep(before)
+        ctx.shape, ctx.after = x.shape, after
+        return weight.new_zeros(x.size(0), width)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        time.sleep(ctx.after)
+        return gradient.new_zeros(ctx.shape), None, None, None, None
