@@ -122,7 +122,8 @@ class Block(nn.Module):
                 reads = () if self.reads is None else (self.reads,)
                 steps.append(Step(self.conv, reads, hops=self.hops))
             elif name == "norm" and norm is not None:
-                steps.append(Step(norm) if messages is None else Join(norm, (messages,)))
+                by_itself = Step(norm, is_norm=True)
+                steps.append(by_itself if messages is None else Join(norm, (messages,)))
             elif name == "act" and self.act is not None:
                 steps.append(Step(self.act))
             elif name == "dropout" and self.dropout.p > 0:

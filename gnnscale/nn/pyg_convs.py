@@ -13,6 +13,7 @@ from torch_geometric.nn import conv as pyg
 
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import extremum
+from gnnscale.nn import statistics
 from gnnscale.nn.matrices import Matrix, Mean, Sum, SymmetricNormalisation
 from gnnscale.nn.propagation import Propagation, is_intercepted, is_plain_linear
 from gnnscale.nn.registry import is_transparent, register
@@ -181,12 +182,12 @@ def row_modules(module: nn.Module) -> list[nn.Module] | None:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a normalization layer of torch or PyG."""
+    """Whether a module is a normalization layer: of torch, of PyG, or one that is registered."""
     from torch_geometric.nn import norm as pyg_norm
 
     kinds = tuple(getattr(pyg_norm, name) for name in pyg_norm.__all__)
     torch_kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    return isinstance(module, kinds + torch_kinds)
+    return isinstance(module, kinds + torch_kinds) or statistics.is_registered(module)
 
 
 def _mlp_steps(mlp: Any) -> list[nn.Module]:

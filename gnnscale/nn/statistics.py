@@ -104,6 +104,11 @@ def register_norm(cls: type[nn.Module], form: type[nn.Module] | Form) -> None:
     _FORMS[cls] = form if isinstance(form, Form) else _FORMS[form]
 
 
+def is_registered(norm: nn.Module) -> bool:
+    """Whether a form is known of the norm's class."""
+    return type(norm) in _FORMS
+
+
 def partial_stats(norm: nn.Module, x: Tensor, segments: Tensor | None = None) -> Moments:
     """The moments that a norm needs of some rows: the first of its two passes.
 

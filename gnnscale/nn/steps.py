@@ -38,12 +38,14 @@ class Step(NamedTuple):
         slots: for a convolution: whose values it takes after x.
         takes: for a convolution: what it is given of "edge_weight" and "edge_attr".
         hops: for a convolution: the reach that the block declares.
+        is_norm: whether the block takes it for a norm: one of the user's own may read all rows.
     """
 
     module: nn.Module
     slots: tuple[str, ...] = ()
     takes: frozenset[str] = EDGE_VALUES
     hops: int | None = None
+    is_norm: bool = False
 
 
 AnyStep = Step | Save | Read | Join
@@ -58,6 +60,8 @@ def phases_of(steps: Sequence[AnyStep], index: int) -> list[Phase]:
             phases.append(step)
         elif is_convolution(step.module):
             phases += _convolution_phases(step, index, streams)
+        elif step.is_norm and row_modules(step.module) == [step.module]:
+            phases.append(norm_phase(step.module))
         else:
             phases += row_phases(step.module, streams)
     return fuse(phases)
@@ -70,7 +74,7 @@ def _convolution_phases(step: Step, index: int, streams: Iterator[int]) -> list[
         InputError: it takes another number of values beside x.
         UnsupportedModel: it cannot run on one graph's rows and edges alone.
     """
-    conv, slots, takes, hops = step
+    conv, slots, takes, hops, _ = step
     _check_signature(conv, slots)
     propagation = propagation_of(conv)
     if propagation is None:

@@ -13,7 +13,10 @@ from torch_geometric.nn import norm as pyg
 
 from gnnscale import nn as gsnn
 from gnnscale.errors import InputError, UnsupportedModel
-from gnnscale.inference.runner import Gathered
+from gnnscale.graph import Graph
+from gnnscale.inference.engine import stream
+from gnnscale.inference.gathered import Gathered
+from gnnscale.inference.ranks import undivided
 from gnnscale.nn import Block, LayeredGNN, statistics
 from gnnscale.nn.segments import pointers_of, segment_of_rows
 from gnnscale.nn.statistics import Moments
@@ -117,7 +120,7 @@ def test_segments_equal_pygs_batches_whole_and_in_chunks(name, points, sizes, se
     x = torch.randn(int(ptr[-1]), 4, generator=torch.Generator().manual_seed(seed)).double() + 2
     whole = theirs(norm, x, segment_of_rows(ptr, len(x)), len(sizes))
     assert_equal(norm(x, ptr=ptr), whole, 1e-8)
-    gathered = Gathered(norm, ptr)
+    gathered = Gathered(norm, ptr, undivided(len(x), len(x)))
     ranges = list(itertools.pairwise([0, *sorted(p for p in points if p <= len(x)), len(x)]))
     for a, b in ranges:
         gathered.add(a, b, x[a:b])
@@ -137,6 +140,16 @@ def test_a_state_dict_of_pygs_loads_and_rows_come_in_any_order():
     x, batch = torch.randn(9, 4).double(), torch.tensor([2, 0, 1, 2, 0, 0, 1, 2, 2])
     assert_equal(ours(x, batch), theirs(x, batch))
 
+    class Mine(gsnn.GraphNorm):  # as PyG's norms are written
+        def forward(self, x, batch=None, batch_size=None):
+            return 2 * super().forward(x, batch, batch_size)
+
+    mine = Mine(4).double()
+    mine.load_state_dict(theirs.state_dict())
+    ptr = torch.tensor([0, 4, 9])
+    segments = segment_of_rows(ptr, 9)
+    assert_equal(statistics.normalise(mine, x, ptr), 2 * theirs(x, segments))
+
 
 @few
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.sampled_from([0.0, 1e3]))
@@ -154,6 +167,9 @@ def test_running_statistics_are_the_averaged_first_and_second_moments(sizes, mea
     centred = x - norm.mean_scale * norm.running_mean
     spread = norm.running_var + ((1 - norm.mean_scale) * norm.running_mean).square() + norm.eps
     assert_equal(norm(x), norm.weight * centred / spread.sqrt() + norm.bias, 1e-6)
+    assert norm.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+    norm.reset_parameters()
+    assert not norm.running_mean.any() and bool((norm.running_var == 1).all())
 
 
 def test_what_norms_refuse():
@@ -168,6 +184,13 @@ def test_what_norms_refuse():
         model(torch.ones(3, 4), torch.empty(2, 0, dtype=torch.int64))
     with pytest.raises(InputError, match="must ascend"):
         pointers_of(torch.tensor([1, 0]), 2)
+    with pytest.raises(InputError, match="each of the 3 rows"):
+        gsnn.GCN(4, 4, 2, 2)(
+            torch.ones(3, 4), torch.empty(2, 0, dtype=torch.int64), batch=torch.tensor([0, 1])
+        )
+    for wrong in (torch.ones(3, 5), torch.ones(3, 3), torch.ones(4), torch.ones(2, 3, 4)):
+        with pytest.raises(InputError, match=r"for 4 channels|expected floating"):
+            gsnn.GraphNorm(4)(wrong)
     with pytest.raises(UnsupportedModel, match="not known as one reduction"):
         statistics.partial_stats(nn.GroupNorm(2, 4), torch.ones(3, 4))
 
@@ -206,3 +229,27 @@ def test_a_norm_with_a_hook_is_called():
     norm = pyg.GraphNorm(4)
     norm.register_forward_hook(lambda module, arguments, out: 2 * out)
     assert not statistics.mergeable(norm)
+
+
+class Centre(nn.Module):
+    """A user's norm, known to nobody."""
+
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class RegisteredCentre(Centre):
+    """One that is."""
+
+
+statistics.register_norm(
+    RegisteredCentre, statistics.Form(lambda norm, x, stats, segments: x - stats.mean.to(x.dtype))
+)
+
+
+@pytest.mark.parametrize("norm", [Centre(), RegisteredCentre()])
+def test_a_norm_of_ones_own_is_exact_in_chunks(norm):
+    model = shaken(LayeredGNN([Block(nn.Linear(4, 4), norm), Block(nn.Linear(4, 2))])).eval()
+    graph = Graph.from_arrays([[0], [1]], x=torch.randn(20, 4), num_nodes=20)
+    whole = model(graph.x.double(), graph.adj)
+    assert_equal(torch.cat([out for *_, out in stream(model, graph, chunk_rows=3)]), whole)
