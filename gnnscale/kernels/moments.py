@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_parallel, njit_serial
@@ -89,15 +91,21 @@ class Blocks:
         return Blocks(segment, start, end, np.arange(segment.size + 1), self.sizes)
 
 
+# Beside the pointers rather than on them: an attribute would be pickled and saved with them.
+_kept: Any = WeakTensorKeyDictionary()
+
+
 def blocks_of(ptr: Tensor, channels: int) -> Blocks:
     """Cut the rows of segments ``ptr`` into blocks of at most some hundred KB, empty ones left out.
 
     Short segments are grouped, so that a thread's scratch memory serves many. Kept with ``ptr``:
     where graphs are small and layers many, cutting costs as much as a kernel.
     """
-    kept = vars(ptr).get("_blocks")
-    if kept is None or kept[0] != (ptr._version, channels):
-        kept = vars(ptr)["_blocks"] = (ptr._version, channels), _cut(ptr.numpy(), channels)
+    if ptr.is_inference():  # which has no version
+        return _cut(ptr.numpy(), channels)
+    key, kept = (ptr._version, channels), _kept.get(ptr)
+    if kept is None or kept[0] != key:
+        kept = _kept[ptr] = key, _cut(ptr.numpy(), channels)
     return kept[1]
 
 

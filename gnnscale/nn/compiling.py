@@ -13,14 +13,17 @@ from torch_geometric.nn import norm as pyg
 
 from gnnscale.errors import MissingDependency
 from gnnscale.kernels import CSR, graph_norm_reference, mask_rows, row_keys
-from gnnscale.nn import statistics
+from gnnscale.nn import norms, statistics
 from gnnscale.nn.context import Context
 from gnnscale.nn.phases import Dropout, Features, Join, Phase, Rows, Statistics, slots_of
 from gnnscale.nn.propagation import is_intercepted, is_plain_linear
 from gnnscale.nn.pyg_convs import Call
 
-# Norms over all rows, whose forward is a pure function of tensors.
-_TRACEABLE = (pyg.GraphNorm, pyg.LayerNorm, pyg.BatchNorm, nn.BatchNorm1d)
+# Norms whose forward, over all rows, is a pure function of tensors.
+_TRACEABLE = (
+    *(pyg.GraphNorm, pyg.LayerNorm, pyg.BatchNorm, nn.BatchNorm1d),
+    *(norms.GraphNorm, norms.LayerNorm, norms.BatchNorm),
+)
 
 
 class CompiledRows:
@@ -70,7 +73,7 @@ class CompiledRows:
     def _is_fusable(self, phase: Phase) -> bool:
         """Whether a phase is known to be a pure function of tensors, in training too."""
         if isinstance(phase, Statistics):
-            return type(phase.norm) in _TRACEABLE and not is_intercepted(phase.norm)
+            return _is_over_rows(phase.norm) and not is_intercepted(phase.norm)
         if isinstance(phase, Rows):
             return _is_pure(phase.module)
         return isinstance(phase, self._kinds)
@@ -127,6 +130,12 @@ def _function(phases: Sequence[Phase]) -> Callable[..., Tensor]:
 
 def _graph_norm(norm: pyg.GraphNorm, x: Tensor) -> Tensor:
     return graph_norm_reference(x, norm.weight, norm.bias, norm.mean_scale, norm.eps)
+
+
+def _is_over_rows(norm: Any) -> bool:
+    apart = getattr(norm, "over", "batch") != "batch"
+    kept = getattr(norm, "running", False) or getattr(norm, "synchronised", False)
+    return type(norm) in _TRACEABLE and not apart and not kept
 
 
 def _is_pure(module: Any) -> bool:

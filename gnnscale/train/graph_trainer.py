@@ -55,7 +55,7 @@ class GraphTrainer(Trainer):
         epochs: passes over the training graphs.
         lr: see `ClusterTrainer`, as of all arguments that are not named here.
         split: the name of a split set, or graphs by "train", "val" and "test": ids or bool masks.
-            In a named set, a graph is where its first node is; one without nodes is nowhere.
+            In a named set, a graph is where its first node is. One without nodes is in no part.
         evaluate_every: epochs between evaluations. "auto" keeps their computed work under a tenth
             of training's.
         early_stopping: stop after this many epochs without a better validation metric.
@@ -88,6 +88,7 @@ class GraphTrainer(Trainer):
 
     model: GraphModel  # type: ignore[assignment]
     config: GraphConfig
+    _unit = "graphs"
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class GraphTrainer(Trainer):
         try:
             task = as_task(task, rows, split, metric, class_weight, label_smoothing)
         except InputError as error:
-            faults += [fault.replace("training node", "training graph") for fault in error.faults]
+            faults += map(_of_graphs, error.faults)
         if faults:
             raise InputError(faults)
         assert not isinstance(task, str)
@@ -340,3 +341,14 @@ class GraphTrainer(Trainer):
 
     def _held(self) -> dict[str, Any]:
         return {"": self._graph}
+
+
+def _of_graphs(fault: str) -> str:
+    """A fault of nodes' labels as one of graphs'."""
+    for words, of_graphs in (
+        ("training node", "training graph"),
+        ("train_mask selects no node", "the split selects no graph"),
+        ("give train_mask, or splits={'default': {'train': …}}", "give split={'train': ids, …}"),
+    ):
+        fault = fault.replace(words, of_graphs)
+    return fault

@@ -1,5 +1,7 @@
 """GraphNorm's kernel equals PyG's layer, with its gradients, and its float32 is no worse."""
 
+import io
+
 import pytest
 import torch
 from hypothesis import given
@@ -111,3 +113,19 @@ def test_result_does_not_depend_on_threads():
 def test_pointers_that_do_not_fit():
     with pytest.raises(InputError, match="ascending from 0 to 3"):
         graph_norm(torch.ones(3, 2), *torch.ones(3, 2), 1e-5, torch.tensor([0, 4]))
+
+
+def test_pointers_may_come_from_inference_mode_and_are_saved_as_they_are():
+    x, one = torch.randn(6, 3), torch.ones(3)
+    ptr = torch.tensor([0, 2, 6])
+    expected = graph_norm(x, one, one, one, 0.1, ptr)
+    with torch.inference_mode():
+        inside = graph_norm(x, one, one, one, 0.1, torch.tensor([0, 2, 6]))
+    assert torch.equal(inside, expected)
+    file = io.BytesIO()
+    torch.save(ptr, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=True), ptr)
+    ptr[1] = 3  # what was kept of the pointers is not used again
+    again = graph_norm(x, one, one, one, 0.1, torch.tensor([0, 3, 6]))
+    assert torch.equal(graph_norm(x, one, one, one, 0.1, ptr), again)

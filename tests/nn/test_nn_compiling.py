@@ -62,6 +62,24 @@ def test_batches_of_all_sizes_share_a_graph_and_layers_have_their_own():
     assert counter.frame_count == layers
 
 
+def test_norms_over_all_rows_are_part_of_the_graph():
+    inside = [gs.nn.GraphNorm(IN), gs.nn.BatchNorm(IN), gs.nn.LayerNorm(IN)]
+    outside = [
+        gs.nn.GraphNorm(IN, over="graph"),
+        gs.nn.GraphNorm(IN, running=True),
+        gs.nn.LayerNorm(IN, over="graph"),
+        gs.nn.BatchNorm(IN, synchronised=True),
+    ]
+    x, adj = batch()
+    for norms, graphs in ((inside, 3), (outside, 0)):
+        model = gs.nn.LayeredGNN([gs.nn.Block(nn.Identity(), n, act=None) for n in norms]).train()
+        counter = CompileCounterWithBackend("eager")
+        runner = CompiledRows(x.device, counter)
+        out = model(x, adj, context=Context(adj, True, 0, runner=runner))
+        assert counter.frame_count == graphs
+        torch.testing.assert_close(out, model(x, adj), **CLOSE)
+
+
 def test_what_draws_or_is_unknown_stays_out_of_the_graph():
     mine = MODELS["noisy"]().blocks[1].conv
     modules = [SAGEConv(IN, HIDDEN), mine, nn.RReLU(), nn.Linear(HIDDEN, 3)]

@@ -140,6 +140,24 @@ def test_a_spec_builds_the_same_model(name):
     assert_equal(again.eval()(x, edges), model.eval()(x, edges), 0.0)
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("act_first", [False, True])
+def test_norms_of_models_by_name_stand_where_pyg_puts_them(name, act_first):
+    arguments = {"norm": "graph_norm", "act_first": act_first, "act": "tanh"}
+    theirs = build(name, num_layers=3, out_channels=2, **arguments)
+    for norm in ("graph_norm", gsnn.GraphNorm, lambda width: gsnn.GraphNorm(width)):
+        ours = getattr(gsnn, name)(5, 6, 3, 2, **{**arguments, "norm": norm}).double()
+        ours.load_state_dict(theirs.state_dict())
+        x = torch.randn(9, 5).double()
+        assert_equal(ours(x, EDGES), theirs(x, EDGES))
+
+
+def test_arguments_of_a_norm_go_with_a_name():
+    for norm in (None, gsnn.GraphNorm(6), gsnn.GraphNorm):
+        with pytest.raises(InputError, match="go with a norm given by name"):
+            gsnn.GCN(5, 6, 2, 3, norm=norm, norm_kwargs={"eps": 0.1})
+
+
 def test_what_json_cannot_hold_has_no_spec():
     assert gsnn.GCN(5, 6, 2, 3, act=torch.tanh).spec is None
     with pytest.raises(InputError, match="no model 'Nothing'"):

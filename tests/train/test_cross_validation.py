@@ -112,6 +112,6 @@ def test_folds_are_trained_from_the_seed_alone():
     for options in ({"evaluate_every": 2}, {"early_stopping": 3}):
         with pytest.raises(InputError, match="every epoch of every fold"):
             gs.k_fold(lambda g, s, o=options: make(g, s, **o), graph, 3, validation=0.25)
-    for options in ({"folds": 1}, {"validation": 1.0}, {"folds": 40}):
+    for options in ({"folds": 1}, {"validation": 1.0}, {"validation": 0.01}, {"folds": 40}):
         with pytest.raises(InputError, match=next(iter(options))):
             gs.k_fold(make, graph, **options)

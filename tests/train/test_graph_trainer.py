@@ -296,7 +296,7 @@ def test_faults_are_named():
         ({"split": {"train": [40]}}, "30 graphs"),
         ({"split": {"training": [0]}}, "training"),
         ({"split": {"train": [1], "test": [1]}}, "also a validation or test"),
-        ({"split": {}}, "training set is empty"),
+        ({"split": {}}, "training set is empty: the split selects no graph"),
         ({"graphs_per_batch": 0}, "graphs_per_batch=0"),
         ({"readout": "sum"}, "GraphModel"),
         ({"task": "regression"}, "the task is regression"),
@@ -309,5 +309,5 @@ def test_faults_are_named():
         trainer(network=GraphModel(GCN(4, 8, 2))).fit()
     with pytest.raises(InputError, match="build it with out_channels=2"):
         trainer(network=model(1)).fit()
-    with pytest.raises(InputError, match="validation"):
+    with pytest.raises(InputError, match="validation graphs"):
         trainer(split={"train": range(9)}, early_stopping=3).fit()
