@@ -110,7 +110,8 @@ def test_the_example_of_two_processes_runs(
     assert ended == [1]
 
 
-def test_the_example_of_several_ranks_runs_with_one_and_two(forks: Forks) -> None:
+@pytest.mark.parametrize("example", ["data_parallel", "pipeline"])
+def test_the_examples_of_several_ranks_run_with_one_and_two(example: str, forks: Forks) -> None:
     run = """
 import runpy
 import gnnscale as gs
@@ -119,7 +120,7 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
     said = []
     for size in (1, 2):
-        ranks = Ranks(forks, run, size, str(ROOT / "examples/data_parallel.py"))
+        ranks = Ranks(forks, run, size, str(ROOT / f"examples/{example}.py"))
         ranks.finish()
         first, *others = [process.output.read_text() for process in ranks.processes]
         assert first.startswith(f"{size} ranks: ") and others == [""] * (size - 1)

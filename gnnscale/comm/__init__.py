@@ -20,7 +20,16 @@ from gnnscale.comm.collectives import (
     sum_over_ranks,
     together,
 )
-from gnnscale.comm.group import is_main, rank, start, telling_the_others, world_size
+from gnnscale.comm.group import (
+    doing,
+    group_of,
+    is_main,
+    mesh_of,
+    rank,
+    start,
+    telling_the_others,
+    world_size,
+)
 from gnnscale.comm.ternary import TernaryState, ternary_hook, ternary_sum_
 
 __all__ = [
@@ -30,10 +39,13 @@ __all__ = [
     "barrier",
     "broadcast_",
     "broadcast_object",
+    "doing",
     "from_main",
     "gather_objects",
     "gather_tensors",
+    "group_of",
     "is_main",
+    "mesh_of",
     "rank",
     "start",
     "sum_numbers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -13,13 +14,16 @@ import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
 
 from gnnscale.comm.watch import Watch
 from gnnscale.errors import InputError, RankFailure
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +174,34 @@ def watch() -> Watch:
         start()
     assert _watch is not None
     return _watch
+
+
+@functools.cache
+def group_of(*ranks: int) -> Any:
+    """A group of some ranks, made once: all ranks ask for it, and for others, in one order.
+
+    Messages in it wait as long as those among all (see `timeout`), not for torch's half an hour.
+    """
+    return distributed.new_group(list(ranks), timedelta(seconds=timeout()))
+
+
+@functools.cache
+def mesh_of(device_type: str, shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:
+    """All ranks as a mesh, made once, like `group_of`."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh(device_type, shape, mesh_dim_names=names)
+    for name in names:
+        limit = timedelta(seconds=timeout())
+        distributed.distributed_c10d._set_pg_timeout(limit, mesh.get_group(name))
+    return mesh
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Let the others know what this rank does, for where they do not all do the same."""
+    with contextlib.nullcontext() if _watch is None else _watch.doing(what):
+        yield
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from torch import distributed
@@ -44,6 +45,7 @@ class Watch:
         self._rank, self._size = rank, size
         self._limit = max(_GONE, round(timeout / _TICK))
         self._count = 0
+        self._doing = "nothing"
         self._last = [b""] * size
         self._silent = [0] * size  # in ticks of our own: all may have been stopped together
         self._errors = 0  # of this rank: those that all ranks raise alike are over for all
@@ -70,8 +72,18 @@ class Watch:
         text = f"rank {self._rank} of {self._size} failed: {type(error).__name__}: {error}"
         with self._lock, contextlib.suppress(RuntimeError):  # the store may be gone before us
             self._store.compare_set(f"failed/{self._errors}", "", text)
-        self._errors += 1
-        self._failure, self._noticed = None, False
+        with self._lock:  # or a tick that has seen this one would take it for a new one
+            self._errors += 1
+            self._failure, self._noticed = None, False
+
+    @contextlib.contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Let the others know what this rank does, for where they do not all do the same."""
+        before, self._doing = self._doing, what
+        try:
+            yield
+        finally:
+            self._doing = before
 
     def check(self) -> None:
         """Raise where another rank has failed or is gone.
@@ -101,7 +113,18 @@ class Watch:
             self._failure
             or self._lost
             or f"rank {self._rank} of {self._size}: all ranks live, but one does not answer within "
-            f"$GNNSCALE_TIMEOUT: {error}"
+            f"$GNNSCALE_TIMEOUT{self._out_of_step()}: {error}"
+        )
+
+    def _out_of_step(self) -> str:
+        doing = [text.decode().partition(" ")[2] for text in self._last]
+        doing[self._rank] = self._doing
+        if len(set(doing)) == 1:
+            return ""
+        each = ", ".join(f"rank {rank} in {what}" for rank, what in enumerate(doing))
+        return (
+            f"; they do not do the same ({each}): every rank calls fit, evaluate, predict and "
+            "embed, and rank 0 alone writes what comes of them"
         )
 
     def say(self, key: str) -> None:
@@ -159,7 +182,7 @@ class Watch:
     def _tick(self) -> None:
         with self._lock:
             self._count += 1
-            self._store.set(f"lives/{self._rank}", str(self._count))
+            self._store.set(f"lives/{self._rank}", f"{self._count} {self._doing}")
             if not self._thread.is_alive():
                 return
             for other in range(self._size):

@@ -274,12 +274,13 @@ def _open_links(
     mine = {}
     for ranks in mesh.mesh.tolist():
         for source, target in pairs:
-            group = dist.new_group([ranks[source], ranks[target]])
+            group = comm.group_of(ranks[source], ranks[target])
             if dist.get_rank() not in (ranks[source], ranks[target]):
                 continue
             mine[source, target] = group
-            if dist.get_rank() == ranks[source]:
-                dist.send(torch.ones(1, device=device), ranks[target], group)
-            else:
-                dist.recv(torch.empty(1, device=device), ranks[source], group)
+            with comm.together():
+                if dist.get_rank() == ranks[source]:
+                    dist.send(torch.ones(1, device=device), ranks[target], group)
+                else:
+                    dist.recv(torch.empty(1, device=device), ranks[source], group)
     return mine

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from gnnscale.errors import InputError
+from gnnscale.graph import ClusteredGraph
+from gnnscale.loader import ClusterLoader
 
 
 def balance_micro_batches(cluster_costs: Sequence[float], micro_batches: int) -> list[list[int]]:
@@ -59,6 +65,40 @@ def order_micro_batches(costs: Sequence[float]) -> list[int]:
     _check(costs)
     rising = _dearest_first(costs)[::-1]
     return rising[::2] + rising[1::2][::-1]
+
+
+class BalancedLoader(ClusterLoader):
+    """Deals the clusters of an update anew, to micro-batches of even cost.
+
+    The clusters of every update are those that `ClusterLoader` draws for it, so what is learnt from
+    differs in which of them share a micro-batch alone, hence in the edges between them. With one
+    cluster a micro-batch there is nothing to deal.
+
+    Args:
+        clustered: see `ClusterLoader`; likewise what is not named here.
+        micro_batches: batches of an update, on every rank.
+    """
+
+    def __init__(
+        self, clustered: ClusteredGraph, *arguments: Any, micro_batches: int, **options: Any
+    ) -> None:
+        super().__init__(clustered, *arguments, **options)
+        self._micro_batches = micro_batches
+        starts, indptr = clustered.offsets[:-1], clustered.graph.adj.indptr
+        # Of a view, the edges that it leaves out count too: nobody has counted the others.
+        edges = indptr[starts + clustered.sizes] - indptr[starts]
+        self._costs = clustered.sizes + edges
+
+    def steps(self, epoch: int) -> list[list[Tensor]]:
+        """See `ClusterLoader`."""
+        drawn, found = super().steps(epoch), []
+        for start in range(0, len(drawn), self._micro_batches):
+            update = drawn[start : start + self._micro_batches]
+            clusters = torch.cat([batch for of_ranks in update for batch in of_ranks])
+            costs = self._costs[clusters].tolist()
+            dealt = iter(balance_micro_batches(costs, sum(map(len, update))))
+            found += [[clusters[next(dealt)] for _ in of_ranks] for of_ranks in update]
+        return found
 
 
 def _dearest_first(costs: Sequence[float]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -19,6 +18,7 @@ from gnnscale.graph.files import read_json, write_json
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import as_layered
 from gnnscale.nn.phases import Neighbourhood
+from gnnscale.parallel.agreement import agree_on, draws
 from gnnscale.parallel.bandwidth import measure_bandwidth
 from gnnscale.parallel.config import (
     Layout,
@@ -29,7 +29,7 @@ from gnnscale.parallel.config import (
 )
 from gnnscale.parallel.engine import TorchEngine
 from gnnscale.parallel.executor import LocalExecutor
-from gnnscale.parallel.micro_batches import order_micro_batches
+from gnnscale.parallel.micro_batches import BalancedLoader, order_micro_batches
 from gnnscale.parallel.observed import exchanged, refuse_synchronised
 from gnnscale.parallel.optimizer_state import part_of, whole
 from gnnscale.parallel.passes import Computation
@@ -82,6 +82,8 @@ class PipelineTrainer(ClusterTrainer):
         order: "drawn" takes the micro-batches of a step as they are drawn; "size" small, large,
             small by their edges and nodes, so that little waits while the pipeline fills and
             drains. What is learnt is the same but for the order of sums and running statistics.
+            "balanced" deals the clusters of a step to micro-batches of even cost before that
+            (see `BalancedLoader`): other batches than those of `ClusterTrainer`.
 
     Raises:
         InputError: listing every argument and every part of the data that is at fault.
@@ -152,8 +154,8 @@ class PipelineTrainer(ClusterTrainer):
         arguments = locals()
         comm.start()
         model, faults = as_layered(model), []
-        if order not in ("drawn", "size"):
-            faults.append(f"order={order!r} must be 'drawn' or 'size'")
+        if order not in ("drawn", "size", "balanced"):
+            faults.append(f"order={order!r} must be 'drawn', 'size' or 'balanced'")
         try:
             self._layout: Layout = layout_of(
                 stages, schedule, micro_batches, devices, len(model.blocks), comm.world_size()
@@ -194,11 +196,8 @@ class PipelineTrainer(ClusterTrainer):
         self._told = False
         self._mesh: DeviceMesh | None = None
         if comm.world_size() > 1:
-            self._mesh = init_device_mesh(
-                self.device.type,
-                (self._layout.pipelines, self.schedule.devices),
-                mesh_dim_names=("dp", "pp"),
-            )
+            shape = (self._layout.pipelines, self.schedule.devices)
+            self._mesh = comm.mesh_of(self.device.type, shape, ("dp", "pp"))
             self.group = self._mesh.get_group("dp")
             self.stage_group = self._mesh.get_group("pp")
             refuse_synchronised(model)
@@ -272,6 +271,12 @@ class PipelineTrainer(ClusterTrainer):
             seen = self._loader.clustered
             self._loader.clustered = replace(seen, graph=replace(seen.graph, y=None))
 
+    def _make_loader(self, *arguments: Any, **options: Any) -> ClusterLoader:
+        if self.config.order != "balanced":
+            return super()._make_loader(*arguments, **options)
+        number = self.config.micro_batches
+        return BalancedLoader(*arguments, micro_batches=number, **options)
+
     def _seen(self) -> ClusteredGraph:
         """What is trained on, whole: the loader's may be without features or labels."""
         return self.clustered.view("train") if self.config.inductive else self.clustered
@@ -319,20 +324,21 @@ class PipelineTrainer(ClusterTrainer):
         if comm.world_size(self.group) > 1:  # its own: pipelines add theirs up below
             waiting = [b and replace(b, step_train_nodes=b.train_index.numel()) for b in waiting]
         own = [0.0 if b is None else self.task.normaliser(b) for b in waiting]
-        totals, taking = self._agree_on(own)
+        agreed = agree_on(own, self._interrupted(), self.group, self.stage_group)
+        totals, taking, self._stopping = agreed
         for total in totals:
             if total:
                 self._updates.count(total)
         taken = [number for number, weight in enumerate(own) if weight]
         batches: list[Batch] = [waiting[number] for number in taken]  # type: ignore[misc]
-        if self.config.order == "size":
+        if self.config.order != "drawn":
             sizes = [batch.num_nodes + batch.adj.num_edges for batch in batches]
             order = order_micro_batches(sizes)
             taken, batches = [taken[i] for i in order], [batches[i] for i in order]
         if isinstance(self._engine, TorchEngine) and self._agreed != self.loader.epoch:
             self._agreed = self.loader.epoch
             # What is received has no size of its own: it is that of the rank's own batch.
-            self._engine.agree(f"clusters in epoch {self._agreed}", _draws(self.loader))
+            self._engine.agree(f"clusters in epoch {self._agreed}", draws(self.loader))
         self._engine.record = self.record
         self._engine.place()
         with exchanged(self._statistics, self.group, taken, taking) as observe:
@@ -353,26 +359,6 @@ class PipelineTrainer(ClusterTrainer):
             self.precision.autocast,
             redraws=opaque and self.config.checkpoint_activations,
         )
-
-    def _agree_on(self, own: Sequence[float]) -> tuple[list[float], list[bool]]:
-        """What an update has to know of all ranks, in one message; also whether one wants to stop.
-
-        Args:
-            own: the normalisers of this pipeline's batches, 0 for one that is not there.
-
-        Returns:
-            The normaliser of every step over all pipelines; and, step by step and pipeline by
-            pipeline, which batches are run.
-        """
-        steps, pipelines, me = len(own), comm.world_size(self.group), comm.rank(self.group)
-        speaks = comm.rank(self.stage_group) == 0 or self.stage_group is None
-        weights = [0.0] * (steps * pipelines)
-        if speaks:
-            weights[me::pipelines] = own
-        stopping, *weights = comm.sum_numbers(self._interrupted(), *weights)
-        self._stopping = stopping > 0
-        totals = [sum(weights[i : i + pipelines]) for i in range(0, len(weights), pipelines)]
-        return totals, [weight > 0 for weight in weights]
 
     # --- weights and state ------------------------------------------------------------------
 
@@ -438,12 +424,3 @@ class PipelineTrainer(ClusterTrainer):
             of_ranks = comm.gather_objects(events, self.stage_group)
             events = [event for events in of_ranks for event in events]
         return Timeline.from_events(events)
-
-
-def _draws(loader: ClusterLoader) -> str:
-    """A digest of the clusters that an epoch draws and of their sizes: of what is sent."""
-    digest = hashlib.blake2b(loader.clustered.sizes.numpy().tobytes(), digest_size=8)
-    for of_ranks in loader.steps(loader.epoch):
-        for clusters in of_ranks:
-            digest.update(clusters.numpy().tobytes() + b";")
-    return digest.hexdigest()

@@ -273,7 +273,7 @@ class ClusterTrainer(Trainer):
         if self._clustered is None:
             self._clustered = self._cluster()
         seen = self._clustered.view("train") if self.config.inductive else self._clustered
-        self._loader = ClusterLoader(
+        self._loader = self._make_loader(
             seen,
             self.config.clusters_per_batch,
             seed=self.config.seed,
@@ -290,6 +290,10 @@ class ClusterTrainer(Trainer):
             self._loader.clusters_drawn,
             len(self._loader),
         )
+
+    def _make_loader(self, *arguments: Any, **options: Any) -> ClusterLoader:
+        """The loader of an epoch's batches, of what `ClusterLoader` takes."""
+        return ClusterLoader(*arguments, **options)
 
     def _precompute(self, seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
         started = time.monotonic()

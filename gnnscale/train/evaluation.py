@@ -11,6 +11,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, Split
 from gnnscale.graph.mapped import release
@@ -29,6 +30,7 @@ class FullGraph(ABC):
     task: Task
     device: torch.device
     report: Report
+    _unit = "nodes"  # what the model has an output for, in messages
 
     @property
     @abstractmethod
@@ -66,9 +68,11 @@ class FullGraph(ABC):
             raise InputError(f"evaluate({where!r}): there are 'train', 'val' and 'test'")
         if empty := [name for name in names if name not in self._sets()]:
             raise InputError(
-                f"there is nothing to evaluate: the split has no {' and no '.join(empty)} nodes"
+                "there is nothing to evaluate: the split has no "
+                f"{' and no '.join(empty)} {self._unit}"
             )
-        found = self._evaluate(names)
+        with comm.doing("evaluate"):
+            found = self._evaluate(names)
         return found[where] if isinstance(where, str) else found
 
     def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
@@ -81,11 +85,13 @@ class FullGraph(ABC):
         Returns:
             `[num_nodes or k, out_channels]` on the CPU.
         """
-        return self._predict(nodes, out, head=True)
+        with comm.doing("predict"):
+            return self._predict(nodes, out, head=True)
 
     def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
         """As `predict`, for what the model's last layer reads: `[num_nodes or k, channels]`."""
-        return self._predict(nodes, out, head=False)
+        with comm.doing("embed"):
+            return self._predict(nodes, out, head=False)
 
     def _sets(self) -> list[str]:
         """The sets of nodes that there are to evaluate on; none for a task without metrics."""

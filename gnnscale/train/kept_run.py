@@ -151,14 +151,14 @@ class KeptRun(FullGraph):
         """
         if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
             raise InputError(f"resume={resume!r} must be 'auto', True or False")
-        with comm.telling_the_others(), MemoryMeter() as self._memory:
+        with comm.telling_the_others(), comm.doing("fit"), MemoryMeter() as self._memory:
             return self._fit(resume)
 
     def _fit(self, resume: str | bool) -> Report:
         started = time.monotonic()
         self._begin()
         identity = self._run_identity()
-        check_same_on_all_ranks(identity, self.config)
+        check_same_on_all_ranks(identity, self.config, self.folder)
         state, folder = None, self.folder
         if folder is not None:
             state = comm.from_main(lambda: folder.resume(identity, self.config, resume))

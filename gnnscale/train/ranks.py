@@ -12,16 +12,22 @@ from torch import nn
 from gnnscale import comm
 from gnnscale.errors import RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
-from gnnscale.train.config import FREE_ON_RESUME, TrainConfig
+from gnnscale.train.config import TrainConfig
 from gnnscale.train.run_folder import RunFolder
 
+# What a rank may have of its own, or its host.
+_OWN = {"device", "prefetch", "storage", "memory", "store", "progress"}
 
-def check_same_on_all_ranks(identity: dict[str, Any], config: TrainConfig) -> None:
+
+def check_same_on_all_ranks(
+    identity: dict[str, Any], config: TrainConfig, folder: RunFolder | None
+) -> None:
     """Compare what ranks have been given.
 
     Args:
         identity: of this rank's run: trainer, data, model, task.
         config: of its trainer.
+        folder: of its run, which may be at another place on another host.
 
     Raises:
         RunMismatch: on every rank, naming what differs.
@@ -31,7 +37,8 @@ def check_same_on_all_ranks(identity: dict[str, Any], config: TrainConfig) -> No
         "trainer": identity["trainer"],
         "model": [identity["model"], identity["modules"]],
         "task": identity["task"],
-        **{k: v for k, v in asdict(config).items() if k not in FREE_ON_RESUME},
+        "a run_dir": folder is not None,
+        **{k: v for k, v in asdict(config).items() if k not in _OWN},
     }
     every = comm.gather_objects(mine)
     differing = sorted(

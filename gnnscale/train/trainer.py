@@ -97,7 +97,7 @@ class Trainer(KeptRun):
             return
         self._prepare_data()
         if self.config.early_stopping is not None and "val" not in self._sets():
-            raise InputError("early_stopping needs validation nodes; the split has none")
+            raise InputError(f"early_stopping needs validation {self._unit}; the split has none")
         self.model.to(self.device)
         self._dry_run()
         self._prepared = True

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale import comm
+from gnnscale.comm import watch as watches
 from gnnscale.comm.group import timeout
 from gnnscale.comm.ternary import pack, ternarised, unpack
 from gnnscale.errors import InputError
@@ -104,6 +105,29 @@ def test_a_rank_that_nobody_joins_says_where_it_waited(forks):
     assert lonely.wait() == [1]
     (told,) = lonely.errors()
     assert "RankFailure: rank 0 of 2 could not join the others at 127.0.0.1:" in told
+
+
+def test_ranks_that_do_not_do_the_same_are_told_what_each_does(monkeypatch):
+    monkeypatch.setattr(watches, "_PATIENCE", 0.5)
+    monkeypatch.setattr(watches, "_TICK", 0.05)
+    store = torch.distributed.HashStore()
+    one, other = (watches.Watch(store, rank, 2, 60) for rank in range(2))
+    one.begin()
+    other.begin()
+    with one.doing("fit"), other.doing("fit"):
+        assert "do not do the same" not in str(one.explain(RuntimeError("late")))
+        with one.doing("evaluate"):
+            told = str(other.explain(RuntimeError("late")))
+    assert "(rank 0 in evaluate, rank 1 in fit): every rank calls fit" in told
+    # What both raise alike is over for both; what one raises is not for the other.
+    one.publish(ValueError("alike"))
+    other.publish(ValueError("alike"))
+    one.check()
+    one.publish(ValueError("alone"))
+    assert "rank 0 of 2 failed: ValueError: alone" in str(other.explain(RuntimeError("late")))
+    one.check()
+    one.end()
+    other.end()
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf"])

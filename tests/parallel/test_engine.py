@@ -117,13 +117,19 @@ FIT = """
 sys.path.insert(0, sys.argv[1])
 cases, folder = json.loads(sys.argv[2]), sys.argv[3]
 small_runs.ClusterTrainer = gs.PipelineTrainer
-found = {}
+found, known = {}, None
 for name, options in cases.items():
     trainer = small_runs.small_trainer(None, graph=small_runs.small_graph(56), **options)
     report = trainer.fit()
     predictions = trainer.predict()
     found[name] = {"weights": small_runs.weights_of(trainer), "report": vars(report)}
     found[name]["predictions"] = predictions
+    # Nothing waits for half an hour, and groups are made once.
+    links = [trainer.group, trainer.stage_group, *trainer._engine._links.values()]
+    known = known or links
+    assert len(known) == len(links) and all(a is b for a, b in zip(known, links))
+    limits = [link._get_backend(torch.device("cpu")).options._timeout for link in links]
+    assert {limit.total_seconds() for limit in limits} == {60}
     # Features are read where the first stage is, labels where the last is.
     first, last = comm.rank(trainer.stage_group) == 0, comm.rank(trainer.stage_group) == 1
     read = trainer.loader.clustered.graph

@@ -6,11 +6,18 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import small_graph
 
+import gnnscale as gs
 from gnnscale.errors import InputError
-from gnnscale.parallel.micro_batches import balance_micro_batches, order_micro_batches
+from gnnscale.parallel.micro_batches import (
+    BalancedLoader,
+    balance_micro_batches,
+    order_micro_batches,
+)
 from gnnscale.parallel.schedules import make_schedule
 from gnnscale.parallel.simulator import simulate
 from gnnscale.parallel.tables import ROWS
@@ -31,6 +38,29 @@ def test_micro_batches_are_within_four_thirds_of_the_best(costs, data):
         for dealt in product(range(micro_batches), repeat=len(costs))
     )
     assert max(sum(costs[c] for c in group) for group in groups) <= 4 / 3 * best + 1e-9
+
+
+@pytest.mark.parametrize(("ranks", "inductive"), [(1, False), (2, True)])
+def test_an_update_deals_its_clusters_anew(ranks, inductive):
+    graph = small_graph(240)
+    clustered = gs.cluster(graph, gs.partition(graph, 30, method="random", seed=1))
+    seen = clustered.view("train") if inductive else clustered
+    drawn = gs.ClusterLoader(seen, 4, world_size=ranks)
+    loader = BalancedLoader(seen, 4, world_size=ranks, micro_batches=3)
+    known, spread = [], []
+    for steps in (drawn.steps(0), loader.steps(0)):
+        updates = [
+            [clusters for step in steps[at : at + 3] for clusters in step]
+            for at in range(0, len(steps), 3)
+        ]
+        known.append([sorted(torch.cat(update).tolist()) for update in updates])
+        loads = [[int(loader._costs[batch].sum()) for batch in update] for update in updates]
+        spread.append(sum(max(of_update) - min(of_update) for of_update in loads))
+    assert known[0] == known[1]
+    assert spread[1] < spread[0] / 2
+    assert [len(step) for step in loader.steps(0)] == [len(step) for step in drawn.steps(0)]
+    if not inductive:
+        assert int(loader._costs.sum()) == graph.num_nodes + graph.num_edges
 
 
 @given(costs=costs)

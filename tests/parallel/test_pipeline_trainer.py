@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 import gnnscale as gs
 from gnnscale.errors import InputError, RunMismatch, UnsupportedModel
 from gnnscale.parallel import trainer as trainers
+from gnnscale.parallel.micro_batches import BalancedLoader
 
 DEEP = {
     "num_parts": 9, "clusters_per_batch": 1, "epochs": 2, "method": "random", "evaluate_every": 1,
@@ -86,6 +88,12 @@ def test_micro_batches_in_order_of_size_learn_the_same_but_for_rounding():
     assert mine.fit().final == expected.fit().final
     for key, value in weights_of(mine).items():
         torch.testing.assert_close(value, weights_of(expected)[key], rtol=1e-5, atol=1e-6)
+
+
+def test_balanced_micro_batches_are_trained_on():
+    trainer = pipeline(order="balanced", clusters_per_batch=3, num_parts=14)
+    assert isinstance(trainer.loader, BalancedLoader)
+    assert math.isfinite(trainer.fit().rows[-1]["loss"])
 
 
 def test_one_device_says_once_that_a_pipeline_brings_nothing(caplog):

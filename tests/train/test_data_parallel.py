@@ -161,12 +161,17 @@ else:
     raise AssertionError("a rank without a batch")
 
 # Ranks that were not given the same say so, all of them, and can go on.
-try:
-    run(None, lr=0.1 * (1 + comm.rank())).fit()
-except gs.errors.RunMismatch as error:
-    assert "rank 1 of 2" in str(error) and "(lr)" in str(error), error
-else:
-    raise AssertionError("another lr")
+for name, told, others in (
+    (None, "lr", {"lr": 0.1 * (1 + comm.rank())}),
+    ("only one's" if comm.is_main() else None, "a run_dir", {}),
+    (None, "checkpoint_every", {"checkpoint_every": 1 + comm.rank()}),
+):
+    try:
+        run(name, **others).fit()
+    except gs.errors.RunMismatch as error:
+        assert "rank 1 of 2" in str(error) and f"({told})" in str(error), error
+    else:
+        raise AssertionError(f"another {told}")
 
 # What only rank 0 can know fails on all of them.
 try:
