@@ -55,18 +55,18 @@ WAYS = {
     "data parallel": (2, 1),
     "pipeline": (2, 1),
 }
-_CLUSTERS = {"num_parts": 96, "clusters_per_batch": 3, "lr": 0.005}
+_CLUSTERS = {"num_parts": 192, "clusters_per_batch": 3}
 CHOICE: dict[str, dict[str, Any]] = {
-    "8 layers of 512": {
+    "8 layers of 1024": {
         "model": {
-            "hidden_channels": 512, "num_layers": 8, "norm": "layer_norm",
+            "hidden_channels": 1024, "num_layers": 8, "norm": "layer_norm",
             "norm_kwargs": {"mode": "node"}, "residual": True, "dropout": 0.2,
         },
-        "train": {**_CLUSTERS, "epochs": 8},
+        "train": {**_CLUSTERS, "epochs": 6, "lr": 0.003},
     },
     "3 layers of 128": {
         "model": {"hidden_channels": 128, "num_layers": 3, "dropout": 0.3},
-        "train": {**_CLUSTERS, "epochs": 24},
+        "train": {**_CLUSTERS, "epochs": 20, "lr": 0.01},
     },
 }  # fmt: skip
 BATCHES = 8  # an update

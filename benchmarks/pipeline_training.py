@@ -22,12 +22,13 @@ class _WithoutEvaluation(gs.Callback):
 
     def __init__(self, meter: MemoryMeter) -> None:
         self._meter = meter
-        self.peak = 0
+        self.peak = self.start = 0
         self.before: int | None = None
         self.carried: list[int] = []
 
     def on_fit_start(self, trainer: Any) -> None:
         self._meter.reset()  # what the partition took was before
+        self.start = self._meter.peak.together
         self.before = carried()
 
     def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
@@ -45,14 +46,13 @@ def choice(
 ) -> dict[str, Any]:
     """A training by one of the ways; an update takes `batches` batches, whoever computes them.
 
-    Memory is of each rank: the peak while it trained, and how far that is above what it had with
-    the graph and the model there.
+    Memory is of each rank: the peak while it trained, and how far that is above what it had before
+    the first step, with graph, clusters and weights there.
     """
     graph = gs.load(data)
     torch.manual_seed(seed)
     network = gs.nn.GCN(graph.num_features, out_channels=graph.num_classes, **model)
     with MemoryMeter() as meter:
-        before = meter.look().together
         seen = _WithoutEvaluation(meter)
         arguments: dict[str, Any] = {
             **train, "seed": seed, "method": _METHOD, "keep": "last", "callbacks": [seen],
@@ -67,7 +67,7 @@ def choice(
             accumulate = batches // comm.world_size()
             trainer = gs.ClusterTrainer(network, graph, accumulate=accumulate, **arguments)
         report = trainer.fit()
-    every = comm.gather_objects((seen.peak, seen.peak - before))
+    every = comm.gather_objects((seen.peak, seen.peak - seen.start))
     return {
         "accuracy": report.final["test"]["accuracy"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in report.rows[1:]),

@@ -109,7 +109,9 @@ class Updates:
             self.scheduler.step()
 
     def _clip(self, greatest: float) -> None:
-        norm = nn.utils.get_total_norm(self._gradients().values())
+        # A stage without gradients has a norm too, and where the others' are.
+        device = self._parameters[0].device
+        norm = nn.utils.get_total_norm(self._gradients().values()).to(device)
         if self._other_stages is not None:
             norm = comm.all_reduce_(norm.square(), group=self._other_stages).sqrt()
         nn.utils.clip_grads_with_norm_(self._parameters, greatest, norm)
