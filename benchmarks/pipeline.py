@@ -36,7 +36,7 @@ from rich.logging import RichHandler
 
 import gnnscale as gs
 
-# Micro-batches of 1,640 nodes and 25,000 edges; twelve blocks of one width.
+# Micro-batches of 1,640 nodes and 32,000 edges; twelve blocks of one width.
 GRAPH = "synthetic:planted?nodes=41000&communities=500&degree=25&features=100&exponent=2.5"
 PARTS = 250
 MAKESPAN: dict[str, Any] = {
