@@ -123,7 +123,5 @@ def dense_adjacency(graph: Graph) -> torch.Tensor:
     """The dense ``[num_nodes, num_nodes]`` matrix, entry (i, j) summing the edges j → i."""
     out = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.float64)
     source, target = graph.edge_index
-    weight = graph.edge_weight
-    for k in range(source.numel()):
-        out[target[k], source[k]] += 1 if weight is None else weight[k].double()
-    return out
+    weight = torch.ones(len(source)) if graph.edge_weight is None else graph.edge_weight
+    return out.index_put_((target, source), weight.double(), accumulate=True)

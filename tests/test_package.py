@@ -59,7 +59,7 @@ def run_here(script: Path, cwd: Path, monkeypatch: pytest.MonkeyPatch, *argument
 @pytest.mark.filterwarnings("ignore")
 def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     script = tmp_path / "readme.py"
     script.write_text("\n".join(blocks))
     run_here(script, tmp_path, monkeypatch)

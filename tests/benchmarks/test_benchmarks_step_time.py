@@ -16,6 +16,9 @@ def step_time(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import step_time
 
+    # The paths are what is run here, not the figures.
+    monkeypatch.setattr(step_time, "LEAD", 1)
+    monkeypatch.setattr(step_time, "BURST", 2)
     return step_time
 
 

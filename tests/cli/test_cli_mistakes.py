@@ -36,7 +36,10 @@ def environment() -> dict[str, str]:
         (("train", "-d", "./no.npz"), "no.npz does not exist"),
         ((*TRAIN, "--epochs", "0", "--lr", "-1"), "2 faults"),
         ((*TRAIN, "--num-layers", "0"), "num_layers=0 must be at least 1"),
-        ((*TRAIN, "--norm", "no_norm"), "Could not resolve 'no_norm'"),
+        (
+            (*TRAIN, "--norm", "no_norm"),
+            "norm='no_norm': there is no such layer; did you mean BatchNorm",
+        ),
         ((*TRAIN, "--model-kwargs", "no_such=1"), "no_such"),
         ((*TRAIN, "--model", "mlp", "--norm-kwargs", "mode=node"), "takes no norm_kwargs"),
         ((*TRAIN, "--num-parts", "301"), "300 nodes"),

@@ -29,7 +29,7 @@ CONVS = {
 @pytest.mark.parametrize("name", CONVS)
 @settings(few, max_examples=6)
 @given(
-    graphs(min_nodes=2, max_nodes=12, sparse_x=None),
+    graphs(min_nodes=2, max_nodes=8, sparse_x=None),
     st.sampled_from([3, 9]),
     st.booleans(),
     st.booleans(),

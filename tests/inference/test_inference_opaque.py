@@ -93,7 +93,7 @@ def assert_chunks_are_exact(conv: nn.Module, graph: Graph, chunk_rows: int) -> N
 
 
 @pytest.mark.parametrize("name", CONVS)
-@settings(few, max_examples=8)
+@settings(few, max_examples=5)
 @given(graphs(min_nodes=2, edge_attr=True), st.sampled_from([1, 3]))
 def test_one_way(name, graph, chunk_rows):
     conv = CONVS[name]()

@@ -79,7 +79,8 @@ for name, make in MODELS.items():
     model = make()
     for parameter in model.parameters():
         nn.init.uniform_(parameter, -0.5, 0.5)
-    for storage, memory in ((None, "auto"), (folder.name, 8 * NODES)):  # two columns at once
+    places = [(None, "auto"), (folder.name, 8 * NODES)]  # in files, two columns at once
+    for storage, memory in places if name in ("jumping", "clusters", "opaque") else places[:1]:
         options = dict(
             chunk_rows=3, storage=storage, memory=memory, segments={"cluster": clusters}
         )

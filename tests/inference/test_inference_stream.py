@@ -99,7 +99,7 @@ ORDERS = [
 
 
 @pytest.mark.parametrize("conv", CONVS)
-@settings(few, max_examples=12)
+@settings(few, max_examples=8)
 @given(
     graphs(min_nodes=2, edge_attr=True, sparse_x=None),
     st.sampled_from(sorted(NORMS)),
@@ -121,7 +121,7 @@ def test_every_convolution_in_every_order(conv, graph, norm, order, residual, ch
 
 
 @pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "none"])
-@settings(few, max_examples=8)
+@settings(few, max_examples=6)
 @given(graphs(min_nodes=2), CHUNKS, PLACES, st.sampled_from(["first", "last", "head"]))
 def test_every_norm_in_every_place(norm, graph, chunk_rows, place, where):
     inside = NORMS[norm]()
@@ -199,7 +199,7 @@ def test_a_propagation_of_several_hops(graph, hops, width, chunk_rows, place):
 
 
 @pytest.mark.parametrize("name", sorted(gsnn.MODELS))
-@settings(few, max_examples=6)
+@settings(few, max_examples=4)
 @given(
     graphs(min_nodes=2, max_nodes=40, sparse_x=None),
     st.sampled_from([3, 18, 40]),

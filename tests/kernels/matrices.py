@@ -33,9 +33,7 @@ def csr_from(entries, dtype=torch.float64, index=torch.int32, device="cpu") -> C
 
 
 def dense_from(entries, dtype=torch.float64) -> torch.Tensor:
-    """Return the dense matrix with these entries, duplicates summed one by one."""
+    """Return the dense matrix with these entries, duplicates summed."""
     row, col, values, shape = entries
-    out = torch.zeros(shape, dtype=dtype)
-    for k in range(row.numel()):
-        out[row[k], col[k]] += 1 if values is None else values[k].to(dtype)
-    return out
+    values = torch.ones(len(row)) if values is None else values
+    return torch.zeros(shape, dtype=dtype).index_put_((row, col), values.to(dtype), accumulate=True)

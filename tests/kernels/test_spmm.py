@@ -24,6 +24,8 @@ from tests.kernels.matrices import coo, csr_from, dense_from
 
 index_types = st.sampled_from([torch.int32, torch.int64])
 float_types = st.sampled_from([torch.float32, torch.float64])
+# Every index and every value type, not every pair: each pair compiles the kernels anew.
+types = st.sampled_from([(torch.int32, torch.float32), (torch.int64, torch.float64)])
 widths = st.sampled_from([0, 1, 3, 8, 33])
 
 
@@ -42,9 +44,9 @@ def with_diagonals(dense, left, right):
 
 
 @pytest.mark.parametrize("product", [spmm, spmm_reference])
-@given(coo(), index_types, float_types, widths, st.data())
-def test_product_is_the_dense_product(product, entries, index, dtype, width, data):
-    rows, cols = entries[3]
+@given(coo(), types, widths, st.data())
+def test_product_is_the_dense_product(product, entries, types, width, data):
+    (index, dtype), (rows, cols) = types, entries[3]
     matrix = csr_from(entries, dtype, index)
     left, right, diag = optional_vectors(data, (rows, cols, rows), dtype)
     x = torch.randn(cols, width, dtype=dtype)
@@ -83,10 +85,10 @@ def test_kernel_equals_reference_on_every_device(device):
     assert not spmm(empty, moved[0]).any()
 
 
-@given(coo(), index_types, float_types, widths, st.data())
-def test_torchs_own_product_is_the_reference(entries, index, dtype, width, data):
+@given(coo(), types, widths, st.data())
+def test_torchs_own_product_is_the_reference(entries, types, width, data):
     """What runs on CUDA without Triton; its matrix is made once for all layers of a step."""
-    rows, cols = entries[3]
+    (index, dtype), (rows, cols) = types, entries[3]
     for device in DEVICES:
         matrix = csr_from(entries, dtype, index, device)
         vectors = optional_vectors(data, (rows, cols, rows), dtype)
@@ -197,9 +199,10 @@ def test_gradient_of_sparse_linear(entries, index, with_bias):
     assert torch.autograd.gradcheck(lambda *given: sparse_linear(features, *given), inputs)
 
 
-@given(coo(max_nodes=6, max_edges=15), index_types, float_types)
-def test_gradient_without_a_transpose_is_the_same_bits(entries, index, dtype):
+@given(coo(max_nodes=6, max_edges=15), types)
+def test_gradient_without_a_transpose_is_the_same_bits(entries, types):
     """Of a small batch the transpose is not made, where it is there it is read."""
+    index, dtype = types
     features = csr_from(entries, index=index)
     if features.values is not None:
         features.values = features.values.to(dtype)

@@ -17,7 +17,7 @@ def cut_of(graph, method, parts=20, **options):
 
 
 @pytest.mark.parametrize("method", ALL)
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     graph=graphs(),
     share=st.floats(0, 1),
@@ -53,21 +53,14 @@ def test_small_parts_are_all_there(method):
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_seed_repeats(method):
+def test_the_seed_alone_decides(method):
     graph = planted()
-    one, two = (
-        partition(graph, 20, method, seed=7, deterministic=True, cache=False) for _ in range(2)
+    one, again, other = (
+        partition(graph, 20, method, seed, deterministic=True, cache=False).assignment
+        for seed in (0, 0, 1)
     )
-    assert torch.equal(one.assignment, two.assignment)
-
-
-@pytest.mark.parametrize("method", [*SEEING, "random"])
-def test_seed_matters(method):
-    graph = planted()
-    one, two = (
-        partition(graph, 20, method, seed, deterministic=True, cache=False) for seed in (0, 1)
-    )
-    assert not torch.equal(one.assignment, two.assignment)
+    assert torch.equal(one, again)
+    assert torch.equal(one, other) == (method == "contiguous")
 
 
 @pytest.mark.parametrize("method", NATIVE)
@@ -106,7 +99,7 @@ def test_a_directed_graph_is_cut_as_undirected(method):
 
 
 @pytest.mark.parametrize("method", ALL)
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_a_part_never_spans_two_graphs(method, data):
     members = data.draw(st.lists(graphs(min_nodes=1, max_nodes=15), min_size=2, max_size=5))

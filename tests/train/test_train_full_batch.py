@@ -68,8 +68,9 @@ def test_gradients_are_those_of_the_full_graph(data, kind, norm, jk, seed):
     close(gradients(model), gradients(plain), 1e-8)
 
 
-@pytest.mark.parametrize("kind", sorted(MODELS))
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "weighted"), [("gat", False), ("gcn", True), ("gin", False), ("sage", True)]
+)
 def test_gradients_in_single_precision(kind, weighted):
     graph = small_graph(weighted=weighted)
     model = MODELS[kind](IN, HIDDEN, 2, CLASSES)
@@ -79,8 +80,10 @@ def test_gradients_in_single_precision(kind, weighted):
     close(gradients(model), gradients(plain), 1e-5)
 
 
-@pytest.mark.parametrize("kind", sorted(MODELS))
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize(
+    ("kind", "optimizer"),
+    [*((kind, "sgd") for kind in sorted(MODELS)), ("gcn", "adam"), ("sage", "adamw")],
+)
 def test_several_epochs_give_the_weights_of_a_plain_loop(kind, optimizer):
     graph = small_graph(weighted=True)
     # A bias before a batch norm has no gradient but noise, of which Adam makes whole steps.

@@ -102,7 +102,7 @@ def test_stopped_within_an_update(at, tmp_path):
 
 @pytest.mark.parametrize("model", ["gcn", "sage", "gin", "gat"])
 def test_bf16_learns_as_float32_does(model):
-    options = {"epochs": 12, "model": model, "keep": "last"}
+    options = {"epochs": 6, "model": model, "keep": "last"}
     runs = {name: small_trainer(None, precision=name, **options) for name in ("float32", "bf16")}
     losses = {name: [row["loss"] for row in run.fit().rows] for name, run in runs.items()}
     assert losses["bf16"] != losses["float32"]
