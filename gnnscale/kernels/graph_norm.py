@@ -6,8 +6,8 @@ For every segment and channel, with the mean μ over its rows (Cai et al., ICML 
 
 Floor, in arrays of the size of x: x is read and y written; backward, x and the gradient of y are
 read and that of x written: 5. A segment that fits a core's cache takes 5, since its second reading
-comes from there, and a longer one 8. PyTorch's operations on their own take some twenty, and keep
-several arrays for the gradient where this keeps x.
+comes from there, and a longer one 8. In PyTorch's operations each step is a pass of its own, and
+several arrays are kept for the gradient where this keeps x (``benchmarks/graphnorm.py speed``).
 
 Sums are float64 of float32 tiles, and α μ is subtracted in two parts, so that a mean which is large
 beside the deviations costs no digits.
