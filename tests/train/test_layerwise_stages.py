@@ -34,7 +34,7 @@ CHUNKS = st.sampled_from([1, 3, 1000, None])
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(
     graph=graphs(min_nodes=2, sparse_x=None),
     place=PLACES,

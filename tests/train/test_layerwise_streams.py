@@ -34,7 +34,7 @@ def collected(model, graph, place="memory", rows=torch.float32, **options):
 
 
 @pytest.mark.parametrize("name", ["GCN, narrow", "SAGE", "GIN", "TAG", "GCNII", "JK cat", "SIGN"])
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(
     graph=graphs(min_nodes=2, max_nodes=40, sparse_x=None, dtype=torch.float32),
     chunk_rows=st.sampled_from([16, 1000]),
