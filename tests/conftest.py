@@ -21,6 +21,9 @@ from tests.forks import Forks
 # Threads that wait for work spin by default, and starve each other where the cores are shared with
 # another process.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Triton asks for it when it is imported, and torch.distributed imports it where it is installed.
+if not os.path.exists("/dev/nvidia0"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell has what it starts in the background ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
