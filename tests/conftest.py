@@ -35,14 +35,9 @@ settings.load_profile("repeatable")
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: no collection of garbage need look through it again.
-
-    Models are full of cycles and tests make many, so later garbage is looked for less often than
-    Python would.
-    """
+    """What is imported by now stays: no collection of garbage need look through it again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
