@@ -1,5 +1,6 @@
 # make quickstart   train and evaluate on a real graph of 117,659 nodes (installs into .venv first)
-# make test         the test suite
+# make test         the test suite (some minutes)
+# make check        the proof that takes longer: whatever is marked `slow` (up to 20 minutes)
 # make lint         format, lint, import directions, types
 # make bench        the benchmarks, into benchmarks/results/ (hours; what they need stands below)
 # make format       put the code into its format
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: quickstart test lint format bench clean
+.PHONY: quickstart test check lint format bench clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/.installed
@@ -23,6 +24,9 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+check: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
