@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TASKS = ("classification", "multilabel", "regression")
+EDGE_VALUES = ("edge_weight", "edge_attr", "edge_type")  # in CSR order
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,12 @@ class Graph:
     @property
     def edge_weight(self) -> Tensor | None:
         return self.adj.edge_weight
+
+    @property
+    def carried(self) -> dict[str, Tensor]:
+        """What layers may be given of the values of edges and nodes, by name."""
+        values = {"edge_weight": self.edge_weight, "edge_attr": self.edge_attr}
+        return {name: value for name, value in values.items() if value is not None}
 
     def split(self, name: str = "default") -> Split | None:
         """The split set called `name`; "default" is the first one. None if there are no splits."""

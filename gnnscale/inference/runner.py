@@ -182,7 +182,7 @@ class Runner:
     def _neighbourhood(self, layer: Layer, phase: Neighbourhood) -> Chunks:
         if self._local is None:
             self._local = torch.full((self.adj.num_nodes,), -1, device=self.layers.home)
-        edge_attr = self.graph.edge_attr
+        carried = {k: v for k, v in self.graph.carried.items() if k in phase.given}
         kept = [self.slots[slot] for slot in phase.slots]
         if self.layers.chunk_rows < self.graph.num_nodes and not phase.is_certain:
             widths = [sum(part.shape[1] for part in parts) for parts in kept]
@@ -190,11 +190,11 @@ class Runner:
                 phase,
                 layer.shape[1],
                 self.graph.adj,
-                edge_attr,
+                carried,
                 beside=widths,
                 device=self.layers.device,
             )
-        edge_attr = None if edge_attr is None else edge_attr.to(self.layers.home)
+        carried = {name: value.to(self.layers.home) for name, value in carried.items()}
         for part in (layer, *chain.from_iterable(kept)):
             self.layers.share.complete(part)
         for a, b in self.layers.ranges():
@@ -205,8 +205,8 @@ class Runner:
                 _beside([self.layers.gather(part, around.nodes) for part in parts])
                 for parts in kept
             ]
-            out = run_on_halo(phase, x, self.adj, around, edge_attr, beside)
-            release_all(self.adj, edge_attr, self.graph.x)
+            out = run_on_halo(phase, x, around, carried, beside)
+            release_all(self.adj, *carried.values(), self.graph.x)
             yield a, b, out[: b - a]
 
     def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:

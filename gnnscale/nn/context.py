@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.graph import Adjacency
+from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR
+from gnnscale.nn.segments import segment_of_rows
+
+# What a layer may be given beside x and edge_index: values of edges, and values of nodes.
+NODE_VALUES = ("node_type", "batch")
+CARRIED = frozenset((*EDGE_VALUES, *NODE_VALUES))
 
 # Runs the phases of a block (None: of the head) on its input, and returns its output.
 Runner = Callable[[nn.Module | None, Sequence[Any], Any, "Context"], Any]
@@ -36,6 +42,10 @@ class Context:
         node_id: int64 `[num_nodes]`, global ids of the rows, so that a node's dropout mask does not
             depend on the batch it is in; None numbers the rows.
         edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
+        edge_type: int64 `[num_edges]` in the order of `adj`, or None.
+        node_type: int64 `[num_nodes]`, or None.
+        batch: int64 `[num_nodes]`, the whole graph that each row is of; None where segments say it,
+            or where there is one graph.
         segments: int64 `[num_segments + 1]` by what a norm may run over: where each cluster
             ("cluster"), each graph ("graph") and, for "batch", each graph that is there whole
             begins. A kind that is missing is one segment: all rows. "cluster" must be there for
@@ -54,10 +64,38 @@ class Context:
     step: int = 0
     node_id: Tensor | None = None
     edge_attr: Tensor | None = None
+    edge_type: Tensor | None = None
+    node_type: Tensor | None = None
+    batch: Tensor | None = None
     segments: Mapping[str, Tensor] = field(default_factory=dict)
     slots: dict[str, Tensor | CSR] = field(default_factory=dict)
     first_hop: Tensor | CSR | None = None
     runner: Runner = run_phases
+
+    @classmethod
+    def of(cls, batch: Any, **more: Any) -> Context:
+        """The context of a pass over a batch, with all that it carries; `more`: other fields."""
+        return cls(
+            batch.adj,
+            node_id=batch.node_id,
+            edge_attr=getattr(batch, "edge_attr", None),
+            edge_type=getattr(batch, "edge_type", None),
+            node_type=getattr(batch, "node_type", None),
+            segments=getattr(batch, "segments", {}),
+            **more,
+        )
+
+    def carried(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """What there is of edges' and nodes' values, by name."""
+        found = {name: self._value(name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _value(self, name: str) -> Tensor | None:
+        if name == "edge_weight":
+            return self.adj.edge_weight
+        if name == "batch" and self.batch is None and "graph" in self.segments:
+            self.batch = segment_of_rows(self.segments["graph"], self.adj.num_nodes)
+        return getattr(self, name)
 
     def dropout_key(self, stream: int) -> tuple[int, int, int]:
         """The key of a dropout mask; `stream` numbers the dropouts of a model."""

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from gnnscale.nn.chain import Chain
+from gnnscale.nn.context import CARRIED
 from gnnscale.nn.phases import Join, Read, Save
-from gnnscale.nn.steps import EDGE_VALUES, AnyStep, Step, is_convolution
+from gnnscale.nn.steps import AnyStep, Step, is_convolution
 from gnnscale.nn.widths import channels, holds_matrix, joined_width, width_after_rows
 
 
@@ -48,14 +49,14 @@ class Flow:
         value = self._now(value)
         self.widths[value] = self.widths[value] or channels(module, "in")
         width = width_after_rows(module, self.widths[value])
-        output = self._add(module, value, (), EDGE_VALUES, width)
+        output = self._add(module, value, (), CARRIED, width)
         if getattr(module, "inplace", False):
             self._written_over[value] = output
         return output
 
     def function(self, function: nn.Module, value: int, width: int | None) -> int:
         """Apply a row-local function of the user's; the number of its output."""
-        return self._add(function, self._now(value), (), EDGE_VALUES, width)
+        return self._add(function, self._now(value), (), CARRIED, width)
 
     def convolution(self, conv: nn.Module, value: int, beside: list[int], takes: frozenset) -> int:
         """Apply a convolution, which takes other values after x; the number of its output."""

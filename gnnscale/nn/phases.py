@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, activation_dropout, dropout, dropout_csr
 from gnnscale.nn import statistics
-from gnnscale.nn.context import Context
+from gnnscale.nn.context import CARRIED, Context
 from gnnscale.nn.propagation import Propagation, call_rows, densify, is_intercepted
 from gnnscale.nn.pyg_convs import Call
 from gnnscale.nn.registry import needs_symmetry, reach_of
@@ -137,7 +137,7 @@ class Neighbourhood:
         index: its place in the model; enters the seed of its own randomness.
         declared: its reach, where the block declares one.
         slots: whose values it takes between the rows and `edge_index` (GCNII's x_0).
-        takes: what it is given of "edge_weight" and "edge_attr".
+        takes: what it may be given of `CARRIED`: values of edges and nodes.
         on_adjacency: the same function of rows and adjacency by a kernel, where there is one.
     """
 
@@ -145,7 +145,7 @@ class Neighbourhood:
     index: int
     declared: int | None = None
     slots: tuple[str, ...] = ()
-    takes: frozenset[str] = frozenset(("edge_weight", "edge_attr"))
+    takes: frozenset[str] = CARRIED
     on_adjacency: Callable[[Tensor, Adjacency], Tensor] | None = None
 
     @property
@@ -164,29 +164,39 @@ class Neighbourhood:
         if self.on_adjacency is not None:
             return self.on_adjacency(densify(x), adj)
         beside = [densify(ctx.slots[slot]) for slot in self.slots]
+        carried = ctx.carried(self.given)
         if not ctx.training or ctx.seed is None:
-            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr, beside)
+            return self.run(x, adj.edge_index, carried, beside)
         devices = [adj.device] if adj.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             seed = hash((ctx.seed, ctx.epoch, ctx.step, self.index))
             torch.default_generator.manual_seed(seed)
             if devices:
                 torch.cuda.manual_seed(seed)
-            return self.run(x, adj.edge_index, adj.edge_weight, ctx.edge_attr, beside)
+            return self.run(x, adj.edge_index, carried, beside)
+
+    @property
+    def given(self) -> frozenset[str]:
+        """What the module is given of `CARRIED` where it is there."""
+        return self.takes & _parameters_of(type(self.module))  # type: ignore[arg-type]
 
     def run(
         self,
         x: Features,
         edge_index: Tensor,
-        edge_weight: Tensor | None,
-        edge_attr: Tensor | None,
+        carried: Mapping[str, Tensor],
         beside: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Call the module with the slots' values and what it takes of weights and attributes."""
-        takes = self.takes & _parameters_of(type(self.module))  # type: ignore[arg-type]
+        """Call the module with the slots' values and what it takes of edges' and nodes' values.
+
+        Args:
+            x: `[num_nodes, in_channels]`.
+            edge_index: int64 `[2, num_edges]`.
+            carried: by names of `CARRIED`, those that are there: values of these edges and nodes.
+            beside: the slots' values.
+        """
         x = densify(x)
-        extra = {"edge_weight": edge_weight, "edge_attr": edge_attr}
-        given = {k: v for k, v in extra.items() if k in takes and v is not None}
+        given = {name: value for name, value in carried.items() if name in self.given}
         for name, value in given.items():
             if value.is_floating_point():  # a float64 weight would turn float32 rows to float64
                 given[name] = value.to(x.dtype)

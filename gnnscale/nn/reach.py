@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnnscale.errors import InexactConvolution
 from gnnscale.graph import Adjacency
+from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.graph.row_blocks import release_all
 from gnnscale.kernels import CSR
 from gnnscale.nn.modes import evaluation_mode
@@ -66,18 +67,24 @@ def halo(adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None) -> Halo
 def run_on_halo(
     phase: Neighbourhood,
     x: Tensor,
-    adj: Adjacency,
     around: Halo,
-    edge_attr: Tensor | None,
+    carried: Mapping[str, Tensor],
     beside: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Run an opaque convolution on a halo, on the device of `x`, the rows of `around.nodes`.
+    """Run an opaque convolution on a halo, on the device of `x`.
 
-    `beside`: the same rows of the slots that it takes.
+    Args:
+        phase: the convolution as a phase.
+        x: the rows of `around.nodes`.
+        around: the halo.
+        carried: by name, values of all the graph's edges and nodes.
+        beside: the rows of `around.nodes` of the slots that it takes.
     """
-    weight = None if adj.values is None else adj.values[around.edges].to(x.device)
-    attr = None if edge_attr is None else edge_attr[around.edges].to(x.device)
-    return phase.run(x, around.edge_index.to(x.device), weight, attr, beside)
+    of_halo = {
+        name: carried[name][around.edges if name in EDGE_VALUES else around.nodes].to(x.device)
+        for name in carried.keys() & phase.given
+    }
+    return phase.run(x, around.edge_index.to(x.device), of_halo, beside)
 
 
 @torch.no_grad()
@@ -85,7 +92,7 @@ def check_reach(
     phase: Neighbourhood,
     width: int,
     adj: Adjacency,
-    edge_attr: Tensor | None = None,
+    carried: Mapping[str, Tensor] | None = None,
     *,
     beside: Sequence[int] = (),
     device: torch.device | str = "cpu",
@@ -99,7 +106,7 @@ def check_reach(
         phase: the convolution as a phase.
         width: its input channels.
         adj: the whole graph.
-        edge_attr: `[num_edges, channels]`, or None.
+        carried: values of its edges and nodes, by name: `Graph.carried`; None: weights of `adj`.
         beside: channels of the slots that it takes.
         device: where the module is.
 
@@ -115,6 +122,8 @@ def check_reach(
             "incoming edges holds on a directed graph; inference in chunks would be silently "
             "wrong. Make the graph undirected, or use a convolution that reads incoming edges only"
         )
+    if carried is None:
+        carried = {} if adj.values is None else {"edge_weight": adj.values}
     generator = torch.Generator().manual_seed(0)
     count = min(_CHECKED_ROWS, -(-adj.num_nodes // 4))
     rows = torch.randperm(adj.num_nodes, generator=generator)[:count].to(adj.device)
@@ -128,11 +137,11 @@ def check_reach(
     place[far_halo.nodes] = torch.arange(far_halo.nodes.numel(), device=adj.device)
     with evaluation_mode(phase.module):
         near, far = (
-            run_on_halo(phase, x, adj, around, edge_attr, slots)[:count].float()
+            run_on_halo(phase, x, around, carried, slots)[:count].float()
             for around in (near_halo, far_halo)
             for x, *slots in [[values[place[around.nodes].to(device)] for values in inputs]]
         )
-    release_all(adj, edge_attr)
+    release_all(adj, *carried.values())
     scale = far.abs().max().clamp(min=1e-12)
     error = float((near - far).abs().max() / scale) if near.numel() else 0.0
     if not error <= _TOLERANCE:

@@ -187,7 +187,7 @@ class GraphModel(nn.Module):
             ids = ids[context.segments["graph"][:-1].clamp(max=ids.numel() - 1)]
         else:
             ids = ids.new_zeros(graphs.size(0))
-        of_graphs = dataclasses.replace(context, node_id=ids, edge_attr=None, segments={}, slots={})
+        of_graphs = dataclasses.replace(context, node_id=ids, segments={}, slots={})
         return context.runner(None, [self._before_head, *head], graphs, of_graphs)
 
     @property

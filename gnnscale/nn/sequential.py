@@ -14,12 +14,13 @@ from torch_geometric.nn.models.deepgcn import DeepGCNLayer
 
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn.chain import Chain
+from gnnscale.nn.context import CARRIED
 from gnnscale.nn.flow import Flow
 from gnnscale.nn.phases import concatenate, maximum
 from gnnscale.nn.propagation import has_hooks, is_intercepted
 from gnnscale.nn.pyg_convs import Call
 from gnnscale.nn.row_local import check_row_local
-from gnnscale.nn.steps import EDGE_VALUES, is_convolution
+from gnnscale.nn.steps import is_convolution
 from gnnscale.nn.to_pyg import BlocksSequential
 
 _GRAPH = "edge_index"
@@ -49,9 +50,9 @@ def read_list(modules: Sequence[nn.Module]) -> list[Chain]:
     value = 0
     for module in modules:
         if isinstance(module, DeepGCNLayer):
-            value = reader.deep_layer(module, [value], EDGE_VALUES)
+            value = reader.deep_layer(module, [value], CARRIED)
         elif is_convolution(module):
-            value = reader.flow.convolution(module, value, [], EDGE_VALUES)
+            value = reader.flow.convolution(module, value, [], CARRIED)
         else:
             value = reader.flow.rows(module, value)
     return reader.flow.chains(value)
@@ -106,13 +107,13 @@ class _Reader:
                 "one graph, and modules alone see edges",
             )
         names = list(inspect.signature(_convolution(module).forward).parameters)[len(values) + 1 :]
-        if beside[1:] != names[: len(beside) - 1] or not EDGE_VALUES.issuperset(beside[1:]):
+        if beside[1:] != names[: len(beside) - 1] or not CARRIED.issuperset(beside[1:]):
             _refuse(
                 module,
                 f"takes {', '.join(names) or 'nothing'} after the graph, and its header gives "
                 f"{', '.join(map(str, beside[1:]))}; call the model's inputs as forward does",
             )
-        takes = EDGE_VALUES.intersection(beside[1:])
+        takes = CARRIED.intersection(beside[1:])
         if isinstance(module, DeepGCNLayer):
             return self.deep_layer(module, values, takes)
         return self.flow.convolution(module, values[0], values[1:], takes)

@@ -11,6 +11,7 @@ from torch_geometric.nn import conv as pyg
 
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn import statistics
+from gnnscale.nn.context import CARRIED
 from gnnscale.nn.phases import (
     Dropout,
     Join,
@@ -27,8 +28,6 @@ from gnnscale.nn.propagation import is_intercepted
 from gnnscale.nn.pyg_convs import is_norm, row_modules, sage_by_extremum
 from gnnscale.nn.registry import is_registered, propagation_of
 
-EDGE_VALUES = frozenset(("edge_weight", "edge_attr"))
-
 
 class Step(NamedTuple):
     """A module that a block runs.
@@ -36,14 +35,14 @@ class Step(NamedTuple):
     Attributes:
         module: a convolution or a row-local module.
         slots: for a convolution: whose values it takes after x.
-        takes: for a convolution: what it is given of "edge_weight" and "edge_attr".
+        takes: for a convolution: what it may be given of `CARRIED`.
         hops: for a convolution: the reach that the block declares.
         is_norm: whether the block takes it for a norm: one of the user's own may read all rows.
     """
 
     module: nn.Module
     slots: tuple[str, ...] = ()
-    takes: frozenset[str] = EDGE_VALUES
+    takes: frozenset[str] = CARRIED
     hops: int | None = None
     is_norm: bool = False
 
@@ -147,11 +146,11 @@ def _check_signature(conv: nn.Module, slots: tuple[str, ...]) -> None:
             f"{name} takes {beside or 'nothing'} beside x, and {given}: keep a block's output with "
             "Block(…, saves='x0') and give it with Block(conv, reads='x0')"
         )
-    missing = [p for p in required[len(slots) + 2 :] if p not in EDGE_VALUES]
+    missing = [p for p in required[len(slots) + 2 :] if p not in CARRIED]
     if missing:
         raise UnsupportedModel(
-            f"{name} needs {', '.join(missing)} beside edge_index; a graph carries edge_weight and "
-            "edge_attr only"
+            f"{name} needs {', '.join(missing)} beside edge_index; a graph carries "
+            f"{', '.join(sorted(CARRIED))}"
         )
 
 

@@ -13,7 +13,9 @@ from torch_geometric.nn import Sequential
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn.phases import Join, Read, Save, concatenate, maximum, works_in_place
 from gnnscale.nn.propagation import is_intercepted
-from gnnscale.nn.steps import EDGE_VALUES, Step, is_convolution
+from gnnscale.nn.steps import Step, is_convolution
+
+_EDGE_VALUES = ("edge_weight", "edge_attr")
 
 if TYPE_CHECKING:
     from gnnscale.nn.layered import LayeredGNN
@@ -112,7 +114,7 @@ class _Writer:
 def _edge_values(step: Step) -> list[str]:
     """What a convolution takes of edge weights and attributes, in the order of its `forward`."""
     names = list(inspect.signature(step.module.forward).parameters)[len(step.slots) + 2 :]
-    taken = [name for name in names if name in EDGE_VALUES & step.takes]
+    taken = [name for name in names if name in step.takes and name in _EDGE_VALUES]
     if taken != names[: len(taken)]:
         raise UnsupportedModel(
             f"{type(step.module).__name__} takes {', '.join(names)} after edge_index; a Sequential "

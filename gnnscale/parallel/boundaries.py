@@ -93,14 +93,7 @@ def check_materialised(model: nn.Module) -> None:
 
 def context_of(batch: Batch, **randomness: Any) -> Context:
     """The context of a pass over a batch; `randomness`: training, seed, epoch and step."""
-    return Context(
-        batch.adj,
-        node_id=batch.node_id,
-        edge_attr=batch.edge_attr,
-        segments=batch.segments,
-        first_hop=batch.first_hop,
-        **randomness,
-    )
+    return Context.of(batch, first_hop=batch.first_hop, **randomness)
 
 
 def _run(model: LayeredGNN, x: Any, context: Context) -> list[Boundary]:

@@ -29,9 +29,7 @@ def dry_run(model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Ta
     check_features(model, graph)
     opaque: list[tuple[Neighbourhood, int, list[int]]] = []
     with evaluation_mode(model):
-        context = Context(
-            batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr, segments=batch.segments
-        )
+        context = Context.of(batch)
         x: Any = batch.x
         for phases in model.phases:
             for phase in phases:
@@ -47,6 +45,6 @@ def dry_run(model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Ta
         # Only now: a lazy convolution has parameters to check after its first forward.
         for phase, width, beside in opaque:
             device = batch.adj.device
-            check_reach(phase, width, graph.adj, graph.edge_attr, beside=beside, device=device)
+            check_reach(phase, width, graph.adj, graph.carried, beside=beside, device=device)
     if isinstance(task, NodeTask):
         task.check_output(x.shape[1], graph)

@@ -273,9 +273,7 @@ class GraphTrainer(Trainer):
         return list(ids.split(numbers.unique_consecutive(return_counts=True)[1].tolist()))
 
     def _context(self, batch: Batch) -> Context:
-        return Context(
-            batch.adj, node_id=batch.node_id, edge_attr=batch.edge_attr, segments=batch.segments
-        )
+        return Context.of(batch)
 
     def _assembled(self, graphs: Tensor) -> Batch:
         return labelled_by_graph(Assembler(self._whole), self._graph.y)(graphs)

@@ -191,15 +191,12 @@ class Trainer(KeptRun):
     def _context(self, batch: Batch) -> Context:
         """The context of a training pass over a batch."""
         ranks = comm.world_size(self.group)
-        return Context(
-            batch.adj,
+        return Context.of(
+            batch,
             training=True,
             seed=self.config.seed,
             epoch=batch.epoch,
             step=batch.step * ranks + comm.rank(self.group),  # as one process counts batches
-            node_id=batch.node_id,
-            edge_attr=batch.edge_attr,
-            segments=batch.segments,
             first_hop=batch.first_hop,
             runner=self._runner,
         )

@@ -86,9 +86,8 @@ def assert_chunks_are_exact(conv: nn.Module, graph: Graph, chunk_rows: int) -> N
     with double_by_default():
         assert_equal(streamed(model, graph, chunk_rows), evaluated(model, graph), 1e-8)
         model.eval()
-        taken = Neighbourhood(conv, 0).takes & set(conv.forward.__code__.co_varnames)
-        values = {"edge_weight": graph.edge_weight, "edge_attr": graph.edge_attr}
-        theirs = conv(graph.x, graph.edge_index, **{name: values[name] for name in taken})
+        given = {k: v for k, v in graph.carried.items() if k in Neighbourhood(conv, 0).given}
+        theirs = conv(graph.x, graph.edge_index, **given)
         assert_equal(evaluated(model, graph), theirs)
 
 

@@ -77,8 +77,8 @@ def test_one_hop_passes(ring, name):
 
 def test_edge_attributes_are_taken_along(ring):
     attr = torch.randn(ring.num_edges, 2)
-    check_reach(phase_of(DifferenceConv(5, 3)), 5, ring, attr)
-    check_reach(phase_of(pyg.GATConv(5, 3, edge_dim=2)), 5, ring, attr)
+    check_reach(phase_of(DifferenceConv(5, 3)), 5, ring, {"edge_attr": attr})
+    check_reach(phase_of(pyg.GATConv(5, 3, edge_dim=2)), 5, ring, {"edge_attr": attr})
 
 
 def test_a_known_propagation_with_a_hook_has_its_reach(ring):

@@ -117,15 +117,12 @@ class Layer:
 
     def run(self, batch: Any) -> Tensor:
         """What the stage makes of a batch, in the mode that its modules are in."""
-        context = Context(
-            batch.adj,
+        context = Context.of(
+            batch,
             training=self.stage.training,
             seed=self._seed,
             epoch=batch.epoch,
             step=batch.step * comm.world_size() + comm.rank(),  # as one process counts them
-            node_id=batch.node_id,
-            edge_attr=batch.edge_attr,
-            segments=getattr(batch, "segments", {}),
             slots=dict(batch.slots),
         )
         x = batch.x

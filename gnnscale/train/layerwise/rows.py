@@ -61,7 +61,6 @@ class RowBatch:
     step_train_nodes: int
     norm: WholeNorm | None = None
     adj: Any = None
-    edge_attr: None = None
 
     @property
     def num_nodes(self) -> int:
