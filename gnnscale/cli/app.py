@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typing_extensions import override
 
 import gnnscale
 from gnnscale.cli.bench import bench
@@ -34,6 +35,7 @@ _PATH_ERRORS = (
 class Commands(TyperGroup):
     """Turns a user's mistake into one line and exit code 2."""
 
+    @override
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -59,6 +61,7 @@ class Commands(TyperGroup):
             code = MISTAKE
         raise SystemExit(code if isinstance(code, int) else 0)
 
+    @override
     def invoke(self, ctx: Any) -> Any:
         """Run a command; see the class."""
         try:

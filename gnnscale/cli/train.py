@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typing_extensions import override
 
 from gnnscale.cli import options as o
 from gnnscale.cli import training_options as t
@@ -191,6 +192,7 @@ def _train(
     started = []
 
     class Started(Callback):
+        @override
         def on_fit_start(self, trainer: Any) -> None:
             started.append(True)
             if done := len(trainer.report.rows):

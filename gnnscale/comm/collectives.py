@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from gnnscale.comm import group as ranks
 from gnnscale.errors import GnnscaleError, RankFailure
@@ -60,12 +61,14 @@ def sum_over_ranks(tensor: Tensor, group: Any = None) -> Tensor:
 
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
         ctx.group = group
         return all_reduce_(tensor.clone(memory_format=torch.contiguous_format), group=group)
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         total = grad.clone(memory_format=torch.contiguous_format)
         return all_reduce_(total, group=ctx.group), None

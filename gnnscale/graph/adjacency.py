@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph.row_blocks import row_blocks
@@ -100,6 +101,7 @@ class Adjacency(CSR):
             total[start:stop].index_add_(0, rows.row_index, rows.values.double())
         return total.to(self.values.dtype)
 
+    @override
     def _apply(self, move: Callable[[Tensor], Tensor]) -> Adjacency:
         moved = super()._apply(move)
         moved._edge_index = None if self._edge_index is None else move(self._edge_index)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import Adjacency
@@ -127,6 +128,7 @@ class ClusteredGraph:
         # Every graph owns the same range of nodes in both orders.
         return dataclasses.replace(reorder(self.graph, self.position), node_ptr=self.graph.node_ptr)
 
+    @override
     def __repr__(self) -> str:
         where = f" at {self.path}" if self.path else ""
         view = "" if self.view_name == "all" else f", view {self.view_name}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph import checks
@@ -133,6 +134,7 @@ class Graph:
     def test_mask(self) -> Tensor | None:
         return None if (split := self.split()) is None else split.test
 
+    @override
     def __repr__(self) -> str:
         features = "no features" if self.x is None else f"{self.num_features} features"
         if isinstance(self.x, CSR):

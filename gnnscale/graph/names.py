@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph.mapped import loaded
@@ -118,5 +119,6 @@ class NodeNames:
         buffers = [None, *(pyarrow.py_buffer(part.numpy()) for part in (self.ends, self.text))]
         return pyarrow.Array.from_buffers(pyarrow.large_string(), len(self), buffers)
 
+    @override
     def __repr__(self) -> str:
         return f"NodeNames({len(self):,}, {'integers' if self.ids is not None else 'text'})"

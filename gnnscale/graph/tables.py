@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import checked_path
 
@@ -150,12 +152,14 @@ class _Lines(io.RawIOBase):
         self._rest = b""  # of a line that has not ended
         self._ready = b""
 
+    @override
     def readable(self) -> bool:
         return True
 
     def unread(self, text: bytes) -> None:
         self._ready = text + self._ready
 
+    @override
     def read(self, size: int = -1) -> bytes:  # type: ignore[override]
         while not self._ready:
             block = self._stream.read(_BLOCK_BYTES)
@@ -170,6 +174,7 @@ class _Lines(io.RawIOBase):
         text, self._ready = self._ready[:size], self._ready[size:]
         return text
 
+    @override
     def close(self) -> None:
         if not self.closed:
             self._stream.close()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from gnnscale.kernels.cuda import runs_on_triton
 from gnnscale.kernels.dropout import (
@@ -94,6 +95,7 @@ def _may_write_over(out: Tensor) -> bool:
 
 class _ReluDropout(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(ctx: Any, x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
         out = _dropout(x, p, key, node_id, True)
         ctx.save_for_backward(out)  # positive exactly where the gradient passes
@@ -102,6 +104,7 @@ class _ReluDropout(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (out,) = ctx.saved_tensors
         if runs_on_triton(grad):
@@ -122,6 +125,7 @@ class _ReluDropout(torch.autograd.Function):
 
 class _LeakyReluDropout(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(ctx: Any, x: Tensor, slope: float, p: float, key: Key, node_id: Tensor) -> Tensor:
         out = _dropout_native(x, p, key, node_id, slope)
         ctx.save_for_backward(out)
@@ -130,6 +134,7 @@ class _LeakyReluDropout(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (out,) = ctx.saved_tensors
         slope, p, key, node_id = ctx.mask
@@ -146,6 +151,7 @@ class _LeakyReluDropout(torch.autograd.Function):
 
 class _DropoutInPlace(_Dropout):
     @staticmethod
+    @override
     def forward(ctx: Any, x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
         ctx.mask = (p, key, node_id)
         ctx.mark_dirty(x)

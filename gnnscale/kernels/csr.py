@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_serial
@@ -272,6 +273,7 @@ class CSR:
 
         self._apply(kept)
 
+    @override
     def __repr__(self) -> str:
         kind = "ones" if self.values is None else str(self.values.dtype).removeprefix("torch.")
         index = str(self.indices.dtype).removeprefix("torch.")

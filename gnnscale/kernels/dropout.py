@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
@@ -110,12 +111,14 @@ def mask_rows(x: Tensor, p: float, keys: Tensor) -> Tensor:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(ctx: Any, x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
         ctx.mask = (p, key, node_id)
         return _dropout(x, p, key, node_id, False)
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         p, key, node_id = ctx.mask
         return _dropout(grad, p, key, node_id, False), None, None, None

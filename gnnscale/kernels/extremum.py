@@ -16,6 +16,7 @@ import numba
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
@@ -76,6 +77,7 @@ def extremum_reference(x: Tensor, a: CSR, kind: Literal["max", "min"] = "max") -
 
 class _Extremum(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(ctx: Any, x: Tensor, a: CSR, sign: float, symmetric: bool) -> Tensor:
         rows = x.detach().contiguous()
         out = torch.empty(a.shape[0], x.shape[1], dtype=x.dtype)
@@ -86,6 +88,7 @@ class _Extremum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         a, symmetric = ctx.matrix
         x, out = ctx.saved_tensors

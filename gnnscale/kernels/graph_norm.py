@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.kernels.moments import (
@@ -104,6 +105,7 @@ class _GraphNorm(torch.autograd.Function):
     """Keeps its input alone, and two numbers for every segment and channel."""
 
     @staticmethod
+    @override
     def forward(
         ctx: Any,
         x: Tensor,
@@ -123,6 +125,7 @@ class _GraphNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, ptr, weight, mean_scale, mean, inverse = ctx.saved_tensors
         backward = _backward if x.device.type == "cpu" else _plain_backward

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.lanes import add_row, store_row, zero_lanes
@@ -69,6 +70,7 @@ def sparse_linear(x: CSR, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 class _Propagate(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(
         ctx: Any,
         x: Tensor,
@@ -83,6 +85,7 @@ class _Propagate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, left, right, diag, symmetric = ctx.operator
         back = a if symmetric else a.t()
@@ -91,12 +94,14 @@ class _Propagate(torch.autograd.Function):
 
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(ctx: Any, x: CSR, weight: Tensor) -> Tensor:
         ctx.x = x
         return spmm(x, weight.t())
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, _transposed_product(ctx.x, grad).t()
 

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.triton_spmm import row_tiles
@@ -28,6 +29,7 @@ def extremum(x: Tensor, a: CSR, sign: float, symmetric: bool) -> Tensor:
 
 class _Extremum(torch.autograd.Function):
     @staticmethod
+    @override
     def forward(ctx: Any, x: Tensor, a: CSR, sign: float, symmetric: bool) -> Tensor:
         x = x.detach().contiguous()
         out = torch.empty(a.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
@@ -42,6 +44,7 @@ class _Extremum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         a, symmetric = ctx.matrix
         x, out = ctx.saved_tensors

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph
@@ -64,6 +65,7 @@ class GraphLoader(ClusterLoader):
     def __init__(self, graphs: ClusteredGraph, graphs_per_batch: int = 128, **options: Any) -> None:
         super().__init__(graphs.view("train"), graphs_per_batch, stratify=False, **options)
 
+    @override
     def _steps(self, epoch: int) -> list[tuple[int, Tensor | None, int]]:
         steps = self.steps(epoch)
         counted = [sum(graphs.numel() for graphs in of_ranks) for of_ranks in steps]
@@ -72,6 +74,7 @@ class GraphLoader(ClusterLoader):
             for number, (of_ranks, total) in enumerate(zip(steps, counted, strict=True))
         ]
 
+    @override
     def _assembler(self) -> Assemble:
         return labelled_by_graph(super()._assembler(), self.clustered.graph.y)
 

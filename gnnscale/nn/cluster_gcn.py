@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Linear, MessagePassing
 from torch_geometric.utils import is_sparse, to_edge_index
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.nn.arguments import number_faults
@@ -129,6 +130,7 @@ class ClusterGCNConv(MessagePassing):
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         return edge_weight.unsqueeze(1) * x_j
 
+    @override
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
@@ -144,6 +146,7 @@ class _Joined(nn.Module):
         super().__init__()
         self.lin_root, self.lin_out = lin_root, lin_out
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         own, propagated = x.chunk(2, dim=1)
         return self.lin_root(own) + self.lin_out(propagated)

@@ -10,6 +10,7 @@ from torch import nn
 from torch_geometric.nn import MessageNorm, Sequential
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.models.deepgcn import DeepGCNLayer
+from typing_extensions import override
 
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn.block import Block
@@ -35,12 +36,14 @@ class LayeredPyG(LayeredGNN):
         super().__init__(blocks, head, jk=jk)
         self.training = model.training
 
+    @override
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_model":
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
 
+    @override
     def _register(self, blocks: Sequence[Block | nn.Module], head: nn.Module | None) -> None:
         # Registered are the PyG model's own children, so the state-dict keys are PyG's.
         self.__dict__["blocks"] = list(blocks)
@@ -48,6 +51,7 @@ class LayeredPyG(LayeredGNN):
         for name, child in self._model[0].named_children():
             self.add_module(name, child)
 
+    @override
     def to_pyg(self) -> nn.Module:
         """The PyG model behind this one, or a `Sequential` where it has what that has not.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gnnscale.errors import InputError, MissingDependency
 
@@ -62,6 +63,7 @@ class CategoricalEncoder(nn.Module):
         for table in self._tables():
             nn.init.xavier_uniform_(table.weight)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Encode rows. x: `[rows, columns]`."""
         if x.dim() != 2 or x.size(1) != self.in_channels:
@@ -90,6 +92,7 @@ class CategoricalEncoder(nn.Module):
             ]
         )
 
+    @override
     def extra_repr(self) -> str:
         return f"{self.sizes} -> {self.out_channels}"
 

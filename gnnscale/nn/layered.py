@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph import as_adjacency
@@ -74,6 +75,7 @@ class LayeredGNN(nn.Module):
         )
         self.head = head
 
+    @override
     def forward(
         self,
         x: Tensor | CSR,
@@ -193,6 +195,7 @@ class LayeredGNN(nn.Module):
             "phases": [[type(phase).__name__ for phase in phases] for phases in self.phases],
         }
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}  # phases refer to this model's own modules
 

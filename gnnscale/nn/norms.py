@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -214,6 +215,7 @@ class BatchNorm(pyg.BatchNorm):
 class _Segmented(nn.Module):
     """A norm of PyG's that takes a batch vector, given pointers instead."""
 
+    @override
     def forward(
         self,
         x: Tensor,
@@ -257,6 +259,7 @@ class InstanceNorm(_Segmented, pyg.InstanceNorm):
         super().__init__(in_channels, eps, momentum, affine, track_running_stats, device=device)
         self.over = check_over(over)
 
+    @override
     def forward(
         self,
         x: Tensor,

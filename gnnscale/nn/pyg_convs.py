@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import aggr
 from torch_geometric.nn import conv as pyg
+from typing_extensions import override
 
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import extremum
@@ -22,6 +23,7 @@ from gnnscale.nn.registry import is_transparent, register
 class Normalize(nn.Module):
     """Rows divided by their Euclidean length (SAGEConv with normalize=True)."""
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         return functional.normalize(x, p=2.0, dim=-1)
 
@@ -211,6 +213,7 @@ class Call(nn.Module):
         super().__init__()
         self.function = function
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation, AttentionalAggregation
 from torch_geometric.utils import segment
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR
@@ -37,6 +38,7 @@ class ChannelReadout(nn.Module):
         super().__init__()
         self.reduce = reduce
 
+    @override
     def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
         """Read out. Half precision is summed, and returned, in float32."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -51,6 +53,7 @@ class ChannelReadout(nn.Module):
             return total
         return total / ptr.diff().clamp(min=1).unsqueeze(1)
 
+    @override
     def extra_repr(self) -> str:
         return self.reduce
 
@@ -68,6 +71,7 @@ class AggregationReadout(nn.Module):
         super().__init__()
         self.aggregation = aggregation
 
+    @override
     def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
         """Read out, in float32 at least."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -126,6 +130,7 @@ class GraphModel(nn.Module):
         self._before_head = Dropout(self.dropout, len(self.encoder.blocks) * 64 + _LAST_STREAM)
         self._named = readout if isinstance(readout, str) else None
 
+    @override
     def forward(
         self,
         x: Tensor | CSR,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, propagate
@@ -26,25 +27,30 @@ class Stacked(Propagation):
 
     weights: Sequence[nn.Parameter] = ()
 
+    @override
     def width(self, width: int | None) -> int | None:
         """Channels after it, given those before; None where unknown."""
         if self.weights:
             return self.weights[0].size(0)
         return None if width is None else (self.hops + 1) * width
 
+    @override
     def transform_first(self, x: Tensor | CSR) -> bool:
         """Whether the weights come before propagation."""
         return bool(self.weights) and narrows(self.weights[0], x)
 
+    @override
     def start(self, x: Tensor) -> Tensor:
         """X W_Kᵀ out of `linear`."""
         return x[:, self.hops * (x.size(1) // (self.hops + 1)) :]
 
+    @override
     def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
         """P y + X W_kᵀ, the latter out of `linear`."""
         width = propagated.size(1)
         return propagated.add_(x[:, k * width : (k + 1) * width])
 
+    @override
     def aggregate(self, x: Tensor, adj: Adjacency) -> Tensor:
         """[x ‖ P x ‖ … ‖ Pᴷ x], `[num_nodes, (K + 1) · channels]`, differentiable in x."""
         operator = self.operator(adj, x.dtype)
@@ -54,10 +60,12 @@ class Stacked(Propagation):
             stack.append(propagate(stack[-1], *operator, symmetric))
         return torch.cat(stack, dim=1)
 
+    @override
     def linear(self, x: Tensor | CSR) -> Tensor:
         """[X W_0ᵀ ‖ … ‖ X W_Kᵀ], without bias."""
         return linear_rows(x, torch.cat(list(self.weights)))
 
+    @override
     def combine(self, aggregated: Tensor | CSR, x: Tensor | CSR) -> Tensor:
         """The row-local rest, given the stack."""
         if self.weights:
@@ -75,20 +83,24 @@ class Branched(Stacked):
     branches that go so far: K (K + 1) / 2 branches in all, instead of K times the input.
     """
 
+    @override
     def width(self, width: int | None) -> int | None:
         """Channels after it."""
         return sum(weight.size(0) for weight in self.weights)
 
+    @override
     def transform_first(self, x: Tensor | CSR) -> bool:
         """Whether fewer columns are propagated after the weights; always on sparse features."""
         out_channels, in_channels = self.weights[0].shape
         return isinstance(x, CSR) or (self.hops + 1) * out_channels < 2 * in_channels
 
+    @override
     def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
         """[X W_kᵀ ‖ P y], the former out of `linear`: a branch more than y has."""
         width = x.size(1) // (self.hops + 1)
         return torch.cat([x[:, k * width : (k + 1) * width], propagated], dim=1)
 
+    @override
     def combine(self, aggregated: Tensor | CSR, x: Tensor | CSR) -> Tensor:
         """The row-local rest, given the stack."""
         if isinstance(aggregated, CSR):

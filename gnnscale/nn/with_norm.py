@@ -8,6 +8,7 @@ from typing import Any, overload
 from torch import nn
 from torch_geometric.nn import MessageNorm
 from torch_geometric.nn.models.basic_gnn import BasicGNN
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.nn.block import Block
@@ -118,6 +119,7 @@ def rewrite(layered: LayeredGNN, norms: Norms) -> LayeredGNN:
 class _LayeredChildren(LayeredPyG):
     """A PyG `Sequential` with other norms: its modules under its keys, and `norms` beside them."""
 
+    @override
     def to_pyg(self) -> nn.Module:
         return LayeredGNN.to_pyg(self)
 

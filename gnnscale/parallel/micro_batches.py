@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
@@ -89,6 +90,7 @@ class BalancedLoader(ClusterLoader):
         edges = indptr[starts + clustered.sizes] - indptr[starts]
         self._costs = clustered.sizes + edges
 
+    @override
     def steps(self, epoch: int) -> list[list[Tensor]]:
         """See `ClusterLoader`."""
         drawn, found = super().steps(epoch), []

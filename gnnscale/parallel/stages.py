@@ -8,6 +8,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.loader import Batch
@@ -77,6 +78,7 @@ class Stage(nn.Module):
             self._compiled = (state, phases)
         return self._compiled[1]
 
+    @override
     def forward(self, values: Mapping[str, Any], context: Context) -> dict[str, Tensor]:
         """Run the stage on a batch.
 
@@ -113,6 +115,7 @@ class Stage(nn.Module):
     def _with_head(self) -> list[list[Phase]]:
         return self.phases if self.last else [*self.phases, []]
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}  # phases refer to this stage's own modules
 

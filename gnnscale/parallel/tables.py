@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Literal, NamedTuple
 
+from typing_extensions import override
+
 Kind = Literal["forward", "backward", "input_grad", "weight_grad"]
 
 _LETTERS = {"forward": "F", "backward": "B", "input_grad": "I", "weight_grad": "W"}
@@ -26,6 +28,7 @@ class Action(NamedTuple):
     stage: int
     micro_batch: int
 
+    @override
     def __str__(self) -> str:
         """In the notation of `torch.distributed.pipelining`: stage, F, B, I or W, micro-batch."""
         return f"{self.stage}{_LETTERS[self.kind]}{self.micro_batch}"

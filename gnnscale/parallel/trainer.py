@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -204,6 +205,7 @@ class PipelineTrainer(ClusterTrainer):
 
     # --- preparation ------------------------------------------------------------------------
 
+    @override
     def start(self) -> None:
         """Prepare, cut the model, and make a new optimizer: what comes before the first `step`."""
         self.prepare()
@@ -252,6 +254,7 @@ class PipelineTrainer(ClusterTrainer):
 
         return comm.from_main(find)
 
+    @override
     def _prepare_data(self) -> None:
         if self._loader is not None:
             return
@@ -271,6 +274,7 @@ class PipelineTrainer(ClusterTrainer):
             seen = self._loader.clustered
             self._loader.clustered = replace(seen, graph=replace(seen.graph, y=None))
 
+    @override
     def _make_loader(self, *arguments: Any, **options: Any) -> ClusterLoader:
         if self.config.order != "balanced":
             return super()._make_loader(*arguments, **options)
@@ -281,10 +285,12 @@ class PipelineTrainer(ClusterTrainer):
         """What is trained on, whole: the loader's may be without features or labels."""
         return self.clustered.view("train") if self.config.inductive else self.clustered
 
+    @override
     def _sample_batch(self) -> Batch:
         seen = self._seen()
         return Assembler(seen)(seen.sizes.argmax().reshape(1))
 
+    @override
     def _keep_data(self) -> None:
         super()._keep_data()
         comm.from_main(self._write_stages)
@@ -295,6 +301,7 @@ class PipelineTrainer(ClusterTrainer):
         if self.profile is not None:
             self.profile.save(self.folder.path / "profile.json")
 
+    @override
     def _shared_gradients(self) -> SharedGradients | None:
         if comm.world_size(self.group) == 1:
             return None
@@ -305,6 +312,7 @@ class PipelineTrainer(ClusterTrainer):
 
     # --- steps ------------------------------------------------------------------------------
 
+    @override
     def step(self, batch: Batch | None) -> None:
         """Take one batch of `loader`; every `micro_batches` of them are trained on together.
 
@@ -368,29 +376,35 @@ class PipelineTrainer(ClusterTrainer):
             self._engine.share_weights()
         self._stale = False
 
+    @override
     def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
         self._share()
         return super()._evaluate(sets)
 
+    @override
     def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
         self._share()
         return super()._predict(nodes, out, head)
 
+    @override
     def _begin(self) -> None:
         super()._begin()
         self._waiting = []
         self._stale = False
         self._agreed = None
 
+    @override
     def _end_epoch(self, progress: Progress) -> dict[str, Any]:
         if self.stage_group is not None:
             self._meter.over_ranks(self.stage_group)  # the losses are with the last stage
         return super()._end_epoch(progress)
 
+    @override
     def _state(self) -> dict[str, Any]:
         self._share()
         return super()._state()
 
+    @override
     def _loop_state(self) -> dict[str, Any]:
         state = super()._loop_state()
         # Batches that wait for an update are drawn again: nothing has been learnt from them.
@@ -401,6 +415,7 @@ class PipelineTrainer(ClusterTrainer):
             updates = {**updates, "optimizer": whole(here, self.stage_group)}
         return {**state, "loader": loader, "updates": updates}
 
+    @override
     def _load_loop_state(self, state: dict[str, Any]) -> None:
         updates = state["updates"]
         here = part_of(updates["optimizer"], self.optimizer, self._own_parameters())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from gnnscale import comm
 from gnnscale.errors import MissingDependency
 
@@ -48,6 +50,7 @@ class TensorBoard(Callback):
         self._log_dir = str(log_dir)
         self._writer: Any = None
 
+    @override
     def on_fit_start(self, trainer: KeptRun) -> None:
         """Go on after the last epoch of an interrupted run: what came later is purged."""
         if self._writer is not None:  # of a sitting that was interrupted
@@ -55,6 +58,7 @@ class TensorBoard(Callback):
         if comm.is_main():
             self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)
 
+    @override
     def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
         """See `Callback`."""
         if self._writer is None:
@@ -64,6 +68,7 @@ class TensorBoard(Callback):
                 self._writer.add_scalar(name, value, row["epoch"])
         self._writer.flush()  # a run that is killed keeps what it has written
 
+    @override
     def on_fit_end(self, trainer: KeptRun, report: Report) -> None:
         """See `Callback`."""
         if self._writer is not None:

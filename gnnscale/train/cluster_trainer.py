@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -236,6 +237,7 @@ class ClusterTrainer(Trainer):
         self._first = first_propagation(self.model) if precompute else None
 
     @property
+    @override
     def loader(self) -> ClusterLoader:
         """The batches of an epoch. The graph is partitioned on first use."""
         self._prepare_data()
@@ -250,6 +252,7 @@ class ClusterTrainer(Trainer):
         return self._clustered
 
     @property
+    @override
     def graph(self) -> Graph:
         """The whole graph: in storage order once partitioned, else as it was given."""
         if self._clustered is not None:
@@ -257,16 +260,19 @@ class ClusterTrainer(Trainer):
         assert isinstance(self._data, Graph)
         return self._data
 
+    @override
     def _segments(self) -> dict[str, Tensor]:
         if any(getattr(module, "over", None) == "cluster" for module in self.model.modules()):
             return {"cluster": self.clustered.offsets}
         return {}
 
     @property
+    @override
     def position(self) -> Tensor | None:
         """Where each original node stands in `graph`; None for the original order."""
         return None if self._clustered is None else self._clustered.position
 
+    @override
     def _prepare_data(self) -> None:
         if self._loader is not None:
             return
@@ -329,6 +335,7 @@ class ClusterTrainer(Trainer):
         in_files = is_mapped(self.graph.adj.indices)
         return self.folder.store if in_files and self.folder is not None else None
 
+    @override
     def _scratch(self) -> Path | None:
         """Where layers go that memory does not bear: beside the run, else beside the store."""
         store = None if self._clustered is None else self._clustered.path
@@ -354,11 +361,13 @@ class ClusterTrainer(Trainer):
         self._count("partition", part.seconds)
         return part
 
+    @override
     def _resume_data(self) -> None:
         self._resumed = True
         if isinstance(self._data, Graph) and not self._stored:
             self._clustered = self._loader = None  # perhaps made before this run was there
 
+    @override
     def _keep_data(self) -> None:
         """Store the partition, and the graph where nothing else could give it back."""
         comm.from_main(self._write_data)
@@ -378,20 +387,24 @@ class ClusterTrainer(Trainer):
 
             write_store(self._clustered, self.folder.graph)
 
+    @override
     def _sample_batch(self) -> Batch:
         seen = self.loader.clustered
         return Assembler(seen)(seen.sizes.argmax().reshape(1))
 
+    @override
     def _identity(self) -> dict[str, Any]:
         if self._fingerprint is None:
             whole = self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
             self._fingerprint = whole.fingerprint()
         return describe_data(self._data, self._fingerprint)
 
+    @override
     def _evaluation_interval(self) -> int:
         seen = self.loader.clustered
         return evaluation_interval(self.model, self.graph, seen.num_nodes, len(self.loader))
 
+    @override
     def _held(self) -> dict[str, Any]:
         hop = self.loader.first_hop
         seen, whole = self.loader.clustered, self._clustered

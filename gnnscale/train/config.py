@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from gnnscale.errors import InputError
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.partitioning.weights import balance_faults
@@ -153,6 +155,7 @@ class ClusterConfig(TrainConfig):
     prefetch: int = 2
     store: str | None = None
 
+    @override
     def faults(self) -> list[str]:
         """Every argument that is out of range, in words."""
         faults = super().faults()
@@ -173,6 +176,7 @@ class GraphConfig(TrainConfig):
     graphs_per_batch: int = 128
     prefetch: int = 2
 
+    @override
     def faults(self) -> list[str]:
         """Every argument that is out of range, in words."""
         faults = super().faults()
@@ -195,6 +199,7 @@ class LayerwiseConfig(TrainConfig):
     fine_tune: dict[str, Any] | None = None
     rows_dtype: str = "float32"
 
+    @override
     def faults(self) -> list[str]:
         """Every argument that is out of range, in words."""
         faults = super().faults()

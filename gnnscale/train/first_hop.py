@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Adjacency, ClusteredGraph, subgraph
@@ -136,6 +137,7 @@ class SomeRows(FeatureLayer):
         self._rows = rows
         self.shape = (rows.numel(), x.size(1))
 
+    @override
     def rows(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> Tensor:
         """Rows `start` to `stop`; the training nodes of a cluster lie together."""
         assert isinstance(self.x, Tensor)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -180,22 +181,26 @@ class GraphTrainer(Trainer):
         )
 
     @property
+    @override
     def loader(self) -> GraphLoader:
         """The batches of an epoch."""
         return self._loader
 
     @property
+    @override
     def graph(self) -> Graph:
         """All graphs of the data set, side by side."""
         return self._graph
 
     @property
+    @override
     def position(self) -> Tensor | None:
         """None: nodes and graphs are in their original order."""
         return None
 
     # --- predictions and metrics ------------------------------------------------------------
 
+    @override
     def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
         """The model's exact output for every graph, in the order of the data set.
 
@@ -208,10 +213,12 @@ class GraphTrainer(Trainer):
         """
         return super().predict(nodes, out)
 
+    @override
     def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
         """As `predict`, for what readout gives the head: `[num_graphs or k, channels]`."""
         return super().embed(nodes, out)
 
+    @override
     def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
         wanted = wanted_rows(nodes, self._graph.num_graphs)
         if wanted is None:
@@ -224,6 +231,7 @@ class GraphTrainer(Trainer):
                 np.save(file, result.numpy())
         return result
 
+    @override
     def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
         if not sets:
             return {}
@@ -233,6 +241,7 @@ class GraphTrainer(Trainer):
         self._count("evaluate", time.monotonic() - started)
         return found
 
+    @override
     def _evaluate_between_epochs(self) -> dict[str, dict[str, float]]:
         return self._evaluate(self._sets())  # in batches as small as steps': nothing to return
 
@@ -272,6 +281,7 @@ class GraphTrainer(Trainer):
         numbers = nodes.div(self.config.chunk_rows or _NODES_AT_ONCE, rounding_mode="floor")
         return list(ids.split(numbers.unique_consecutive(return_counts=True)[1].tolist()))
 
+    @override
     def _context(self, batch: Batch) -> Context:
         return Context.of(batch)
 
@@ -280,15 +290,18 @@ class GraphTrainer(Trainer):
 
     # --- what the shared loop asks for ------------------------------------------------------
 
+    @override
     def _prepare_data(self) -> None:
         """Nothing: a graph is where it is."""
 
+    @override
     def _sample_batch(self) -> Batch:
         ids = self._loader.steps(0)[0][0]
         assert self._graph.node_ptr is not None
         largest = self._graph.node_ptr.diff()[ids].argsort(descending=True)[:2]
         return self._assembled(ids[largest])
 
+    @override
     def _dry_run(self) -> None:
         from gnnscale.train.dry_run import dry_run
 
@@ -308,6 +321,7 @@ class GraphTrainer(Trainer):
         if isinstance(self.task, NodeTask):
             self.task.check_output(out.size(1), self._rows)
 
+    @override
     def _evaluation_interval(self) -> int:
         assert self._graph.node_ptr is not None
         sizes = self._graph.node_ptr.diff()
@@ -318,6 +332,7 @@ class GraphTrainer(Trainer):
         trained = max(1, int(sizes[split.train].sum()))
         return max(1, math.ceil(10 * _FORWARD_SHARE * evaluated / trained))
 
+    @override
     def _keep_data(self) -> None:
         """Store the graphs where nothing else could give them back."""
         assert self.folder is not None
@@ -329,14 +344,17 @@ class GraphTrainer(Trainer):
         if self._graph.source is None:
             comm.from_main(write)
 
+    @override
     def _resume_data(self) -> None:
         """Nothing: what is drawn depends on seed and epoch alone."""
 
+    @override
     def _identity(self) -> dict[str, Any]:
         if self._fingerprint is None:
             self._fingerprint = self._graph.fingerprint()
         return describe_data(self._graph, self._fingerprint)
 
+    @override
     def _held(self) -> dict[str, Any]:
         return {"": self._graph}
 

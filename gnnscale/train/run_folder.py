@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import is_store
@@ -69,6 +70,7 @@ class RunFolder:
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise StoreError(f"the run folder {self.path} cannot be written ({nearest})")
 
+    @override
     def __str__(self) -> str:
         return str(self.path)
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError
@@ -91,6 +92,7 @@ class Trainer(KeptRun):
 
     # --- the public verbs -------------------------------------------------------------------
 
+    @override
     def prepare(self) -> None:
         """Do what comes before the first step (partition, check on one batch). Done once."""
         if self._prepared:
@@ -102,6 +104,7 @@ class Trainer(KeptRun):
         self._dry_run()
         self._prepared = True
 
+    @override
     def start(self) -> None:
         """Prepare, and make a new optimizer: what comes before the first `step`."""
         self.prepare()
@@ -112,6 +115,7 @@ class Trainer(KeptRun):
 
     # --- the loop ---------------------------------------------------------------------------
 
+    @override
     def _train(self, interrupted: Callable[[], bool]) -> None:
         config, steps = self.config, len(self.loader)
         self._interrupted = interrupted
@@ -227,16 +231,19 @@ class Trainer(KeptRun):
 
     # --- preparation and state --------------------------------------------------------------
 
+    @override
     def _begin(self) -> None:
         super()._begin()
         self._stopping = False  # whether a rank was interrupted before the last step
         self._steps_since_checkpoint = 0
         self._meter.reset()
 
+    @override
     def _checkpoint(self) -> None:
         super()._checkpoint()
         self._steps_since_checkpoint = 0
 
+    @override
     def _loop_state(self) -> dict[str, Any]:
         return {
             "updates": self._updates.state_dict(),
@@ -244,10 +251,12 @@ class Trainer(KeptRun):
             "meter": self._meter.state_dict(),
         }
 
+    @override
     def _rank_state(self) -> dict[str, Any]:
         own = {"updates": self._updates.begun(), "meter": self._meter.state_dict()}
         return {**super()._rank_state(), **own}
 
+    @override
     def _load_loop_state(self, state: dict[str, Any]) -> None:
         self._updates.load_state_dict(state["updates"])
         self.loader.load_state_dict(state["loader"])

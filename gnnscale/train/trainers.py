@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from typing_extensions import override
+
 
 class _Trainers(Mapping[str, type[Any]]):
     """Trainers by name, each imported when it is asked for: those of the rooms above as well."""
@@ -13,13 +15,16 @@ class _Trainers(Mapping[str, type[Any]]):
     def __init__(self, **homes: str) -> None:
         self._homes = homes
 
+    @override
     def __getitem__(self, name: str) -> type[Any]:
         module, _, kind = self._homes[name].partition(":")
         return getattr(importlib.import_module(module), kind)
 
+    @override
     def __iter__(self) -> Iterator[str]:
         return iter(self._homes)
 
+    @override
     def __len__(self) -> int:
         return len(self._homes)
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from typing_extensions import override
+
 from gnnscale.errors import InputError
 from gnnscale.graph.checks import whole_faults
 
@@ -93,6 +95,7 @@ class FixedEpochs:
             raise InputError(faults)
         self.epochs = int(epochs)
 
+    @override
     def __repr__(self) -> str:
         return f"FixedEpochs({self.epochs})"
 
@@ -145,6 +148,7 @@ class Plateau:
         self.needs_validation = monitor == "metric"
         self.begin(0, 1)
 
+    @override
     def __repr__(self) -> str:
         return f"Plateau({self.patience}, min_delta={self.min_delta}, monitor={self.monitor!r})"
 

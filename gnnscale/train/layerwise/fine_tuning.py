@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
@@ -91,6 +93,7 @@ class Told(Callback):
     def __init__(self, of_epoch: Callable[[Report], bool]) -> None:
         self._of_epoch = of_epoch
 
+    @override
     def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
         """See `Callback`."""
         trainer.stop = self._of_epoch(trainer.report)

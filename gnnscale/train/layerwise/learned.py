@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.checks import whole_faults
 from gnnscale.train.arguments import as_data
@@ -67,6 +69,7 @@ class LearnedController:
         self._watch = Watch(policy)
         self._p_going_on = 1.0
 
+    @override
     def __repr__(self) -> str:
         about = f"every {self.policy.every} epochs, learned on {self.policy.layers} layers"
         return f"LearnedController({about} in {len(self.history)} rounds)"

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from gnnscale.errors import GnnscaleError
 from gnnscale.train.layerwise.controllers import Decision, LayerProgress, StopController
@@ -111,6 +112,7 @@ class Imitation(_Recording):
         self._teacher = teacher
         self._stops = False
 
+    @override
     def begin(self, layer: int, layers: int) -> None:
         """See `StopController`."""
         super().begin(layer, layers)
@@ -128,11 +130,13 @@ class Imitation(_Recording):
         self._executes(seen, int(self._stops))
         return Decision(self._stops, "teacher" if self._stops else "")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """See `StopController`."""
         own = {"teacher": self._teacher.state_dict(), "stops": self._stops}
         return {**super().state_dict(), **own}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `StopController`."""
         super().load_state_dict(state)
@@ -162,10 +166,12 @@ class Sampling(_Recording):
         self._executes(seen, action)
         return Decision(bool(action), "controller" if action else "", p_stop)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """See `StopController`."""
         return {**super().state_dict(), "random": self._random.get_state()}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `StopController`."""
         super().load_state_dict(state)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError
@@ -83,6 +84,7 @@ class LayerLoop(KeptRun):
 
     # --- the loop ---------------------------------------------------------------------------
 
+    @override
     def _train(self, interrupted: Callable[[], bool]) -> None:
         trained = self._trained
         todo = trained[self._number :]  # none where all that is left is fine-tuning
@@ -297,6 +299,7 @@ class LayerLoop(KeptRun):
 
     # --- state ------------------------------------------------------------------------------
 
+    @override
     def _begin(self) -> None:
         super()._begin()
         self._number = 0  # of the layer in training
@@ -305,6 +308,7 @@ class LayerLoop(KeptRun):
         self._steps_since_checkpoint = 0
         self._meter.reset()
 
+    @override
     def _checkpoint(self) -> None:
         # What is no longer finite is not what to go on from.
         finite = self._layer is None or self._layer.is_finite()
@@ -312,6 +316,7 @@ class LayerLoop(KeptRun):
             super()._checkpoint()
         self._steps_since_checkpoint = 0
 
+    @override
     def _loop_state(self) -> dict[str, Any]:
         if self._layer is None and not self._number:
             # The controller has not begun: it need have no state yet.
@@ -328,6 +333,7 @@ class LayerLoop(KeptRun):
             },
         }
 
+    @override
     def _rank_state(self) -> dict[str, Any]:
         own = super()._rank_state()
         if self._layer is not None:
@@ -335,12 +341,14 @@ class LayerLoop(KeptRun):
             own["open"] = {"updates": begun, "meter": meter}
         return own
 
+    @override
     def _load_loop_state(self, state: dict[str, Any]) -> None:
         self._number = state["number"]
         self._resumed = state["open"]
         if state["controller"] is not None:
             self.controller.load_state_dict(state["controller"])
 
+    @override
     def _evaluation_interval(self) -> int:
         if self.controller.needs_validation or self._layer is None:
             return 1

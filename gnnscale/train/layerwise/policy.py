@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from gnnscale.train.layerwise.controllers import LayerProgress
 
@@ -81,6 +82,7 @@ class StopPolicy(nn.Module):
         with torch.no_grad():
             self.embedding.weight.mul_(_SCALE)
 
+    @override
     def forward(self, seen: Observation, memory: Memory | None) -> tuple[Tensor, Memory]:
         """One decision.
 

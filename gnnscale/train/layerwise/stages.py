@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from typing_extensions import override
 
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn import Context, LayeredGNN, Propagation
@@ -42,6 +43,7 @@ class Combine(Join):
         rooted = propagation.root is not None
         super().__init__(lambda *x: propagation.combine(x[-1], x[0]), (INPUT,) if rooted else ())
 
+    @override
     def __call__(self, x: Features, ctx: Context) -> Any:
         # Unlike other joins it takes sparse rows as they are.
         return self.function(*(ctx.slots[slot] for slot in self.slots), x)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -219,6 +220,7 @@ class LayerwiseTrainer(LayerLoop):
         )
 
     @property
+    @override
     def graph(self) -> Graph:
         """The whole graph; in storage order once it is clustered, or where it was given so."""
         if self._clustered is not None:
@@ -227,12 +229,14 @@ class LayerwiseTrainer(LayerLoop):
         return self._data
 
     @property
+    @override
     def position(self) -> Tensor | None:
         """Where each original node stands in `graph`; None for the original order."""
         return None if self._clustered is None else self._clustered.position
 
     # --- preparation ------------------------------------------------------------------------
 
+    @override
     def prepare(self) -> None:
         """Do what comes before the first step (a check on a few nodes, clusters). Done once."""
         if self._prepared:
@@ -282,21 +286,25 @@ class LayerwiseTrainer(LayerLoop):
         kind = type(stage.source.module).__name__
         return f"layer {self._trained.index(stage) + 1} ({kind})"
 
+    @override
     def start(self) -> None:
         """Prepare, and begin with the first layer."""
         self.prepare()
 
     @property
+    @override
     def _trained(self) -> list[Stage]:
         return [s for s in self._stages if any(p.requires_grad for p in s.parameters.values())]
 
     # --- from layer to layer -----------------------------------------------------------------
 
+    @override
     def _train(self, interrupted: Callable[[], bool]) -> None:
         super()._train(interrupted)
         if comm.any_rank(interrupted()) and self._fine_tune is not None:
             raise KeyboardInterrupt  # rather than begin with what takes longest
 
+    @override
     def _walk(self) -> Iterator[tuple[Stage, list[Stream]]]:
         """Every stage, with the values that it reads: what is trained already is run again."""
         streams = self._views.streams(self.model, self._inference_options())
@@ -312,6 +320,7 @@ class LayerwiseTrainer(LayerLoop):
                     stream.advance(stage, live, gathered=not later[0].is_separable)
             self._count("aggregate", time.monotonic() - started)
 
+    @override
     def _read(
         self, stage: Stage, streams: list[Stream]
     ) -> tuple[TrainingBatches, ValidationRows | None]:
@@ -322,6 +331,7 @@ class LayerwiseTrainer(LayerLoop):
 
     # --- all layers together ----------------------------------------------------------------
 
+    @override
     def _finish(self) -> None:
         if self._fine_tune is not None and not self.stop:
             self._train_together(self._fine_tune)
@@ -354,6 +364,7 @@ class LayerwiseTrainer(LayerLoop):
 
     # --- data -------------------------------------------------------------------------------
 
+    @override
     def _keep_data(self) -> None:
         """Store the graph, and the controller, where nothing else could give them back."""
         comm.from_main(self._write_data)
@@ -372,17 +383,20 @@ class LayerwiseTrainer(LayerLoop):
         if self._clustered is not None:
             keep_clusters(self._clustered, self.folder)
 
+    @override
     def _resume_data(self) -> None:
         self._goes_on = True
         if isinstance(self._data, Graph) and self._clustered is not None and not self._stored:
             self._clustered, self._prepared = None, False  # perhaps made before this run was there
 
+    @override
     def _identity(self) -> dict[str, Any]:
         if self._fingerprint is None:
             whole = self._data.graph if isinstance(self._data, ClusteredGraph) else self._data
             self._fingerprint = whole.fingerprint()
         return describe_data(self._data, self._fingerprint)
 
+    @override
     def _held(self) -> dict[str, Any]:
         seen = self.graph if self._clustered is None else self._clustered
         return {"": seen, "given": self._data}
