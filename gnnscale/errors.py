@@ -41,6 +41,10 @@ class RunMismatch(GnnscaleError):
     """A run folder or checkpoint that belongs to another model, graph or configuration."""
 
 
+class RunInUse(GnnscaleError):
+    """A run folder that another trainer is writing into."""
+
+
 class RankFailure(GnnscaleError):
     """Another rank of the same run has failed, or is gone, while this one still needs it."""
 

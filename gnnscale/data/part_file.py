@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from gnnscale.graph.locks import NoLocks, lock
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +26,10 @@ def locked_part(part: Path) -> Iterator[IO[bytes]]:
     while True:
         with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("another process is downloading %s; waiting for it", part)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
+                if not lock(file.fileno()):
+                    logger.info("another process is downloading %s; waiting for it", part)
+                    lock(file.fileno(), wait=True)
+            except NoLocks:
                 logger.warning("%s: no locks here; download it in one process at a time", part)
             if not _is_at(file, part):
                 continue  # what was waited for is whole, and has its name

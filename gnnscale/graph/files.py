@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import functools
 import glob
 import hashlib
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gnnscale.errors import InputError, StoreError
+from gnnscale.graph.locks import lock
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _new_file(path: Path) -> IO[bytes]:
 def _lock(descriptor: int) -> None:
     """Say that this is being written: held while the process lives, where there are locks."""
     with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock(descriptor, shared=True, wait=True)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -145,16 +145,16 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
         except OSError:  # just renamed by another process, or another user's
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another process is writing it
-            continue
-        else:
+            # Without locks nobody knows whether another process is writing it.
+            if not lock(descriptor):
+                continue
             logger.info("removing what an interrupted process left at %s", abandoned)
             if abandoned.is_dir():
                 shutil.rmtree(abandoned, ignore_errors=True)
             else:
-                with contextlib.suppress(OSError):  # gone already, or in a folder for reading only
-                    abandoned.unlink()
+                abandoned.unlink()
+        except OSError:  # no locks, gone already, or in a folder for reading only
+            continue
         finally:
             os.close(descriptor)
 

@@ -8,6 +8,7 @@ run killed at any moment goes on to the same weights.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -146,12 +147,20 @@ class KeptRun(FullGraph):
                 ranks; or ranks have been given different ones.
             RankFailure: another rank has failed.
             InputError: data and model do not fit together.
+            RunInUse: another trainer is writing into the run folder.
             StoreError: the run folder cannot be written, or its checkpoint is damaged.
             GnnscaleError: the loss is no longer finite.
         """
         if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
             raise InputError(f"resume={resume!r} must be 'auto', True or False")
-        with comm.telling_the_others(), comm.doing("fit"), MemoryMeter() as self._memory:
+        with (
+            comm.telling_the_others(),
+            comm.doing("fit"),
+            MemoryMeter() as self._memory,
+            contextlib.ExitStack() as held,
+        ):
+            folder = self.folder
+            comm.from_main(lambda: None if folder is None else folder.hold(held))
             return self._fit(resume)
 
     def _fit(self, resume: str | bool) -> Report:

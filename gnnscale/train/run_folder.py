@@ -11,10 +11,12 @@ fine_tune/              a run of its own: its layers trained together at the end
 checkpoint.safetensors  everything needed to go on
 model.safetensors       the kept weights, once the run is complete
 report.json, curves.png
+.lock                   who writes here, while it does
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -41,6 +43,7 @@ from gnnscale.graph.store import store_checksum
 from gnnscale.train.checkpoint import load_tree, save_tree
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.report import Report
+from gnnscale.train.run_lock import sole_writer
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +122,14 @@ class RunFolder:
         if content.pop("checksum", None) != json_checksum(content):
             raise StoreError(f"{self.path / 'run.json'} is damaged: its checksum differs")
         return content
+
+    def hold(self, held: contextlib.ExitStack) -> None:
+        """Be the only writer here until the block that `held` stands for is left.
+
+        Raises:
+            RunInUse: another one writes here.
+        """
+        held.enter_context(sole_writer(self.path))
 
     def begin(self, identity: dict[str, Any], config: TrainConfig) -> None:
         """Start a run, removing what an earlier one left here."""

@@ -1,0 +1,44 @@
+"""Advisory locks of the operating system on open files: the kernel frees them with their holder."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Any
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+class NoLocks(OSError):
+    """The file system, or the operating system, has no locks."""
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file or folder until its last descriptor is closed; False where another has it.
+
+    Args:
+        descriptor: of the file.
+        shared: several may hold it, and nobody alone.
+        wait: until it is free.
+
+    Raises:
+        NoLocks: there are none.
+    """
+    if fcntl is None:
+        raise NoLocks(errno.ENOSYS, f"there are no file locks on {sys.platform}")
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise NoLocks(error.errno, error.strerror) from error
+        raise
+    return True
