@@ -6,7 +6,7 @@ from gnnscale.kernels.activation import (
     relu_dropout_reference,
 )
 from gnnscale.kernels.csr import CSR
-from gnnscale.kernels.diagonal import row_sums, row_sums_reference
+from gnnscale.kernels.diagonal import RowSums, row_sums, row_sums_reference
 from gnnscale.kernels.dropout import (
     dropout,
     dropout_csr,
@@ -25,6 +25,7 @@ from gnnscale.kernels.threads import THREADING_LAYER, njit_parallel, njit_serial
 __all__ = [
     "CSR",
     "THREADING_LAYER",
+    "RowSums",
     "activation_dropout",
     "dropout",
     "dropout_csr",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnnscale.graph import Adjacency
 from gnnscale.graph.row_blocks import row_blocks
-from gnnscale.kernels import CSR, row_sums
+from gnnscale.kernels import CSR, RowSums, row_sums
 
 
 class Coefficients(NamedTuple):
@@ -41,7 +41,10 @@ class Matrix(Protocol):
 
 @dataclass(frozen=True)
 class SymmetricNormalisation:
-    """D^-1/2 (A + f·I) D^-1/2 of GCN (Kipf & Welling, ICLR 2017, eq. 2).
+    """D^-1/2 (A + f·I) D^-1/2 of GCN (Kipf & Welling, ICLR 2017, eq. 2), as PyG normalises.
+
+    Of several self-loops of a node the last counts. Without edge weights every self-loop weighs 1,
+    whatever `fill` is.
 
     Attributes:
         fill: weight of the self-loop added where a node has none; None adds no self-loops.
@@ -50,13 +53,16 @@ class SymmetricNormalisation:
     fill: float | None = 1.0
 
     def coefficients(self, adj: Adjacency) -> Coefficients:
-        """Degrees sum edge weights and the added self-loops; isolated nodes get 0 without them."""
-        degree = adj.in_degree(weighted=True).double()
-        added = None
-        if self.fill is not None:
-            added = torch.where(has_self_loop(adj), 0.0, self.fill)
-            degree = degree + added
-        scale = torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
+        """Degrees sum edge weights and self-loops. Where they are 0, rows are; below 0, NaN."""
+        if self.fill is None:
+            degree, added = adj.in_degree(weighted=True).double(), None
+        else:
+            loops, others, last, has_loop = diagonal_sums(adj)
+            loop = torch.where(has_loop, last, self.fill)
+            if adj.values is None:
+                loop = torch.ones_like(loop)
+            degree, added = others + loop, loop - loops
+        scale = torch.where(degree == 0, 0.0, degree.rsqrt())
         diag = None if added is None else scale * scale * added
         return Coefficients(scale, scale, diag, weighted=True)
 
@@ -91,8 +97,7 @@ class RowNormalisation:
     def coefficients(self, adj: Adjacency) -> Coefficients:
         """D sums edge weights. Rows that sum to 0 are 0, but for c."""
         # Both sums, neither a difference: a row of self-loops alone must come to exactly 0.
-        blocks = [row_sums(rows, start) for start, _, rows in row_blocks(adj)]
-        loops, others = (torch.cat([block[i] for block in blocks]) for i in range(2))
+        loops, others, *_ = diagonal_sums(adj)
         degree = others + self.self_loop
         scale = torch.where(degree > 0, 1 / degree, 0.0)
         diag = (1 + self.diag_lambda) * (self.self_loop * scale + self.identity) - scale * loops
@@ -160,10 +165,7 @@ def structure(adj: CSR, weighted: bool) -> CSR:
     return plain
 
 
-def has_self_loop(adj: Adjacency) -> Tensor:
-    """Which nodes have an edge to themselves, bool `[num_nodes]`."""
-    found = adj.cache.get("self_loop")
-    if found is None:
-        blocks = [row_sums(rows, start).has_diagonal for start, _, rows in row_blocks(adj)]
-        found = adj.cache["self_loop"] = torch.cat(blocks)
-    return found
+def diagonal_sums(adj: Adjacency) -> RowSums:
+    """Of every row of `adj`: its self-loops and its other edges, summed."""
+    blocks = [row_sums(rows, start) for start, _, rows in row_blocks(adj)]
+    return RowSums(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))

@@ -17,11 +17,17 @@ def test_sums_are_those_of_the_matrix(device, entries):
     dense = dense_from(entries).double()
     sums = row_sums(a.to(device))
     own = dense.diagonal()
+    weights = torch.ones(a.nnz) if a.values is None else a.values
     torch.testing.assert_close(sums.diagonal.cpu(), own)
     torch.testing.assert_close(sums.others.cpu(), dense.sum(1) - own, rtol=1e-6, atol=1e-5)
     stored = torch.zeros(a.shape[0], dtype=torch.bool)
     stored[a.row_index[a.row_index == a.indices]] = True  # whatever the value
     assert torch.equal(sums.has_diagonal.cpu(), stored)
+    last = torch.zeros(a.shape[0], dtype=torch.float64)
+    for row, column, value in zip(a.row_index, a.indices, weights, strict=True):
+        if row == column:
+            last[row] = value
+    assert torch.equal(sums.last.cpu(), last)
     for mine, plain in zip(sums, row_sums_reference(a), strict=True):
         torch.testing.assert_close(mine.cpu(), plain)
     for start in range(a.shape[0] + 1):  # block by block

@@ -14,7 +14,6 @@ from gnnscale.graph import Graph
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.phases import Neighbourhood
-from tests.strategies import graphs
 
 few = settings(max_examples=10)
 
@@ -65,30 +64,6 @@ class FarConv(nn.Module):
         for _ in range(self.steps):
             x = x + torch.zeros_like(x).index_add(0, target, x[source]).tanh()
         return x
-
-
-def without_parallel_loops(graph: Graph) -> Graph:
-    """The graph with one self-loop a node at most: PyG keeps the last of several, we add them."""
-    source, target = graph.edge_index
-    edges = source * graph.num_nodes + target
-    first = torch.ones(graph.num_edges, dtype=torch.bool)
-    first[1:] = edges[1:] != edges[:-1]  # edges come sorted
-    kept = (source != target) | first
-    weight, attr = graph.edge_weight, graph.edge_attr
-    return Graph.from_arrays(
-        graph.edge_index[:, kept],
-        graph.x,
-        graph.y,
-        num_nodes=graph.num_nodes,
-        num_classes=graph.num_classes,
-        edge_weight=None if weight is None else weight[kept],
-        edge_attr=None if attr is None else attr[kept],
-    )
-
-
-def comparable_graphs(**arguments):
-    """Graphs on which PyG's convolutions and ours agree on what self-loops mean."""
-    return graphs(**arguments).map(without_parallel_loops)
 
 
 def dense(x: Tensor | CSR) -> Tensor:

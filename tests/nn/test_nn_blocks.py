@@ -15,7 +15,7 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn import Block, Context, LayeredGNN, Slot
 from gnnscale.nn.phases import Dropout, Neighbourhood, Propagate, Statistics
-from tests.nn.layers import DifferenceConv, FarConv, assert_equal, comparable_graphs, few, shaken
+from tests.nn.layers import DifferenceConv, FarConv, assert_equal, few, shaken
 from tests.strategies import graphs
 
 ORDERS = [
@@ -28,7 +28,7 @@ ORDERS = [
 
 @few
 @given(
-    comparable_graphs(min_nodes=2),
+    graphs(min_nodes=2),
     st.sampled_from(ORDERS),
     st.sampled_from([pyg.GCNConv, pyg.GATConv, nn.Linear]),
     st.booleans(),

@@ -16,16 +16,16 @@ from gnnscale.nn import Block, LayeredGNN, Slot, as_layered, from_spec
 from tests.nn.layers import (
     assert_equal,
     assert_same_function,
-    comparable_graphs,
     few,
     is_opaque,
     shaken,
 )
+from tests.strategies import graphs
 
 
 @few
 @given(
-    comparable_graphs(min_nodes=2),
+    graphs(min_nodes=2),
     st.booleans(),
     st.booleans(),
     st.sampled_from([(True, True), (True, False), (False, False)]),
@@ -49,7 +49,7 @@ def test_gcn2_reads_its_slot(graph, shared, hooked, normalised):
 
 
 @few
-@given(comparable_graphs(min_nodes=2, weighted=False), st.booleans())
+@given(graphs(min_nodes=2, weighted=False), st.booleans())
 def test_gcnii_is_the_papers(graph, shared):
     model = shaken(gsnn.GCNII(5, 4, 3, 2, 0.5, alpha=0.2, shared_weights=shared)).eval()
     first, *layers, last = (block.conv for block in model.blocks)
@@ -61,7 +61,7 @@ def test_gcnii_is_the_papers(graph, shared):
 
 @pytest.mark.parametrize("kind", ["res+", "res", "dense", "plain"])
 @settings(max_examples=5)  # PyG compiles a module for every Sequential
-@given(comparable_graphs(min_nodes=2, weighted=False), st.booleans(), st.booleans())
+@given(graphs(min_nodes=2, weighted=False), st.booleans(), st.booleans())
 def test_deep_layers_are_pygs(kind, graph, normed, listed):
     """In a list and in a Sequential, with layers before and after."""
     widths = [4, 8] if kind == "dense" else [4, 4]

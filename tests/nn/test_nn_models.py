@@ -20,10 +20,10 @@ from gnnscale.nn import Block, LayeredGNN, as_layered, from_spec
 from tests.nn.layers import (
     assert_equal,
     assert_same_function,
-    comparable_graphs,
     few,
     shaken,
 )
+from tests.strategies import graphs
 
 NORMS = [None, "batch_norm", "layer_norm", "graph_norm", "instance_norm", "pair_norm"]
 EDGES = torch.randint(0, 9, (2, 30), generator=torch.Generator().manual_seed(0))
@@ -40,7 +40,7 @@ def build(name: str, **arguments) -> nn.Module:
 @pytest.mark.parametrize("name", MODELS)
 @few
 @given(
-    comparable_graphs(min_nodes=3),
+    graphs(min_nodes=3),
     st.sampled_from([None, "last", "cat", "max"]),
     st.sampled_from(NORMS),
     st.booleans(),

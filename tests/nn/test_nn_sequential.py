@@ -23,12 +23,12 @@ from tests.nn.layers import (
     DifferenceConv,
     assert_equal,
     assert_same_function,
-    comparable_graphs,
     evaluated,
     few,
     is_opaque,
     shaken,
 )
+from tests.strategies import graphs
 
 GRAPH = "x, edge_index"
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 0], [1, 2, 3, 4, 0, 2]])
@@ -139,7 +139,7 @@ def follow(model, *inputs):
 
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=5)  # PyG compiles a module for every Sequential
-@given(comparable_graphs(min_nodes=3), st.sampled_from([1, 2, None]))
+@given(graphs(min_nodes=3), st.sampled_from([1, 2, None]))
 def test_a_sequential_is_the_same_function(name, graph, chunk_rows):
     model = shaken(MODELS[name]()).eval()
     layered = as_layered(model)
@@ -297,7 +297,7 @@ def test_modules_in_a_list_stand_as_they_are():
 
 @few
 @given(
-    comparable_graphs(min_nodes=3, edge_attr=True),
+    graphs(min_nodes=3, edge_attr=True),
     st.sampled_from([None, "cat", "max"]),
     st.sampled_from(["conv-norm-act-dropout", "norm-act-dropout-conv", "act-conv-residual-norm"]),
     st.booleans(),

@@ -28,7 +28,6 @@ def several_graphs(trained: str, sizes=(30, 24, 18), sparse: bool = False) -> Gr
         "all": (ids >= 0, ids < 0, ids < 0),
     }[trained]
     edges = torch.cat([g.edge_index + a for g, a in zip(pieces, ptr, strict=False)], dim=1)
-    edges = edges[:, edges[0] != edges[1]]  # PyG keeps the last of several self-loops
     x = torch.cat([piece.x for piece in pieces]).double()
     x = x * (x > 0.3) if sparse else x
     return Graph.from_arrays(

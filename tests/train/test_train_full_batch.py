@@ -55,10 +55,9 @@ def close(mine, theirs, tolerance):
     seed=st.integers(0, 2**20),
 )
 def test_gradients_are_those_of_the_full_graph(data, kind, norm, jk, seed):
-    # Duplicate self-loops are summed here and dropped by PyG: a documented difference. Smooth
-    # throughout: a norm makes equal rows exactly 0, where rounding would choose ReLU's (or max's)
-    # side.
-    graph = data.draw(graphs(features=IN, duplicates=False))
+    # Smooth throughout: a norm makes equal rows exactly 0, where rounding would choose ReLU's (or
+    # max's) side.
+    graph = data.draw(graphs(features=IN))
     torch.manual_seed(seed)
     model = MODELS[kind](IN, HIDDEN, 2, CLASSES, act="tanh", norm=norm, jk=jk).double()
     plain = copy.deepcopy(model)
