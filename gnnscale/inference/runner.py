@@ -213,7 +213,7 @@ class Runner:
         if isinstance(phase, Save | Collect):
             self._keep(phase, densify(h), start, end)
             return h
-        context = Context(self.adj, segments=self.segments)
+        context = Context(self.adj, training=False, segments=self.segments)
         for slot in slots_of(phase):
             context.slots[slot] = _beside(
                 [self.layers.rows(p, start, end) for p in self.slots[slot]]
@@ -237,7 +237,8 @@ class Runner:
         )
         self.layers.share.complete(layer)
         whole = layer.rows(0, self.layers.num_rows).to(self.layers.device)
-        return LayerInMemory(phase(whole, Context(self.adj, segments=self.segments)))
+        context = Context(self.adj, training=False, segments=self.segments)
+        return LayerInMemory(phase(whole, context))
 
 
 class _Kept:

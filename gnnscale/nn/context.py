@@ -58,7 +58,7 @@ class Context:
     """
 
     adj: Adjacency
-    training: bool = False
+    training: bool  # without a default: each caller says which
     seed: int | None = None
     epoch: int = 0
     step: int = 0
@@ -73,15 +73,18 @@ class Context:
     runner: Runner = run_phases
 
     @classmethod
-    def of(cls, batch: Any, **more: Any) -> Context:
+    def of(cls, batch: Any, *, training: bool, **more: Any) -> Context:
         """The context of a pass over a batch, with all that it carries; `more`: other fields."""
         return cls(
             batch.adj,
+            training,
             node_id=batch.node_id,
             edge_attr=getattr(batch, "edge_attr", None),
             edge_type=getattr(batch, "edge_type", None),
             node_type=getattr(batch, "node_type", None),
             segments=getattr(batch, "segments", {}),
+            slots=dict(getattr(batch, "slots", {})),
+            first_hop=getattr(batch, "first_hop", None),
             **more,
         )
 

@@ -66,7 +66,7 @@ def boundaries(model: LayeredGNN, sample: Batch | None = None) -> list[Boundary]
     """
     check_materialised(model)
     if sample is not None:
-        return _run(model, sample.x, context_of(sample))
+        return _run(model, sample.x, Context.of(sample, training=False))
     try:
         return _run(model, *_ring(model))
     except Exception as error:  # a user's layer may raise anything
@@ -89,11 +89,6 @@ def check_materialised(model: nn.Module) -> None:
             f"stages need the widths of the model, and {', '.join(names)} have none yet: build it "
             "with in_channels=, the number of features, or run it on one batch first"
         )
-
-
-def context_of(batch: Batch, **randomness: Any) -> Context:
-    """The context of a pass over a batch; `randomness`: training, seed, epoch and step."""
-    return Context.of(batch, first_hop=batch.first_hop, **randomness)
 
 
 def _run(model: LayeredGNN, x: Any, context: Context) -> list[Boundary]:
@@ -150,4 +145,4 @@ def _ring(model: LayeredGNN) -> tuple[Tensor, Context]:
     # Zeros are numbers, and categories that every table has.
     x = torch.zeros(_ROWS, model.in_channels, device=device, dtype=dtype)
     segments = {"cluster": torch.tensor([0, _ROWS], device=device)}
-    return x, Context(Adjacency.from_edge_index(both_ways, _ROWS), segments=segments)
+    return x, Context(Adjacency.from_edge_index(both_ways, _ROWS), False, segments=segments)

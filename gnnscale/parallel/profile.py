@@ -23,9 +23,10 @@ from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
-from gnnscale.parallel.boundaries import Boundary, boundaries, context_of
+from gnnscale.parallel.boundaries import Boundary, boundaries
 from gnnscale.parallel.cuts import best_cuts
 from gnnscale.parallel.stages import Stage, divide
+from gnnscale.train.contexts import training_context
 
 Loss = Callable[[Tensor, Batch], Tensor]
 
@@ -249,7 +250,7 @@ def _measure(
             name: _leaf(value, name in stage.returns_gradients_for)
             for name, value in values.items()
         }
-        context = context_of(batch, training=True, seed=seed)
+        context = training_context(batch, seed)
         started = _now(batch)
         values = stage(given, context)
         if stage.last and loss is not None:

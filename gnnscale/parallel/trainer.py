@@ -40,6 +40,7 @@ from gnnscale.parallel.stages import Stage, cut
 from gnnscale.parallel.timeline import Timeline
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.contexts import training_context
 from gnnscale.train.progress import Progress
 from gnnscale.train.running import RunningStatistics
 from gnnscale.train.shared_gradients import SharedGradients
@@ -361,7 +362,7 @@ class PipelineTrainer(ClusterTrainer):
     def _computation(self) -> Computation:
         opaque = any(isinstance(p, Neighbourhood) for block in self.model.phases for p in block)
         return Computation(
-            self._context,
+            lambda batch: training_context(batch, self.config.seed, self._runner, self.group),
             self.task.loss,
             lambda loss: self._updates.root(loss),
             self.precision.autocast,

@@ -29,7 +29,7 @@ def dry_run(model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Ta
     check_features(model, graph)
     opaque: list[tuple[Neighbourhood, int, list[int]]] = []
     with evaluation_mode(model):
-        context = Context.of(batch)
+        context = Context.of(batch, training=False)
         x: Any = batch.x
         for phases in model.phases:
             for phase in phases:

@@ -269,7 +269,7 @@ class GraphTrainer(Trainer):
         with evaluation_mode(self.model):
             for graphs in self._chunks(ids):
                 batch = self._assembled(graphs).to(self.device)
-                context = self._context(batch)
+                context = Context.of(batch, training=False)
                 out = self.model.embed(batch.x, context)  # type: ignore[arg-type]
                 rows.append(self.model.predict(out, context) if head else out)
         return torch.cat(rows).cpu()
@@ -280,10 +280,6 @@ class GraphTrainer(Trainer):
         nodes = self._graph.node_ptr.diff()[ids].cumsum(0)
         numbers = nodes.div(self.config.chunk_rows or _NODES_AT_ONCE, rounding_mode="floor")
         return list(ids.split(numbers.unique_consecutive(return_counts=True)[1].tolist()))
-
-    @override
-    def _context(self, batch: Batch) -> Context:
-        return Context.of(batch)
 
     def _assembled(self, graphs: Tensor) -> Batch:
         return labelled_by_graph(Assembler(self._whole), self._graph.y)(graphs)
@@ -307,8 +303,8 @@ class GraphTrainer(Trainer):
 
         batch = self._sample_batch().to(self.device)
         dry_run(self.model, batch, self._graph, None)
-        context = self._context(batch)
         with torch.no_grad(), evaluation_mode(self.model):
+            context = Context.of(batch, training=False)
             try:
                 out = self.model(batch.x, batch.adj, context=context)  # type: ignore[arg-type]
             except RuntimeError as error:

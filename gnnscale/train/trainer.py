@@ -24,12 +24,13 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.loader import Batch, ClusterLoader
-from gnnscale.nn import Context, LayeredGNN
+from gnnscale.nn import LayeredGNN
 from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.context import Runner, run_phases
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
+from gnnscale.train.contexts import training_context
 from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.meter import Meter
 from gnnscale.train.optimizers import make_optimizer, make_scheduler, watched_figure
@@ -188,22 +189,10 @@ class Trainer(KeptRun):
         """The summed loss of a batch."""
         assert batch.x is not None
         with self.precision.autocast():
-            out = self.model(batch.x, batch.adj, context=self._context(batch))
+            context = training_context(batch, self.config.seed, self._runner, self.group)
+            out = self.model(batch.x, batch.adj, context=context)
         wide = out.to(torch.promote_types(out.dtype, torch.float32))
         return self.task.loss(wide, batch)
-
-    def _context(self, batch: Batch) -> Context:
-        """The context of a training pass over a batch."""
-        ranks = comm.world_size(self.group)
-        return Context.of(
-            batch,
-            training=True,
-            seed=self.config.seed,
-            epoch=batch.epoch,
-            step=batch.step * ranks + comm.rank(self.group),  # as one process counts batches
-            first_hop=batch.first_hop,
-            runner=self._runner,
-        )
 
     def _end_epoch(self, progress: Progress) -> dict[str, Any]:
         self._meter.over_ranks(self.group)

@@ -113,7 +113,8 @@ def evaluated(model: LayeredGNN, graph: Graph) -> Tensor:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     with torch.no_grad():
-        out = model(graph.x, graph.adj, context=Context(graph.adj, edge_attr=graph.edge_attr))
+        context = Context(graph.adj, False, edge_attr=graph.edge_attr)
+        out = model(graph.x, graph.adj, context=context)
     for module, mode in modes.items():
         module.training = mode
     return out

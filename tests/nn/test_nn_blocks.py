@@ -100,7 +100,7 @@ def test_slots_are_what_lives_on(graph, jk, depth, residual):
     if jk:
         expected["jumping_knowledge"] = Slot("jumping_knowledge", width, 0, depth)
     assert slots == expected
-    context = Context(graph.adj)
+    context = Context(graph.adj, False)
     model(graph.x, graph.adj, context=context)
     assert {name: value.size(1) for name, value in context.slots.items()} == {
         name: slot.width for name, slot in slots.items()

@@ -128,5 +128,5 @@ def test_in_evaluation_nothing_is_checkpointed():
     model, (x, adj) = deep().eval(), batch()
     with torch.no_grad():
         assert torch.equal(
-            model(x, adj, context=Context(adj, runner=checkpointed())), model(x, adj)
+            model(x, adj, context=Context(adj, False, runner=checkpointed())), model(x, adj)
         )

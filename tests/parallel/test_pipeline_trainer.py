@@ -193,15 +193,16 @@ KILLED = """
 small_runs.ClusterTrainer = gs.PipelineTrainer
 options, folder = json.loads(sys.argv[1]), sys.argv[2]
 trainer = small_runs.small_trainer(folder, **options)
-context, taken = trainer._context, []
+from gnnscale.parallel import trainer as pipelines
+context, taken = pipelines.training_context, []
 
-def counted(batch):
+def counted(batch, *rest):
     taken.append(batch)
     if len(taken) == 7 and comm.rank() == 1:
         os.kill(os.getpid(), 9)
-    return context(batch)
+    return context(batch, *rest)
 
-trainer._context = counted
+pipelines.training_context = counted
 trainer.fit()
 """
 GONE_ON = """

@@ -177,7 +177,7 @@ def kept(rows: Rows, slot: str) -> Any:
 
 def run_rows(stage: Stage, rows: Rows, graph: Graph) -> Tensor:
     """A separable stage on the rows that were collected for it, in evaluation mode."""
-    context = Context(graph.adj)
+    context = Context(graph.adj, False)
     for slot in rows.parts:
         if slot != AGGREGATED:
             context.slots[slot] = kept(rows, slot)

@@ -83,7 +83,7 @@ OTHERS = {
 
 def normalised(stage, rows: Rows, graph, exact: bool) -> Tensor:
     """What the stage's first norm makes of rows, by their own statistics or the whole graph's."""
-    context = Context(graph.adj)
+    context = Context(graph.adj, False)
     context.slots = {slot: kept(rows, slot) for slot in rows.parts if slot != AGGREGATED}
     x = kept(rows, AGGREGATED)
     assert rows.norm is not None

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gnnscale import comm
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.propagation import densify
+from gnnscale.train.contexts import training_context
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.task import Task
 
@@ -102,7 +102,7 @@ class Layer:
             # Drawn on the CPU: the same whatever the device.
             with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluation_mode(model):
                 torch.default_generator.manual_seed(hash((seed, number)))
-                out = self.run(rows.sample())
+                out = self.evaluated(rows.sample())
                 self.classifier = nn.Linear(out.shape[1], num_outputs, dtype=out.dtype).to(device)
         self.trained = nn.Module()
         # Names of parameters hold no dots.
@@ -112,19 +112,14 @@ class Layer:
         self.trained.classifier = self.classifier
 
     def __call__(self, batch: Any) -> Tensor:
-        """The classifier's output for a batch."""
-        return self.classifier(self.run(batch))
+        """The classifier's output for a batch, in training."""
+        return self.classifier(self._run(batch, training_context(batch, self._seed)))
 
-    def run(self, batch: Any) -> Tensor:
-        """What the stage makes of a batch, in the mode that its modules are in."""
-        context = Context.of(
-            batch,
-            training=self.stage.training,
-            seed=self._seed,
-            epoch=batch.epoch,
-            step=batch.step * comm.world_size() + comm.rank(),  # as one process counts them
-            slots=dict(batch.slots),
-        )
+    def evaluated(self, batch: Any) -> Tensor:
+        """What the stage makes of a batch in evaluation; its modules are in that mode."""
+        return self._run(batch, Context.of(batch, training=False))
+
+    def _run(self, batch: Any, context: Context) -> Tensor:
         x = batch.x
         norm = getattr(batch, "norm", None)
         for phase in self.stage.trained_phases:

@@ -92,7 +92,7 @@ class WholeNorm:
     def moments(self) -> statistics.Moments:
         """Those of the map's outputs over all rows, differentiable in its parameters."""
         x: Any = self.points[self.first]
-        context = Context(None, slots={**self.points})  # type: ignore[arg-type]
+        context = Context(None, False, slots={**self.points})  # type: ignore[arg-type]
         # Half precision has too few digits for a difference of squares of √rows deviations.
         with torch.autocast(x.device.type, enabled=False):
             for phase in self.linear:

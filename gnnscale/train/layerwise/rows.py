@@ -287,4 +287,4 @@ class RowValidation:
         at_once = self.num_rows if unknown else _CHUNK_ROWS
         for batch in self._rows.in_order(at_once):
             assert batch.y is not None
-            yield layer.run(batch), batch.y
+            yield layer.evaluated(batch), batch.y

@@ -72,11 +72,6 @@ class Stage:
     modules: list[nn.Module] = field(default_factory=list)
     last: bool = False
 
-    @property
-    def training(self) -> bool:
-        """Whether its modules are in training mode."""
-        return any(module.training for module in self.modules)
-
     def train(self) -> None:
         """Put its modules into training mode, and no others."""
         for module in self.modules:
