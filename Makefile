@@ -16,6 +16,9 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# In benchmarks names, imports and signatures are checked, not what may be None or of which union.
+SCRIPTS := union-attr index arg-type assignment operator misc return-value var-annotated
+
 .PHONY: quickstart test check lint format bench clean
 .DELETE_ON_ERROR:
 
@@ -33,6 +36,8 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/mypy examples
+	$(BIN)/mypy benchmarks $(addprefix --disable-error-code ,$(SCRIPTS))
 
 format: $(VENV)/.lint
 	$(BIN)/ruff format .

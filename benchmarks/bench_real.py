@@ -44,7 +44,7 @@ SMALL = {
     "full-batch": ("gcn", "sage", "gat", "cluster_gcn"),
 }
 MIDDLE = {"cluster": ("sage", "gcn", "cluster_gcn"), "full-batch": ("sage", "gcn")}
-CELLS = {
+CELLS: dict[str, dict[str, tuple[str, ...]]] = {
     "cora": SMALL,
     "citeseer": SMALL,
     "tolokers": MIDDLE,

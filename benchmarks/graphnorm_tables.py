@@ -6,7 +6,7 @@ import json
 import logging
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import graphnorm_nodes as nodes
 import graphnorm_tu as tu
@@ -25,7 +25,7 @@ def read(section: str) -> dict[str, Any]:
 
 def shorten(record: logging.LogRecord) -> bool:
     """Leave curves out of what is said of a run."""
-    *first, run = record.args or ((), {})
+    *first, run = cast(tuple[Any, ...], record.args)
     record.args = (*first, {k: v for k, v in run.items() if isinstance(v, str | int | float)})
     return True
 

@@ -35,11 +35,12 @@ from gnnscale.kernels import (
     dropout,
     extremum,
     extremum_reference,
+    graph_norm,
+    graph_norm_reference,
     segment_moments,
     segment_moments_reference,
     spmm,
 )
-from gnnscale.nn.statistics import graph_norm, graph_norm_traced
 from gnnscale.train.report import environment
 
 RESULT = Path(__file__).parent / "results" / "kernels.json"
@@ -111,8 +112,9 @@ def activations(rows: int, width: int, name: str) -> Ways:
 def norms(rows: int, width: int) -> Ways:
     """GraphNorm over a batch + gradient; torch's is the same formula left to autograd."""
     norm, x = GraphNorm(width), torch.randn(rows, width, requires_grad=True)
-    functions = {"gnnscale": graph_norm, "torch": graph_norm_traced}
-    return {way: with_gradient(partial(run, norm, x), x) for way, run in functions.items()}
+    of = x, norm.weight, norm.bias, norm.mean_scale, norm.eps
+    functions = {"gnnscale": graph_norm, "torch": graph_norm_reference}
+    return {way: with_gradient(partial(run, *of), x) for way, run in functions.items()}
 
 
 def with_gradient(forward: Callable[[], Tensor], x: Tensor) -> Callable[[], None]:

@@ -26,6 +26,7 @@ import os
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any, cast
 
 import layerwise_runs as runs
 import layerwise_scale as scale
@@ -125,7 +126,7 @@ def seeds(args: argparse.Namespace, most: int) -> range:
 
 def shorten(record: logging.LogRecord) -> bool:
     """Leave curves out of what is said of a run."""
-    *first, run = record.args or ((), {})
+    *first, run = cast(tuple[Any, ...], record.args)
     short = {k: v for k, v in run.items() if isinstance(v, str | int | float)}
     record.args = (*first, short)
     return True

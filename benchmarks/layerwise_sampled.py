@@ -50,8 +50,9 @@ class Rows:
         if self.dense is not None:
             return self.dense[nodes]
         rows = self.sparse[nodes.numpy()]
-        parts = rows.indptr.astype(np.int64), rows.indices.astype(np.int32), rows.data
-        return CSR(*map(torch.from_numpy, parts), rows.shape)
+        indptr, indices = rows.indptr.astype(np.int64), rows.indices.astype(np.int32)
+        indptr, indices, values = map(torch.from_numpy, (indptr, indices, rows.data))
+        return CSR(indptr, indices, values, rows.shape)
 
 
 class MeanLayer(nn.Module):

@@ -23,7 +23,7 @@ import sys
 import tempfile
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pipeline_makespan as makespans
 import pipeline_tables as tables
@@ -161,7 +161,7 @@ def main() -> None:
 
 def _shorten(record: logging.LogRecord) -> bool:
     """Leave cases and curves out of what is said of a run."""
-    *first, run = record.args or ((), {})
+    *first, run = cast(tuple[Any, ...], record.args)
     short = {k: v for k, v in run.items() if isinstance(v, str | int | float)}
     record.args = (*first, short)
     return True

@@ -76,7 +76,9 @@ def choice(
         "growth": [growth for _, growth in every],
         "carried_per_epoch": statistics.median(seen.carried) if seen.carried else None,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "cuts": [stage.numbers[0] for stage in trainer.stages[1:]] if way == "pipeline" else [],
+        "cuts": [stage.numbers[0] for stage in trainer.stages[1:]]
+        if isinstance(trainer, gs.PipelineTrainer)
+        else [],
     }
 
 

@@ -7,13 +7,15 @@ diagonal enhancement of eq. 11 keeps much of it (0.70). The authors' released co
 node itself and computes the first hop once.
 """
 
+from typing import Any
+
 import torch
 
 import gnnscale as gs
 
 graph = gs.load("wordnet")
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "eq. 10": {},
     "eq. 11, λ = 1": {"diag_lambda": 1.0},
     "authors' code": {

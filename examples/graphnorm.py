@@ -48,4 +48,5 @@ def main(source: str = "wordnet", epochs: int = 6) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *map(int, sys.argv[2:3]))
+    source, epochs, *_ = *sys.argv[1:], *("wordnet", "6")[len(sys.argv) - 1 :]
+    main(source, int(epochs))

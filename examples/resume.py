@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def make_trainer(run_dir: Path) -> gs.ClusterTrainer:
 class StopInEpochThree(gs.Callback):
     """Stands for a power cut: the process ends without a word."""
 
-    def on_epoch_end(self, trainer: gs.ClusterTrainer, row: dict) -> None:
+    def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
         if row["epoch"] == 3:
             sys.exit(1)
 

@@ -31,15 +31,15 @@ class WandB(Callback):
             raise MissingDependency("the W&B callback needs `pip install wandb`") from error
         self._init, self._settings = wandb.init, {"project": project, **settings}
 
-    def on_fit_start(self, trainer: gs.ClusterTrainer) -> None:
+    def on_fit_start(self, trainer: Any) -> None:
         """Begin a run that knows the trainer's arguments."""
         self._run = self._init(config=trainer.report.run["config"], **self._settings)
 
-    def on_epoch_end(self, trainer: gs.ClusterTrainer, row: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: Any, row: dict[str, Any]) -> None:
         """Log the epoch's row of the report."""
         self._run.log(row, step=row["epoch"])
 
-    def on_fit_end(self, trainer: gs.ClusterTrainer, report: gs.Report) -> None:
+    def on_fit_end(self, trainer: Any, report: gs.Report) -> None:
         """Log what the kept weights reach."""
         for where, metrics in report.final.items():
             self._run.summary.update({f"final_{where}_{k}": v for k, v in metrics.items()})
