@@ -21,7 +21,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +44,7 @@ SMALL = {
     "full-batch": ("gcn", "sage", "gat", "cluster_gcn"),
 }
 MIDDLE = {"cluster": ("sage", "gcn", "cluster_gcn"), "full-batch": ("sage", "gcn")}
-CELLS: dict[str, dict[str, tuple[str, ...]]] = {
+CELLS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "cora": SMALL,
     "citeseer": SMALL,
     "tolokers": MIDDLE,

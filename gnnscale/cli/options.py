@@ -70,13 +70,6 @@ class Resume(StrEnum):
     no = "no"
 
 
-class Balance(StrEnum):
-    """What a partitioner evens out."""
-
-    nodes = "nodes"
-    edges = "edges"
-
-
 class View(StrEnum):
     """The nodes whose subgraph is cut."""
 
@@ -117,6 +110,7 @@ DATASET_HELP = (
     "A name (see gnnscale datasets), a path (.npz, folder of arrays, stored graph) or "
     "synthetic:planted?nodes=10000."
 )
+BALANCE = "What parts have alike: nodes, edges, or how many edges cost as much as a node."
 METHODS = "Partitioner: auto, kaminpar, metis, streaming, random or contiguous."
 
 Verbose = Annotated[
@@ -146,3 +140,11 @@ DeviceOfRun = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …", show_default="the run's"),
 ]
+
+
+def read_balance(text: str) -> str | float:
+    """What a partitioner evens out: a word, or how many edges cost as much as a node."""
+    try:
+        return float(text)
+    except ValueError:
+        return text  # partitioning says which words there are

@@ -20,7 +20,7 @@ def partition(
     num_parts: Annotated[int, typer.Option(help="Clusters.", show_default=False)],
     method: Annotated[str, typer.Option(metavar="NAME", help=o.METHODS)] = "auto",
     seed: Annotated[int, typer.Option(help="Repeats the result, see --deterministic.")] = 0,
-    balance: Annotated[o.Balance, typer.Option(help="What to even out.")] = o.Balance.nodes,
+    balance: Annotated[str, typer.Option(metavar="nodes|edges|N", help=o.BALANCE)] = "nodes",
     imbalance: Annotated[
         float, typer.Option(help="How far the heaviest part may exceed the mean: 0.03 is 3 %.")
     ] = 0.03,
@@ -98,7 +98,7 @@ def partition(
                 num_parts,
                 method,
                 seed,
-                balance=str(balance),
+                balance=o.read_balance(balance),
                 imbalance=imbalance,
                 deterministic=deterministic,
                 preset=preset,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gnnscale.cli.layerwise import of_preset, of_preset_for, options_of_another
+from gnnscale.cli.options import read_balance
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
                     value = kind(value)
                 except ValueError:
                     faults.append(f"{option} {value!r}: a number or {word!r}")
+        elif name == "balance":
+            value = read_balance(value)
         elif name in _NONE and value == "none":
             value = None
         elif name == "stages" and value != "auto":

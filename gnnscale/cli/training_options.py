@@ -81,7 +81,7 @@ Readout = Annotated[
 ]
 Method = Annotated[str | None, option(BATCHES, o.METHODS, "auto", metavar="NAME")]
 PartitionSeed = Annotated[int | None, option(BATCHES, "Of the partition; none: the seed.", "none")]
-Balance = Annotated[o.Balance | None, option(BATCHES, "What the partitioner evens out.", "nodes")]
+Balance = Annotated[str | None, option(BATCHES, o.BALANCE, "nodes", metavar="nodes|edges|N")]
 Stratify = Annotated[
     bool | None,
     option(BATCHES, "Even out training nodes over batches.", "stratify"),
