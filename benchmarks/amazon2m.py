@@ -57,7 +57,7 @@ class Parts:
         return result
 
     def add(self, name: str, seconds: float, peak: Footprint | None = None) -> None:
-        """Count a part that ends now; its peak is the highest of all its sittings."""
+        """Count a part that ends now; its peak is the highest of all the times it ran."""
         peak = self.meter.reset() if peak is None else peak
         before = self.found.get(name, {})
         now = dict(zip(("pss", "anonymous", "file"), peak, strict=True))

@@ -36,9 +36,9 @@ from gnnscale.data import find_card
 from gnnscale.graph.files import write_json
 from gnnscale.train import BenchReport
 
-# The graphs in the order in which they run, and the models of each by trainer: what half an hour on
-# two cores bears. On WordNet and Debian a full-batch run takes minutes; benchmarks/cluster_gcn.py
-# has those.
+# The graphs in the order in which they run, and the models of each by trainer: what fits into
+# half an hour on two cores. On WordNet and Debian a full-batch run takes minutes:
+# benchmarks/cluster_gcn.py has those.
 SMALL = {
     "cluster": ("gcn", "sage", "gat", "cluster_gcn"),
     "full-batch": ("gcn", "sage", "gat", "cluster_gcn"),

@@ -71,7 +71,7 @@ FULL_BATCH = {
     "lr": 0.01,
     "early_stopping": None,
 }
-# Of the two large graphs a full batch takes seconds a step: what the budget bears.
+# Of the two large graphs a full batch takes seconds a step: what the time allows.
 FULL_BATCH_OF_LARGE = FULL_BATCH | {"epochs": 100, "early_stopping": 20}
 LARGE = ("wordnet", "debian")
 

@@ -7,7 +7,7 @@ nodes of 100 features, times the scale. Each reader is a process of its own, sta
 files, that ends when the data set can be trained on: ogb's has it in memory and has saved what it
 will load the next time, gnnscale's has stored it and opened it. Processor seconds, of all threads
 and without imports, stand beside those of the clock. Memory is the greatest resident set that the
-system saw of the process, mapped files included; what importing the libraries takes is told apart.
+system saw of the process, mapped files included; what importing the libraries takes is shown apart.
 Rounds alternate, and the fastest counts.
 """
 

@@ -75,7 +75,7 @@ class NodeTable:
         return table
 
     def without(self, label: str) -> NodeTable:
-        """The same, with the column of labels told apart."""
+        """The same, with the column of labels apart."""
         self.label = label
         return self
 

@@ -1,4 +1,4 @@
-"""Where scratch files go: to a disk, since what they hold is what memory does not bear."""
+"""Where scratch files go: to a disk, since what they hold does not fit in memory."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Exact full-graph inference: phase by phase, every phase in chunks of rows.
 
-Layers are kept in memory, or in files where memory does not bear two of them (plus the slots a
+Layers are kept in memory, or in files where two of them do not fit (plus the slots a
 model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG does). Then a chunk
 and the columns of a layer that are being propagated are all that is in memory, beside some bytes a
 node. Either way the result is the same, bit for bit where chunks are whole cache lines as those

@@ -1,8 +1,8 @@
 """A whole layer propagated hop by hop, each hop in chunks of rows: no halo, whatever the hops.
 
-P acts on every column by itself: a layer that memory does not bear is propagated a block of columns
-at a time, and the adjacency walked in row order once for each. Every column is summed in the same
-order whatever the blocks, so the result is the same bit for bit.
+P acts on every column by itself: a layer that does not fit in memory is propagated a block of
+columns at a time, and the adjacency walked in row order once for each. Every column is summed in
+the same order whatever the blocks, so the result is the same bit for bit.
 
 Floor of a hop, in bytes: the layer read once, 4 for every edge and block, and, with b blocks, the
 share (b − 1) / b of the product written and read again.

@@ -1,7 +1,7 @@
 """Layers between the passes of an inference, in memory or in files, read and written in chunks.
 
 Propagation reads a layer at random, so what it reads is in memory: a whole layer, or as many of its
-columns as the memory allowed bears. Every other read is of a range of rows.
+columns as fit in the memory allowed. Every other read is of a range of rows.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class Layers:
         return self._buffer[:size].view(dtype).view(self.num_rows, width)
 
     def _blocks(self, width: int, dtype: torch.dtype) -> list[Columns]:
-        """As few even blocks as memory bears, in whole cache lines where that takes no more."""
+        """As few even blocks as fit in memory, in whole cache lines where that takes no more."""
         if 0 in (self.num_rows, width):
             return [(0, width)]
         most = max(1, self.memory // (self.num_rows * dtype.itemsize))

@@ -22,7 +22,7 @@ class Callback:
     """
 
     def on_fit_start(self, trainer: KeptRun) -> None:
-        """Called once, before the first step of a sitting."""
+        """Called once, before the first step of every `fit`."""
 
     def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
         """Called after every epoch with its row of the report."""
@@ -53,7 +53,7 @@ class TensorBoard(Callback):
     @override
     def on_fit_start(self, trainer: KeptRun) -> None:
         """Go on after the last epoch of an interrupted run: what came later is purged."""
-        if self._writer is not None:  # of a sitting that was interrupted
+        if self._writer is not None:  # of a `fit` that was interrupted
             self._writer.close()
         if comm.is_main():
             self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)

@@ -108,7 +108,7 @@ class ClusterTrainer(Trainer):
         prefetch: batches prepared ahead.
         chunk_rows: rows at once in exact inference; chosen by size when None.
         storage: a folder for the layers of exact inference, instead of memory. With None, layers
-            that memory does not bear go beside the run or the store, as those of a graph in files
+            that do not fit in it go beside the run or the store, as those of a graph in files
             do.
         memory: bytes of a layer that exact inference may hold; "auto" goes by what there is.
         store: a folder for the clustered graph, instead of memory. With None, that of a graph in
@@ -337,7 +337,7 @@ class ClusterTrainer(Trainer):
 
     @override
     def _scratch(self) -> Path | None:
-        """Where layers go that memory does not bear: beside the run, else beside the store."""
+        """Where layers go that do not fit in memory: beside the run, else beside the store."""
         store = None if self._clustered is None else self._clustered.path
         folders = (self.folder and self.folder.path, store and store.parent)
         return next((path for path in folders if path and os.access(path, os.W_OK)), None)

@@ -151,7 +151,7 @@ class FullGraph(ABC):
         return {}
 
     def _scratch(self) -> Path | None:
-        """A folder for layers that memory does not bear; None for the system's own."""
+        """A folder for layers that do not fit in memory; None for the system's own."""
         return None
 
     def _split(self) -> Split:

@@ -3,7 +3,7 @@
 X does not change during training, so neither does P·X, and its degrees are those of the view rather
 than of a batch. Kept in memory, or inside the store of a graph on disk.
 
-P acts on every column by itself: a pass takes as many columns as memory bears, and reads X and the
+P acts on every column by itself: a pass takes as many columns as fit in memory, and reads X and the
 adjacency in sequence. Rows gathered from a file larger than memory would cost a page an edge.
 """
 
@@ -110,7 +110,7 @@ def _compute(
     rows: Tensor | None,
     folder: Path | None,
 ) -> Iterator[Tensor] | CSR:
-    """P·X, that of dense features in chunks of rows; `folder` is for what memory does not bear."""
+    """P·X, of dense features in chunks of rows, in `folder` where it does not fit in memory."""
     if isinstance(x, CSR):
         hop = _sparse(propagation, adj, x if rows is None else x.select_rows(rows))
         release_all(x)

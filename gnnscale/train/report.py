@@ -28,8 +28,8 @@ class Report:
         best_epoch: the epoch of the best validation metric, whose weights keep="best" keeps; None
             before the first evaluation.
         final: metrics of the kept weights by set of nodes: `{"test": {"accuracy": …}}`.
-        seconds: wall time by phase, over all sittings: partition, train, evaluate, total.
-        memory: bytes, of the last sitting: what `memory_use` says with the peaks of summed PSS over
+        seconds: wall time by phase, over all calls of `fit`: partition, train, evaluate, total.
+        memory: bytes, of the last call: what `memory_use` says with the peaks of summed PSS over
             the process and its children, and "arrays", those of the graphs it held (as given,
             as clustered, the first hop) that were in memory rather than in a file, by name.
         stopped: why training ended: "epochs", "early stopping", "callback", "layers"; None while it

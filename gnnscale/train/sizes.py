@@ -147,7 +147,7 @@ def row_bytes(model: Any, graph: Graph) -> int:
 def choose_sizes(seen: Seen, row: int, num_parts: Any, clusters_per_batch: Any) -> tuple[Any, Any]:
     """Choose what is not given of `num_parts` and `clusters_per_batch`.
 
-    A batch is as large as caches bear: its widest activation takes 8 MiB at most and 2²⁰ edges
+    A batch is as large as caches allow: its widest activation takes 8 MiB at most and 2²⁰ edges
     arrive at it, but an epoch has eight steps as long as a batch keeps 512 nodes. It is drawn from
     up to ten clusters, of 128 nodes at least. A graph of a multi-graph data set is a part at least;
     then a batch takes more of the smaller ones.

@@ -52,7 +52,7 @@ class SeedResult:
         epochs: epochs trained.
         seconds: wall time by phase; see `Report`.
         peak_memory: bytes, the peak of summed PSS over the process and its children in this run's
-            last sitting; None where it is not known.
+            last call; None where it is not known.
         curve: the epochs evaluated: epoch, loss, and the metric by set.
     """
 

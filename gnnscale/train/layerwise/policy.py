@@ -97,7 +97,7 @@ class StopPolicy(nn.Module):
         return self.head(memory[0]).squeeze(), memory
 
     def reach(self, t: int) -> None:
-        """Learning has come to decision t of a layer: it is told apart from those before."""
+        """Learning has come to decision t of a layer, whose figures are its own."""
         self.reached = max(self.reached, min(t, self.horizon - 1))
 
     def checksum(self) -> str:

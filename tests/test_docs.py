@@ -1,0 +1,149 @@
+"""What README and docs show: code runs, commands parse, links lead somewhere.
+
+A block of code that is not run has a mark before it that says why, `<!-- not run: two hosts -->`;
+it is compiled all the same, and its `gs.` names must exist.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("C*.md")])
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<mark>[^\n]+) -->\n+)?```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S
+)
+ELSEWHERE = ("rsync", "export", "pip", "git", "cd")  # programs that are not ours to check
+
+
+class Block(NamedTuple):
+    """A fenced block; `mark` says why it is not run."""
+
+    kind: str
+    text: str
+    mark: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    found = BLOCK.finditer(page.read_text())
+    return [Block(block["kind"], block["text"], block["mark"]) for block in found]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Shell commands of a page as words, in blocks and in running text."""
+    shell = [b.text for b in blocks(page) if b.kind in ("sh", "bash")]
+    lines = "\n".join(shell).replace("\\\n", " ").splitlines()
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
+    lines += [code for code in inline if re.match(r"(gnnscale|torchrun|make) [\w-]", code)]
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            del words[0]
+        if words and not {"…", "..."} & set("".join(words)):
+            yield words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_those_of_the_command_line(page: Path) -> None:
+    for words in commands(page):
+        parse(words)
+
+
+def parser_of_torchrun() -> Any:
+    from torch.distributed.run import get_args_parser
+
+    return get_args_parser()
+
+
+def parse(words: list[str]) -> None:
+    """Raise an error where a command would be refused."""
+    program, *arguments = words
+    if program == "gnnscale":
+        import typer
+
+        from gnnscale.cli import app
+
+        group: Any = typer.main.get_command(app)
+        if arguments and not arguments[0].startswith("-"):
+            group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+    elif program == "torchrun":
+        arguments += (
+            [] if arguments[-1].endswith(".py") else ["train.py"]
+        )  # options alone, in prose
+        parser_of_torchrun().parse_args(arguments)
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert {word for word in arguments if "=" not in word} <= set(targets), words
+    elif program == "python":
+        assert (ROOT / arguments[0]).exists(), words
+    else:
+        assert program in ELSEWHERE, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_code_exist(page: Path) -> None:
+    import gnnscale
+
+    for block in blocks(page):
+        if block.kind != "python":
+            continue
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert node.value.id != "gs" or hasattr(gnnscale, node.attr), node.attr
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks/README.md"], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        there = (page.parent / path) if path else page
+        assert there.exists(), link
+        assert not anchor or anchor in anchors(there), link
+
+
+def anchors(page: Path) -> set[str]:
+    """What headings are called in links, as hosts of repositories call them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def test_scripts_named_beside_figures_exist_and_have_their_options() -> None:
+    text = (ROOT / "benchmarks/README.md").read_text()
+    source = "\n".join(path.read_text() for path in (ROOT / "benchmarks").rglob("*.py"))
+    quoted = set(re.findall(r'"(?:--)?([\w-]+)"', source))
+    for code in re.findall(r"`([\w/]+\.py(?: [^`]+)?)`", text):
+        script, *arguments = code.split()
+        assert any((ROOT / folder / script).exists() for folder in ("", "benchmarks")), code
+        for word in arguments:
+            assert not word.startswith("--") or word[2:] in quoted, code
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one namespace a page, on a small graph in place of those that are large or not here."""
+    import gnnscale
+
+    load = gnnscale.load
+
+    def small(source: Any, **options: Any) -> Any:
+        return load("synthetic:planted?nodes=1000" if source == "wordnet" else source, **options)
+
+    monkeypatch.setattr(gnnscale, "load", small)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.kind == "python" and block.mark is None:
+            text = block.text.replace("rounds=200", "rounds=2")  # learning takes minutes
+            exec(compile(text, str(page), "exec"), names)
