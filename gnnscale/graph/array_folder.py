@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import atomic_folder, json_bytes, read_json, write_json
+from gnnscale.graph.files import atomic_folder, file_checksum, json_bytes, read_json, write_json
 from gnnscale.graph.mapped import map_array, read_rows
 
 _BLOCK = 1 << 24
@@ -182,7 +182,7 @@ class ArrayFile:
             rows = self._count // row if row else 0
             self._shape = (rows, *self._shape[1:])
             self._write_header(self._file.tell())
-            checksum = _file_checksum(self._path)  # it begins with the header, known only now
+            checksum = file_checksum(self._path)  # it begins with the header, known only now
         else:
             checksum = self._digest.hexdigest()
         expected = math.prod(size or 0 for size in self._shape)
@@ -276,7 +276,7 @@ def damaged_files(path: Path, meta: dict[str, Any]) -> list[str]:
     damaged = [
         about["file"]
         for about in meta["arrays"].values()
-        if _file_checksum(path / about["file"]) != about["checksum"]
+        if file_checksum(path / about["file"]) != about["checksum"]
     ]
     if (path / "meta.json").read_bytes() != json_bytes(meta):
         damaged.append("meta.json")
@@ -311,14 +311,3 @@ def _meta_checksum(meta: dict[str, Any]) -> str:
     content = {key: value for key, value in meta.items() if key != "checksum"}
     text = json.dumps(content, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _file_checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise StoreError(f"{path} is missing or unreadable: {error.strerror}") from error
-    return digest.hexdigest()

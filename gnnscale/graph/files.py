@@ -99,6 +99,7 @@ def _made(folder: Path) -> Path:
 
 #: Bytes of one call to the system: more than 2^31 are refused by some, and cut short by others.
 AT_ONCE = 1 << 30
+_BLOCK = 1 << 24
 
 
 def read_at(descriptor: int, offset: int, into: memoryview) -> int:
@@ -208,6 +209,22 @@ def checked_path(path: Any) -> Path:
     if "\0" in text:
         raise InputError(f"a path holds no null character: {text!r}")
     return Path(text)
+
+
+def file_checksum(path: Path) -> str:
+    """A checksum of every byte of a file.
+
+    Raises:
+        StoreError: it is missing or cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise StoreError(f"{path} is missing or unreadable: {error.strerror or error}") from error
+    return digest.hexdigest()
 
 
 def json_checksum(content: Any) -> str:

@@ -17,12 +17,17 @@ _TENSOR = "__tensor__"
 _ITEMS = "__items__"
 
 
-def save_tree(path: str | Path, tree: Any) -> None:
+def save_tree(path: str | Path, tree: Any, about: dict[str, Any] | None = None) -> None:
     """Write a tree of dicts, lists, tensors and JSON values, atomically.
 
     Tensors go into the file's tensor section under the names of their keys, joined by dots, each
     storage once; the tree itself, with references to them, into its metadata, with a checksum of
     everything. Keys of dicts may be strings or integers.
+
+    Args:
+        path: the file.
+        tree: what `load_tree` gives back.
+        about: JSON values that `read_tree` gives back beside it.
 
     Raises:
         StoreError: the file cannot be written.
@@ -32,13 +37,24 @@ def save_tree(path: str | Path, tree: Any) -> None:
 
     tensors: dict[str, Tensor] = {}
     layout = json.dumps(_encode(tree, "", tensors, {}))
-    content = save(tensors, metadata={"tree": layout, "checksum": _checksum(layout, tensors)})
+    said = "" if about is None else json.dumps(about)
+    metadata = {"tree": layout, "about": said, "checksum": _checksum(layout + said, tensors)}
+    content = save(tensors, metadata=metadata)
     with atomic_write(path) as file:
         file.write(content)
 
 
 def load_tree(path: str | Path) -> Any:
-    """Read what `save_tree` wrote.
+    """Read the tree that `save_tree` wrote.
+
+    Raises:
+        StoreError: the file is missing, damaged or truncated.
+    """
+    return read_tree(path)[0]
+
+
+def read_tree(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """Read what `save_tree` wrote: the tree, and what is said of it.
 
     Raises:
         StoreError: the file is missing, damaged or truncated.
@@ -53,11 +69,13 @@ def load_tree(path: str | Path) -> Any:
             about = file.metadata()
             # Copies: the others are maps of the file, which training would write to.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        layout = about["tree"]
-        if _checksum(layout, tensors) != about["checksum"]:
+        layout, said = about["tree"], about.get("about", "")
+        if _checksum(layout + said, tensors) != about["checksum"]:
             raise ValueError("its checksum differs")
-        return _decode(json.loads(layout), tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        return _decode(json.loads(layout), tensors), json.loads(said) if said else {}
+    except OSError as error:
+        raise StoreError(f"could not read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{path} is damaged or no checkpoint: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -40,5 +41,14 @@ def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> dict[str, A
         "nodes": graph.num_nodes,
         "edges": graph.num_edges,
         "clustered": isinstance(data, ClusteredGraph),
+        "clusters": _clusters(data) if isinstance(data, ClusteredGraph) else None,
         "source": graph.source if path is None else str(path),
     }
+
+
+def _clusters(data: ClusteredGraph) -> str:
+    """What the batches of a clustered graph depend on beside the graph."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (data.offsets, data.train_ends):
+        digest.update(array.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -34,13 +35,14 @@ from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import is_store
 from gnnscale.graph.files import (
     checked_path,
+    file_checksum,
     json_checksum,
     read_json,
     remove_abandoned,
     write_json,
 )
 from gnnscale.graph.store import store_checksum
-from gnnscale.train.checkpoint import load_tree, save_tree
+from gnnscale.train.checkpoint import read_tree, save_tree
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.report import Report
 from gnnscale.train.run_lock import sole_writer
@@ -48,7 +50,16 @@ from gnnscale.train.run_lock import sole_writer
 logger = logging.getLogger(__name__)
 
 FORMAT = "gnnscale-run"
-VERSION = 1
+VERSION = 2
+
+_CHECKPOINT, _WEIGHTS, _REPORT = "checkpoint.safetensors", "model.safetensors", "report.json"
+# Written before the first step, and not changed after: the checkpoint names their checksums.
+_ONCE = (
+    "partition.npz",
+    "stages.json",
+    "store.json",
+    "controller.safetensors",
+)
 
 
 class RunFolder:
@@ -60,6 +71,8 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = checked_path(path).absolute()
+        self._id: str | None = None  # of the run, once it has begun or been read
+        self._checksums: dict[str, str] = {}  # of its files that are written once
         if not self.exists:  # a run that is here may be read even where it cannot be written
             self.check_writable()
 
@@ -117,7 +130,9 @@ class RunFolder:
         if content.get("version") != VERSION:
             raise StoreError(
                 f"{self.path} was written by another version (format {content.get('version')}, "
-                f"this one reads {VERSION})"
+                f"this one reads {VERSION}): open it with that version, take its weights from "
+                f"gnnscale.train.checkpoint.load_tree({str(self.path / _WEIGHTS)!r}), or train "
+                "anew with fit(resume=False)"
             )
         if content.pop("checksum", None) != json_checksum(content):
             raise StoreError(f"{self.path / 'run.json'} is damaged: its checksum differs")
@@ -133,15 +148,33 @@ class RunFolder:
 
     def begin(self, identity: dict[str, Any], config: TrainConfig) -> None:
         """Start a run, removing what an earlier one left here."""
-        for name in ("checkpoint.safetensors", "model.safetensors", "report.json", "curves.png"):
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "id": secrets.token_hex(8),
+            "within": self._surrounding_id(),
+            **identity,
+            "config": asdict(config),
+        }
+        # A process killed while it removes leaves a run that has not begun, not half of the old.
+        self._write_description({**content, "begun": False})
+        for name in (_CHECKPOINT, _WEIGHTS, _REPORT, "curves.png"):
             (self.path / name).unlink(missing_ok=True)
         for path in (self.partition, self._store_note, self.stages, self.controller):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.fine_tune, ignore_errors=True)
         if identity["data"]["source"] != str(self.graph):
             shutil.rmtree(self.graph, ignore_errors=True)
-        content = {"format": FORMAT, "version": VERSION, **identity, "config": asdict(config)}
+        self._write_description({**content, "begun": True})
+        self._id, self._checksums = content["id"], {}
+
+    def _write_description(self, content: dict[str, Any]) -> None:
         write_json(self.path / "run.json", {**content, "checksum": json_checksum(content)})
+
+    def _surrounding_id(self) -> str | None:
+        """The id of the run that this one is the fine-tuning of; None for any other."""
+        around = RunFolder(self.path.parent) if self.path.name == "fine_tune" else None
+        return str(around.describe()["id"]) if around is not None and around.exists else None
 
     @property
     def _store_note(self) -> Path:
@@ -164,14 +197,15 @@ class RunFolder:
 
         Raises:
             RunMismatch: the run here is another one; what differs is named.
-            StoreError: the checkpoint is damaged.
+            StoreError: a file of the run is missing or damaged.
         """
         remove_abandoned(self.path, ".*.????????.part")
         if resume is False:
             return None
         if resume is True and not self.exists:
             raise RunMismatch(f"resume=True, but there is no run in {self.path}")
-        if not (self.path / "checkpoint.safetensors").exists():
+        there = [n for n in (_CHECKPOINT, _REPORT, _WEIGHTS) if (self.path / n).exists()]
+        if not there or not self.describe()["begun"]:
             return None  # stopped before its first checkpoint: nothing to lose, nothing to compare
         if differences := self.differences(identity, config):
             lines = "\n".join(f"  - {line}" for line in differences)
@@ -179,7 +213,40 @@ class RunFolder:
                 f"the run in {self.path} is another one:\n{lines}\nTake another run_dir, or "
                 "resume=False to replace it"
             )
-        return load_tree(self.path / "checkpoint.safetensors")
+        return self.state()
+
+    def state(self) -> dict[str, Any]:
+        """The state of the run, every file of which is the one that it wrote.
+
+        Raises:
+            StoreError: a file of the run is missing or damaged; it is named.
+            RunMismatch: a file is of another run.
+        """
+        content = self.describe()
+        tree, about = read_tree(self.path / _CHECKPOINT)
+        self._check_run(_CHECKPOINT, about.get("run"), content["id"])
+        around = self._surrounding_id()
+        if around is not None:
+            self._check_run("run.json", content["within"], around)
+        for name, checksum in about["files"].items():
+            if file_checksum(self.path / name) != checksum:
+                raise StoreError(
+                    f"{self.path / name} is damaged or of another run: its checksum is not the one "
+                    f"in {_CHECKPOINT}. {_REMEDY}"
+                )
+        if about["reported"]:
+            report = Report.load(self.path / _REPORT)
+            self._check_run(_REPORT, report.run.get("id"), content["id"])
+        self._id = content["id"]
+        self._checksums = {k: v for k, v in about["files"].items() if k in _ONCE}
+        return tree
+
+    def _check_run(self, name: str, found: Any, expected: str) -> None:
+        if found != expected:
+            raise RunMismatch(
+                f"{self.path / name} is of another run (id {found}; run.json here says "
+                f"{expected}). {_REMEDY}"
+            )
 
     def differences(self, identity: dict[str, Any], config: TrainConfig) -> list[str]:
         """What tells the run here from another one, in words; nothing where they are the same.
@@ -196,30 +263,54 @@ class RunFolder:
         if there["fingerprint"] != here["fingerprint"]:
             old, new = (f"{data['name']} ({data['fingerprint']})" for data in (there, here))
             differences.append(_difference("graph", old, new))
+        elif there["clusters"] != here["clusters"]:
+            differences.append(_difference("clusters", there["clusters"], here["clusters"]))
         return differences + _model_differences(content, identity)
 
     def checkpoint(self, state: dict[str, Any], report: Report) -> None:
         """Write the state to go on from, and the report so far."""
-        tree = {**state, "finished": False, "report": dataclasses.asdict(report)}
-        save_tree(self.path / "checkpoint.safetensors", tree)
-        report.save(self.path / "report.json")
+        self._save_state({**state, "finished": False}, report)
+        report.save(self.path / _REPORT)
 
     def finish(self, weights: dict[str, Tensor], report: Report) -> None:
         """Write weights, report and curves of a complete run; the checkpoint shrinks to them."""
-        save_tree(self.path / "model.safetensors", weights)
-        report.save(self.path / "report.json")
+        report.run["id"] = self._id
+        save_tree(self.path / _WEIGHTS, weights, {"run": self._id})
+        report.save(self.path / _REPORT)
         report.plot(self.path / "curves.png")
-        tree = {"model": weights, "finished": True, "report": dataclasses.asdict(report)}
-        save_tree(self.path / "checkpoint.safetensors", tree)
+        self._save_state({"model": weights, "finished": True}, report)
+
+    def _save_state(self, state: dict[str, Any], report: Report) -> None:
+        """Write the checkpoint, which names the run that it is of and the run's other files."""
+        report.run["id"] = self._id
+        about = {
+            "run": self._id,
+            "files": self._named(state["finished"]),
+            "reported": (self.path / _REPORT).exists(),  # not before the first checkpoint
+        }
+        tree = {**state, "report": dataclasses.asdict(report)}
+        save_tree(self.path / _CHECKPOINT, tree, about)
+
+    def _named(self, finished: bool) -> dict[str, str]:
+        """The checksums of what is there beside checkpoint and report."""
+        for name in _ONCE:
+            if name not in self._checksums and (self.path / name).exists():
+                self._checksums[name] = file_checksum(self.path / name)
+        weights = {_WEIGHTS: file_checksum(self.path / _WEIGHTS)} if finished else {}
+        return {**self._checksums, **weights}
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The best weights known (the kept ones, else the best so far, else the last), and report.
 
         Raises:
-            StoreError: there is no checkpoint, or it is damaged.
+            StoreError: there is no checkpoint, or a file of the run is missing or damaged.
+            RunMismatch: a file is of another run.
         """
-        state = load_tree(self.path / "checkpoint.safetensors")
+        state = self.state()
         return state.get("best") or state["model"], state["report"]
+
+
+_REMEDY = "Put the right file back, or train anew with fit(resume=False)"
 
 
 def _model_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from gnnscale.graph.graph_folder import is_stored_graph, open_stored_graph
 from gnnscale.nn import GraphModel, LayeredGNN, from_spec
 from gnnscale.train.arguments import as_data
 from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.identity import describe_data
 from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.layerwise.described import controller_from
 from gnnscale.train.optimizers import is_described
@@ -64,10 +65,12 @@ def load_run(
 
     Raises:
         StoreError: there is no run, or it is damaged.
-        RunMismatch: the model or graph is another one, or must be given.
+        RunMismatch: the model or graph is another one, or must be given; or a file in the folder is
+            of another run.
     """
     folder = RunFolder(path)
     about = folder.describe()
+    weights, report = folder.weights()
     trainer_class = TRAINERS.of_class(about["trainer"])
     if trainer_class is None:
         raise StoreError(f"{path} was trained by {about['trainer']}, which is unknown here")
@@ -101,7 +104,6 @@ def load_run(
     if "controller" in config and "controller" not in arguments:
         arguments["controller"] = controller_from(config["controller"], folder.controller)
     trainer = trainer_class(model, data, run_dir=path, **{**config, **arguments})
-    weights, report = folder.weights()
     trainer.adopt(weights, Report(**report))
     return Run(trainer.model, data, trainer, trainer.report)
 
@@ -119,7 +121,8 @@ def _absent(name: str, description: str) -> Callable:
 def _find_graph(folder: RunFolder, about: dict[str, Any]) -> Graph | ClusteredGraph:
     known, data = about["data"], _open_graph(folder, about["data"])
     whole = data.graph if isinstance(data, ClusteredGraph) else data
-    if whole.fingerprint() != known["fingerprint"]:
+    same = whole.fingerprint() == known["fingerprint"]
+    if not same or describe_data(data, known["fingerprint"])["clusters"] != known["clusters"]:
         raise RunMismatch(
             f"the graph at {known['source'] or folder.graph} is no longer the one of the run: pass "
             "graph="
