@@ -62,7 +62,7 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE.npy",
-            help="Ids of nodes (of a graph trainer's run: graphs), or true or false for each.",
+            help="Ids of nodes (of a graph trainer's run: graphs), or a mask of 0 and 1.",
             show_default="all nodes",
         ),
     ] = None,
@@ -119,15 +119,11 @@ def _open(run: Path, dataset: str | None, device: str | None) -> Run:
 
 def _read_nodes(path: Path) -> Any:
     import numpy as np
-    import torch
 
     try:
         nodes = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"--nodes {path} is no .npy file of numbers: {error}") from error
-    if not isinstance(nodes, np.ndarray) or nodes.ndim != 1 or nodes.dtype.kind not in "biu":
-        kind = f"{nodes.dtype} {list(nodes.shape)}" if isinstance(nodes, np.ndarray) else "an .npz"
-        raise InputError(
-            f"--nodes {path} must be a list of whole numbers or of booleans, not {kind}"
-        )
-    return torch.from_numpy(nodes if nodes.dtype.kind == "b" else nodes.astype(np.int64))
+    if not isinstance(nodes, np.ndarray):
+        raise InputError(f"--nodes {path} is an .npz; give one array, of ids or a mask, as .npy")
+    return nodes

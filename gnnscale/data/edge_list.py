@@ -39,6 +39,7 @@ from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.files import cache_root, checked_path
 from gnnscale.graph.mapped import loaded
+from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.kernels import CSR
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def from_edge_list(
             are features: numbers, or one column of lists.
         labels: an array with a row a node, an `.npy`, a table with ids, or the name of a column in
             the table of features. Nodes that a table leaves out are unlabelled.
-        splits: `{"default": {"train": …, "val": …, "test": …}}`, each a bool mask in the order of
+        splits: `{"default": {"train": …, "val": …, "test": …}}`, each a mask in the order of
             the nodes, or ids as the file of edges has them.
         id_column: what the column of ids is called in tables of features and labels; without it one
             called id, node_id, node or name. Tables without one are in the order of the nodes.
@@ -208,18 +209,10 @@ def _splits(
 ) -> dict[str, dict[str, Any]] | None:
     if splits is None:
         return None
-    found: dict[str, dict[str, Any]] = {}
-    for name, parts in splits.items():
-        found[name] = {}
-        for part, given in parts.items():
-            array = np.asarray(given)
-            mask = array.dtype.kind == "b"
-            if not array.size:
-                array = array.astype(np.int64)
-            elif array.dtype.kind in "UT":
-                array = array.astype(object)
-            found[name][part] = given if mask else ids.find(array, f"split {name}/{part}: id")
-    return found
+    return {
+        name: dict(read_parts(parts, ids.num_nodes, f"split {name}/", find=ids.find))
+        for name, parts in splits.items()
+    }
 
 
 def _kept(edges: Path, arguments: Mapping[str, Any]) -> Path:

@@ -2,9 +2,10 @@
 
 Stored, they are one of:
 
-* ``train_idx``, ``val_idx``, ``test_idx`` (node numbers) or ``train_mask`` ... (one entry a node):
-  the set "default"; with a name before it, as in ``public_train_idx``, the set of that name. Masks
-  ``[num_nodes, k]`` are k sets, "fold0" to "fold<k-1>";
+* ``train_idx``, ``val_idx``, ``test_idx`` (node numbers) or ``train_mask`` ... (one entry a node,
+  booleans or 0 and 1): the set "default"; with a name before it, as in ``public_train_idx``, the
+  set of that name. Masks ``[num_nodes, k]`` are k sets, "fold0" to "fold<k-1>". ``valid``,
+  ``validation`` and ``dev`` are ``val``;
 * ``split_fold_masks`` ``[k, num_nodes]``: 0 training, 1 validation, 2 test, 3 none; "fold0" ...;
 * ``fold`` ``[num_graphs]``, for graph labels: graphs of fold k are the test set of "fold<k>", all
   others train; -1 is never tested.
@@ -22,11 +23,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from gnnscale.errors import InputError
+from gnnscale.graph.reading.nodes import PART_NAMES, PARTS, read_parts
 
-PARTS = ("train", "val", "test")
 Split = dict[str, np.ndarray]  # part -> bool [num_nodes]
 
-_KEY = re.compile(r"(?:(?P<set>\w+)_)?(?P<part>train|val|valid|test)_(?P<kind>idx|mask)")
+_KEY = re.compile(rf"(?:(?P<set>\w+)_)?(?P<name>{PART_NAMES}_(?P<kind>idx|mask))")
 
 
 def is_split_key(key: str) -> bool:
@@ -49,20 +50,25 @@ def read_splits(
             faults at once, each with its key.
     """
     faults: list[str] = []
-    found: dict[str, Split] = {}
+    given: dict[str, dict[str, np.ndarray]] = {}
     for key, array in arrays.items():
         match = _KEY.fullmatch(key)
         if match is None:
             continue
-        part = "val" if match["part"] == "valid" else match["part"]
-        name = match["set"] or "default"
-        if match["kind"] == "mask" and array.ndim == 2:
+        name, part = match["set"] or "default", match["name"]
+        if match["kind"] == "mask" and array.ndim == 2 and array.shape[1] != 1:
             for k in range(array.shape[1]):
-                mask = _mask(f"{key}[:, {k}]", array[:, k], num_nodes, faults)
-                found.setdefault(f"{name}_fold{k}" if match["set"] else f"fold{k}", {})[part] = mask
+                fold = f"{name}_fold{k}" if match["set"] else f"fold{k}"
+                given.setdefault(fold, {})[part] = array[:, k]
         else:
-            read = _mask if match["kind"] == "mask" else _from_numbers
-            found.setdefault(name, {})[part] = read(key, array, num_nodes, faults)
+            given.setdefault(name, {})[part] = array
+    found: dict[str, Split] = {}
+    for name, parts in given.items():
+        try:
+            masks = read_parts(parts, num_nodes, "" if name == "default" else f"{name}_")
+            found[name] = {part: mask.numpy() for part, mask in masks.items()}
+        except InputError as error:
+            faults += error.faults
     if "split_fold_masks" in arrays:
         found.update(_from_codes(arrays["split_fold_masks"], num_nodes, faults))
     if "fold" in arrays:
@@ -145,29 +151,6 @@ def random_split(labelled: np.ndarray, percentages: str, seed: int) -> Split:
 def to_nodes(values: np.ndarray, node_ptr: np.ndarray) -> np.ndarray:
     """Repeat one value a graph ``[num_graphs]`` for each of its nodes ``[num_nodes]``."""
     return np.repeat(values, np.diff(node_ptr))
-
-
-def _mask(key: str, array: np.ndarray, num_nodes: int, faults: list[str]) -> np.ndarray:
-    if array.shape != (num_nodes,):
-        faults.append(f"{key}: shape {[*array.shape]}, expected [{num_nodes}], one entry a node")
-        return np.zeros(num_nodes, dtype=bool)
-    if array.dtype.kind not in "biu" or (array.size and not np.isin(array, (0, 1)).all()):
-        faults.append(f"{key}: a mask holds booleans (or 0 and 1), not {array.dtype}")
-    return array.astype(bool)
-
-
-def _from_numbers(key: str, array: np.ndarray, num_nodes: int, faults: list[str]) -> np.ndarray:
-    mask = np.zeros(num_nodes, dtype=bool)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        faults.append(f"{key}: expected a vector of node numbers, not {array.dtype} {array.shape}")
-    elif array.size and (array.min() < 0 or array.max() >= num_nodes):
-        faults.append(
-            f"{key}: node numbers from {array.min()} to {array.max()}, allowed are 0 to "
-            f"{num_nodes - 1}"
-        )
-    elif array.size:
-        mask[array] = True
-    return mask
 
 
 def _from_codes(codes: np.ndarray, num_nodes: int, faults: list[str]) -> dict[str, Split]:

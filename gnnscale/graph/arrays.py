@@ -13,6 +13,8 @@ from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.reading.nodes import part_of, read_parts
+from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
 
 
@@ -44,19 +46,18 @@ def from_arrays(
         {"task": task, "metric": metric, "source": source},
     )  # fmt: skip
     edge_index = _edge_index(edge_index)
-    x, y, node_ptr = _features(x), tensor(y), tensor(node_ptr)
-    edge_weight, edge_attr = tensor(edge_weight), tensor(edge_attr)
-    masks = {"train": train_mask, "val": val_mask, "test": test_mask}
-    wanted = {k: dict(v) for k, v in (splits or {}).items()}
-    unknown = [f"{k}/{p}" for k, v in wanted.items() for p in v if p not in masks]
+    x, y, node_ptr = _features(x), _given(y, "y"), _given(node_ptr, "node_ptr")
+    edge_weight, edge_attr = _given(edge_weight, "edge_weight"), _given(edge_attr, "edge_attr")
+    masks = {"train_mask": train_mask, "val_mask": val_mask, "test_mask": test_mask}
+    wanted = {k: (f"split {k}/", dict(v)) for k, v in (splits or {}).items()}
     short = any(mask is not None for mask in masks.values())
     both = short and "default" in wanted
     if short:
-        wanted = {"default": masks, **wanted}
-    wanted = {k: {p: tensor(v.get(p)) for p in masks} for k, v in wanted.items()}
+        wanted = {"default": ("", masks), **wanted}
 
     if num_nodes is None:
-        num_nodes = _infer_num_nodes(edge_index, x, y if y_level == "node" else None, wanted)
+        named = [parts for _, parts in wanted.values()]
+        num_nodes = _infer_num_nodes(edge_index, x, y if y_level == "node" else None, named)
     num_nodes = int(num_nodes)
     if edge_attr is not None and edge_attr.dim() == 1:
         edge_attr = edge_attr.unsqueeze(1)
@@ -75,12 +76,12 @@ def from_arrays(
     structure_ok = not faults
     if both:
         faults.append("give the default split as masks or in splits, not both")
-    if unknown:
-        faults.append(f"splits has {', '.join(unknown)}; the parts are called train, val and test")
     complete = {}
-    for key, parts in wanted.items():
-        made = {p: _mask(v, num_nodes, f"{key}/{p}", faults) for p, v in parts.items()}
-        complete[key] = Split(**made)
+    for key, (prefix, parts) in wanted.items():
+        try:
+            complete[key] = Split(**read_parts(parts, num_nodes, prefix))
+        except InputError as error:
+            faults += error.faults
     if y is not None and y.dim() == 2 and y.size(1) == 1 and not y.is_floating_point():
         y = y.squeeze(1)
     task = task or _infer_task(y)
@@ -149,35 +150,14 @@ def _check_arguments(
         raise InputError(faults)
 
 
-def tensor(value: Any) -> Tensor | None:
-    """A plain CPU tensor over `value`, which is copied only where it must be."""
-    if value is None:
-        return value
-    if isinstance(value, Tensor) and (value.is_meta or value.is_complex()):
-        what = "on the meta device, without data" if value.is_meta else f"of {value.dtype}"
-        raise InputError(f"a tensor {what} is not accepted; give real numbers")
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        if value.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch hardly computes them
-            value = value.long()
-        return value if type(value) is Tensor else value.as_subclass(Tensor)  # an EdgeIndex
-    try:
-        array = np.ascontiguousarray(value)
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"cannot be made an array: {error}") from error
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"arrays of dtype {array.dtype} are not accepted; give numbers")
-    if array.dtype.kind == "u" and array.itemsize > 1:
-        array = array.astype(np.int64)
-    if not array.flags.writeable:  # torch warns of, and writes through, read-only memory
-        array = array.copy()
-    return torch.from_numpy(array)
+def _given(value: Any, what: str) -> Tensor | None:
+    return None if value is None else tensor(value, what)
 
 
 def _edge_index(value: Any) -> Tensor:
-    edge_index = tensor(value)
-    if edge_index is None:
+    if value is None:
         raise InputError("edge_index is None; give integers [2, num_edges]")
+    edge_index = tensor(value, "edge_index")
     # An empty list says nothing about its type.
     return edge_index.long() if edge_index.numel() == 0 else edge_index
 
@@ -193,7 +173,7 @@ def _features(x: Any) -> Tensor | CSR | None:
             torch.from_numpy(x.data.astype(np.float32)),
             tuple(x.shape),
         )
-    x = tensor(x)
+    x = tensor(x, "x")
     if x.layout != torch.strided:
         csr = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
         values = csr.values() if csr.values().is_floating_point() else csr.values().float()
@@ -203,41 +183,20 @@ def _features(x: Any) -> Tensor | CSR | None:
 
 
 def _infer_num_nodes(
-    edge_index: Tensor, x: Any, y: Tensor | None, splits: Mapping[str, Mapping[str, Any]]
+    edge_index: Tensor, x: Any, y: Tensor | None, splits: list[dict[str, Any]]
 ) -> int:
     if x is not None and x.shape:
         return x.shape[0]
     if y is not None and y.dim():
         return y.size(0)
-    for parts in splits.values():
-        for mask in parts.values():
-            if mask is not None and mask.dtype == torch.bool:
-                return mask.numel()
+    for parts in splits:
+        for name, chosen in parts.items():
+            array = None if isinstance(chosen, range) else _given(chosen, name)
+            if array is not None and (part_of(name)[1] == "mask" or array.dtype == torch.bool):
+                return array.numel()
     if edge_index.numel() == 0 or edge_index.is_floating_point():
         return 0
     return max(int(edge_index.max()) + 1, 0)
-
-
-def _mask(value: Tensor | None, num_nodes: int, name: str, faults: list[str]) -> Tensor:
-    if value is None:
-        return torch.zeros(num_nodes, dtype=torch.bool)
-    if value.dtype == torch.bool:
-        return value
-    if value.dtype == torch.uint8 and value.numel() == num_nodes:
-        return value.bool()
-    mask = torch.zeros(num_nodes, dtype=torch.bool)
-    if value.is_floating_point() or value.dim() != 1:
-        faults.append(
-            f"split {name} is {value.dtype} {tuple(value.shape)}; give a mask or node ids"
-        )
-    elif value.numel() and (int(value.min()) < 0 or int(value.max()) >= num_nodes):
-        faults.append(
-            f"split {name} holds ids in [{int(value.min())}, {int(value.max())}]; allowed is "
-            f"[0, {num_nodes - 1}]"
-        )
-    else:
-        mask[value.long()] = True
-    return mask
 
 
 def _infer_task(y: Tensor | None) -> str:

@@ -103,10 +103,10 @@ def edge_attr_faults(edge_attr: Tensor, num_edges: int) -> list[str]:
 
 def bad_rows(x: Tensor) -> int:
     """How many rows of `[rows, ...]` hold NaN or infinity."""
-    return sum(int((~torch.isfinite(rows)).flatten(1).any(1).sum()) for rows in _blocks(x))
+    return sum(int((~torch.isfinite(rows)).flatten(1).any(1).sum()) for rows in blocks(x))
 
 
-def _blocks(x: Tensor) -> Iterator[Tensor]:
+def blocks(x: Tensor) -> Iterator[Tensor]:
     """The rows of an array of at least two dimensions, or of a vector as `[rows, 1]`."""
     rows_at_once = max(1, _AT_ONCE // max(1, x[:1].numel()))
     for start in range(0, x.size(0), rows_at_once):
@@ -130,7 +130,7 @@ def csr_faults(csr: CSR, name: str) -> list[str]:
     if rows and int(pointers.diff().min()) < 0:
         return [f"{name}: indptr decreases"]
     if csr.indices.numel():
-        bounds = [block.aminmax() for block in _blocks(csr.indices)]
+        bounds = [block.aminmax() for block in blocks(csr.indices)]
         low, high = min(int(b.min) for b in bounds), max(int(b.max) for b in bounds)
         if low < 0 or high >= cols:
             return [f"{name}: column indices span [{low}, {high}]; allowed is [0, {cols - 1}]"]

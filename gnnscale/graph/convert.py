@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph.arrays import tensor
 from gnnscale.graph.graph import Graph
+from gnnscale.graph.reading.nodes import part_of
+from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
 
 if TYPE_CHECKING:
@@ -40,15 +40,14 @@ def from_data(data: Data, **overrides: Any) -> Graph:
     else:
         arguments["edge_index"] = torch.empty(2, 0, dtype=torch.int64)
     arguments["x"], arguments["y"] = data.get("x"), data.get("y")
-    ptr = tensor(data.get("ptr"))
+    ptr = None if data.get("ptr") is None else tensor(data.ptr, "ptr")
     graphs = 1 if ptr is None else ptr.numel() - 1
     if graphs > 1:
         arguments["node_ptr"] = ptr
     y = arguments["y"]
     if isinstance(y, Tensor) and y.dim() and y.size(0) == graphs != data.num_nodes:
         arguments["y_level"] = "graph"
-    masks = {part: tensor(data.get(f"{part}_mask")) for part in ("train", "val", "test")}
-    arguments["splits"] = _split_columns(masks)
+    arguments["splits"] = _split_columns(data)
     arguments.update(overrides)
     return Graph.from_arrays(**arguments)
 
@@ -137,19 +136,27 @@ def _from_adj_t(adj_t: Any) -> dict[str, Any]:
     return {"edge_index": torch.stack([col, row]), "edge_weight": value}
 
 
-def _split_columns(masks: Mapping[str, Tensor | None]) -> dict[str, dict[str, Any]] | None:
-    given = {part: mask for part, mask in masks.items() if mask is not None}
+def _split_columns(data: Data) -> dict[str, dict[str, Any]] | None:
+    """`train_mask`, `valid_idx`, …: the split set "default", or a set for each column of masks."""
+    given = {
+        name: tensor(data[name], name)
+        for name in data.keys()  # noqa: SIM118
+        if part_of(name)[1] is not None and data[name] is not None
+    }
     if not given:
         return None
-    given = {p: m[:, 0] if m.dim() == 2 and m.size(1) == 1 else m for p, m in given.items()}
-    columns = {m.size(1) for m in given.values() if m.dim() == 2}
+    columns = {array.size(1) for array in given.values() if array.dim() == 2 and array.size(1) != 1}
     if not columns:
         return {"default": given}
     if len(columns) > 1:
         raise InputError(f"the masks have {sorted(columns)} columns; they must agree")
+    (several,) = columns
     return {
-        str(k): {part: m[:, k] if m.dim() == 2 else m for part, m in given.items()}
-        for k in range(columns.pop())
+        str(k): {
+            name: array[:, k] if array.dim() == 2 and array.size(1) == several else array
+            for name, array in given.items()
+        }
+        for k in range(several)
     }
 
 

@@ -63,7 +63,8 @@ def build_graph(
         x: chunks `[k, num_features]` of features, float16, float32 or float64, in the order of the
             nodes; or one array of all, which may lie in a file.
         y: node labels, as for `Graph.from_arrays`.
-        splits: `{"name": {"train": …, "val": …, "test": …}}`, each a bool mask or node ids.
+        splits: `{"name": {"train": …, "val": …, "test": …}}`, each a mask or ids,
+            as for `Graph.from_arrays`.
         undirected: each edge is given once; the reverse of every edge but self-loops is added. With
             False, edges are stored as given.
         coalesce: merge parallel edges, adding their weights; by default they are kept. An edge list

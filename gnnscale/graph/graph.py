@@ -183,9 +183,11 @@ class Graph:
             num_nodes: taken from `x`, `y` or the masks, else from the greatest id, when not given.
             edge_weight: `[num_edges]`, in the order of `edge_index`.
             edge_attr: `[num_edges, channels]` or `[num_edges]`, in the order of `edge_index`.
-            splits: `{"name": {"train": …, "val": …, "test": …}}`, each a bool mask `[num_nodes]` or
-                an array of node ids.
-            train_mask: with `val_mask` and `test_mask`, short for a split set called "default".
+            splits: `{"name": {"train": …, "val": …, "test": …}}`, each a mask `[num_nodes]`
+                (booleans, or 0 and 1 of any type) or an array of node ids; "train_mask" and
+                "train_idx" say which. "valid", "validation" and "dev" are "val".
+            train_mask: with `val_mask` and `test_mask`, short for a split set called "default" of
+                masks.
             val_mask: see `train_mask`.
             test_mask: see `train_mask`.
             node_ptr: `[num_graphs + 1]` for several graphs in one.
@@ -210,10 +212,10 @@ class Graph:
     def from_data(cls, data: torch_geometric.data.Data, **overrides: Any) -> Graph:
         """Build a graph from a PyG `Data` or `Batch` object.
 
-        `edge_index` or `adj_t`, `x`, `y`, `edge_weight`, `edge_attr`, `train_mask` …, and a batch's
-        `ptr` are taken over; masks of shape `[num_nodes, k]` become k split sets. `overrides` are
-        arguments of `from_arrays` that take precedence. Labels are read as graph-level where there
-        is one row a graph and not one a node.
+        `edge_index` or `adj_t`, `x`, `y`, `edge_weight`, `edge_attr`, `train_mask` (or `train_idx`,
+        of ids) …, and a batch's `ptr` are taken over; masks of shape `[num_nodes, k]` become k
+        split sets. `overrides` are arguments of `from_arrays` that take precedence. Labels are read
+        as graph-level where there is one row a graph and not one a node.
 
         Raises:
             InputError: the data is heterogeneous, or faulty.

@@ -16,6 +16,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.files import atomic_write
 from gnnscale.graph.mapped import map_array, read_rows, release
+from gnnscale.graph.reading.nodes import read_ids
 from gnnscale.inference.engine import share_of, stream
 from gnnscale.inference.layer_file import reserve
 from gnnscale.inference.layers import Chunks
@@ -121,7 +122,7 @@ def predict(
         graph: the graph, perhaps in another order.
         position: int64 `[num_nodes]`, where each original node stands in `graph`; None where the
             order is the original.
-        nodes: original ids `[k]` to return, in that order; None for all.
+        nodes: original ids `[k]` to return, in that order, or a mask; None for all.
         out: a `.npy` file to write to instead of memory; the result is then memory-mapped.
         options: of `stream`.
 
@@ -129,7 +130,7 @@ def predict(
         `[k, out_channels]` on the CPU.
 
     Raises:
-        InputError: an id is out of range.
+        InputError: an id is out of range, or ids and a mask cannot be told apart.
         StoreError: the file cannot be written.
 
     Under several ranks all call it and all have the result; rank 0 writes the file. A rank that
@@ -196,30 +197,13 @@ def _collect(chunks: Chunks, num_nodes: int, wanted: Tensor | None, make: Any) -
     return result
 
 
-def wanted_rows(nodes: Any, num_nodes: int) -> Tensor | None:
-    """Ids of rows from ids or a mask of bool, int64 `[k]`; None for all.
+def wanted_rows(nodes: Any, num_nodes: int, of: str = "node") -> Tensor | None:
+    """Ids of rows from ids or a mask, int64 `[k]`; None for all. See `reading.nodes`.
 
     Raises:
         InputError: an id is out of range, or it is neither.
     """
-    if nodes is None:
-        return None
-    try:
-        nodes = torch.as_tensor(nodes, device="cpu")
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise InputError(f"nodes are ids or a mask of bool: {error}") from error
-    if nodes.dtype == torch.bool:
-        if nodes.shape != (num_nodes,):
-            raise InputError(f"a mask of nodes is [{num_nodes}]; got {list(nodes.shape)}")
-        return nodes.nonzero().squeeze(1)
-    if nodes.is_floating_point() and nodes.numel():
-        raise InputError(f"nodes are ids or a mask of bool; got {nodes.dtype}")
-    nodes = nodes.long().reshape(-1)
-    if nodes.numel() and (int(nodes.min()) < 0 or int(nodes.max()) >= num_nodes):
-        raise InputError(
-            f"nodes span [{int(nodes.min())}, {int(nodes.max())}]; allowed is [0, {num_nodes - 1}]"
-        )
-    return nodes
+    return None if nodes is None else read_ids(nodes, num_nodes, f"{of}s", of=of)
 
 
 def labelled(y: Tensor, task: str) -> Tensor:

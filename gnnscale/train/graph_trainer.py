@@ -55,7 +55,7 @@ class GraphTrainer(Trainer):
         graphs_per_batch: graphs a step. Those of an epoch's batches differ by one at most.
         epochs: passes over the training graphs.
         lr: see `ClusterTrainer`, as of all arguments that are not named here.
-        split: the name of a split set, or graphs by "train", "val" and "test": ids or bool masks.
+        split: the name of a split set, or graphs by "train", "val" and "test": ids or masks.
             In a named set, a graph is where its first node is. One without nodes is in no part.
         evaluate_every: epochs between evaluations. "auto" keeps their computed work under a tenth
             of training's.
@@ -220,7 +220,7 @@ class GraphTrainer(Trainer):
 
     @override
     def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
-        wanted = wanted_rows(nodes, self._graph.num_graphs)
+        wanted = wanted_rows(nodes, self._graph.num_graphs, "graph")
         if wanted is None:
             wanted = torch.arange(self._graph.num_graphs)
         self._inference_options()  # gives lazy parameters their shapes, and moves the model

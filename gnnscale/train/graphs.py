@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Split
+from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.loader.graph_loader import of_graphs
 from gnnscale.train.arguments import as_data
 
@@ -84,44 +84,24 @@ def split_of_graphs(graph: Graph, split: Mapping[str, Any]) -> Split:
 
     Args:
         graph: the data set.
-        split: ids of graphs, or bool masks `[num_graphs]`, by "train", "val" and "test"; a part
-            that is missing is empty.
+        split: ids of graphs, or masks `[num_graphs]`, by "train", "val" and "test"; a part that is
+            missing is empty.
 
     Raises:
         InputError: an id is out of range, or a graph is both trained on and evaluated.
     """
     assert graph.node_ptr is not None
-    faults = [
-        f"split has {name!r}; there are train, val and test" for name in split.keys() - _PARTS
-    ]
-    masks = {}
-    for name in _PARTS:
-        try:
-            masks[name] = _mask(split.get(name, ()), graph.num_graphs)
-        except (TypeError, ValueError, RuntimeError) as error:
-            faults.append(
-                f"split[{name!r}]: ids or a bool mask of the {graph.num_graphs} graphs; {error}"
-            )
+    faults = []
+    try:
+        masks = read_parts(split, graph.num_graphs, "split ", of="graph")
+    except InputError as error:
+        faults += error.faults
     if not faults and bool((masks["train"] & (masks["val"] | masks["test"])).any()):
         faults.append("split: a training graph is also a validation or test graph")
     if faults:
         raise InputError(faults)
     sizes = graph.node_ptr.diff()
     return Split(*(masks[name].repeat_interleave(sizes) for name in _PARTS))
-
-
-def _mask(chosen: Any, num_graphs: int) -> Tensor:
-    chosen = torch.as_tensor(list(chosen) if isinstance(chosen, range) else chosen)
-    if chosen.dtype == torch.bool:
-        if chosen.shape != (num_graphs,):
-            raise ValueError(f"the mask is {list(chosen.shape)}")
-        return chosen
-    mask = torch.zeros(num_graphs, dtype=torch.bool)
-    ids = chosen.long().reshape(-1)
-    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_graphs):
-        raise ValueError(f"ids span [{int(ids.min())}, {int(ids.max())}]")
-    mask[ids] = True
-    return mask
 
 
 def graphs_as_rows(graph: Graph) -> Graph:

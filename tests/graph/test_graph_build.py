@@ -12,6 +12,7 @@ from torch_geometric.data import Batch, Data, HeteroData
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
+from gnnscale.graph.reading.nodes import PARTS
 from gnnscale.kernels import CSR
 from tests.graph.same import assert_same_graph
 from tests.strategies import dense_adjacency, graphs
@@ -33,7 +34,7 @@ def test_from_arrays_does_not_depend_on_the_order_of_edges(graph, data):
         graph.y.numpy(),
         edge_weight=None if graph.edge_weight is None else graph.edge_weight[order].numpy(),
         edge_attr=None if graph.edge_attr is None else graph.edge_attr[order].numpy(),
-        splits={"default": {p: split[p].nonzero().squeeze(1) for p in ("train", "val", "test")}},
+        splits={"default": {f"{p}_idx": split[p].nonzero().squeeze(1) for p in PARTS}},
         num_classes=3,
     )
     assert torch.equal(again.edge_index, graph.edge_index)

@@ -64,7 +64,7 @@ def test_building_on_disk_equals_building_in_memory(tmp_path_factory, data, undi
     x = np.random.default_rng(nodes).random((nodes, 3), np.float32)
     labels = {
         "y": np.arange(nodes) % 3,
-        "splits": {"default": {"train": [0], "test": np.arange(nodes) == nodes}},
+        "splits": {"default": {"train_idx": [0], "test": np.arange(nodes) == nodes}},
     }
     path = tmp_path_factory.mktemp("build") / "graph"
     with pytest.MonkeyPatch.context() as patch:

@@ -154,10 +154,10 @@ def test_a_file_that_cannot_be_written(graph, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
-        ([0, 9], r"nodes span \[0, 9\]; allowed is \[0, 8\]"),
-        ([-1], r"nodes span \[-1, -1\]"),
-        (torch.ones(8, dtype=torch.bool), r"a mask of nodes is \[9\]; got \[8\]"),
-        ([0.5, 1.0], "nodes are ids or a mask"),
+        ([0, 9], r"nodes holds ids in \[0, 9\]; allowed is \[0, 8\]"),
+        ([-1], r"nodes holds ids in \[-1, -1\]"),
+        (torch.ones(8, dtype=torch.bool), r"mask nodes has shape \(8,\); it must be \[9\]"),
+        ([0.5, 1.0], "nodes is torch.float64; ids of nodes are integers"),
     ],
 )
 def test_nodes_that_are_not_there(graph, nodes, words):

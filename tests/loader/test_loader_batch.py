@@ -124,7 +124,7 @@ def test_batches_from_disk_equal_those_from_memory(tmp_path_factory, graph, data
 
 
 def test_batches_share_no_memory_with_the_graph():
-    graph = Graph.from_arrays([[0, 1], [1, 0]], torch.ones(2, 1), [0, 1], train_mask=[0])
+    graph = Graph.from_arrays([[0, 1], [1, 0]], torch.ones(2, 1), [0, 1], train_mask=[1, 0])
     clustered = cluster(graph, Partition([0, 0], 1))
     batch = Assembler(clustered)(torch.tensor([0]))
     for tensor in (batch.x, batch.y, batch.node_id):

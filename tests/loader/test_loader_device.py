@@ -59,7 +59,7 @@ def test_what_graphs_may_lack_or_hold_otherwise(device):
     for graph in (
         Graph.from_arrays([[], []], num_nodes=3),
         Graph.from_arrays(edges, x, [5, 6, 7], y_level="edge"),
-        Graph.from_arrays(edges, x.half(), [0, 1, 1], train_mask=[0, 2]),
+        Graph.from_arrays(edges, x.half(), [0, 1, 1], train_mask=[1, 0, 1]),
     ):
         clustered = cluster(graph, Partition([1, 1, 3], 4))
         for clusters in ([0, 1], [3], [0], [1, 3], [0, 1, 2, 3]):
@@ -78,7 +78,7 @@ def test_a_graph_on_disk_is_copied_in_blocks(device, tmp_path, monkeypatch):
 
 
 def test_batches_share_no_memory_with_the_graph():
-    graph = Graph.from_arrays([[0, 1], [1, 0]], torch.ones(2, 1), [0, 1], train_mask=[0])
+    graph = Graph.from_arrays([[0, 1], [1, 0]], torch.ones(2, 1), [0, 1], train_mask=[1, 0])
     assembler = DeviceAssembler(cluster(graph, Partition([0, 0], 1)), torch.device("cpu"))
     first = assembler(torch.tensor([0]))
     for tensor in (first.x, first.y, first.node_id, first.adj.indices):

@@ -126,7 +126,7 @@ def test_an_epoch_draws_every_training_graph_with_nodes_once(sizes, per_batch, r
     train = data.draw(st.lists(st.sampled_from(range(len(sizes))), unique=True))
     assume(any(sizes[i] for i in train))
     graph = as_graphs(graphs)
-    graph.splits = {"default": split_of_graphs(graph, {"train": train})}
+    graph.splits = {"default": split_of_graphs(graph, {"train_idx": train})}
     seen = []
     for rank in range(ranks):
         clusters = graphs_as_clusters(graph)
@@ -292,7 +292,7 @@ def test_faults_are_named():
         ({"graphs": unlabelled}, "no labels"),
         ({"graphs": 3}, "list of PyG Data"),
         ({"graphs": []}, "one graph or more"),
-        ({"split": {"train": [40]}}, "30 graphs"),
+        ({"split": {"train": [40]}}, r"split train holds ids in \[40, 40\]; allowed is \[0, 29\]"),
         ({"split": {"training": [0]}}, "training"),
         ({"split": {"train": [1], "test": [1]}}, "also a validation or test"),
         ({"split": {}}, "training set is empty: the split selects no graph"),

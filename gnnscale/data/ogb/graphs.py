@@ -25,8 +25,7 @@ from gnnscale.data.splits import to_nodes
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph
 
-#: OGB's names of the parts of a split, and ours.
-_PARTS = {"train": "train", "valid": "val", "test": "test"}
+_PARTS = ("train", "valid", "test")
 
 # Source, target and three attributes, and all of it once more while edges are sorted by target.
 _BYTES_AN_EDGE = 2 * (8 + 8 + 3 * 4)
@@ -215,8 +214,8 @@ def _split(entry: OGBEntry, raw: Traversable, node_ptr: np.ndarray) -> dict[str,
     """The official split: for each part a mask of the nodes of its graphs."""
     num_graphs = node_ptr.size - 1
     masks = {}
-    for theirs, ours in _PARTS.items():
-        file = raw / "split" / entry.split / f"{theirs}.csv.gz"
+    for part in _PARTS:
+        file = raw / "split" / entry.split / f"{part}.csv.gz"
         graphs = read_ids(file)
         if graphs.size and (graphs.min() < 0 or graphs.max() >= num_graphs):
             raise StoreError(
@@ -225,7 +224,7 @@ def _split(entry: OGBEntry, raw: Traversable, node_ptr: np.ndarray) -> dict[str,
             )
         chosen = np.zeros(num_graphs, dtype=bool)
         chosen[graphs] = True
-        masks[ours] = to_nodes(chosen, node_ptr)
+        masks[part] = to_nodes(chosen, node_ptr)
     return masks
 
 

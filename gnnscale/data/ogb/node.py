@@ -33,7 +33,7 @@ from gnnscale.graph import Graph, build_graph
 
 OPTIONS = {"undirected": Option(read_bool, True)}
 
-_PARTS = {"train": "train", "val": "valid", "test": "test"}
+_PARTS = ("train", "valid", "test")
 
 
 class NodeFiles(Protocol):
@@ -271,11 +271,11 @@ def _labels(entry: OGBEntry, files: NodeFiles, raw: Traversable) -> np.ndarray:
 
 
 def _split(folder: Traversable) -> dict[str, np.ndarray]:
-    """Node numbers by part."""
-    absent = [file for file in _PARTS.values() if not (folder / f"{file}.csv.gz").is_file()]
+    """Node numbers by part, under names that say so."""
+    absent = [part for part in _PARTS if not (folder / f"{part}.csv.gz").is_file()]
     if absent:
         raise missing(folder / f"{absent[0]}.csv.gz")
-    return {part: read_ids(folder / f"{file}.csv.gz") for part, file in _PARTS.items()}
+    return {f"{part}_idx": read_ids(folder / f"{part}.csv.gz") for part in _PARTS}
 
 
 def _single(file: Traversable) -> int:
