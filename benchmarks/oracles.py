@@ -5,10 +5,11 @@
     python benchmarks/oracles.py --only GATConv Median  # subjects whose name begins so
     python benchmarks/oracles.py --only GAT --show      # and what was refused, with its message
 
-A cell is a subject (two layers, 8 → 8 → 5) on a graph in a way. The **oracle** is PyG's, or the
-user's, own `layer(x, edge_index[, edge_weight][, edge_attr][, edge_type])` on the whole graph, with
-the same parameters, drawn at random so that what begins at 0 shows. `edge_attr` goes to layers that
-were built for it, everything else to those that have a name for it.
+A cell is a subject (two layers, 8 → 8 → 5, or one of PyG's models) on a graph in a way. The
+**oracle** is PyG's, or the user's, own `layer(x, edge_index[, edge_weight][, edge_attr][,
+edge_type])` on the whole graph, with the same parameters, drawn at random so that what begins at 0
+shows. `edge_attr` goes to layers that were built for it, everything else to those that have a name
+for it.
 
 - **full**: `gs.nn.as_layered(layers)(x, edge_index, …)`.
 - **chunks**: `ClusterTrainer.predict()`, 7 rows at a time.
@@ -42,11 +43,12 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from oracle import global_layers, pyg_layers, user_layers
+from oracle import global_layers, pyg_layers, pyg_models, user_layers
 from oracle.graphs import KINDS, make_case
 from oracle.locality import is_local
 from oracle.subjects import Subject
@@ -61,7 +63,8 @@ from gnnscale.train.report import environment
 
 RESULT = Path(__file__).parent / "results" / "oracles.json"
 GROUPS = {
-    "PyG": pyg_layers.SUBJECTS,
+    "PyG's layers": pyg_layers.SUBJECTS,
+    "PyG's models": pyg_models.SUBJECTS,
     "users', local": user_layers.SUBJECTS,
     "users', not local": global_layers.SUBJECTS,
 }
@@ -106,9 +109,11 @@ def _class_names(subject: Subject) -> set[str]:
     return {type(part).__name__ for module in new_stack(subject) for part in module.modules()}
 
 
-def try_subject(subject: Subject, tolerance: float) -> dict[str, dict[str, Cell]]:
+def try_subject(
+    subject: Subject, kinds: Sequence[str], tolerance: float
+) -> dict[str, dict[str, Cell]]:
     """All cells of a subject, by graph and way."""
-    cells = {kind: {way: try_cell(subject, kind, way, tolerance) for way in WAYS} for kind in KINDS}
+    cells = {kind: {way: try_cell(subject, kind, way, tolerance) for way in WAYS} for kind in kinds}
     refused = {k for k, ways in cells.items() for c in ways.values() if c.outcome == "refused"}
     local = {
         directed: is_local(subject, directed)
@@ -173,9 +178,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     found: dict[str, dict[str, dict[str, dict[str, Cell]]]] = {}
     started = time.monotonic()
     for group, subjects in chosen(options).items():
+        if not subjects:
+            continue
         found[group] = {}
+        kinds = pyg_models.GRAPHS if group == "PyG's models" else KINDS
         for subject in subjects:
-            cells = found[group][subject.name] = try_subject(subject, tolerance)
+            cells = found[group][subject.name] = try_subject(subject, kinds, tolerance)
             counts = Counter(cell.outcome for ways in cells.values() for cell in ways.values())
             line = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
             if set(counts) & {*FAULTS, "though local", "no oracle"} or options.show:

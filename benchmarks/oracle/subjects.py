@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 import gnnscale as gs
 
@@ -48,7 +49,8 @@ class Subject:
     def model(self, stack: list[nn.Module]) -> gs.nn.LayeredGNN:
         """The stack as gnnscale runs it."""
         if not self.initial and self.hops is None:
-            return gs.nn.as_layered(stack)
+            whole = len(stack) == 1 and isinstance(stack[0], BasicGNN)
+            return gs.nn.as_layered(stack[0] if whole else stack)
         reads = "x0" if self.initial else None
         blocks = [
             gs.nn.Block(module, reads=reads, hops=self.hops) if is_layer(module) else module
