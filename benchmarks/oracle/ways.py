@@ -67,17 +67,8 @@ def _twice(subject: Subject) -> tuple[list[nn.Module], list[nn.Module]]:
     return stack, stack if subject.lazy else copy.deepcopy(stack)
 
 
-class _Recorder(torch.optim.SGD):
-    """Keeps the gradients and leaves the parameters as they are."""
-
-    def __init__(self, parameters: Any) -> None:
-        super().__init__(parameters, lr=0.0)
-        self.found: dict[int, Tensor | None] = {}
-
-    def step(self, closure: Any = None) -> None:
-        for group in self.param_groups:
-            for p in group["params"]:
-                self.found[id(p)] = None if p.grad is None else p.grad.clone()
+def _standing_still(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.0)
 
 
 def _trainer(subject: Subject, stack: list[nn.Module], case: Case, parts: int) -> Any:
@@ -87,7 +78,7 @@ def _trainer(subject: Subject, stack: list[nn.Module], case: Case, parts: int) -
         num_parts=min(parts, len(case.y)),
         clusters_per_batch=min(PARTS_A_BATCH, parts, len(case.y)),
         epochs=1,
-        optimizer=_Recorder,
+        optimizer=_standing_still,
         method="random",
         chunk_rows=CHUNK_ROWS,
         prefetch=0,
@@ -101,12 +92,20 @@ def _step(subject: Subject, case: Case, parts: int) -> Pair:
     trainer.start()
     trainer.model.train()
     outputs: list[Tensor] = []
+    gradients: dict[int, Tensor | None] = {}
+
+    def keep(optimizer: torch.optim.Optimizer, *given: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                gradients[id(p)] = None if p.grad is None else p.grad.clone()
+
+    trainer.optimizer.register_step_pre_hook(keep)
     with trainer.model.register_forward_hook(lambda m, given, out: outputs.append(out.detach())):
         batch = next(iter(trainer.loader))
         trainer.step(batch)
     names = _names(stack)
     ours: Figures = {"output": outputs[0]}
-    ours |= {f"of {name}": trainer.optimizer.found.get(id(p)) for name, p in names.items()}
+    ours |= {f"of {name}": gradients.get(id(p)) for name, p in names.items()}
 
     def theirs() -> Figures:
         copied = copy.deepcopy(own)
@@ -116,9 +115,9 @@ def _step(subject: Subject, case: Case, parts: int) -> Pair:
         out = _oracle(subject, copied, induced)
         loss = functional.cross_entropy(out, induced.y)
         of = _names(copied)
-        gradients = torch.autograd.grad(loss, list(of.values()), allow_unused=True)
-        found = {f"of {name}": g for name, g in zip(of, gradients, strict=True)}
-        return {"output": out.detach(), **found}
+        found = torch.autograd.grad(loss, list(of.values()), allow_unused=True)
+        named = {f"of {name}": g for name, g in zip(of, found, strict=True)}
+        return {"output": out.detach(), **named}
 
     return ours, theirs
 

@@ -225,8 +225,8 @@ def check_rows(norm: nn.Module, rows: int) -> None:
     Raises:
         InputError: naming the remedy.
     """
-    inner = norm.module if isinstance(norm, pyg.BatchNorm) else norm
-    needs_more = isinstance(inner, nn.modules.batchnorm._BatchNorm) and inner.training
+    batch_norm = nn.modules.batchnorm._BatchNorm  # DiffGroupNorm has one inside
+    needs_more = any(isinstance(part, batch_norm) and part.training for part in norm.modules())
     if getattr(norm, "synchronised", False) and comm.world_size() > 1:
         needs_more = False  # other ranks have rows too
     if rows == 1 and needs_more and not getattr(norm, "allow_single_element", False):
