@@ -256,7 +256,7 @@ _CLASSES: tuple[type[nn.Module], ...] = (
     *(VirtualNode, PowerIteration, OutDegrees, BothWays, WithAttention, OnePerGraph, Failing),
     Positional,
 )
-SUBJECTS = [Subject(cls.__name__, two(cls)) for cls in _CLASSES]
+SUBJECTS = [Subject(cls.__name__, two(cls), by_target=cls in (ByLSTM, ByGRU)) for cls in _CLASSES]
 # The same where the user says that they reach one hop: a word is not believed.
 SUBJECTS += [
     Subject(f"{cls.__name__}, hops=1", two(cls), hops=1)

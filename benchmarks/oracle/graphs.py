@@ -90,7 +90,8 @@ def make_case(kind: str, subject: Subject, seed: int = 0) -> Case:
         for name, value in drawn.items()
         if name in carried
     }
-    return Case(x.to(dtype), y, edge_index, values)
+    case = Case(x.to(dtype), y, edge_index, values)
+    return case.by_target() if subject.by_target else case
 
 
 def _edges(kind: str, nodes: int, random: torch.Generator) -> Tensor:

@@ -206,6 +206,9 @@ AGGREGATIONS: dict[str, Callable[[int], Any]] = {
     "patch transformer": lambda i: aggr.PatchTransformerAggregation(i, i, 2, 8),
 }
 
+# They ask for edges in the order of their targets, and do not always check it.
+BY_TARGET = {"lstm", "gru", "mlp", "sort", "set transformer", "lcm", "multiset transformer"}
+
 # What these give is wider than what they are given.
 WIDER = {
     "SimpleConv set2set": (lambda: aggr.Set2Set(WIDTH, processing_steps=2), 2),
@@ -247,7 +250,6 @@ INITIAL = {
     "GCN2Conv": lambda: pyg.GCN2Conv(WIDTH, alpha=0.2, theta=0.5, layer=1),
     "GCN2Conv shared_weights=False": lambda: pyg.GCN2Conv(WIDTH, 0.2, shared_weights=False),
     "FAConv": lambda: pyg.FAConv(WIDTH),
-    "FAConv normalize=False": lambda: pyg.FAConv(WIDTH, normalize=False),
 }
 LAZY = {
     "SAGEConv lazy": lambda i, o: pyg.SAGEConv(-1, o),
@@ -260,7 +262,21 @@ SUBJECTS = [
     *(Subject(name, stack) for name, stack in PLAIN.items()),
     *CARRYING,
     *(Subject(name, after_matrix(make), initial=True) for name, make in INITIAL.items()),
+    Subject(
+        "FAConv normalize=False",
+        after_matrix(lambda: pyg.FAConv(WIDTH, normalize=False)),
+        frozenset({"edge_weight"}),
+        initial=True,
+    ),
     *(Subject(name, two(make), lazy=True) for name, make in LAZY.items()),
     *(Subject(name, partial(_once, make, times * WIDTH)) for name, (make, times) in WIDER.items()),
-    *(Subject(f"SAGEConv aggr {name}", _sage(make)) for name, make in AGGREGATIONS.items()),
+    *(
+        Subject(
+            f"SAGEConv aggr {name}",
+            _sage(make),
+            float32=name == "equilibrium",
+            by_target=name in BY_TARGET,
+        )
+        for name, make in AGGREGATIONS.items()
+    ),
 ]

@@ -33,6 +33,7 @@ class Subject:
         initial: whether layers take what entered the first of them beside x (x_0).
         hops: the reach declared for each convolution, or None.
         float32: whether it computes in single precision by itself.
+        by_target: whether PyG asks for edges in the order of their targets.
         lazy: whether its parameters have no shape until it is first run.
     """
 
@@ -44,6 +45,7 @@ class Subject:
     initial: bool = False
     hops: int | None = None
     float32: bool = False
+    by_target: bool = False
     lazy: bool = False
 
     def model(self, stack: list[nn.Module]) -> gs.nn.LayeredGNN:

@@ -293,7 +293,7 @@ _PLAIN += (SparseProduct, EachEdgeOnce)
 WEIGHTS = frozenset({"edge_weight"})
 
 SUBJECTS = [
-    *(Subject(cls.__name__, two(cls)) for cls in _PLAIN),
+    *(Subject(cls.__name__, two(cls), by_target=cls is Sorted) for cls in _PLAIN),
     Subject("EdgeConditioned", two(EdgeConditioned), ATTR),
     Subject("OtherAttr", two(OtherAttr), ATTR, {"edge_attr": "edge_features"}),
     Subject("Weight", two(Weight), takes={"edge_weight": "weight"}),

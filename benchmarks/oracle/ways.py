@@ -112,7 +112,7 @@ def _step(subject: Subject, case: Case, parts: int) -> Pair:
         for module in copied:
             module.train()
         induced = case.induced(batch.node_id)
-        out = _oracle(subject, copied, induced)
+        out = subject.oracle(copied, induced.x, induced.edge_index, induced.values)
         loss = functional.cross_entropy(out, induced.y)
         of = _names(copied)
         found = torch.autograd.grad(loss, list(of.values()), allow_unused=True)
@@ -133,17 +133,7 @@ def _outputs(subject: Subject, stack: list[nn.Module], case: Case) -> Figures:
     for module in copied:
         module.eval()
     with torch.no_grad():
-        return {"output": _oracle(subject, copied, case)}
-
-
-def _oracle(subject: Subject, stack: list[nn.Module], case: Case) -> Tensor:
-    try:
-        return subject.oracle(stack, case.x, case.edge_index, case.values)
-    except ValueError as error:
-        if "sorted" not in str(error):
-            raise
-    case = case.by_target()
-    return subject.oracle(stack, case.x, case.edge_index, case.values)
+        return {"output": subject.oracle(copied, case.x, case.edge_index, case.values)}
 
 
 def pyg_runs(subject: Subject, kind: str, way: str) -> bool:
@@ -151,8 +141,9 @@ def pyg_runs(subject: Subject, kind: str, way: str) -> bool:
     stack = new_stack(subject)
     for module in stack:
         module.train(way in ("clusters", "gradient"))
+    case = make_case(kind, subject)
     try:
-        _oracle(subject, stack, make_case(kind, subject))
+        subject.oracle(stack, case.x, case.edge_index, case.values)
     except Exception:
         return False
     return True

@@ -73,13 +73,17 @@ for _one_hop in (
     pyg.SimpleConv,
     pyg.SuperGATConv,
     pyg.TransformerConv,
+    pyg.WLConvContinuous,
 ):
     register(_one_hop, hops=_within(1))
 for _normalised in (pyg.FAConv, pyg.LGConv, pyg.PDNConv):
     register(_normalised, hops=_within(lambda conv: 2 if conv.normalize else 1))
+register(pyg.EGConv, hops=lambda conv: 2 if "symnorm" in conv.aggregators else 1)
 register(pyg.ARMAConv, hops=lambda conv: conv.num_layers + 1)
 register(pyg.GatedGraphConv, hops=lambda conv: conv.num_layers)
 register(pyg.AntiSymmetricConv, hops=_antisymmetric)
+# From a node to its hyperedges and back, over the sizes of both.
+register(pyg.HypergraphConv, hops=3, symmetric=True)
 # Those read out-degrees, or go along edges both ways.
 register(pyg.ChebConv, hops=_cheb, symmetric=True)
 register(pyg.DirGNNConv, hops=_within(_directed), symmetric=True)
