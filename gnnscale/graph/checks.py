@@ -101,6 +101,12 @@ def edge_attr_faults(edge_attr: Tensor, num_edges: int) -> list[str]:
     return []
 
 
+def bounds(values: Tensor) -> tuple[int, int]:
+    """The least and the greatest of whole numbers `[rows]`, of which there is one at least."""
+    found = [block.aminmax() for block in blocks(values)]
+    return min(int(b.min) for b in found), max(int(b.max) for b in found)
+
+
 def bad_rows(x: Tensor) -> int:
     """How many rows of `[rows, ...]` hold NaN or infinity."""
     return sum(int((~torch.isfinite(rows)).flatten(1).any(1).sum()) for rows in blocks(x))
@@ -130,8 +136,7 @@ def csr_faults(csr: CSR, name: str) -> list[str]:
     if rows and int(pointers.diff().min()) < 0:
         return [f"{name}: indptr decreases"]
     if csr.indices.numel():
-        bounds = [block.aminmax() for block in blocks(csr.indices)]
-        low, high = min(int(b.min) for b in bounds), max(int(b.max) for b in bounds)
+        low, high = bounds(csr.indices)
         if low < 0 or high >= cols:
             return [f"{name}: column indices span [{low}, {high}]; allowed is [0, {cols - 1}]"]
     if csr.values is not None and csr.values.numel() != csr.indices.numel():

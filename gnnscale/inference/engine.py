@@ -28,7 +28,8 @@ from gnnscale.inference.layers import Chunks, Layer, Layers
 from gnnscale.inference.ranks import Share, divide, undivided
 from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
-from gnnscale.nn import GraphModel, LayeredGNN
+from gnnscale.nn import GraphModel, LayeredGNN, features
+from gnnscale.nn.carried import check_carried
 from gnnscale.nn.modes import evaluation_mode
 
 _CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
@@ -77,6 +78,7 @@ def stream(
         StoreError: `storage` cannot be written.
     """
     check_features(model, graph)
+    check_carried(model, graph.carried)
     if chunk_rows is not None and chunk_rows < 1:
         raise InputError(f"chunk_rows={chunk_rows}: at least one row is computed at once")
     layers = layers_for(
@@ -107,10 +109,10 @@ def _stream(
     segments: Mapping[str, Tensor] | None,
 ) -> Chunks:
     assert graph.x is not None
-    features = layers.features(graph.x, computed_in(model, graph))
+    x = layers.features(graph.x, computed_in(model, graph))
     with evaluation_mode(model):
         runner = Runner(graph, layers, segments=segments)
-        yield from runner.run(phases, Stored(features, ours=False))
+        yield from runner.run(phases, Stored(x, ours=False))
 
 
 def share_of(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> Share:
@@ -145,7 +147,7 @@ def layers_for(
 
 def computed_in(model: LayeredGNN, graph: Graph) -> torch.dtype:
     """The type of a model's layers: of its parameters, or of the features where it has none."""
-    return next((p.dtype for p in model.parameters()), _dtype(graph))
+    return features.computed_in(model) or _dtype(graph)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 from torch_geometric.nn import MessageNorm
 
 from gnnscale.errors import InputError
+from gnnscale.nn.context import CARRIED
 from gnnscale.nn.layer_names import make_act, make_norm
 from gnnscale.nn.phases import Join, Phase, Save, concatenate
 from gnnscale.nn.registry import check_hops
@@ -41,6 +42,8 @@ class Block(nn.Module):
         reads: the slot whose values the convolution takes after x (GCNII's x_0).
         saves: a slot in which the block's output is kept, for later blocks to read.
         norm_kwargs: arguments of a norm given by name, beside its width: `{"scale": 0.5}`.
+        takes: what the convolution may be given of "edge_weight", "edge_attr", "edge_type",
+            "node_type" and "batch"; None for all that its `forward` takes.
 
     Raises:
         InputError: the order, the dropout or the reach is not valid, no norm or activation has that
@@ -61,6 +64,7 @@ class Block(nn.Module):
         reads: str | None = None,
         saves: str | None = None,
         norm_kwargs: Mapping[str, Any] | None = None,
+        takes: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         steps = order.split("-") if isinstance(order, str) else []
@@ -81,6 +85,8 @@ class Block(nn.Module):
             raise InputError(f"order {order!r} has a residual: after conv, and with residual=…")
         if hops is not None:
             check_hops(hops)
+        if takes is not None and not (isinstance(takes, Collection) and CARRIED.issuperset(takes)):
+            raise InputError(f"takes={takes!r}: some of {', '.join(sorted(CARRIED))}, or None")
         narrow, wide = channels(conv, "in"), channels(conv, "out")
         if residual is True and None not in (narrow, wide) and narrow != wide:
             raise InputError(f"residual=True: the convolution maps {narrow} channels to {wide}")
@@ -98,6 +104,7 @@ class Block(nn.Module):
         self.order = order
         self.residual = residual
         self.hops = hops
+        self.takes = CARRIED if takes is None else frozenset(takes)
         self.reads = reads
         self.saves = saves
 
@@ -120,7 +127,7 @@ class Block(nn.Module):
                 if messages is not None:
                     steps.append(Save(messages))
                 reads = () if self.reads is None else (self.reads,)
-                steps.append(Step(self.conv, reads, hops=self.hops))
+                steps.append(Step(self.conv, reads, self.takes, self.hops))
             elif name == "norm" and norm is not None:
                 by_itself = Step(norm, is_norm=True)
                 steps.append(by_itself if messages is None else Join(norm, (messages,)))

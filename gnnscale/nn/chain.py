@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from gnnscale.nn.phases import Phase, Save
-from gnnscale.nn.steps import AnyStep, Step, is_convolution, phases_of
+from gnnscale.nn.signature import is_convolution
+from gnnscale.nn.steps import AnyStep, Step, phases_of
 from gnnscale.nn.widths import channels, keeps_width
 
 

@@ -18,7 +18,7 @@ from gnnscale.nn.chain import Chain
 from gnnscale.nn.layered import LayeredGNN
 from gnnscale.nn.propagation import has_hooks, is_intercepted
 from gnnscale.nn.sequential import read_list, read_sequential
-from gnnscale.nn.steps import is_convolution
+from gnnscale.nn.signature import is_convolution
 from gnnscale.nn.widths import holds_matrix
 
 
@@ -149,6 +149,7 @@ def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
             "in chunks does not keep; use jk='cat' or jk='max'"
         )
     order = _ORDERS[bool(model.act_first)]
+    supported = {"edge_weight": model.supports_edge_weight, "edge_attr": model.supports_edge_attr}
     blocks = []
     for i, (conv, norm) in enumerate(zip(model.convs, model.norms, strict=True)):
         plain = i == model.num_layers - 1 and jk is None
@@ -160,6 +161,7 @@ def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
                 dropout=0.0 if plain else model.dropout,
                 order=order,
                 residual=residual and i > 0 and not plain,
+                takes=[name for name, given in supported.items() if given],
             )
         )
     head = getattr(model, "lin", None)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gnnscale.nn.chain import Chain
 from gnnscale.nn.context import CARRIED
 from gnnscale.nn.phases import Join, Read, Save
-from gnnscale.nn.steps import AnyStep, Step, is_convolution
+from gnnscale.nn.signature import is_convolution
+from gnnscale.nn.steps import AnyStep, Step
 from gnnscale.nn.widths import channels, holds_matrix, joined_width, width_after_rows
 
 

@@ -14,8 +14,10 @@ from gnnscale.errors import InputError
 from gnnscale.graph import as_adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn.block import Block
+from gnnscale.nn.carried import check_carried
 from gnnscale.nn.chain import Chain
-from gnnscale.nn.context import Context
+from gnnscale.nn.context import CARRIED, Context
+from gnnscale.nn.features import entering
 from gnnscale.nn.numbered import block_phases, head_phases, state_of
 from gnnscale.nn.phases import Collect, Phase, Save, slots_of
 from gnnscale.nn.segments import pointers_of
@@ -83,6 +85,8 @@ class LayeredGNN(nn.Module):
         edge_weight: Tensor | None = None,
         edge_attr: Tensor | None = None,
         *,
+        edge_type: Tensor | None = None,
+        node_type: Tensor | None = None,
         batch: Tensor | None = None,
         segments: Mapping[str, Tensor] | None = None,
         context: Context | None = None,
@@ -95,8 +99,11 @@ class LayeredGNN(nn.Module):
                 reads it.
             edge_weight: `[num_edges]`, with an `edge_index` only.
             edge_attr: `[num_edges, channels]`, in the order of `adj`.
+            edge_type: int64 `[num_edges]`, in the order of `adj`.
+            node_type: int64 `[num_nodes]`.
             batch: int64 `[num_nodes]`, ascending, for several whole graphs: PyG's vector of the
-                graph of every node. Norms then run over each of them.
+                graph of every node. Norms then run over each of them, and layers that take it are
+                given it.
             segments: what norms run over, for a mini-batch of clusters: `Batch.segments`.
             context: what trainers pass: structure, randomness and slots of this pass.
 
@@ -104,17 +111,25 @@ class LayeredGNN(nn.Module):
             `[num_nodes, out_channels]`.
         """
         if context is None:
-            context = self._context(x, adj, edge_weight, edge_attr)
+            context = self._context(x, adj, edge_weight, edge_attr, edge_type, node_type)
             if batch is not None:
                 pointers = pointers_of(batch, x.shape[0])
                 context.segments = {"batch": pointers, "graph": pointers}
             context.segments = {**context.segments, **(segments or {})}
+            check_carried(self, context.carried(CARRIED))
+        x = entering(x, self)
         for block, phases in zip((*self.blocks, None), self.phases, strict=True):
             x = context.runner(block, phases, x, context)
         return x  # type: ignore[return-value]
 
     def _context(
-        self, x: Tensor | CSR, adj: Any, edge_weight: Tensor | None, edge_attr: Tensor | None
+        self,
+        x: Tensor | CSR,
+        adj: Any,
+        edge_weight: Tensor | None,
+        edge_attr: Tensor | None,
+        edge_type: Tensor | None,
+        node_type: Tensor | None,
     ) -> Context:
         from gnnscale.graph import Adjacency
 
@@ -132,13 +147,16 @@ class LayeredGNN(nn.Module):
                 adj.as_subclass(Tensor), x.shape[0], edge_weight
             )
             edge_attr = None if edge_attr is None else edge_attr[order]
+            edge_type = None if edge_type is None else edge_type[order]
         elif edge_weight is not None:
             raise InputError("edge_weight goes with an edge_index; an adjacency carries its own")
         adj = as_adjacency(adj, x.shape[0])
         device = (x.indices if isinstance(x, CSR) else x).device
         if adj.indices.device != device:
             raise InputError(f"x is on {device}, adj on {adj.indices.device}; move one: .to(…)")
-        return Context(adj, self.training, edge_attr=edge_attr)
+        return Context(
+            adj, self.training, edge_attr=edge_attr, edge_type=edge_type, node_type=node_type
+        )
 
     @property
     def phases(self) -> list[list[Phase]]:

@@ -33,7 +33,10 @@ class Coefficients(NamedTuple):
 
 @runtime_checkable
 class Matrix(Protocol):
-    """What turns an adjacency into coefficients. Hashable: coefficients are cached by it."""
+    """What turns an adjacency into coefficients. Hashable: coefficients are cached by it.
+
+    One that leaves edge weights out says so by an attribute `weighted`, False.
+    """
 
     def coefficients(self, adj: Adjacency) -> Coefficients:
         """The coefficients of P on `adj`, in float64."""
@@ -70,6 +73,8 @@ class SymmetricNormalisation:
 @dataclass(frozen=True)
 class Mean:
     """D^-1 A: the mean over in-neighbours, 0 where there are none (GraphSAGE)."""
+
+    weighted = False
 
     def coefficients(self, adj: Adjacency) -> Coefficients:
         """Edges count once each, whatever their weight."""
@@ -134,6 +139,7 @@ class Unweighted:
         matrix: the matrix.
     """
 
+    weighted = False
     matrix: Matrix
 
     def coefficients(self, adj: Adjacency) -> Coefficients:

@@ -12,7 +12,7 @@ from torch import nn
 
 from gnnscale.nn.propagation import is_intercepted
 from gnnscale.nn.pyg_convs import is_norm
-from gnnscale.nn.steps import is_convolution
+from gnnscale.nn.signature import is_convolution
 from gnnscale.nn.widths import channels, holds_matrix, width_after_rows
 
 Place = Literal["after_conv", "after_act", "before_conv"]

@@ -18,7 +18,7 @@ from gnnscale.nn.layer_names import make_norm, norm_class
 from gnnscale.nn.norm_places import Leaf, Place, leaves, norm_width, spots
 from gnnscale.nn.propagation import is_intercepted
 from gnnscale.nn.pyg_convs import is_norm
-from gnnscale.nn.steps import is_convolution
+from gnnscale.nn.signature import is_convolution
 
 Module = TypeVar("Module", bound=nn.Module)
 

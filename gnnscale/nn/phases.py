@@ -13,8 +13,7 @@ chunks of rows; the layer-wise trainer, the pipeline and the planner read their 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,15 +21,17 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import resolver
 
-from gnnscale.errors import InputError
+from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, activation_dropout, dropout, dropout_csr
 from gnnscale.nn import statistics
 from gnnscale.nn.context import CARRIED, Context
+from gnnscale.nn.features import of_type, type_of
 from gnnscale.nn.propagation import Propagation, call_rows, densify, is_intercepted
 from gnnscale.nn.pyg_convs import Call
 from gnnscale.nn.registry import needs_symmetry, reach_of
 from gnnscale.nn.segments import segments_for
+from gnnscale.nn.taken import Taken, taken_by
 
 Features = Tensor | CSR
 
@@ -117,14 +118,16 @@ class Propagate:
     Attributes:
         propagation: what is computed.
         first: whether it is in the first block, and takes the context's first hop.
+        name: what the convolution is called.
     """
 
     propagation: Propagation
     first: bool = False
+    name: str = "a propagation"
 
     def __call__(self, x: Features, ctx: Context) -> Tensor:
         if self.first and ctx.first_hop is not None:
-            return self.propagation.combine(ctx.first_hop, x)
+            return self.propagation.combine(of_type(ctx.first_hop, type_of(x)), x)
         return self.propagation(x, ctx.adj)
 
 
@@ -175,10 +178,15 @@ class Neighbourhood:
                 torch.cuda.manual_seed(seed)
             return self.run(x, adj.edge_index, carried, beside)
 
+    @functools.cached_property
+    def taken(self) -> Taken:
+        """What the module is given of `CARRIED`, and how."""
+        return taken_by(self.module, len(self.slots)).among(self.takes)
+
     @property
     def given(self) -> frozenset[str]:
         """What the module is given of `CARRIED` where it is there."""
-        return self.takes & _parameters_of(type(self.module))  # type: ignore[arg-type]
+        return frozenset(self.taken.names)
 
     def run(
         self,
@@ -194,13 +202,26 @@ class Neighbourhood:
             edge_index: int64 `[2, num_edges]`.
             carried: by names of `CARRIED`, those that are there: values of these edges and nodes.
             beside: the slots' values.
+
+        Raises:
+            InputError: something that it needs is not there, it cannot run on what it is given, or
+                does not return one row a node.
         """
         x = densify(x)
-        given = {name: value for name, value in carried.items() if name in self.given}
-        for name, value in given.items():
-            if value.is_floating_point():  # a float64 weight would turn float32 rows to float64
-                given[name] = value.to(x.dtype)
-        out = self.module(x, *beside, edge_index, **given)
+        if faults := lacking(self, carried):
+            raise InputError(faults)
+        args, named = self.taken.arguments(x, carried)
+        try:
+            out = self.module(x, *beside, edge_index, *args, **named)
+        except (GnnscaleError, torch.OutOfMemoryError):
+            raise
+        except _OF_A_LAYER as error:
+            given = [name for name in sorted(carried) if self.taken.fits(name, carried[name])]
+            raise InputError(
+                f"{type(self.module).__name__} cannot take {x.size(1)} channels of {x.size(0)} "
+                f"nodes and {edge_index.size(1)} edges, given {', '.join(given) or 'nothing else'}"
+                f": {type(error).__name__}{f': {error}' if str(error) else ''}"
+            ) from error
         if not isinstance(out, Tensor) or out.size(0) != x.shape[0]:
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise InputError(
@@ -210,9 +231,28 @@ class Neighbourhood:
         return out
 
 
-@functools.cache
-def _parameters_of(cls: type[nn.Module]) -> frozenset[str]:
-    return frozenset(inspect.signature(cls.forward).parameters)
+# What layers of PyG, of torch and of users raise where they cannot run.
+_OF_A_LAYER = (
+    *(AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    ArithmeticError,
+)
+
+_REMEDIES = {
+    "edge_weight": "give edge_weight=",
+    "edge_attr": "give edge_attr=, or a layer that is not built for it",
+    "edge_type": "give edge_type=, as the Data of PyG's to_homogeneous() has it",
+    "node_type": "give node_type=, as the Data of PyG's to_homogeneous() has it",
+}
+
+
+def lacking(phase: Neighbourhood, there: Iterable[str]) -> list[str]:
+    """In words, what a convolution needs and is not there. A batch vector can be made up."""
+    missing = phase.taken.needs - frozenset(there) - {"batch"}
+    name = type(phase.module).__name__
+    return [
+        f"{name} needs {value}, and the graph has none: {_REMEDIES[value]}"
+        for value in sorted(missing)
+    ]
 
 
 @dataclass(frozen=True)

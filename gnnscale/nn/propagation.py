@@ -66,6 +66,11 @@ class Propagation:
         """The same convolution where it is not given the graph's edge weights."""
         return replace(self, matrix=lambda: Unweighted(self.resolve()))
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the graph's edge weights enter P."""
+        return getattr(self.resolve(), "weighted", True)
+
     def transform_first(self, x: Tensor | CSR) -> bool:
         """Whether P(XW) is taken rather than (PX)W: the narrower, and always on sparse features."""
         return self.weight is not None and narrows(self.weight, x)

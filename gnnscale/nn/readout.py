@@ -13,8 +13,10 @@ from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR
-from gnnscale.nn.context import Context
+from gnnscale.nn.carried import check_carried
+from gnnscale.nn.context import CARRIED, Context
 from gnnscale.nn.convert import as_layered
+from gnnscale.nn.features import entering
 from gnnscale.nn.layered import LayeredGNN
 from gnnscale.nn.phases import Collect, Dropout, Phase, Read
 from gnnscale.nn.propagation import densify
@@ -138,6 +140,8 @@ class GraphModel(nn.Module):
         edge_weight: Tensor | None = None,
         edge_attr: Tensor | None = None,
         *,
+        edge_type: Tensor | None = None,
+        node_type: Tensor | None = None,
         batch: Tensor | None = None,
         ptr: Tensor | None = None,
         context: Context | None = None,
@@ -149,6 +153,8 @@ class GraphModel(nn.Module):
             adj: see `LayeredGNN`.
             edge_weight: see `LayeredGNN`.
             edge_attr: see `LayeredGNN`.
+            edge_type: see `LayeredGNN`.
+            node_type: see `LayeredGNN`.
             batch: int64 `[num_nodes]`, the graph of every node, ascending, as PyG's batches have
                 it; graphs after the last node's are not seen.
             ptr: int64 `[num_graphs + 1]`, where each graph begins, in place of `batch`. Without
@@ -159,9 +165,10 @@ class GraphModel(nn.Module):
             `[num_graphs, out_channels]`.
         """
         if context is None:
-            context = self.encoder._context(x, adj, edge_weight, edge_attr)
+            context = self.encoder._context(x, adj, edge_weight, edge_attr, edge_type, node_type)
             pointers = _pointers(batch, ptr, context.adj.num_nodes)
             context.segments = {"graph": pointers.to(context.adj.device)}
+            check_carried(self, context.carried(CARRIED))
         return self.predict(self.embed(x, context), context)
 
     def embed(self, x: Tensor | CSR, context: Context) -> Tensor:
@@ -170,6 +177,7 @@ class GraphModel(nn.Module):
         # Graphs are here whole: whatever a norm runs over, it is one of them.
         context.segments = dict.fromkeys(("batch", "graph", "cluster"), ptr)
         encoder, layers = self.encoder, []
+        x = entering(x, self)
         for block, phases in zip(encoder.blocks, self.phases, strict=True):
             x = context.runner(block, phases, x, context)
             if self._reads_layers:

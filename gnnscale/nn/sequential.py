@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -20,7 +19,8 @@ from gnnscale.nn.phases import concatenate, maximum
 from gnnscale.nn.propagation import has_hooks, is_intercepted
 from gnnscale.nn.pyg_convs import Call
 from gnnscale.nn.row_local import check_row_local
-from gnnscale.nn.steps import is_convolution
+from gnnscale.nn.signature import is_convolution, parameters
+from gnnscale.nn.taken import places, usual_name
 from gnnscale.nn.to_pyg import BlocksSequential
 
 _GRAPH = "edge_index"
@@ -37,7 +37,7 @@ def read_sequential(model: PyGSequential) -> list[Chain]:
     names = list(model.signature.param_dict)
     graphs = [name for name in names if name.startswith(("edge_index", "adj"))]
     features = next((name for name in ["x", *names] if name in names and name not in graphs), None)
-    meanings: dict[str, Meaning] = {name: name for name in names}
+    meanings: dict[str, Meaning] = {name: usual_name(name) for name in names}
     meanings |= {graphs[0]: _GRAPH} if graphs else {}
     meanings |= {features: 0} if features else {}
     reader = _Reader()
@@ -75,11 +75,13 @@ class _Reader:
             _refuse(model, "has a forward or hooks of its own, which blocks would skip")
         known = dict(zip(model.signature.param_dict, given, strict=False))
         out: Meaning = 0
-        for child in model._children:
+        extra = model.taken if isinstance(model, BlocksSequential) else {}
+        for number, child in enumerate(model._children):
+            also = frozenset(extra[number].names) if number in extra else frozenset()
             module = getattr(model, child.name)
             if missing := set(child.param_names) - set(known):
                 _refuse(module, f"reads {missing.pop()!r}, which nothing before it returns")
-            out = self.call(module, [known[name] for name in child.param_names])
+            out = self.call(module, [known[name] for name in child.param_names], also)
             if len(child.return_names) == 1:
                 known[child.return_names[0]] = out
             elif isinstance(out, list) and len(out) == len(child.return_names):
@@ -88,8 +90,12 @@ class _Reader:
                 _refuse(module, f"returns {', '.join(child.return_names)}, and not one value")
         return out
 
-    def call(self, module: Any, arguments: Sequence[Meaning]) -> Meaning:
-        """What a module or function returns for its arguments."""
+    def call(
+        self, module: Any, arguments: Sequence[Meaning], also: frozenset[str] = frozenset()
+    ) -> Meaning:
+        """What a module or function returns for its arguments; `also`: what it is given of edges
+        and nodes beside what its header says.
+        """
         if isinstance(module, PyGSequential):
             return self.sequential(module, arguments)
         if type(module) is JumpingKnowledge and len(arguments) == 1:
@@ -103,17 +109,18 @@ class _Reader:
         if beside[0] != _GRAPH or not isinstance(module, nn.Module):
             _refuse(
                 module,
-                f"reads {beside[0]!r}; blocks see rows, edge_index, edge_weight and edge_attr of "
-                "one graph, and modules alone see edges",
+                f"reads {beside[0]!r}; blocks see rows, edge_index and what the graph carries "
+                "for edges and nodes, and modules alone see edges",
             )
-        names = list(inspect.signature(_convolution(module).forward).parameters)[len(values) + 1 :]
-        if beside[1:] != names[: len(beside) - 1] or not CARRIED.issuperset(beside[1:]):
+        after = places(_convolution(module), len(values) - 1)
+        if beside[1:] != after[: len(beside) - 1]:
+            names = list(parameters(_convolution(module)))[len(values) + 1 :]
             _refuse(
                 module,
                 f"takes {', '.join(names) or 'nothing'} after the graph, and its header gives "
                 f"{', '.join(map(str, beside[1:]))}; call the model's inputs as forward does",
             )
-        takes = CARRIED.intersection(beside[1:])
+        takes = also | CARRIED.intersection(beside[1:])
         if isinstance(module, DeepGCNLayer):
             return self.deep_layer(module, values, takes)
         return self.flow.convolution(module, values[0], values[1:], takes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,7 +25,9 @@ from gnnscale.nn.phases import (
 )
 from gnnscale.nn.propagation import is_intercepted
 from gnnscale.nn.pyg_convs import is_norm, row_modules, sage_by_extremum
-from gnnscale.nn.registry import is_registered, propagation_of
+from gnnscale.nn.registry import propagation_of
+from gnnscale.nn.signature import is_convolution, parameters, required
+from gnnscale.nn.taken import taken_by
 
 
 class Step(NamedTuple):
@@ -85,7 +86,7 @@ def _convolution_phases(step: Step, index: int, streams: Iterator[int]) -> list[
         return [Neighbourhood(conv, index, hops, slots, takes, sage_by_extremum(conv))]
     if "edge_weight" not in takes:
         propagation = propagation.unweighted()
-    phases: list[Phase] = [Propagate(propagation, first=index == 0)]
+    phases: list[Phase] = [Propagate(propagation, index == 0, type(conv).__name__)]
     if propagation.join is not None:
         phases.append(Join(propagation.join, slots))
     for module in propagation.then:
@@ -121,44 +122,28 @@ def norm_phase(norm: nn.Module) -> Phase:
     return Rows(norm) if statistics.is_row_local(norm) else Statistics(norm)
 
 
-def is_convolution(module: nn.Module) -> bool:
-    """Whether a module takes the graph's structure beside the rows."""
-    if isinstance(module, pyg.MessagePassing) or is_registered(module):
-        return True
-    return len(_required(module)) >= 2 or "edge_index" in _parameters(module)
-
-
 def _check_signature(conv: nn.Module, slots: tuple[str, ...]) -> None:
     """Compare what `forward` asks for with x, the slots, `edge_index` and edge values."""
-    name, parameters, required = type(conv).__name__, list(_parameters(conv)), _required(conv)
-    if "edge_index" in parameters:
-        beside = parameters[1 : parameters.index("edge_index")]
-    elif isinstance(conv, pyg.MessagePassing) and len(required) == 1:
+    name, names, needed = type(conv).__name__, list(parameters(conv)), required(conv)
+    if "edge_index" in names:
+        beside = names[1 : names.index("edge_index")]
+    elif isinstance(conv, pyg.MessagePassing) and len(needed) == 1:
         raise UnsupportedModel(
             f"{name} takes no edge_index: it finds neighbours among all rows by itself, which "
             "neither batches nor chunks hold"
         )
     else:
-        beside = parameters[1 : 1 + len(slots)]  # a user's own names
+        beside = names[1 : 1 + len(slots)]  # a user's own names
     if len(beside) != len(slots):
         given = f"the slots {list(slots)} are given" if slots else "no slot is given"
         raise InputError(
             f"{name} takes {beside or 'nothing'} beside x, and {given}: keep a block's output with "
             "Block(…, saves='x0') and give it with Block(conv, reads='x0')"
         )
-    missing = [p for p in required[len(slots) + 2 :] if p not in CARRIED]
+    carried = taken_by(conv, len(slots)).names.values()
+    missing = [name for name in needed[len(slots) + 2 :] if name not in carried]
     if missing:
         raise UnsupportedModel(
             f"{name} needs {', '.join(missing)} beside edge_index; a graph carries "
             f"{', '.join(sorted(CARRIED))}"
         )
-
-
-def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(module.forward).parameters)
-
-
-def _required(module: nn.Module) -> list[str]:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = _parameters(module).items()
-    return [name for name, p in parameters if p.default is p.empty and p.kind in positional]

@@ -2,52 +2,67 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Sequential
+from typing_extensions import override
 
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn.phases import Join, Read, Save, concatenate, maximum, works_in_place
 from gnnscale.nn.propagation import is_intercepted
-from gnnscale.nn.steps import Step, is_convolution
-
-_EDGE_VALUES = ("edge_weight", "edge_attr")
+from gnnscale.nn.signature import is_convolution
+from gnnscale.nn.steps import Step
+from gnnscale.nn.taken import Taken, taken_by
 
 if TYPE_CHECKING:
     from gnnscale.nn.layered import LayeredGNN
 
 
 class BlocksSequential(Sequential):
-    """A PyG `Sequential` whose edge weights and attributes may be left out.
+    """A PyG `Sequential` whose layers are given what they take of edges' and nodes' values.
 
     It follows its headers itself. PyG writes a `forward` for each `Sequential`, under a random name
     that repeats where Python's `random` is seeded anew, and puts it on the class, where the next
     one finds it that could not have its own written: a model may run as another (PyG 2.8.1).
+
+    Attributes:
+        taken: what layers take beside what their headers say, by number.
     """
 
-    def __init__(self, children: Sequence[tuple[Callable[..., Any], str]]) -> None:
-        super().__init__("x, edge_index, edge_weight, edge_attr", list(children))
+    def __init__(
+        self, children: Sequence[tuple[Callable[..., Any], str]], taken: Mapping[int, Taken]
+    ) -> None:
+        super().__init__("x, edge_index", list(children))
+        self.taken = dict(taken)
 
+    @override
     def forward(
         self,
         x: Tensor,
         edge_index: Tensor,
         edge_weight: Tensor | None = None,
         edge_attr: Tensor | None = None,
+        *,
+        edge_type: Tensor | None = None,
+        node_type: Tensor | None = None,
+        batch: Tensor | None = None,
     ) -> Tensor:
         """X `[num_nodes, in_channels]` → `[num_nodes, out_channels]`."""
-        values = {
-            "x": x,
-            "edge_index": edge_index,
+        carried = {
             "edge_weight": edge_weight,
             "edge_attr": edge_attr,
+            "edge_type": edge_type,
+            "node_type": node_type,
+            "batch": batch,
         }
-        for name, given, (output,) in self._children:
-            x = values[output] = getattr(self, name)(*(values[value] for value in given))
+        values = {"x": x, "edge_index": edge_index}
+        for number, (name, given, (output,)) in enumerate(self._children):
+            args, named = self.taken.get(number, Taken()).arguments(x, carried)
+            call = getattr(self, name)
+            x = values[output] = call(*(values[value] for value in given), *args, **named)
         return x
 
 
@@ -81,6 +96,7 @@ class _Writer:
         self.current = "x"
         self._slots: dict[str, str] = {}
         self._children: list[tuple[Callable[..., Any], str]] = []
+        self._taken: dict[int, Taken] = {}
 
     def write(self, step: Step | Save | Read | Join) -> None:
         """Append a step of a block."""
@@ -93,7 +109,8 @@ class _Writer:
                 self.call(function, [*(self._slots[slot] for slot in slots), self.current])
             case Step(module, slots) if is_convolution(module):
                 beside = [self._slots[slot] for slot in slots]
-                self.call(module, [self.current, *beside, "edge_index", *_edge_values(step)])
+                self._taken[len(self._children)] = taken_by(module, len(slots)).among(step.takes)
+                self.call(module, [self.current, *beside, "edge_index"])
             case Step(module):
                 if works_in_place(module):
                     self.call(torch.clone, [self.current])  # others may read it later
@@ -108,16 +125,4 @@ class _Writer:
         """The model; it returns what its last module does."""
         if self.current != f"x{len(self._children)}":
             self.call(nn.Identity(), [self.current])
-        return BlocksSequential(self._children)
-
-
-def _edge_values(step: Step) -> list[str]:
-    """What a convolution takes of edge weights and attributes, in the order of its `forward`."""
-    names = list(inspect.signature(step.module.forward).parameters)[len(step.slots) + 2 :]
-    taken = [name for name in names if name in step.takes and name in _EDGE_VALUES]
-    if taken != names[: len(taken)]:
-        raise UnsupportedModel(
-            f"{type(step.module).__name__} takes {', '.join(names)} after edge_index; a Sequential "
-            f"gives by place, and cannot give {', '.join(taken)} alone"
-        )
-    return taken
+        return BlocksSequential(self._children, self._taken)

@@ -20,7 +20,8 @@ from gnnscale.nn.norm_twins import Norms, container, nothing, shallow, takes_bat
 from gnnscale.nn.phases import Join, Save
 from gnnscale.nn.pyg_convs import is_norm
 from gnnscale.nn.readout import GraphModel
-from gnnscale.nn.steps import AnyStep, Step, is_convolution
+from gnnscale.nn.signature import is_convolution
+from gnnscale.nn.steps import AnyStep, Step
 from gnnscale.nn.widths import channels, holds_matrix
 
 _PASS = nn.Identity()

@@ -13,6 +13,7 @@ from gnnscale.graph import Adjacency
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.context import run_phases
+from gnnscale.nn.features import entering
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Collect, Read, Save
 from gnnscale.nn.propagation import densify
@@ -93,6 +94,7 @@ def check_materialised(model: nn.Module) -> None:
 
 def _run(model: LayeredGNN, x: Any, context: Context) -> list[Boundary]:
     found = []
+    x = entering(x, model)
     with evaluation_mode(model), torch.enable_grad():
         for block, phases, same in zip(model.blocks, model.phases, _crossing(model), strict=False):
             x = run_phases(block, phases, x, context)

@@ -13,6 +13,7 @@ from typing_extensions import override
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
+from gnnscale.nn.features import computed_in, of_type
 from gnnscale.nn.numbered import block_phases, head_phases, state_of
 from gnnscale.nn.phases import Phase
 from gnnscale.nn.propagation import densify, is_intercepted
@@ -62,6 +63,7 @@ class Stage(nn.Module):
         # In a tuple: it is registered under the name that it has in the model.
         self._head = (model.head,) if self.last else ()
         self._num_blocks, self._jk = len(model.blocks), model.jk_mode
+        self._dtype = computed_in(model)
         self._compiled: tuple[Any, list[list[Phase]]] | None = None
         own = {module for block in self._blocks for module in block.modules()}
         others = {module for block in model.blocks for module in block.modules()} - own
@@ -100,6 +102,8 @@ class Stage(nn.Module):
         context.slots.update({name: value for name, value in values.items() if name != "x"})
         context.slots.update({name: values[other] for name, other in self._same})
         x = values["x"]
+        if self.first and (dtype := computed_in(self) or self._dtype) is not None:
+            x = of_type(x, dtype)
         for block, phases in zip((*self._blocks, None), self._with_head(), strict=True):
             x = context.runner(block, phases, x, context)
         if self.last:

@@ -11,6 +11,8 @@ from gnnscale.graph import Graph
 from gnnscale.inference import check_features
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, GraphModel, LayeredGNN, check_reach
+from gnnscale.nn.carried import check_carried
+from gnnscale.nn.features import entering
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.train.task import NodeTask, Task
@@ -27,10 +29,11 @@ def dry_run(model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Ta
         InexactConvolution: a convolution reaches further than declared.
     """
     check_features(model, graph)
+    check_carried(model, graph.carried)
     opaque: list[tuple[Neighbourhood, int, list[int]]] = []
     with evaluation_mode(model):
         context = Context.of(batch, training=False)
-        x: Any = batch.x
+        x: Any = entering(batch.x, model)  # type: ignore[arg-type]
         for phases in model.phases:
             for phase in phases:
                 if isinstance(phase, Neighbourhood):

@@ -183,7 +183,6 @@ class Dynamic(pyg.MessagePassing):
     ("make", "error", "words"),
     [
         (Dynamic, UnsupportedModel, "Dynamic takes no edge_index: it finds neighbours"),
-        (lambda: pyg.HEATConv(5, 4, 2, 2, 2, 2, 2), UnsupportedModel, "needs node_type, edge_type"),
         (lambda: pyg.PointTransformerConv(5, 4), InputError, r"\['pos'\] beside x"),
         (lambda: pyg.GCNConv(5, 4, aggr="max", cached=True), UnsupportedModel, "cached=False"),
     ],

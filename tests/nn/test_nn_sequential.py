@@ -348,12 +348,6 @@ def test_models_by_name_as_pygs():
 
 
 def test_what_a_sequential_cannot_express():
-    class Late(nn.Module):
-        def forward(self, x, edge_index, scale=1.0, edge_weight=None):
-            return x
-
-    with pytest.raises(UnsupportedModel, match="Late takes scale, edge_weight after edge_index"):
-        LayeredGNN([Late()]).to_pyg()
     model = LayeredGNN([pyg.GCNConv(5, 3)])
     model.blocks[0].register_forward_hook(lambda module, arguments, out: None)
     with pytest.raises(UnsupportedModel, match="Block has hooks"):

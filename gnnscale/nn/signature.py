@@ -1,0 +1,43 @@
+"""What a layer's `forward` asks for."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+from torch import nn
+from torch_geometric.nn import MessagePassing
+
+from gnnscale.nn.registry import is_registered
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
+    """The parameters of a layer's `forward`, by name, without `self`."""
+    if "forward" in module.__dict__:  # replaced on the instance
+        return dict(inspect.signature(module.forward).parameters)
+    return _of_class(type(module))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _of_class(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    _, *rest = inspect.signature(cls.forward).parameters.items()
+    return dict(rest)
+
+
+def required(module: nn.Module) -> list[str]:
+    """The parameters that have no default, in order; those by keyword alone come last."""
+    return [
+        name
+        for name, p in parameters(module).items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module takes the graph's structure beside the rows."""
+    if isinstance(module, MessagePassing) or is_registered(module):
+        return True
+    places = [name for name in required(module) if parameters(module)[name].kind in _POSITIONAL]
+    return len(places) >= 2 or "edge_index" in parameters(module)
