@@ -26,7 +26,6 @@ from gnnscale.loader import Batch
 from gnnscale.nn import Context
 from gnnscale.nn.context import run_phases
 from gnnscale.parallel import Event, Timeline, make_schedule, simulate
-from gnnscale.parallel.boundaries import context_of
 from gnnscale.parallel.engine import TorchEngine
 from gnnscale.parallel.passes import Computation
 from gnnscale.parallel.profile import Profile, profile
@@ -219,9 +218,7 @@ def _link(device: torch.device, size: int, repeats: int = 9) -> Link:
 
 def _context(runner: Callable[..., Any]) -> Callable[[Batch], Context]:
     def make(batch: Batch) -> Context:
-        context = context_of(batch, training=True, seed=0, step=batch.step)
-        context.runner = runner
-        return context
+        return training_context(batch, seed=0, runner=runner)
 
     return make
 
