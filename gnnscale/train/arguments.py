@@ -10,6 +10,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.partitioning import METHODS
 from gnnscale.train.device import choose_device
+from gnnscale.train.learnt import task_faults
 from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS
 from gnnscale.train.precision import precision_faults
 from gnnscale.train.task import NodeTask, Task
@@ -65,10 +66,14 @@ def as_task(
         faults.append("class_weight and label_smoothing: give them to the task itself")
     if not hasattr(task, "prepare"):
         raise InputError([*faults, f"task={task!r}: 'auto', a name or a Task"])
+    if not isinstance(getattr(task, "additive", True), bool):
+        faults.append(f"{type(task).__name__}.additive={task.additive!r} must be True or False")
     try:
         task.prepare(graph, split)
     except InputError as error:
         faults += error.faults
+    if type(task) is not NodeTask:
+        faults += task_faults(task)
     if faults:
         raise InputError(faults)
     return task

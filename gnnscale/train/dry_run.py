@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
@@ -19,10 +20,15 @@ from gnnscale.train.task import NodeTask, Task
 
 
 @torch.no_grad()
-def dry_run(model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Task | None) -> None:
+def dry_run(
+    model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Task | None
+) -> Tensor:
     """Run one batch in evaluation mode; check widths, and the reach of opaque convolutions.
 
     Lazy parameters get their shapes here, before the optimizer is made.
+
+    Returns:
+        The output, `[num_nodes, out_channels]`; of a `GraphModel` what its readout is given.
 
     Raises:
         InputError: features, model and labels do not fit together.
@@ -51,3 +57,4 @@ def dry_run(model: LayeredGNN | GraphModel, batch: Batch, graph: Graph, task: Ta
             check_reach(phase, width, graph.adj, graph.carried, beside=beside, device=device)
     if isinstance(task, NodeTask):
         task.check_output(x.shape[1], graph)
+    return x

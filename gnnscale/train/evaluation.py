@@ -17,7 +17,9 @@ from gnnscale.graph import Graph, Split
 from gnnscale.graph.mapped import release
 from gnnscale.inference import evaluate, predict
 from gnnscale.nn import LayeredGNN
+from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.config import TrainConfig
+from gnnscale.train.learnt import Learnt
 from gnnscale.train.report import Report
 from gnnscale.train.task import Task
 
@@ -31,6 +33,11 @@ class FullGraph(ABC):
     device: torch.device
     report: Report
     _unit = "nodes"  # what the model has an output for, in messages
+
+    @property
+    def learnt(self) -> Learnt:
+        """The model, and what its task has besides that is trained or kept."""
+        return Learnt(self.model, self.task)
 
     @property
     @abstractmethod
@@ -67,10 +74,8 @@ class FullGraph(ABC):
         if not names or not all(isinstance(name, str) and name in known for name in names):
             raise InputError(f"evaluate({where!r}): there are 'train', 'val' and 'test'")
         if empty := [name for name in names if name not in self._sets()]:
-            raise InputError(
-                "there is nothing to evaluate: the split has no "
-                f"{' and no '.join(empty)} {self._unit}"
-            )
+            split = f"the split has no {' and no '.join(empty)} {self._unit}"
+            raise InputError(f"there is nothing to evaluate: {self._without_metrics() or split}")
         with comm.doing("evaluate"):
             found = self._evaluate(names)
         return found[where] if isinstance(where, str) else found
@@ -94,14 +99,31 @@ class FullGraph(ABC):
             return self._predict(nodes, out, head=False)
 
     def _sets(self) -> list[str]:
-        """The sets of nodes that there are to evaluate on; none for a task without metrics."""
+        """The sets of nodes that there are to evaluate on; none without metrics or labels."""
         split = self.graph.split(self.config.split)
-        if split is None or not self.task.metrics():
+        if split is None or self._without_metrics() is not None:
             return []
         present = [name for name in ("train", "val", "test") if bool(split[name].any())]
         for name in ("train", "val", "test"):
             release(split[name])
         return present
+
+    def _without_labels(self) -> str | None:
+        """Why there is nothing that metrics could be of, in words; None where there is."""
+        level = self._unit.removesuffix("s")
+        if self.graph.y is not None and self.graph.y_level == level:
+            return None
+        return (
+            f"the graph has no {level}-level labels y, which metrics are of; the loss is all that "
+            "is reported. Links are trained by a Task of one's own and evaluated outside, on the "
+            "rows that embed() or predict() gives; a LinkTask that evaluates them is to come"
+        )
+
+    def _without_metrics(self) -> str | None:
+        """Why no metrics can be computed, in words; None where they can."""
+        if self.task.metrics():
+            return self._without_labels()
+        return f"the task {self.task.name!r} has no metrics"
 
     def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
         if not sets:
@@ -110,14 +132,15 @@ class FullGraph(ABC):
         segments = self._segments()  # first: it may settle the order of the graph
         split = self._split()
         options = self._inference_options()
-        found = evaluate(
-            self.model,
-            self.graph,
-            {name: split[name] for name in sets},
-            {name: self.task.metrics() for name in sets},
-            segments=segments,
-            **options,
-        )
+        with evaluation_mode(self.learnt):  # metrics may run what the task has learnt
+            found = evaluate(
+                self.model,
+                self.graph,
+                {name: split[name] for name in sets},
+                {name: self.task.metrics() for name in sets},
+                segments=segments,
+                **options,
+            )
         self._count("evaluate", time.monotonic() - started)
         return found
 
@@ -137,7 +160,7 @@ class FullGraph(ABC):
     def _inference_options(self) -> dict[str, Any]:
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.model.parameters()):
             self.prepare()
-        self.model.to(self.device)
+        self.learnt.to(self.device)
         return {
             "device": self.device,
             "chunk_rows": self.config.chunk_rows,

@@ -24,6 +24,7 @@ from gnnscale.loader.batch import Assembler
 from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters, labelled_by_graph
 from gnnscale.nn import Context, GraphModel
 from gnnscale.nn.modes import evaluation_mode
+from gnnscale.train.additive import try_loss
 from gnnscale.train.arguments import as_task, choice_faults, device_faults
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import GraphConfig
@@ -316,6 +317,7 @@ class GraphTrainer(Trainer):
             )
         if isinstance(self.task, NodeTask):
             self.task.check_output(out.size(1), self._rows)
+        try_loss(self.learnt, self.task, out, batch)
 
     @override
     def _evaluation_interval(self) -> int:

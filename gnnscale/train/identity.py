@@ -8,6 +8,7 @@ from typing import Any
 
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
+from gnnscale.train.learnt import shapes_of_task
 from gnnscale.train.task import NodeTask, Task
 
 
@@ -20,14 +21,19 @@ def describe_model(model: LayeredGNN) -> dict[str, Any]:
     }
 
 
-def describe_task(task: Task) -> dict[str, Any]:
-    """Name, headline, and the arguments of a task that is built in."""
+def describe_task(task: Task, model: LayeredGNN) -> dict[str, Any]:
+    """Name, headline, the arguments of a task that is built in, the parameters of one that is not.
+
+    With parameters go buffers; what is the model's is left out.
+    """
     built_in = type(task) is NodeTask
+    parameters = {} if built_in else shapes_of_task(task, model)
     return {
         "name": task.name,
         "headline": task.headline,
         "built_in": built_in,
         **(task.arguments() if isinstance(task, NodeTask) else {}),
+        **({"parameters": parameters} if parameters else {}),
     }
 
 

@@ -39,6 +39,7 @@ from gnnscale.train.ranks import (
     share_weights,
     with_own,
 )
+from gnnscale.train.repeatable import repeatable
 from gnnscale.train.report import (
     Report,
     environment,
@@ -84,6 +85,7 @@ class KeptRun(FullGraph):
         self.folder = None if run_dir is None else RunFolder(run_dir)
         # Before lazy parameters get their shapes: a second `fit` is of the same model.
         self._model_as_given = describe_model(model)
+        self._task_as_given = describe_task(task, model)
 
     # --- what a child provides --------------------------------------------------------------
 
@@ -198,11 +200,14 @@ class KeptRun(FullGraph):
         if state is not None:
             self._restore(state)
         else:
-            share_weights(self.model)
+            share_weights(self.learnt)
             self._checkpoint()  # the initial weights, so that a run killed early can go on too
+        if (why := self._without_labels()) is not None:
+            self.report.notes = [why]
+            logger.warning("no metrics are computed: %s", why)
         for callback in self.callbacks:
             callback.on_fit_start(self)
-        with kept_buffers(), deferred_interrupt() as interrupted:
+        with kept_buffers(), repeatable(self.device), deferred_interrupt() as interrupted:
             self._train(interrupted)
         self._finish()
         return self.report
@@ -213,9 +218,9 @@ class KeptRun(FullGraph):
         Raises:
             RunMismatch: the weights are of another model.
         """
-        self._load_weights(weights)
+        self.learnt.take(weights)
         self._resume_data()
-        self.model.to(self.device)
+        self.learnt.to(self.device)
         self.report = report
 
     # --- from one epoch to the next ---------------------------------------------------------
@@ -238,8 +243,8 @@ class KeptRun(FullGraph):
         if best is None or (value > best if higher else value < best):
             self.report.best_epoch = row["epoch"]
             if self.config.keep == "best":
-                state = self.model.state_dict()
-                self._best = {k: v.detach().cpu().clone() for k, v in state.items()}
+                weights = self.learnt.weights()
+                self._best = {k: v.detach().cpu().clone() for k, v in weights.items()}
 
     def _evaluate_between_epochs(self) -> dict[str, dict[str, float]]:
         return_freed_memory()  # or what steps use would stay beside the layers of the whole graph
@@ -259,7 +264,7 @@ class KeptRun(FullGraph):
 
     def _finish(self) -> None:
         if self._best is not None:
-            self.model.load_state_dict(self._best)
+            self.learnt.take(self._best)
         self.report.final = self._evaluate(self._sets())
         self._memory.look()
         self.report.memory = {
@@ -270,7 +275,7 @@ class KeptRun(FullGraph):
             seconds for name, seconds in self.report.seconds.items() if name != "total"
         )
         if (folder := self.folder) is not None:
-            comm.from_main(lambda: folder.finish(self.model.state_dict(), self.report))
+            comm.from_main(lambda: folder.finish(self.learnt.weights(), self.report))
         for callback in self.callbacks:
             callback.on_fit_end(self, self.report)
 
@@ -289,7 +294,7 @@ class KeptRun(FullGraph):
             "trainer": type(self).__name__,
             "data": data,
             **self._model_as_given,
-            "task": describe_task(self.task),
+            "task": self._task_as_given,
             "about": {"title": title, "graph": data, "trainer": type(self).__name__},
         }
 
@@ -310,7 +315,7 @@ class KeptRun(FullGraph):
         own = self._rank_state()
         others = comm.gather_objects(own)[1:]
         return {
-            "model": self.model.state_dict(),
+            "model": self.learnt.weights(),
             "best": self._best,
             **self._loop_state(),
             "rng": own["rng"],
@@ -332,15 +337,9 @@ class KeptRun(FullGraph):
         seconds, self.report = self.report.seconds, report
         for name, value in seconds.items():
             self._count(name, value)
-        self._load_weights(state["model"])
+        self.learnt.take(state["model"])
         self._best = state["best"]
         self._load_loop_state(state)
         torch.set_rng_state(state["rng"]["cpu"])
         if state["rng"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
-
-    def _load_weights(self, weights: dict[str, Tensor]) -> None:
-        try:
-            self.model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise RunMismatch(f"the run's weights are of another model: {error}") from error

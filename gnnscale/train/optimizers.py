@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from gnnscale.errors import InputError
+from gnnscale.train.learnt import Learnt
 from gnnscale.train.task import Task
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
@@ -28,17 +29,29 @@ SCHEDULERS = ("cosine", "onecycle")
 
 def make_optimizer(
     choice: str | OptimizerFactory,
-    model: nn.Module,
+    learnt: nn.Module,
     lr: float,
     weight_decay: float,
     parameter_groups: Callable[[nn.Module], Iterable[Any]] | None,
 ) -> Optimizer:
     """The optimizer of a run.
 
+    Args:
+        choice: its name, or a function of parameters.
+        learnt: all that is trained; a `Learnt` where there are `parameter_groups`.
+        lr: learning rate, of one by name.
+        weight_decay: likewise.
+        parameter_groups: from the model to parameters or groups. What the task has besides, and
+            they leave out, is a last group.
+
     Raises:
         InputError: no optimizer has that name, or the model has nothing to train.
     """
-    parameters = list((parameter_groups or _all_parameters)(model))
+    if parameter_groups is None:
+        parameters: list[Any] = [p for p in learnt.parameters() if p.requires_grad]
+    else:
+        assert isinstance(learnt, Learnt)
+        parameters = _with_task(parameter_groups(learnt.model), learnt.task)
     if not parameters:
         raise InputError("the model has no parameters that require gradients")
     if callable(choice):
@@ -112,8 +125,27 @@ def _name(function: Any) -> str:
     )
 
 
-def _all_parameters(model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
+def _with_task(groups: Iterable[Any], task: nn.Module) -> list[Any]:
+    """Groups, or parameters, or these with their names, and of a task's what is not among them."""
+    groups = [
+        {**group, "params": _listed(group["params"])} if isinstance(group, dict) else group
+        for group in groups
+    ]
+    given = [p for g in groups for p in (g["params"] if isinstance(g, dict) else [g])]
+    known = {id(p[1] if isinstance(p, tuple) else p) for p in given}
+    named = bool(given) and isinstance(given[0], tuple)
+    left = [
+        (f"task:{name}", p) if named else p
+        for name, p in task.named_parameters()
+        if p.requires_grad and id(p) not in known
+    ]
+    if left and groups and isinstance(groups[0], dict):
+        return [*groups, {"params": left}]
+    return [*groups, *left]
+
+
+def _listed(params: Any) -> list[Any]:
+    return [params] if isinstance(params, Tensor) else list(params)
 
 
 def schedule_state(scheduler: Any) -> dict[str, Any] | None:

@@ -34,6 +34,7 @@ class Report:
             as clustered, the first hop) that were in memory rather than in a file, by name.
         stopped: why training ended: "epochs", "early stopping", "callback", "layers"; None while it
             runs.
+        notes: what is to be known of it, in sentences: why there are no metrics, for one.
         run: what was run: model, graph, configuration, versions, threads, device.
     """
 
@@ -46,6 +47,7 @@ class Report:
     stopped: str | None = None
     run: dict[str, Any] = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> float | None:

@@ -23,6 +23,8 @@ def report_text(report: Report) -> str:
     console.print(layers_table(report) if report.layers else _epochs_table(report))
     for where, metrics in report.final.items():
         console.print(f"{where}: " + ", ".join(f"{k} {_text(v)}" for k, v in metrics.items()))
+    for note in report.notes:
+        console.print(note, markup=False, highlight=False)
     return console.export_text()
 
 

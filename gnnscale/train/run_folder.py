@@ -9,7 +9,7 @@ store.json              which one that is, wherever it is
 controller.safetensors  the learned stop controller of a run layer by layer
 fine_tune/              a run of its own: its layers trained together at the end
 checkpoint.safetensors  everything needed to go on
-model.safetensors       the kept weights, once the run is complete
+model.safetensors       the model's kept weights, once the run is complete
 report.json, curves.png
 .lock                   who writes here, while it does
 """
@@ -44,6 +44,7 @@ from gnnscale.graph.files import (
 from gnnscale.graph.store import store_checksum
 from gnnscale.train.checkpoint import read_tree, save_tree
 from gnnscale.train.config import TrainConfig
+from gnnscale.train.learnt import of_model
 from gnnscale.train.report import Report
 from gnnscale.train.run_lock import sole_writer
 
@@ -258,7 +259,7 @@ class RunFolder:
         differences = config.differences(content["config"])
         if content["trainer"] != identity["trainer"]:
             differences.append(_difference("trainer", content["trainer"], identity["trainer"]))
-        differences += _named_differences("task ", content["task"], identity["task"])
+        differences += _task_differences(content["task"], identity["task"])
         there, here = content["data"], identity["data"]
         if there["fingerprint"] != here["fingerprint"]:
             old, new = (f"{data['name']} ({data['fingerprint']})" for data in (there, here))
@@ -275,7 +276,7 @@ class RunFolder:
     def finish(self, weights: dict[str, Tensor], report: Report) -> None:
         """Write weights, report and curves of a complete run; the checkpoint shrinks to them."""
         report.run["id"] = self._id
-        save_tree(self.path / _WEIGHTS, weights, {"run": self._id})
+        save_tree(self.path / _WEIGHTS, of_model(weights), {"run": self._id})
         report.save(self.path / _REPORT)
         report.plot(self.path / "curves.png")
         self._save_state({"model": weights, "finished": True}, report)
@@ -311,6 +312,15 @@ class RunFolder:
 
 
 _REMEDY = "Put the right file back, or train anew with fit(resume=False)"
+
+
+def _task_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    before, now = (task.get("parameters", {}) for task in (there, here))
+    lazy = {name for known in (before, now) for name, shape in known.items() if shape == "lazy"}
+    return [
+        *_named_differences("task ", there, here, {"parameters"}),
+        *_named_differences("task: ", before, now, lazy),
+    ]
 
 
 def _model_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

@@ -21,11 +21,33 @@ class Task(Protocol):
     """What a trainer needs to know of the problem.
 
     Built in are node classification, multi-label classification and regression; bring your own for
-    link prediction, edge-level or self-supervised training.
+    edge-level or self-supervised training. Links are learnt by a task of your own as well, for
+    which no labels are needed; what is reported of them is the loss, as metrics here are of nodes:
+    a `LinkTask` that evaluates links is still to come.
+
+    **Parameters.** A task may be an `nn.Module`, or hold modules and `nn.Parameter`s in its
+    attributes: a discriminator, weights of losses, embeddings of relations. They are trained,
+    clipped, checkpointed, restored and summed over ranks with the model's, and buffers kept
+    likewise. `parameter_groups` that leave them out are given them as a last group. Make them in
+    `__init__`: `prepare` is called once for every trainer. What `prepare` takes from the graph
+    should be no parameter; it is made again, not restored.
+
+    **Sums.** The loss is a sum over targets (nodes, edges, graphs): the gradient of a step is that
+    of the losses of its batches, added up, over their normalisers, added up, so that `accumulate=k`
+    and k ranks learn what one batch of all these targets does. That is checked on a sample before
+    training. A loss that is no such sum (an in-batch softmax, a contrastive loss, a ranking within
+    the batch, a plain mean) is declared by the line `additive = False`: a step is then the mean of
+    the losses of its batches, weighted by their normalisers, Σ nᵢ Lᵢ / Σ nᵢ, over the batches of an
+    update and of all ranks; of one batch, its loss as it is. It is so with every trainer: a batch
+    is a micro-batch of `PipelineTrainer`, `batch_rows` rows of a layer of `LayerwiseTrainer`.
+
+    Random numbers that a loss draws come best from torch's own generator, whose state is kept with
+    the run.
 
     Attributes:
         name: for reports.
         headline: the metric that early stopping and "best" go by.
+        additive: optional; False for a loss that is no sum over targets.
     """
 
     name: str
@@ -34,22 +56,32 @@ class Task(Protocol):
     def prepare(self, graph: Graph, split: str) -> None:
         """Check that the graph can be trained on, and take from it what the loss needs.
 
+        It may be called again, for another trainer and another graph.
+
         Raises:
             InputError: listing every fault found.
         """
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
-        """The **sum** of the losses of a batch's targets, a scalar. `out`: the model's output."""
+        """The **sum** of the losses of a batch's targets, a scalar. `out`: the model's output.
+
+        With `additive = False`, the loss of the batch, such as a mean.
+        """
 
     def normaliser(self, batch: Batch) -> float:
         """What a batch counts for: losses are divided by the sum over an update's batches.
 
         Trainers add up those of all ranks, each of which is asked for its own batch (whose
-        `step_train_nodes` are then its own too). 0 skips the batch.
+        `step_train_nodes` are then its own too). 0 skips the batch. With `additive = False`, the
+        weight of the batch's loss among those of the step.
         """
 
     def metrics(self) -> list[Metric]:
-        """Fresh metrics, the headline first."""
+        """Fresh metrics of node labels, the headline first; none where there are no such figures.
+
+        Without labels they are not asked. What is not evaluated on validation nodes ends with its
+        last weights, whatever `keep` says, and takes no `early_stopping`.
+        """
 
 
 class NodeTask:
@@ -68,6 +100,7 @@ class NodeTask:
         InputError: listing every argument that is at fault.
     """
 
+    additive: ClassVar[bool] = True
     # By kind: the two reported by default, the headline first, then the others there are.
     _METRICS: ClassVar = {
         "classification": ("accuracy", "f1_macro", "f1_micro", "roc_auc", "average_precision"),

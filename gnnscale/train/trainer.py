@@ -28,6 +28,7 @@ from gnnscale.nn import LayeredGNN
 from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.context import Runner, run_phases
+from gnnscale.train.additive import summed_loss, try_loss
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.contexts import training_context
@@ -100,8 +101,9 @@ class Trainer(KeptRun):
             return
         self._prepare_data()
         if self.config.early_stopping is not None and "val" not in self._sets():
-            raise InputError(f"early_stopping needs validation {self._unit}; the split has none")
-        self.model.to(self.device)
+            why = self._without_metrics() or "the split has none"
+            raise InputError(f"early_stopping needs validation {self._unit}; {why}")
+        self.learnt.to(self.device)
         self._dry_run()
         self._prepared = True
 
@@ -110,7 +112,7 @@ class Trainer(KeptRun):
         """Prepare, and make a new optimizer: what comes before the first `step`."""
         self.prepare()
         self._runner = self._make_runner()
-        self._running = RunningStatistics(self.model, self.group)
+        self._running = RunningStatistics(self.learnt, self.group)
         self._running.check(self.loader.num_batches)
         self._make_updates()
 
@@ -136,7 +138,7 @@ class Trainer(KeptRun):
                     raise KeyboardInterrupt
 
     def _run_epoch(self, progress: Progress) -> None:
-        self.model.train()
+        self.learnt.train()
         steps, epochs = len(self.loader), self.config.epochs
         number = self.loader.epoch + 1
         before = time.monotonic()
@@ -192,7 +194,7 @@ class Trainer(KeptRun):
             context = training_context(batch, self.config.seed, self._runner, self.group)
             out = self.model(batch.x, batch.adj, context=context)
         wide = out.to(torch.promote_types(out.dtype, torch.float32))
-        return self.task.loss(wide, batch)
+        return summed_loss(self.task, wide, batch)
 
     def _end_epoch(self, progress: Progress) -> dict[str, Any]:
         self._meter.over_ranks(self.group)
@@ -255,13 +257,15 @@ class Trainer(KeptRun):
         )
 
     def _dry_run(self) -> None:
-        """One batch, without gradients, before anything long begins: widths and reach are checked.
+        """One batch before anything long begins: widths, reach and the loss are checked.
 
         It also gives lazy parameters (`in_channels=-1`) their shapes.
         """
         from gnnscale.train.dry_run import dry_run
 
-        dry_run(self.model, self._sample_batch().to(self.device), self.graph, self.task)
+        batch, edge_labels = self._sample_batch().to(self.device), self.graph.y_level == "edge"
+        out = dry_run(self.model, batch, self.graph, self.task)
+        try_loss(self.learnt, self.task, out, batch, edge_labels)
 
     def _make_runner(self) -> Runner:
         runner = CompiledRows(self.device) if self.config.compile else run_phases
@@ -271,7 +275,7 @@ class Trainer(KeptRun):
         config = self.config
         optimizer = make_optimizer(
             self._optimizer_choice,
-            self.model,
+            self.learnt,
             config.lr,
             config.weight_decay,
             self._parameter_groups,
@@ -280,7 +284,7 @@ class Trainer(KeptRun):
         scheduler, interval = make_scheduler(self._scheduler_choice, optimizer, config.lr, total)
         watched = watched_figure(scheduler, self.task, "val" in self._sets())
         self._updates = Updates(
-            self.model,
+            self.learnt,
             optimizer,
             scheduler,
             interval,
@@ -297,7 +301,7 @@ class Trainer(KeptRun):
             return None
         config = self.config
         return SharedGradients(
-            self.model.parameters(), self.group, config.gradient_compression, config.seed
+            self.learnt.parameters(), self.group, config.gradient_compression, config.seed
         )
 
     @property

@@ -23,7 +23,7 @@ class Updates:
     and every rank makes the same update: one that has no batch as well.
 
     Args:
-        model: the model.
+        model: all that is trained.
         optimizer: its optimizer.
         scheduler: a learning-rate schedule, or None.
         interval: whether the schedule advances every "step" (update) or every "epoch".
@@ -160,9 +160,12 @@ class Updates:
             self._shared.load_state_dict(state["sums"])
         self._first, self._total = state["begun"]
         self.model.zero_grad(set_to_none=True)
+        gradients = dict(state["gradients"])
         for name, parameter in self.model.named_parameters():
-            if name in state["gradients"]:
-                parameter.grad = state["gradients"][name].to(parameter.device)
+            if name in gradients:
+                parameter.grad = gradients.pop(name).to(parameter.device)
+        if gradients:
+            raise RunMismatch(f"the run had other parameters: {', '.join(sorted(gradients))}")
 
     def _gradients(self) -> dict[str, Tensor]:
         named = self.model.named_parameters()
