@@ -43,6 +43,12 @@ def _cheb(conv: pyg.ChebConv) -> int | None:
     return steps + 2 if steps else 1  # what leaves a node arrives one hop further out
 
 
+def _eg(conv: pyg.EGConv) -> int | None:
+    if "symnorm" in conv.aggregators:
+        return 2
+    return None if conv.add_self_loops else 1  # those are added up to the last node with an edge
+
+
 def _directed(conv: pyg.DirGNNConv) -> int | None:
     inner = reach_of(conv.conv_in)
     return None if inner is None else inner + 1
@@ -78,7 +84,7 @@ for _one_hop in (
     register(_one_hop, hops=_within(1))
 for _normalised in (pyg.FAConv, pyg.LGConv, pyg.PDNConv):
     register(_normalised, hops=_within(lambda conv: 2 if conv.normalize else 1))
-register(pyg.EGConv, hops=lambda conv: 2 if "symnorm" in conv.aggregators else 1)
+register(pyg.EGConv, hops=_eg)
 register(pyg.ARMAConv, hops=lambda conv: conv.num_layers + 1)
 register(pyg.GatedGraphConv, hops=lambda conv: conv.num_layers)
 register(pyg.AntiSymmetricConv, hops=_antisymmetric)

@@ -60,7 +60,7 @@ CONVS = {
     "SuperGAT": lambda: pyg.SuperGATConv(5, 4, heads=2),
     "Transformer": lambda: pyg.TransformerConv(5, 4, edge_dim=2, beta=True),
     "EG": lambda: pyg.EGConv(5, 4, num_heads=2),
-    "EG, unnormalised": lambda: pyg.EGConv(5, 4, ["max", "mean"], num_heads=2),
+    "EG, unnormalised": lambda: pyg.EGConv(5, 4, ["max"], num_heads=2, add_self_loops=False),
     "WL": lambda: pyg.WLConvContinuous(),
     "LG": lambda: pyg.LGConv(),
     "LG, unnormalised": lambda: pyg.LGConv(normalize=False),
