@@ -17,8 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 # In benchmarks names, imports and signatures are checked, not what may be None or of which union.
-SCRIPTS := union-attr index arg-type assignment operator misc return-value var-annotated override \
-	explicit-override
+SCRIPTS := union-attr index arg-type assignment operator misc return-value var-annotated override
 
 .PHONY: quickstart test check lint format bench clean
 .DELETE_ON_ERROR:
@@ -37,7 +36,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/mypy examples --disable-error-code explicit-override
+	$(BIN)/mypy examples
 	$(BIN)/mypy benchmarks $(addprefix --disable-error-code ,$(SCRIPTS))
 
 format: $(VENV)/.lint
