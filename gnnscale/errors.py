@@ -25,6 +25,10 @@ class StoreError(GnnscaleError):
     """A file or folder on disk that is missing, damaged, truncated or could not be written."""
 
 
+class DamagedStore(StoreError):
+    """Stored bytes that are proven not to be those that were written."""
+
+
 class PartitionError(GnnscaleError):
     """A partitioner that failed, was killed, or returned something that is not a partition."""
 

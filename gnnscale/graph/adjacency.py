@@ -93,6 +93,7 @@ class Adjacency(CSR):
     def in_degree(self, weighted: bool = False) -> Tensor:
         """In-degrees `[num_nodes]`: edge counts, or sums of edge weights with `weighted`."""
         if not weighted or self.values is None:
+            self.prove()
             return self.indptr.diff()
         # float64 keeps the sum independent of how rows are grouped into batches.
         total = torch.zeros(self.num_nodes, dtype=torch.float64, device=self.device)

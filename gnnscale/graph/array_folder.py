@@ -23,11 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.graph.files import atomic_folder, file_checksum, json_bytes, read_json, write_json
-from gnnscale.graph.mapped import map_array, read_rows
+from gnnscale.graph.mapped import Bound, map_array, read_rows
 
 _BLOCK = 1 << 24
+VERIFIED = 64 << 20
+"""Bytes of a folder that are compared with their checksums whenever it is opened: a tenth of a
+second at most."""
 
 
 def write_arrays(path: Path, meta: dict[str, Any], arrays: Mapping[str, Tensor], what: str) -> None:
@@ -248,21 +251,44 @@ def read_meta(path: Path, form: str, version: int, what: str) -> dict[str, Any]:
             "Write it anew"
         )
     if meta.get("checksum") != _meta_checksum(meta):
-        raise StoreError(f"{path}/meta.json is damaged: its checksum differs")
+        raise DamagedStore(f"{path}/meta.json is damaged: its checksum differs")
     return meta
 
 
-def open_arrays(path: Path, meta: dict[str, Any]) -> dict[str, Tensor]:
+def open_arrays(
+    path: Path, meta: dict[str, Any], bounds: Mapping[str, Bound] | None
+) -> dict[str, Tensor]:
     """The arrays of a folder, memory-mapped: to be read, since a change in place may be lost.
 
+    The smallest files, `VERIFIED` bytes of them together, are compared with their checksums: a
+    small folder whole. Of the others, what is read is held to its bounds.
+
+    Args:
+        path: the folder.
+        meta: what `read_meta` gave.
+        bounds: of the whole numbers and truth values in them, by name; None for files that this
+            process has just written, which nothing is compared of.
+
     Raises:
-        StoreError: a file is missing, unreadable or truncated, or the folder is being replaced.
+        StoreError: a file is missing, unreadable, damaged or truncated, or the folder is being
+            replaced.
     """
-    arrays = {name: _open_array(path, about) for name, about in meta["arrays"].items()}
-    # By now another process may have put another folder here, of which some of these may be.
+    room, arrays = 0 if bounds is None else VERIFIED, {}
+    try:
+        for name, about in sorted(meta["arrays"].items(), key=lambda item: item[1]["bytes"]):
+            room -= about["bytes"]
+            arrays[name] = _open_array(path, about, (bounds or {}).get(name), room >= 0)
+    except StoreError:
+        _check_same(path, meta)
+        raise
+    _check_same(path, meta)
+    return arrays
+
+
+def _check_same(path: Path, meta: dict[str, Any]) -> None:
+    """By now another process may have put another folder here, of which some files may be."""
     if read_json(path / "meta.json") != meta:
         raise StoreError(f"{path} was replaced while it was opened; open it again")
-    return arrays
 
 
 def damaged_files(path: Path, meta: dict[str, Any]) -> list[str]:
@@ -283,20 +309,23 @@ def damaged_files(path: Path, meta: dict[str, Any]) -> list[str]:
     return damaged
 
 
-def _open_array(folder: Path, about: dict[str, Any]) -> Tensor:
+def _open_array(folder: Path, about: dict[str, Any], bound: Bound | None, verified: bool) -> Tensor:
     path = folder / about["file"]
     shape, dtype = tuple(about["shape"]), np.dtype(about["dtype"])
     count = math.prod(shape)
     try:
         size = path.stat().st_size
         if size != about["bytes"]:
-            raise StoreError(
+            raise DamagedStore(
                 f"{path} has {size:,} bytes; {about['bytes']:,} were written: truncated?"
             )
+        if verified and file_checksum(path) != about["checksum"]:
+            raise DamagedStore(f"{path} is damaged: its checksum differs from what was written")
         if not count:
             return torch.from_numpy(np.empty(shape, dtype))
         # The header is not parsed: where data start is known, and a damaged header would move it.
-        return map_array(path, dtype, shape, size - count * dtype.itemsize)
+        offset = size - count * dtype.itemsize
+        return map_array(path, dtype, shape, offset, bound=bound, proven=verified)
     except OSError as error:
         raise StoreError(f"{path} is missing or unreadable: {error.strerror or error}") from error
 

@@ -17,7 +17,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.graph import Graph, Split
-from gnnscale.graph.mapped import release
+from gnnscale.graph.mapped import prove, release
 from gnnscale.graph.partition import Partition
 from gnnscale.kernels import CSR
 from gnnscale.kernels.rows import order_by_part
@@ -97,6 +97,7 @@ class ClusteredGraph:
     @cached_property
     def position(self) -> Tensor:
         """The storage position of every original node, int64 `[num_nodes]`."""
+        prove(self.node_id)
         position = torch.empty_like(self.node_id)
         position[self.node_id] = torch.arange(self.node_id.numel())
         return position

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from gnnscale.graph.array_folder import array_folder, open_arrays, read_meta, write_arrays
+from gnnscale.graph.mapped import Bound, prove
 from gnnscale.kernels import CSR
 
 FORMAT = "gnnscale-first-hop"
@@ -60,11 +61,17 @@ def open_first_hop(folder: Path) -> Tensor | CSR:
         StoreError: it is missing, of another format or version, damaged or truncated.
     """
     meta = read_first_hop_meta(folder)
-    arrays = open_arrays(folder, meta)
+    rows, columns = meta["shape"]
+    bounds = {}
+    if "indices" in meta["arrays"]:
+        entries = meta["arrays"]["indices"]["shape"][0]
+        bounds = {"indptr": Bound(0, entries + 1, ascending=True), "indices": Bound(0, columns)}
+    arrays = open_arrays(folder, meta, bounds)
     if "x" in arrays:
         return arrays["x"]
-    rows, columns = meta["shape"]
-    return CSR(arrays["indptr"], arrays["indices"], arrays["values"], (rows, columns))
+    hop = CSR(arrays["indptr"], arrays["indices"], arrays["values"], (rows, columns))
+    hop.unproven = lambda: prove(arrays["indptr"], arrays["indices"])
+    return hop
 
 
 def read_first_hop_meta(folder: Path) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from gnnscale.errors import StoreError
+from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.graph.files import checked_path, read_json
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.mapped import Bound, prove
 from gnnscale.graph.names import NodeNames
 from gnnscale.kernels import CSR
 
@@ -44,7 +46,7 @@ def open_stored_graph(path: str | Path, *, verify: bool = False) -> Graph:
     """
     path = checked_path(path).absolute()
     meta = _read_meta(path)
-    arrays = open_arrays(path, meta)
+    arrays = open_arrays(path, meta, graph_bounds(meta))
     if verify:
         verify_stored_graph(path)
     return graph_of(meta, arrays)
@@ -72,7 +74,7 @@ def verify_stored_graph(path: str | Path) -> None:
     """
     path = Path(path)
     if damaged := damaged_files(path, _read_meta(path)):
-        raise StoreError(f"{path} is damaged: the checksum differs for {', '.join(damaged)}")
+        raise DamagedStore(f"{path} is damaged: the checksum differs for {', '.join(damaged)}")
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -122,12 +124,33 @@ def graph_meta(graph: Graph) -> dict[str, Any]:
     }
 
 
+def graph_bounds(meta: dict[str, Any]) -> dict[str, Bound]:
+    """What the whole numbers in the arrays of a graph lie within, by the names of their files."""
+    nodes, arrays = meta["num_nodes"], meta["arrays"]
+    bounds = {name: Bound(0, 2) for name, about in arrays.items() if about["dtype"] == "|b1"}
+    bounds |= {
+        "indptr": Bound(0, meta["num_edges"] + 1, ascending=True),
+        "indices": Bound(0, nodes),
+        "node_ptr": Bound(0, nodes + 1, ascending=True),
+    }
+    if "x_indices" in arrays:
+        entries = arrays["x_indices"]["shape"][0]
+        bounds["x_indptr"] = Bound(0, entries + 1, ascending=True)
+        bounds["x_indices"] = Bound(0, meta["num_features"])
+    if "y" in arrays and np.dtype(arrays["y"]["dtype"]).kind == "i":
+        classes = {"classification": meta["num_classes"], "multilabel": 2}.get(meta["task"])
+        if classes is not None:
+            bounds["y"] = Bound(-1, classes)
+    return bounds
+
+
 def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
     """The graph of these arrays."""
     x: Tensor | CSR | None = arrays.get("x")
     if "x_indptr" in arrays:
         shape = (meta["num_nodes"], meta["num_features"])
         x = CSR(arrays["x_indptr"], arrays["x_indices"], arrays.get("x_values"), shape)
+        x.unproven = lambda: prove(arrays["x_indptr"], arrays["x_indices"])
     splits = {
         name: Split(*(arrays[f"split{i}_{part}"] for part in PARTS))
         for i, name in enumerate(meta["splits"])
@@ -138,6 +161,9 @@ def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
         arrays.get("edge_weight"),
         symmetric=meta["symmetric"],
     )
+    adj.unproven = lambda: prove(arrays["indptr"], arrays["indices"])
+    if "node_ptr" in arrays:
+        prove(arrays["node_ptr"])
     return Graph(
         adj=adj,
         x=x,

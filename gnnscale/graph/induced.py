@@ -23,6 +23,7 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
         A graph of `nodes.sum()` nodes with their features, labels, splits and edges, in memory.
         It has as many graphs (`node_ptr`) as before, those without such nodes being empty.
     """
+    graph.adj.prove()
     chosen = nodes.nonzero().squeeze(1)
     carried = (
         graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"

@@ -7,6 +7,10 @@ takes no memory that anything else needs.
 
 Both take any tensor: one that is in memory is sliced, and has nothing to let go. A mapped array is
 for reading: what is written to its memory may be lost with the page.
+
+What is read of indices, pointers and labels is held to the bounds that were mapped with them:
+native code does not look, and a damaged file would end the process. What is not read by range has
+to pass `prove` first.
 """
 
 from __future__ import annotations
@@ -23,11 +27,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.errors import StoreError
+from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.files import read_at
 from gnnscale.kernels.reading import read_pieces
 
 _BLOCK_BYTES = 64 << 20  # of a file that is in memory at once on its way to a device
+
+
+class Bound(NamedTuple):
+    """What the whole numbers of an array lie within.
+
+    Attributes:
+        low: the least.
+        high: one past the greatest.
+        ascending: whether none is less than the one before it.
+    """
+
+    low: int
+    high: int
+    ascending: bool = False
 
 
 class _Mapping(NamedTuple):
@@ -36,6 +54,8 @@ class _Mapping(NamedTuple):
     offset: int  # of the array in its file
     descriptor: int
     array: weakref.ref[np.memmap]
+    bound: Bound | None
+    unproven: list[bool]  # empty once the whole array is known to keep to its bound
 
 
 # Ascending by address. Mappings do not overlap, and leave when their last tensor does: a finaliser
@@ -44,7 +64,13 @@ _mappings: list[_Mapping] = []
 
 
 def map_array(
-    path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0, mode: str = "c"
+    path: Path,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    offset: int = 0,
+    mode: str = "c",
+    bound: Bound | None = None,
+    proven: bool = False,
 ) -> Tensor:
     """Map an array in a file.
 
@@ -55,6 +81,8 @@ def map_array(
         offset: of its first byte in the file.
         mode: "c" for reading (an in-place operation on a mode "r" map kills the process), or "r+"
             for a file that is being written.
+        bound: what its whole numbers, or truth values, have to lie within.
+        proven: whether that is known to be so.
 
     Raises:
         OSError: the file cannot be opened, or is shorter than the array.
@@ -63,7 +91,9 @@ def map_array(
         array = np.memmap(file, dtype, mode, offset, shape)  # type: ignore[call-overload]
         descriptor = os.dup(file.fileno())  # of the same file, whatever stands at the path now
     address = array.ctypes.data
-    mapping = _Mapping(address, array.nbytes, offset, descriptor, weakref.ref(array))
+    place = (address, array.nbytes, offset, descriptor)
+    unproven = [] if proven or bound is None else [True]
+    mapping = _Mapping(*place, weakref.ref(array), bound, unproven)
     bisect.insort(_mappings, mapping)
     weakref.finalize(array, _forget, mapping).atexit = False
     return torch.from_numpy(np.asarray(array))
@@ -93,7 +123,7 @@ def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) 
         out: `[stop - start, ...]`, contiguous, of the same type: filled and returned if given.
 
     Raises:
-        StoreError: the file is shorter than it was, or cannot be read.
+        StoreError: the file is shorter than it was, is damaged, or cannot be read.
     """
     view = tensor[start:stop]
     mapping = _find(view) if view.is_contiguous() and view.numel() else None
@@ -103,6 +133,7 @@ def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) 
         out = torch.empty(view.shape, dtype=view.dtype)
     offset = mapping.offset + view.data_ptr() - mapping.address
     _read(mapping.descriptor, offset, out.view(-1).view(torch.uint8).numpy().data)
+    _check(mapping, out)
     return out
 
 
@@ -117,6 +148,8 @@ def read_ranges(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
         return torch.cat([tensor[start:stop] for start, stop in ranges])
     bounds = np.array(ranges, dtype=np.int64)
     rows = bounds[:, 1] - bounds[:, 0]
+    if (rows < 0).any() or bounds.min() < 0 or bounds.max() > tensor.size(0):
+        raise _damaged(mapping, f"rows outside its {tensor.size(0):,} are asked for")
     out = torch.empty((int(rows.sum()), *tensor.shape[1:]), dtype=tensor.dtype)
     row = tensor.element_size() * tensor[0].numel()
     offsets = mapping.offset + tensor.data_ptr() - mapping.address + bounds[:, 0] * row
@@ -126,7 +159,25 @@ def read_ranges(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
         ends = np.cumsum(rows * row)
         for offset, length, end in zip(offsets, rows * row, ends, strict=True):
             _read(mapping.descriptor, int(offset), into[end - length : end].data)
+    _check(mapping, out, rows.cumsum())
     return out
+
+
+def prove(*tensors: Tensor) -> None:
+    """Hold whole arrays that lie in files to their bounds, once; their pages do not stay.
+
+    Raises:
+        DamagedStore: one does not keep to it.
+    """
+    for tensor in tensors:
+        mapping = _find(tensor)
+        if mapping is None or not mapping.unproven:
+            continue
+        flat, step = tensor.view(-1), _BLOCK_BYTES // tensor.element_size()
+        for start in range(0, flat.numel(), step):
+            # One of the block before it, so that no step down is missed.
+            read_rows(flat, max(0, start - 1), min(start + step, flat.numel()))
+        mapping.unproven.clear()
 
 
 def loaded(
@@ -173,6 +224,42 @@ def _find(tensor: Tensor) -> _Mapping | None:
 def _forget(mapping: _Mapping) -> None:
     _mappings.remove(mapping)
     os.close(mapping.descriptor)
+
+
+def _check(mapping: _Mapping, read: Tensor, ends: np.ndarray | None = None) -> None:
+    """Compare what was read with its bound; `ends` are those of the ranges it is made of."""
+    bound = mapping.bound
+    if bound is None or not read.numel():
+        return
+    values = read.numpy()
+    if values.dtype == bool:
+        values = values.view(np.uint8)
+    # Seen as unsigned, what is below 0 is great: one pass where two would be.
+    if bound.low == 0 and values.dtype.kind == "i":
+        greatest = values.view(values.dtype.str.replace("i", "u")).max()
+        worst, outside = int(greatest.view(values.dtype)), int(greatest) >= bound.high
+    else:
+        low, high = int(values.min()), int(values.max())
+        worst = low if low < bound.low else high
+        outside = low < bound.low or high >= bound.high
+    if outside:
+        allowed = f"[{bound.low}, {bound.high - 1}]"
+        raise _damaged(mapping, f"it holds numbers outside {allowed}, such as {worst}")
+    if bound.ascending:
+        down = values[1:] < values[:-1]
+        if ends is not None:
+            down[ends[:-1] - 1] = False  # from one range to the next
+        if down.any():
+            raise _damaged(mapping, "its numbers do not ascend")
+
+
+def _damaged(mapping: _Mapping, what: str) -> DamagedStore:
+    array = mapping.array()
+    path = Path("a stored array" if array is None else array.filename)  # type: ignore[arg-type]
+    return DamagedStore(
+        f"{path} is damaged: {what}. `gnnscale info {path.parent} --verify` compares every byte "
+        "with what was written"
+    )
 
 
 def _read(descriptor: int, offset: int, into: memoryview) -> None:

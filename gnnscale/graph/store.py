@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gnnscale.errors import StoreError
+from gnnscale.errors import DamagedStore
 from gnnscale.graph import first_hop
 from gnnscale.graph.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.graph.clustered import ClusteredGraph
@@ -21,10 +21,12 @@ from gnnscale.graph.graph import Graph
 from gnnscale.graph.graph_folder import (
     check_replaceable,
     graph_arrays,
+    graph_bounds,
     graph_meta,
     graph_of,
     has_format,
 )
+from gnnscale.graph.mapped import Bound, prove
 
 FORMAT = "gnnscale-clustered-graph"
 VERSION = 1
@@ -70,7 +72,14 @@ def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
     """
     path = checked_path(path).absolute()
     meta = _read_meta(path)
-    arrays = open_arrays(path, meta)
+    nodes = meta["num_nodes"]
+    bounds = {
+        **graph_bounds(meta),
+        "node_id": Bound(0, nodes),
+        "offsets": Bound(0, nodes + 1, ascending=True),
+        "train_ends": Bound(0, nodes + 1, ascending=True),
+    }
+    arrays = open_arrays(path, meta, bounds)
     if verify:
         verify_store(path)
     return _assemble(path, meta, arrays)
@@ -88,7 +97,7 @@ def verify_store(path: str | Path) -> None:
         names = damaged_files(folder, first_hop.read_first_hop_meta(folder))
         damaged += [f"{folder.relative_to(path)}/{name}" for name in names]
     if damaged:
-        raise StoreError(f"{path} is damaged: the checksum differs for {', '.join(damaged)}")
+        raise DamagedStore(f"{path} is damaged: the checksum differs for {', '.join(damaged)}")
 
 
 # --- the layout -------------------------------------------------------------------------------
@@ -115,6 +124,7 @@ def store_meta(graph: Graph, num_parts: int, split: str, method: str, seed: int)
 
 
 def _assemble(path: Path, meta: dict[str, Any], arrays: dict[str, Tensor]) -> ClusteredGraph:
+    prove(arrays["offsets"], arrays["train_ends"])
     return ClusteredGraph(
         graph=graph_of(meta, arrays),
         node_id=arrays["node_id"],

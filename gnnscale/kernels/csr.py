@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -54,6 +55,8 @@ class CSR:
         self._t_permutation: Tensor | None = None
         self.is_reused = False  # whether a gradient has gone through it: a transpose would pay
         self.products: dict[Any, Tensor] = {}  # this matrix with factors, as cuSPARSE takes it
+        # Of a matrix in files, which may be damaged: raises where it is.
+        self.unproven: Callable[[], None] | None = None
 
     # ---------------------------------------------------------------- making one
 
@@ -125,10 +128,30 @@ class CSR:
         """Where the tensors live."""
         return self.indices.device
 
+    def prove(self) -> None:
+        """Find out, once, whether pointers and indices are sound: native code does not look.
+
+        Raises:
+            StoreError: they come from a file that is damaged.
+        """
+        if self.unproven is not None:
+            self.unproven()
+            self.unproven = None
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pointers and indices for native code; on the CPU.
+
+        Raises:
+            StoreError: as `prove`.
+        """
+        self.prove()
+        return self.indptr.numpy(), self.indices.numpy()
+
     @property
     def row_index(self) -> Tensor:
         """int64 ``[nnz]``: the row of each entry (made on first use, then kept)."""
         if self._row_index is None:
+            self.prove()
             rows = torch.arange(self.shape[0], device=self.device)
             self._row_index = torch.repeat_interleave(
                 rows, self.indptr.diff(), output_size=self.nnz
@@ -162,6 +185,7 @@ class CSR:
     def t_permutation(self) -> Tensor:
         """int64 ``[nnz]``: where each entry of ``t()`` stands in this matrix."""
         if self._t_permutation is None:
+            self.prove()
             if self.device.type == "cpu":
                 self._t_permutation = _sort_by(self.indices, self.shape[1])[1]
             else:
@@ -177,9 +201,7 @@ class CSR:
             return _pointers(counts), self.row_index[self.t_permutation].to(dtype)
         indptr = torch.zeros(self.shape[1] + 1, dtype=torch.int64)
         indices = torch.empty(self.nnz, dtype=dtype)
-        _transpose_kernel(
-            self.indptr.numpy(), self.indices.numpy(), indptr.numpy(), indices.numpy()
-        )
+        _transpose_kernel(*self.arrays(), indptr.numpy(), indices.numpy())
         return indptr, indices
 
     def slice_rows(self, a: int, b: int) -> CSR:
@@ -201,21 +223,23 @@ class CSR:
 
     def _copied_rows(self, index: Tensor) -> CSR:
         """Copy rows in one pass: a batch of sparse features is a few thousand entries."""
+        pointers, columns = self.arrays()
         indptr = torch.empty(index.numel() + 1, dtype=torch.int64)
         rows = index.contiguous().numpy()
-        if not _count_rows(self.indptr.numpy(), rows, indptr.numpy()):
+        if not _count_rows(pointers, rows, indptr.numpy()):
             raise InputError(f"a row to select is outside 0..{self.shape[0] - 1}")
         indices = self.indices.new_empty(int(indptr[-1]))
-        _copy_rows(self.indptr.numpy(), rows, self.indices.numpy(), indices.numpy())
+        _copy_rows(pointers, rows, columns, indices.numpy())
         values = self.values
         if values is not None:
             kept = values.new_empty(indices.numel())
-            _copy_rows(self.indptr.numpy(), rows, values.detach().numpy(), kept.numpy())
+            _copy_rows(pointers, rows, values.detach().numpy(), kept.numpy())
             values = kept
         return CSR(indptr, indices, values, (index.numel(), self.shape[1]))
 
     def row_positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pointers of ``select_rows(index)`` and, int64, its entries' places here."""
+        self.prove()
         if index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
         first = self.indptr[index]
@@ -258,10 +282,12 @@ class CSR:
         here = self.device
         if target.type == here.type and target.index in (None, here.index):
             return self
+        self.prove()
         return self._apply(lambda tensor: tensor.to(target, non_blocking=non_blocking))
 
     def pin_memory(self) -> Any:
         """Return a copy in page-locked memory, for transfers that do not block."""
+        self.prove()
         return self._apply(Tensor.pin_memory)
 
     def record_stream(self, stream: torch.Stream) -> None:

@@ -48,8 +48,7 @@ def row_sums(a: CSR, first: int = 0) -> RowSums:
     diagonal, others, last = torch.empty(3, rows, dtype=torch.float64)
     has_diagonal = torch.empty(rows, dtype=torch.bool)
     _kernel(
-        a.indptr.numpy(),
-        a.indices.numpy(),
+        *a.arrays(),
         np.empty(0, np.float32) if a.values is None else a.values.detach().numpy(),
         a.values is not None,
         first,

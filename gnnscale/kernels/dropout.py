@@ -78,8 +78,7 @@ def dropout_csr(x: CSR, p: float, key: Key, node_id: Tensor) -> CSR:
     if x.device.type == "cpu" and values.dtype in _NATIVE:
         kept = torch.empty_like(values)
         _dropout_csr_kernel(
-            x.indptr.numpy(),
-            x.indices.numpy(),
+            *x.arrays(),
             values.detach().contiguous().numpy(),
             *_arguments(p, key, node_id, values.dtype),
             kept.numpy(),

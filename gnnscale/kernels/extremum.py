@@ -81,7 +81,7 @@ class _Extremum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, a: CSR, sign: float, symmetric: bool) -> Tensor:
         rows = x.detach().contiguous()
         out = torch.empty(a.shape[0], x.shape[1], dtype=x.dtype)
-        _extremum_kernel(a.indptr.numpy(), a.indices.numpy(), rows.numpy(), sign, out.numpy())
+        _extremum_kernel(*a.arrays(), rows.numpy(), sign, out.numpy())
         ctx.matrix = (a, symmetric)
         ctx.save_for_backward(x, out)
         return out
@@ -95,8 +95,7 @@ class _Extremum(torch.autograd.Function):
         rows, extrema = x.detach().contiguous().numpy(), out.detach().numpy()
         share = torch.empty(out.shape, dtype=out.dtype)
         _share_kernel(
-            a.indptr.numpy(),
-            a.indices.numpy(),
+            *a.arrays(),
             rows,
             extrema,
             grad.detach().contiguous().numpy(),
@@ -104,9 +103,7 @@ class _Extremum(torch.autograd.Function):
         )
         back = a if symmetric else a.t()
         result = torch.empty(x.shape, dtype=x.dtype)
-        _gather_kernel(
-            back.indptr.numpy(), back.indices.numpy(), rows, extrema, share.numpy(), result.numpy()
-        )
+        _gather_kernel(*back.arrays(), rows, extrema, share.numpy(), result.numpy())
         return result, None, None, None
 
 

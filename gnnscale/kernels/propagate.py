@@ -117,8 +117,7 @@ def _transposed_product(x: CSR, grad: Tensor) -> Tensor:
     out = grad.new_zeros(x.shape[1], grad.size(1))
     values = grad.new_empty(0) if x.values is None else x.values.detach()
     _add_rows(
-        x.indptr.numpy(),
-        x.indices.numpy(),
+        *x.arrays(),
         values.numpy(),
         x.values is not None,
         grad.detach().contiguous().numpy(),

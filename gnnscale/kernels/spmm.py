@@ -144,8 +144,7 @@ def _spmm_native(
     own = x_rows if x_self is None else x_self.detach().to(x.dtype).contiguous()
     _spmm_kernel(
         num_threads() * _BLOCKS_PER_THREAD,
-        a.indptr.numpy(),
-        a.indices.numpy(),
+        *a.arrays(),
         array(a.values),
         a.values is not None,
         array(left),

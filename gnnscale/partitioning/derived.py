@@ -78,7 +78,7 @@ def _in_file(write: Callable[[ArrayFolder], None], *given: NDArray[np.integer]) 
         folder = ArrayFolder(path, "a structure")
         write(folder)
         folder.finish()
-        arrays = open_arrays(path, read_json(path / "meta.json"))
+        arrays = open_arrays(path, read_json(path / "meta.json"), None)  # nobody else has seen it
     let_go(*given)
     return arrays["indptr"].numpy(), arrays["indices"].numpy()
 

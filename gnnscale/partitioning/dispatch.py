@@ -138,7 +138,7 @@ def partition(
         return Partition(torch.from_numpy(whole.astype(np.int32)), num_parts, name, seed)
 
     began = time.perf_counter()
-    structure = as_structure(adj.indptr.cpu().numpy(), adj.indices.cpu().numpy())
+    structure = as_structure(*adj.to("cpu").arrays())
     room = available_memory() if memory is None else memory_bytes(memory)
     if preset == "auto":
         preset = fitting_preset(num_nodes, len(structure.indices), num_parts, room)

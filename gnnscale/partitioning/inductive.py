@@ -65,7 +65,7 @@ def partition_training_nodes(
     graph_of = np.repeat(np.arange(len(sizes)), sizes)
     part, owner = _numbered(seen.assignment.numpy(), train.numpy(), graph_of, sizes)
     if bool((part < 0).any()):
-        structure = undirected(graph.adj.indptr.numpy(), graph.adj.indices.numpy())
+        structure = undirected(*graph.adj.arrays())
         attach(structure, part, np.bincount(part[part >= 0], minlength=len(owner)))
         _share_out(part, graph_of, owner)
     return dataclasses.replace(
@@ -82,6 +82,7 @@ def _structure_among(graph: Graph, nodes: Tensor) -> Graph:
 
     Of a graph in files, it lies in a file as well.
     """
+    graph.adj.prove()
     adj = Adjacency(graph.adj.indptr, graph.adj.indices)
     bare = Graph(adj=adj, node_ptr=graph.node_ptr, name=graph.name)
     if not is_mapped(adj.indices):

@@ -177,6 +177,7 @@ def _joined(chunks: Iterator[Tensor], num_rows: int) -> Tensor:
 def _sparse(propagation: Propagation, adj: Adjacency, x: CSR) -> CSR:
     """P·X of sparse features: columns are dense a pass at a time, their product never whole."""
     width = x.shape[1]
+    x.prove()
     of_column = CSR(x.indptr, x.indices, x.values, x.shape).t()  # a copy: x would keep it
     dtype = torch.float32 if x.values is None else x.values.dtype
     found: list[list[CSR]] = []

@@ -185,9 +185,9 @@ def test_a_graph_that_is_replaced_while_it_is_opened(tmp_path, monkeypatch):
     build_graph(tmp_path / "b", 3, [EDGES[::-1]], undirected=False)
     open_arrays = graph_folder.open_arrays
 
-    def replaced(path, meta):
+    def replaced(path, meta, bounds):
         (tmp_path / "b" / "meta.json").replace(tmp_path / "a" / "meta.json")
-        return open_arrays(path, {**meta, "arrays": {}})
+        return open_arrays(path, {**meta, "arrays": {}}, bounds)
 
     monkeypatch.setattr(graph_folder, "open_arrays", replaced)
     with pytest.raises(StoreError, match="was replaced while it was opened; open it again"):
