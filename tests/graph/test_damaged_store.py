@@ -1,4 +1,4 @@
-"""A damaged store gives an error of gnnscale, or the figures that it gave before; never a signal."""
+"""A damaged store gives an error of gnnscale, or the figures of before; never a signal."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_what_is_read_keeps_to_its_bound(tmp_path_factory, data):
                 read()
         else:
             assert read().numpy().tolist() == numbers[start:stop].tolist()
-    with pytest.raises(DamagedStore, match="info .* --verify"):
+    with pytest.raises(DamagedStore, match=r"info .* --verify"):
         prove(array)
     with pytest.raises(DamagedStore):
         read_ranges(array, [(0, len(numbers) + 1)])

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import Graph, Partition, cluster, is_store, open_graph, verify_store
+from gnnscale.graph import (
+    Graph,
+    Partition,
+    array_folder,
+    cluster,
+    is_store,
+    open_graph,
+    verify_store,
+)
 from gnnscale.graph.files import read_json, write_json
 from tests.graph.rings import parts, ring
 from tests.graph.same import assert_same_clustered, assert_same_graph, tensors
@@ -157,7 +165,8 @@ def test_any_change_of_the_meta_file_is_found_by_verify(path):
         verify_store(path)
 
 
-def test_a_flipped_byte_is_found_by_verify(path):
+def test_a_flipped_byte_is_found_by_verify(path, monkeypatch):
+    monkeypatch.setattr(array_folder, "VERIFIED", 0)  # as in a large store
     for file in sorted(path.glob("*.npy")):
         whole = file.read_bytes()
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 8]))
@@ -170,8 +179,9 @@ def test_a_flipped_byte_is_found_by_verify(path):
     verify_store(path)
 
 
-def test_a_damaged_header_moves_no_data(path):
+def test_a_damaged_header_moves_no_data(path, monkeypatch):
     """Headers serve other readers; sizes and types are taken from meta.json."""
+    monkeypatch.setattr(array_folder, "VERIFIED", 0)
     file = path / "x.npy"
     whole = file.read_bytes()
     for place in range(128):
