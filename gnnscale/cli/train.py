@@ -196,7 +196,7 @@ def _train(
         def on_fit_start(self, trainer: Any) -> None:
             started.append(True)
             if done := len(trainer.report.rows):
-                line(f"{run_dir} was interrupted: going on after epoch {done}")
+                line(f"{run_dir} goes on after epoch {done}")
 
     callbacks.append(Started())
     run = TRAINERS[trainer](network, data, run_dir=run_dir, callbacks=callbacks, **arguments)

@@ -102,7 +102,6 @@ class PipelineTrainer(ClusterTrainer):
         >>> report = trainer.fit()
     """
 
-    _waiting: list[Batch | None]  # for their update
     _agreed: int | None  # the epoch whose batches are known to be the same on all ranks
 
     def __init__(
@@ -320,7 +319,7 @@ class PipelineTrainer(ClusterTrainer):
         It comes after `start`, with the model in training mode. Of several ranks every one takes
         the step, one that has no batch (None) as well.
         """
-        self._waiting.append(batch)
+        self._waiting = [*self._waiting, batch]
         number = self.loader.step if batch is None else batch.step + 1
         if number % self.config.micro_batches == 0 or number == len(self.loader):
             waiting = self._waiting
@@ -390,7 +389,6 @@ class PipelineTrainer(ClusterTrainer):
     @override
     def _begin(self) -> None:
         super()._begin()
-        self._waiting = []
         self._stale = False
         self._agreed = None
 
@@ -408,13 +406,11 @@ class PipelineTrainer(ClusterTrainer):
     @override
     def _loop_state(self) -> dict[str, Any]:
         state = super()._loop_state()
-        # Batches that wait for an update are drawn again: nothing has been learnt from them.
-        loader = {**state["loader"], "step": state["loader"]["step"] - len(self._waiting)}
         updates = state["updates"]
         if self.stage_group is not None:
             here = part_of(updates["optimizer"], self.optimizer, self._own_parameters())
             updates = {**updates, "optimizer": whole(here, self.stage_group)}
-        return {**state, "loader": loader, "updates": updates}
+        return {**state, "updates": updates}
 
     @override
     def _load_loop_state(self, state: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class TensorBoard(Callback):
         if self._writer is not None:  # of a `fit` that was interrupted
             self._writer.close()
         if comm.is_main():
-            self._writer = self._make(self._log_dir, purge_step=len(trainer.report.rows) + 1)
+            self._writer = self._make(self._log_dir, purge_step=trainer.epochs_done + 1)
 
     @override
     def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:

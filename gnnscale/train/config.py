@@ -32,6 +32,10 @@ FREE_ON_RESUME = frozenset(
     }
 )
 
+# May differ when a run goes on: what it has trained so far is what it would have been.
+# `going_on` says which may not.
+_LENGTH = frozenset({"epochs", "early_stopping"})
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -132,7 +136,7 @@ class TrainConfig:
         mine = dataclasses.asdict(self)
         # What an older version did not write was then at its default.
         saved = {**dataclasses.asdict(type(self)()), **saved}
-        keys = sorted((mine.keys() | saved.keys()) - FREE_ON_RESUME)
+        keys = sorted((mine.keys() | saved.keys()) - FREE_ON_RESUME - _LENGTH)
         return [
             f"{key}: {saved.get(key)!r} in the run, {mine.get(key)!r} now"
             for key in keys

@@ -14,7 +14,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
 from gnnscale.train.evaluation import FullGraph
+from gnnscale.train.going_on import check_epochs, is_over, snapshot, unchanged
 from gnnscale.train.identity import describe_model, describe_task
 from gnnscale.train.interrupt import deferred_interrupt
 from gnnscale.train.memory import MemoryMeter, memory_use, resident_arrays
@@ -65,6 +66,14 @@ class KeptRun(FullGraph):
 
     group: Any = None
     _best: dict[str, Tensor] | None
+    _until: int  # epochs that the run has when `fit` ends
+    _stands = False  # whether a further `fit` can go on from what is in memory
+    _patience_from: int  # the epoch that early stopping counts from where it has stopped once
+    # What a longer run has in the place of a last epoch that was evaluated for being the last.
+    _longer: dict[str, Any] | None
+    # The weights that `fit` ended with, and those of the last epoch where they are others.
+    _left: dict[str, Any] | None
+    _last: dict[str, Any] | None
 
     def __init__(
         self,
@@ -79,6 +88,7 @@ class KeptRun(FullGraph):
         comm.start()
         self.model = model
         self.config = config
+        self._until = config.epochs
         self.task = task
         self.callbacks = list(callbacks)
         self.device = choose_device(config.device)
@@ -109,6 +119,27 @@ class KeptRun(FullGraph):
     def _load_loop_state(self, state: dict[str, Any]) -> None:
         """Go on from what `_loop_state` returned."""
 
+    @property
+    @abstractmethod
+    def epochs_done(self) -> int:
+        """Epochs that have been trained; the next one's number is one more."""
+
+    @abstractmethod
+    def _epochs_of(self, state: dict[str, Any]) -> int:
+        """Epochs that a checkpoint has behind it, the one it stands in included."""
+
+    @abstractmethod
+    def _fixed_length(self, report: Report) -> str | None:
+        """What of a run depends on its number of epochs, with a remedy; None for nothing."""
+
+    @abstractmethod
+    def _take_up(self) -> None:
+        """Go on from what the last `fit` left in memory.
+
+        Raises:
+            GnnscaleError: why that cannot be, and what to do.
+        """
+
     @abstractmethod
     def _keep_data(self) -> None:
         """Write into the run folder, new, what preparing made and nothing can bring back.
@@ -134,19 +165,27 @@ class KeptRun(FullGraph):
 
     # --- the public verbs -------------------------------------------------------------------
 
-    def fit(self, resume: str | bool = "auto") -> Report:
+    def fit(self, resume: str | bool = "auto", epochs: int | None = None) -> Report:
         """Train.
 
+        A further call goes on as one longer run would: from the weights of the last epoch, with its
+        optimizer and schedule, and with the next epoch's number, by which batches and dropout are
+        drawn. Where the weights have been changed in between (a mean over clients, say), it goes on
+        from those, with a report of its own. `start()` before it makes optimizer and schedule anew.
+
         Args:
-            resume: "auto" goes on with the run in `run_dir` if there is one; True insists on one;
-                False starts anew. Without a `run_dir`, every call trains from the present weights.
+            resume: "auto" goes on with the run in `run_dir` if there is one, or without a `run_dir`
+                where the last call ended; True insists on that; False begins anew, with the present
+                weights and the first epoch.
+            epochs: how many the run has when this call ends, those of earlier calls included; None
+                for the trainer's `epochs`, which without a `run_dir` are so many more.
 
         Returns:
             The report. The model then has the weights that `keep` asks for.
 
         Raises:
             RunMismatch: the run in `run_dir` has another configuration, graph, model or number of
-                ranks; or ranks have been given different ones.
+                ranks; ranks have been given different ones; or it cannot have so many epochs.
             RankFailure: another rank has failed.
             InputError: data and model do not fit together.
             RunInUse: another trainer is writing into the run folder.
@@ -163,45 +202,58 @@ class KeptRun(FullGraph):
         ):
             folder = self.folder
             comm.from_main(lambda: None if folder is None else folder.hold(held))
-            return self._fit(resume)
+            return self._fit(resume, epochs)
 
-    def _fit(self, resume: str | bool) -> Report:
+    def _fit(self, resume: str | bool, epochs: int | None) -> Report:
         started = time.monotonic()
-        self._begin()
+        folder = self.folder
+        again = folder is None and resume is not False and self._stands
+        config = self._lengthen(epochs, again)
+        if not again:
+            self._begin()
+        elif self.report.stopped is not None and self._until == self.epochs_done:
+            return self.report
         identity = self._run_identity()
-        check_same_on_all_ranks(identity, self.config, self.folder)
-        state, folder = None, self.folder
+        check_same_on_all_ranks(identity, config, folder)
+        state = None
         if folder is not None:
-            state = comm.from_main(lambda: folder.resume(identity, self.config, resume))
-        elif resume is True:
+            state = comm.from_main(lambda: folder.resume(identity, config, resume))
+        elif resume is True and not again:
             raise RunMismatch("resume=True needs a run_dir")
-        if state is not None and state["finished"]:
-            logger.info("the run in %s is complete; nothing is left to train", self.folder)
-            self.adopt(state["model"], Report(**state["report"]))
+        if state is not None and self._is_over(state):
+            logger.info("the run in %s is complete; nothing is left to train", folder)
+            self.adopt(state["best"] or state["model"], Report(**state["report"]))
             return self.report
         if folder is not None:
             comm.from_main(folder.check_writable)
         if state is not None:
             check_world_size(state, folder)
             self._resume_data()
-        # Before the folder is touched: a model that does not fit leaves a run there as it was.
-        self.start()
+        if again:
+            self._go_on()
+        else:
+            # Before the folder is touched: a model that does not fit leaves a run there as it was.
+            self.start()
         if folder is not None and state is None:
-            comm.from_main(lambda: folder.begin(identity, self.config))
+            comm.from_main(lambda: folder.begin(identity, config))
             self._keep_data()
-        elapsed = time.monotonic() - started
-        self._count("prepare", elapsed - sum(self.report.seconds.values()))
+        if not again:
+            elapsed = time.monotonic() - started
+            self._count("prepare", elapsed - sum(self.report.seconds.values()))
         self.report.run = {
             **identity["about"],
-            "config": asdict(self.config),
+            "config": asdict(config),
             "environment": environment(str(self.device)),
             "ranks": comm.world_size(),
         }
         if state is not None:
             self._restore(state)
+            if folder is not None:
+                comm.from_main(lambda: folder.keep_config(config))
         else:
             share_weights(self.learnt)
-            self._checkpoint()  # the initial weights, so that a run killed early can go on too
+        if state is None or state["finished"]:
+            self._checkpoint()  # the weights before the first step: a run killed early goes on too
         if (why := self._without_labels()) is not None:
             self.report.notes = [why]
             logger.warning("no metrics are computed: %s", why)
@@ -211,6 +263,63 @@ class KeptRun(FullGraph):
             self._train(interrupted)
         self._finish()
         return self.report
+
+    def _lengthen(self, epochs: int | None, again: bool) -> TrainConfig:
+        """Settle until which epoch to train; the configuration that says so.
+
+        Args:
+            epochs: what `fit` was told.
+            again: whether it goes on from what is in memory.
+        """
+        if epochs is None:
+            epochs = self.config.epochs
+            if again:
+                ended = self.report.stopped is not None  # else it was interrupted, and is completed
+                epochs = self.epochs_done + epochs if ended else self._until
+        config = replace(self.config, epochs=epochs)
+        config.check()
+        if again:
+            done = self._epochs_of(self._loop_state())
+            check_epochs(epochs, done, self._until, None, "this trainer")
+        if self.folder is not None:
+            self.config = config
+        self._until = epochs
+        return config
+
+    def _is_over(self, state: dict[str, Any]) -> bool:
+        """Whether the run of a checkpoint is complete.
+
+        Raises:
+            RunMismatch: it cannot have so many epochs.
+        """
+        report, done = Report(**state["report"]), self._epochs_of(state)
+        before = report.run["config"]["epochs"]
+        fixed = self._fixed_length(report)
+        check_epochs(self._until, done, before, fixed, f"the run in {self.folder}")
+        patience = self.config.early_stopping
+        over = report.stopped is not None and is_over(report, done, self._until, before, patience)
+        if report.stopped is not None and not over:
+            _reopen(state)
+        return over and state["finished"]
+
+    def _go_on(self) -> None:
+        """Go on from what the last `fit` left in memory, or from weights that are others since."""
+        weights, ended = self.learnt.weights(), self.report.stopped
+        if comm.any_rank(self._left is not None and not unchanged(weights, self._left)):
+            self._begin()
+        else:
+            if self._last is not None:
+                self.learnt.take(self._last)
+            kept = {"best": self._best, "longer": self._longer}
+            state: dict[str, Any] = {"report": asdict(self.report), **kept}
+            _reopen(state)
+            self.report, self._best = Report(**state["report"]), state["best"]
+            self._longer = None
+        if ended == "early stopping":  # as it would at once again
+            self._patience_from = self.epochs_done
+        self._left = self._last = None
+        self.stop = False
+        self._take_up()
 
     def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
         """Take over the weights and the report of a run, without going on with it.
@@ -228,7 +337,13 @@ class KeptRun(FullGraph):
     def _evaluation_is_due(self, epoch: int) -> bool:
         every = self.config.evaluate_every
         interval = self._evaluation_interval() if every == "auto" else every
-        return epoch % int(interval) == 0 or epoch >= self.config.epochs
+        return epoch % int(interval) == 0
+
+    def _evaluate_last(self, row: dict[str, Any], progress: Progress) -> None:
+        """Evaluate after an epoch that it is not due after, for being the last."""
+        best, best_epoch = self._best, self.report.best_epoch
+        self._longer = {"row": dict(row), "best": best, "best_epoch": best_epoch}
+        self._evaluate_into(row, progress)
 
     def _evaluate_into(self, row: dict[str, Any], progress: Progress) -> None:
         found = self._evaluate_between_epochs()
@@ -257,13 +372,19 @@ class KeptRun(FullGraph):
         epoch = row["epoch"]
         if comm.any_rank(self.stop):
             return "callback"
-        evaluated = f"val_{self.task.headline}" in row  # else nothing new is known
-        if evaluated and patience is not None and best is not None and epoch - best >= patience:
-            return "early stopping"
-        return "epochs" if epoch >= self.config.epochs else None
+        # Else nothing new is known, or nothing that a longer run would know.
+        evaluated = f"val_{self.task.headline}" in row and self._longer is None
+        if evaluated and patience is not None and best is not None:
+            since = max(best, self._patience_from)
+            if epoch - since >= patience:
+                return "early stopping"
+        return "epochs" if epoch >= self._until else None
 
     def _finish(self) -> None:
+        state = {} if self.folder is None else self._state()
         if self._best is not None:
+            self._last = snapshot(self.learnt.weights())
+            state["model"] = self._last
             self.learnt.take(self._best)
         self.report.final = self._evaluate(self._sets())
         self._memory.look()
@@ -275,7 +396,10 @@ class KeptRun(FullGraph):
             seconds for name, seconds in self.report.seconds.items() if name != "total"
         )
         if (folder := self.folder) is not None:
-            comm.from_main(lambda: folder.finish(self.learnt.weights(), self.report))
+            comm.from_main(lambda: folder.finish(self.learnt.weights(), state, self.report))
+            self._last = None
+        else:
+            self._left, self._stands = snapshot(self.learnt.weights()), True
         for callback in self.callbacks:
             callback.on_fit_end(self, self.report)
 
@@ -283,8 +407,9 @@ class KeptRun(FullGraph):
 
     def _begin(self) -> None:
         self.report = Report(headline=self.task.headline)
-        self.stop = False
-        self._best = None
+        self.stop = self._stands = False
+        self._best = self._longer = self._left = self._last = None
+        self._patience_from = 0
         self._last_checkpoint = time.monotonic()
 
     def _run_identity(self) -> dict[str, Any]:
@@ -317,6 +442,7 @@ class KeptRun(FullGraph):
         return {
             "model": self.learnt.weights(),
             "best": self._best,
+            "longer": self._longer,
             **self._loop_state(),
             "rng": own["rng"],
             "other_ranks": others,
@@ -334,12 +460,24 @@ class KeptRun(FullGraph):
         warn_of_another_environment(
             report.run.get("environment", {}), self.report.run["environment"]
         )
-        seconds, self.report = self.report.seconds, report
-        for name, value in seconds.items():
+        now, self.report = self.report, report
+        report.run["config"] = now.run["config"]  # of more epochs, perhaps
+        for name, value in now.seconds.items():
             self._count(name, value)
         self.learnt.take(state["model"])
-        self._best = state["best"]
+        self._best, self._longer = state["best"], state["longer"]
         self._load_loop_state(state)
         torch.set_rng_state(state["rng"]["cpu"])
         if state["rng"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
+
+
+def _reopen(state: dict[str, Any]) -> None:
+    """Take from a state what an end has added to the run."""
+    report = state["report"]
+    report["stopped"], report["final"] = None, {}
+    report["seconds"].pop("total", None)
+    if (longer := state["longer"]) is not None:
+        report["rows"][-1] = longer["row"]
+        report["best_epoch"], state["best"] = longer["best_epoch"], longer["best"]
+        state["longer"] = None

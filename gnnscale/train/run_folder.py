@@ -272,14 +272,22 @@ class RunFolder:
         """Write the state to go on from, and the report so far."""
         self._save_state({**state, "finished": False}, report)
         report.save(self.path / _REPORT)
+        # What a complete run ended with, where it goes on: the checkpoint names it no more.
+        (self.path / _WEIGHTS).unlink(missing_ok=True)
 
-    def finish(self, weights: dict[str, Tensor], report: Report) -> None:
-        """Write weights, report and curves of a complete run; the checkpoint shrinks to them."""
+    def keep_config(self, config: TrainConfig) -> None:
+        """Write the configuration of a run that goes on: it may have more epochs than before."""
+        content = self.describe()
+        if content["config"] != (now := asdict(config)):
+            self._write_description({**content, "config": now})
+
+    def finish(self, weights: dict[str, Tensor], state: dict[str, Any], report: Report) -> None:
+        """Write weights, report and curves of a complete run, and what more epochs go on from."""
         report.run["id"] = self._id
         save_tree(self.path / _WEIGHTS, of_model(weights), {"run": self._id})
         report.save(self.path / _REPORT)
         report.plot(self.path / "curves.png")
-        self._save_state({"model": weights, "finished": True}, report)
+        self._save_state({**state, "finished": True}, report)
 
     def _save_state(self, state: dict[str, Any], report: Report) -> None:
         """Write the checkpoint, which names the run that it is of and the run's other files."""

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.errors import GnnscaleError, InputError
+from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.checkpointing import checkpointed
@@ -34,10 +34,16 @@ from gnnscale.train.config import TrainConfig
 from gnnscale.train.contexts import training_context
 from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.meter import Meter
-from gnnscale.train.optimizers import make_optimizer, make_scheduler, watched_figure
+from gnnscale.train.optimizers import (
+    SCHEDULERS,
+    make_optimizer,
+    make_scheduler,
+    watched_figure,
+)
 from gnnscale.train.precision import MixedPrecision
 from gnnscale.train.progress import Progress
 from gnnscale.train.ranks import agree
+from gnnscale.train.report import Report
 from gnnscale.train.running import RunningStatistics
 from gnnscale.train.shared_gradients import SharedGradients
 from gnnscale.train.task import Task
@@ -54,6 +60,7 @@ class Trainer(KeptRun):
     """
 
     stage_group: Any = None
+    _waiting: Sequence[Batch | None] = ()  # drawn, and yet to be trained on with the next ones
 
     def __init__(
         self,
@@ -109,8 +116,13 @@ class Trainer(KeptRun):
 
     @override
     def start(self) -> None:
-        """Prepare, and make a new optimizer: what comes before the first `step`."""
+        """Prepare, and make a new optimizer and schedule: what comes before the first `step`.
+
+        Between two calls of `fit` it leaves epochs going on counting.
+        """
         self.prepare()
+        if not self._stands:
+            self._stand_at(0, 0)
         self._runner = self._make_runner()
         self._running = RunningStatistics(self.learnt, self.group)
         self._running.check(self.loader.num_batches)
@@ -120,26 +132,34 @@ class Trainer(KeptRun):
 
     @override
     def _train(self, interrupted: Callable[[], bool]) -> None:
-        config, steps = self.config, len(self.loader)
+        steps = len(self.loader)
         self._interrupted = interrupted
         done = self.loader.epoch * steps + self.loader.step
-        shown = config.progress and comm.is_main()
-        with Progress(config.epochs * steps, done, shown) as progress:
+        shown = self.config.progress and comm.is_main()
+        with Progress(self._until * steps, done, shown) as progress:
             while self.report.stopped is None:
+                self._stands = False
                 self._run_epoch(progress)
                 row = self._end_epoch(progress)
+                self._stands = True
                 for callback in self.callbacks:
                     callback.on_epoch_end(self, row)
                 self.report.stopped = self._why_stop(row)
                 stopping = comm.any_rank(interrupted())
-                if stopping or (self._checkpoint_is_due() and self.report.stopped is None):
-                    self._checkpoint()
                 if stopping:
-                    raise KeyboardInterrupt
+                    self._leave()
+                if self._checkpoint_is_due() and self.report.stopped is None:
+                    self._checkpoint()
+
+    def _leave(self) -> NoReturn:
+        """Interrupt training, where everything that moves is whole."""
+        self._checkpoint()
+        self._stands = True
+        raise KeyboardInterrupt
 
     def _run_epoch(self, progress: Progress) -> None:
         self.learnt.train()
-        steps, epochs = len(self.loader), self.config.epochs
+        steps, epochs = len(self.loader), self._until
         number = self.loader.epoch + 1
         before = time.monotonic()
         for batch in self.loader:
@@ -155,8 +175,7 @@ class Trainer(KeptRun):
             )
             self._steps_since_checkpoint += 1
             if self._stopping:
-                self._checkpoint()
-                raise KeyboardInterrupt
+                self._leave()
             if self._steps_since_checkpoint == self.config.checkpoint_every:
                 self._checkpoint()
                 before = time.monotonic()
@@ -214,17 +233,56 @@ class Trainer(KeptRun):
         self.report.rows.append(row)
         self._count("train", self._meter.seconds)
         self._meter.reset()
-        if self._evaluation_is_due(row["epoch"]):
+        if due := self._evaluation_is_due(row["epoch"]):
             self._evaluate_into(row, progress)
         self._updates.end_epoch(row)
+        if row["epoch"] == self._until and not due:
+            self._evaluate_last(row, progress)
         logger.info("epoch %d: %s", row["epoch"], row)
         return row
 
     # --- preparation and state --------------------------------------------------------------
 
+    @property
+    @override
+    def epochs_done(self) -> int:
+        return self.loader.epoch
+
+    @override
+    def _epochs_of(self, state: dict[str, Any]) -> int:
+        return state["loader"]["epoch"] + (state["loader"]["step"] > 0)
+
+    @override
+    def _fixed_length(self, report: Report) -> str | None:
+        if self.config.scheduler not in SCHEDULERS:
+            return None
+        return (
+            f"scheduler={self.config.scheduler!r} was laid out over those. For more, give the "
+            "model of load_run to a trainer with another run_dir, or begin anew with resume=False"
+        )
+
+    @override
+    def _take_up(self) -> None:
+        self._stand_at(self.loader.epoch, self.loader.step - len(self._waiting))
+        self._waiting = []
+        if self.config.scheduler not in SCHEDULERS or self._laid_out == self._until:
+            return
+        if not self._updates.fresh:
+            raise RunMismatch(
+                f"scheduler={self.config.scheduler!r} was laid out over {self._laid_out} epochs: "
+                "call start() before fit(), which lays a new one out over those to come, with a "
+                "new optimizer"
+            )
+        self._make_updates()
+
+    def _stand_at(self, epoch: int, step: int) -> None:
+        """Let the loader go on from there."""
+        self.loader.load_state_dict({**self.loader.state_dict(), "epoch": epoch, "step": step})
+
     @override
     def _begin(self) -> None:
         super()._begin()
+        self._waiting = []
         self._stopping = False  # whether a rank was interrupted before the last step
         self._steps_since_checkpoint = 0
         self._meter.reset()
@@ -236,9 +294,11 @@ class Trainer(KeptRun):
 
     @override
     def _loop_state(self) -> dict[str, Any]:
+        loader = self.loader.state_dict()
         return {
             "updates": self._updates.state_dict(),
-            "loader": self.loader.state_dict(),
+            # What waits for an update is drawn again: nothing has been learnt from it.
+            "loader": {**loader, "step": loader["step"] - len(self._waiting)},
             "meter": self._meter.state_dict(),
         }
 
@@ -280,7 +340,11 @@ class Trainer(KeptRun):
             config.weight_decay,
             self._parameter_groups,
         )
-        total = config.epochs * math.ceil(len(self.loader) / config.accumulate)
+        if self._until <= self.loader.epoch:  # between two calls of `fit`
+            self._until = self.loader.epoch + config.epochs
+        self._laid_out = self._until
+        left = self._until - self.loader.epoch
+        total = left * math.ceil(len(self.loader) / config.accumulate)
         scheduler, interval = make_scheduler(self._scheduler_choice, optimizer, config.lr, total)
         watched = watched_figure(scheduler, self.task, "val" in self._sets())
         self._updates = Updates(
@@ -294,7 +358,6 @@ class Trainer(KeptRun):
             self._shared_gradients(),
             self.stage_group,
         )
-        self.loader.epoch = self.loader.step = 0
 
     def _shared_gradients(self) -> SharedGradients | None:
         if comm.world_size(self.group) == 1:

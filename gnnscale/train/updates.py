@@ -57,6 +57,7 @@ class Updates:
         self._shared = shared
         self._other_stages = other_stages
         self._parameters = list(model.parameters())  # a search through all modules, once
+        self.fresh = True  # until the first batch
         self._first = self._total = 0.0  # normalisers of the first batch, and of all, since `apply`
         # Else torch warns of a schedule that moves before the optimizer: where a run was stopped
         # between the two, and where the first steps of float16 overflow and are left out.
@@ -75,6 +76,7 @@ class Updates:
 
     def count(self, normaliser: float) -> None:
         """Count a batch whose gradient is added by other means: from `root` of its loss."""
+        self.fresh = False
         if not self._total:
             for parameter in self._parameters:
                 parameter.grad = None

@@ -182,10 +182,10 @@ def test_a_run_is_compared_reported_again_and_never_mixed_up(gnnscale):
     assert done.stdout.splitlines()[-3:] == again.stdout.splitlines()[-3:]
     assert Path("run/report.json").read_bytes() == before
 
-    other = gnnscale(*command, "3", code=2)
+    other = gnnscale(*command, "2", "--lr", "0.5", code=2)
     assert other.stderr.startswith("error: the run in ")
-    assert "epochs: 2 in the run, 3 now" in other.stderr and "--resume no" in other.stderr
-    gnnscale(*command, "3", "--resume", "no", "--no-baselines")
+    assert "0.5 now" in other.stderr and "--resume no" in other.stderr
+    assert "goes on after epoch 2" in gnnscale(*command, "3", "--no-baselines").stdout
     assert len(json.loads(Path("run/report.json").read_text())["rows"]) == 3
     missing = gnnscale("train", "-d", GRAPH, *FAST, "--resume", "yes", code=2)
     assert "there is no run in" in missing.stderr

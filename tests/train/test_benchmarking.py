@@ -196,8 +196,8 @@ def test_more_runs_train_what_is_missing_and_fewer_report_the_first(graph, copie
 
 def test_other_settings_in_the_folder_are_refused_and_named(graph, two):
     before = (two / "results.json").read_bytes()
-    with pytest.raises(RunMismatch, match=r"epochs: 3 in the run, 9 now"):
-        gs.bench(graph, small(graph), two, runs=1, **{**SETTINGS, "epochs": 9})
+    with pytest.raises(RunMismatch, match=r"weight_decay: 0.0 in the run, 0.1 now"):
+        gs.bench(graph, small(graph), two, runs=1, weight_decay=0.1, **SETTINGS)
     with pytest.raises(RunMismatch, match=r"convs\.0\.bias: \[\[8\]"):
         # Of another seed, too: all runs in a folder are of one benchmark.
         gs.bench(graph, small(graph, 16), two, runs=1, seed=5, **SETTINGS)

@@ -200,7 +200,6 @@ def stopped(tmp_path_factory):
         ({"batch_rows": 9}, "batch_rows: 8 in the run, 9 now"),
         ({"inductive": True}, "inductive: False in the run, True now"),
         ({"rows_dtype": "float16"}, "rows_dtype"),
-        ({"epochs": 5}, "epochs: 4 in the run, 5 now"),
         ({"seed": 1}, "seed"),
         ({"graph": small_graph(seed=3)}, "graph"),
         ({"model": "sage"}, "model"),

@@ -264,7 +264,6 @@ def test_another_run_is_refused_and_every_difference_named(finished, tmp_path):
         other.fit()
     for named in (
         "lr: 0.01 in the run, 0.5 now",
-        "epochs: 3 in the run, 9 now",
         "scheduler: None in the run, 'lambda_schedule()' now",
         "optimizer: 'adam' in the run, 'momentum(lr=0.02)' now",
         "parameter_groups: None in the run, 'two_groups()' now",

@@ -213,16 +213,6 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
         small_trainer(tmp_path, optimizer="sgd", lr=1e30, epochs=5).fit()
 
 
-def test_without_a_run_folder_training_goes_on_from_the_present_weights():
-    trainer = small_trainer(None, keep="last")
-    first = trainer.fit()
-    middle = weights_of(trainer)
-    second = trainer.fit()
-    assert len(first.rows) == len(second.rows) == 3
-    assert second.rows[0]["loss"] < first.rows[0]["loss"]
-    assert not torch.equal(weights_of(trainer)["convs.0.bias"], middle["convs.0.bias"])
-
-
 # --- prediction --------------------------------------------------------------------------------
 
 

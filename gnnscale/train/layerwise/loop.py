@@ -18,7 +18,7 @@ from torch import nn
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.errors import GnnscaleError, InputError
+from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
@@ -32,6 +32,7 @@ from gnnscale.train.optimizers import make_optimizer
 from gnnscale.train.precision import MixedPrecision
 from gnnscale.train.progress import Progress
 from gnnscale.train.ranks import agree
+from gnnscale.train.report import Report
 from gnnscale.train.running import RunningStatistics
 from gnnscale.train.shared_gradients import SharedGradients
 from gnnscale.train.task import Task
@@ -86,6 +87,7 @@ class LayerLoop(KeptRun):
 
     @override
     def _train(self, interrupted: Callable[[], bool]) -> None:
+        self._stands = True  # but see `_take_up`
         trained = self._trained
         todo = trained[self._number :]  # none where all that is left is fine-tuning
         shown = self.config.progress and comm.is_main()
@@ -260,7 +262,7 @@ class LayerLoop(KeptRun):
         decision = comm.broadcast_object(decision)
         if decision.p_stop is not None:
             row["p_stop"] = decision.p_stop
-        if decision.stop or layer.epoch >= self.config.epochs:
+        if decision.stop or layer.epoch >= self._until:
             account["stopped"] = decision.why if decision.stop else "epochs"
             if layer.validation is not None and key not in row:
                 self._validate(layer, row, progress)
@@ -298,6 +300,34 @@ class LayerLoop(KeptRun):
         self._checkpoint()
 
     # --- state ------------------------------------------------------------------------------
+
+    @property
+    @override
+    def epochs_done(self) -> int:
+        return len(self.report.rows)
+
+    @override
+    def _epochs_of(self, state: dict[str, Any]) -> int:
+        rows = state["report"]["layers"] if "report" in state else self.report.layers
+        return max((row["epochs"] for row in rows if isinstance(row["layer"], int)), default=0)
+
+    @override
+    def _fixed_length(self, report: Report) -> str | None:
+        for row in report.layers:
+            if isinstance(row["layer"], int) and row.get("stopped") in ("epochs", "callback"):
+                return (
+                    f"layer {row['layer']} ended by them, and what comes after is trained on it. "
+                    "Take another run_dir, or begin anew with resume=False"
+                )
+        return None
+
+    @override
+    def _take_up(self) -> None:
+        raise RunMismatch(
+            "this trainer has trained its layers, each on what the one before gave: it cannot go "
+            "on. fit(resume=False) begins anew with the first layer, from the present weights; a "
+            "ClusterTrainer trains all layers further together"
+        )
 
     @override
     def _begin(self) -> None:
