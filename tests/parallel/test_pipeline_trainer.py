@@ -97,7 +97,7 @@ def test_balanced_micro_batches_are_trained_on():
 
 
 def test_one_device_says_once_that_a_pipeline_brings_nothing(caplog):
-    trainer = pipeline()
+    trainer = pipeline(scheduler=None)
     with caplog.at_level(logging.WARNING, "gnnscale"):
         trainer.fit()
         trainer.fit()
