@@ -29,18 +29,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from gnnscale.data.hierarchy import divide, draw_edges, power_law_weights
+from gnnscale.data.kept import open_kept
 from gnnscale.data.options import PREFIX, Option, as_query, read_options
 from gnnscale.data.splits import Split, random_split
-from gnnscale.errors import StoreError
-from gnnscale.graph import Graph, build_graph, is_stored_graph, open_stored_graph
+from gnnscale.graph import Graph, build_graph
 from gnnscale.graph.files import cache_root
 
 logger = logging.getLogger(__name__)
@@ -88,17 +86,8 @@ def amazon2m(scale: float = 1.0, seed: int = 0) -> Graph:
     given = {"scale": scale, "seed": seed}
     options = read_options(f"{PREFIX}amazon2m", "", given, AMAZON2M)
     path = _cached(**options)
-    if path.exists():
-        try:
-            return open_stored_graph(path)
-        except StoreError as error:
-            warnings.warn(
-                f"the cached graph is damaged ({error}); it is drawn again",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            if not is_stored_graph(path):  # not even to be recognised, and so not to be replaced
-                shutil.rmtree(path, ignore_errors=True)
+    if (kept := open_kept(path)) is not None:
+        return kept
     drawing = Drawing(options["scale"], options["seed"])
     logger.info("drawing %d nodes and %d edges to %s", drawing.num_nodes, drawing.num_edges, path)
     return build_graph(

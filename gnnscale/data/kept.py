@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.errors import StoreError
+from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph import Graph, open_stored_graph
 from gnnscale.graph.scratch import folder_in
 
@@ -21,7 +22,10 @@ _SCRATCH = ".gnnscale-ids-"
 
 
 def open_kept(path: Path) -> Graph | None:
-    """Open what was kept before; None where there is nothing, or nothing that can be read.
+    """Open what was kept before; None where there is nothing, or nothing that is whole.
+
+    Raises:
+        StoreError: it is there and cannot be opened, and may be sound: it is left as it is.
 
     Warns:
         RuntimeWarning: it is damaged; it is removed, to be made again.
@@ -30,14 +34,38 @@ def open_kept(path: Path) -> Graph | None:
         return None
     try:
         return open_stored_graph(path)
+    except DamagedStore:
+        return _without_damage(path)
     except StoreError as error:
-        warnings.warn(
-            f"the cached graph is damaged ({error}); it is made again",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-        shutil.rmtree(path, ignore_errors=True)
+        raise StoreError(
+            f"the graph that was kept cannot be opened now: {error}. It is left as it is. Try "
+            f"again, or remove {path}, or point GNNSCALE_CACHE at another folder"
+        ) from error
+
+
+def _without_damage(path: Path) -> Graph | None:
+    """Take a damaged graph away, unless another process has just put a whole one in its place."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StoreError(f"{path} is damaged and cannot be removed: {error.strerror}") from error
+    try:
+        graph = open_stored_graph(aside)
+    except DamagedStore as error:
+        told = str(error).replace(str(aside), str(path))
+        warnings.warn(
+            f"the cached graph is damaged ({told}); it is made again",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+        shutil.rmtree(aside, ignore_errors=True)
+        return None
+    with contextlib.suppress(OSError):  # there may be a third by now
+        aside.rename(path)
+    return graph
 
 
 def told_apart(given: Any) -> Any:

@@ -240,11 +240,11 @@ def read_meta(path: Path, form: str, version: int, what: str) -> dict[str, Any]:
     Raises:
         StoreError: it is missing, of another format or version, or damaged.
     """
-    if not (path / "meta.json").is_file():
-        raise StoreError(f"no {what} at {path}: meta.json is missing")
+    if not os.path.exists(path / "meta.json"):
+        raise DamagedStore(f"no {what} at {path}: meta.json is missing")
     meta = read_json(path / "meta.json")
     if not isinstance(meta, dict) or meta.get("format") != form:
-        raise StoreError(f"{path} is not a {what}")
+        raise DamagedStore(f"{path} is not a {what}")
     if meta.get("version") != version:
         raise StoreError(
             f"{path} has format version {meta.get('version')}; this gnnscale reads {version}. "
@@ -326,6 +326,8 @@ def _open_array(folder: Path, about: dict[str, Any], bound: Bound | None, verifi
         # The header is not parsed: where data start is known, and a damaged header would move it.
         offset = size - count * dtype.itemsize
         return map_array(path, dtype, shape, offset, bound=bound, proven=verified)
+    except FileNotFoundError as error:
+        raise DamagedStore(f"{path} is missing or unreadable: {error.strerror}") from error
     except OSError as error:
         raise StoreError(f"{path} is missing or unreadable: {error.strerror or error}") from error
 

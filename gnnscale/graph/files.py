@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.graph.locks import lock
 
 logger = logging.getLogger(__name__)
@@ -250,7 +250,8 @@ def read_json(path: str | Path) -> Any:
     """Read JSON.
 
     Raises:
-        StoreError: the file is missing or is not JSON.
+        StoreError: the file is missing, or cannot be read.
+        DamagedStore: it is not JSON.
     """
     path = checked_path(path)
     try:
@@ -258,4 +259,4 @@ def read_json(path: str | Path) -> Any:
     except OSError as error:
         raise StoreError(f"could not read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is not valid JSON ({error}); it may be damaged") from error
+        raise DamagedStore(f"{path} is not valid JSON ({error}); it may be damaged") from error

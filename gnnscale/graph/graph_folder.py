@@ -6,6 +6,7 @@ docs/format.md describes both.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,15 @@ def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
 
 
 def has_format(path: str | Path, form: str) -> bool:
-    """Whether `path` is a folder whose `meta.json` names this format."""
+    """Whether `path` is a folder whose `meta.json` names this format.
+
+    Raises:
+        StoreError: that cannot be read now.
+    """
     meta = Path(path) / "meta.json"
     try:
-        return meta.is_file() and read_json(meta).get("format") == form
-    except (StoreError, AttributeError):
+        return os.path.exists(meta) and read_json(meta).get("format") == form
+    except (DamagedStore, AttributeError):
         return False
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.graph.files import atomic_write, checked_path
 from gnnscale.graph.row_blocks import row_blocks
 
@@ -159,7 +159,8 @@ class Partition:
         """Read what `save` wrote.
 
         Raises:
-            StoreError: the file is missing or damaged.
+            StoreError: the file is missing or cannot be read.
+            DamagedStore: it is no partition.
         """
         path = checked_path(path)
         try:
@@ -169,8 +170,13 @@ class Partition:
                 return cls(torch.from_numpy(content["assignment"]), **about)
         except FileNotFoundError:
             raise StoreError(f"no partition at {path}") from None
+        except OSError as error:
+            why = error.strerror or error
+            raise StoreError(f"the partition at {path} cannot be read: {why}") from error
+        except MemoryError:
+            raise
         except Exception as error:
-            raise StoreError(f"the partition at {path} cannot be read: {error}") from error
+            raise DamagedStore(f"the partition at {path} cannot be read: {error}") from error
 
 
 def _max_over_mean(counts: Tensor) -> float:

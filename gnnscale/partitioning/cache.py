@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gnnscale.errors import StoreError
+from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.files import cache_root
 from gnnscale.graph.partition import Partition
 
@@ -51,28 +51,44 @@ def read_entry(path: Path, num_nodes: int, num_parts: int) -> Partition | None:
     """Return the entry, with `seconds` 0, or None where there is none.
 
     A damaged entry counts as none, with a warning (RuntimeWarning): it will be written anew.
+
+    Raises:
+        StoreError: it is there and cannot be read; it may be sound, and is left as it is.
     """
     if not os.path.exists(path):  # False, too, where the folder may not be read
         return None
     try:
-        if not zipfile.is_zipfile(path):  # np.load would leave a truncated file open
-            raise StoreError("it is truncated or no .npz file")
+        if not _is_zip(path):  # np.load would leave a truncated file open
+            raise DamagedStore("it is truncated or no .npz file")
         part = Partition.load(path)
         sizes = torch.bincount(part.assignment.long(), minlength=num_parts)
         if part.num_nodes != num_nodes or part.num_parts != num_parts or not bool(sizes.all()):
-            raise StoreError(
+            raise DamagedStore(
                 f"it holds {part.num_parts} parts of {part.num_nodes} nodes, not {num_parts} of "
                 f"{num_nodes}, or an empty part"
             )
-    except StoreError as error:
+    except DamagedStore as error:
         warnings.warn(
             f"the cached partition {path} is damaged ({error}); it is computed again",
             RuntimeWarning,
             stacklevel=3,
         )
         return None
+    except StoreError as error:
+        raise StoreError(
+            f"{error}. It is left as it is: try again, pass cache=False, or point GNNSCALE_CACHE "
+            "at another folder"
+        ) from error
     logger.info("partition read from %s", path)
     return dataclasses.replace(part, seconds=0.0)
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:  # `is_zipfile` says no of what cannot be opened
+            return zipfile.is_zipfile(file)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def write_entry(path: Path, part: Partition) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.graph import Adjacency, ClusteredGraph, subgraph
 from gnnscale.graph.first_hop import FOLDER, open_first_hop, write_first_hop
 from gnnscale.graph.mapped import read_ranges
@@ -72,9 +72,12 @@ def first_hop(seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
     folder = seen.path / FOLDER / _key(seen, propagation, adj)
     try:
         found = open_first_hop(folder)
-    except StoreError as error:
+    except DamagedStore as error:
         if folder.exists():
             logger.warning("the first hop at %s is computed again: %s", folder, error)
+    except StoreError:
+        if folder.exists():  # and may be sound
+            raise
     else:
         logger.info("first hop read from %s", folder)
         return found

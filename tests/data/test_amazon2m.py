@@ -127,7 +127,7 @@ def test_a_damaged_graph_is_drawn_again(cache, name):
     (kept,) = (cache / "graphs").iterdir()
     with open(kept / name, "r+b") as file:
         file.truncate(1000)
-    with pytest.warns(RuntimeWarning, match="damaged .*it is drawn again"):
+    with pytest.warns(RuntimeWarning, match="damaged .*it is made again"):
         assert load("synthetic:amazon2m?scale=0.001").fingerprint() == fingerprint
 
 
