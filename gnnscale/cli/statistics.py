@@ -10,6 +10,7 @@ from torch import Tensor
 from gnnscale.cli.console import size
 from gnnscale.graph import Graph
 from gnnscale.graph.mapped import file_of
+from gnnscale.graph.reading.labels import known_labels
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
 
@@ -86,7 +87,7 @@ def _labels(graph: Graph) -> str:
         return "none"
     level = "" if graph.y_level == "node" else f" of {graph.y_level}s"
     if graph.task == "classification":
-        known = y[y >= 0]
+        known = y[known_labels(y, graph.task)]
         if not known.numel():
             return f"{graph.num_classes:,} classes{level}, no label known"
         share = torch.bincount(known, minlength=graph.num_classes).double() / known.numel()
@@ -94,17 +95,19 @@ def _labels(graph: Graph) -> str:
             f"{graph.num_classes:,} classes{level}, the largest {float(share.max()):.1%}, the "
             f"smallest {float(share.min()):.2%} of the labels"
         )
-        missing = y.numel() - known.numel()
+        missing, unused = y.numel() - known.numel(), int((share == 0).sum())
+        text += f"; {unused:,} of them of no {graph.y_level}" if unused else ""
         return text + (f"; {missing:,} unlabelled" if missing else "")
-    values = y.double()
     if graph.task == "multilabel":
-        positive = values.nan_to_num(0).mean(0)
+        known = known_labels(y, graph.task)
+        positive, missing = (y == 1).double().mean(0), int((~known).sum())
+        unknown = f"; {missing / max(y.numel(), 1):.1%} of the entries unknown" if missing else ""
         return (
             f"{graph.num_classes:,} labels{level}, {float(positive.sum()):.2f} of them true on "
             f"average; the commonest {float(positive.max()):.1%}, the rarest "
-            f"{float(positive.min()):.2%}"
+            f"{float(positive.min()):.2%}{unknown}"
         )
-    known = values[~values.isnan()]
+    known = y[known_labels(y, graph.task)].double()
     if not known.numel():
         return f"{graph.num_classes:,} targets{level}, none known"
     return (

@@ -11,7 +11,7 @@ Only ``edge_index`` is a must:
 ``x_indptr`` ...       sparse: ``x_indptr``, ``x_indices``, ``x_data`` (else ones), ``x_shape``
 ``node_tag``           one category a node, made one-hot where there are no other features; of a
                        single category (as in TU's IMDB), the in-degree is, as GIN does
-``y``                  labels, -1 where there is none; one a graph where ``node_ptr`` says so
+``y``                  labels, -1 or NaN where there is none; one a graph where ``node_ptr`` says so
 ``edge_weight``        ``[num_edges]``
 ``edge_attr``          ``[num_edges, channels]``
 ``node_ptr``           ``[num_graphs + 1]``: several graphs in one, numbered through
@@ -34,6 +34,8 @@ import torch
 from gnnscale.data.splits import choose_split, is_split_key, read_splits, to_nodes
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
+from gnnscale.graph.reading.labels import labelled, read_labels
+from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels.csr import CSR
 
 logger = logging.getLogger(__name__)
@@ -95,16 +97,17 @@ def _make_graph(
     if x is None and "node_tag" in arrays:
         x = _one_hot(arrays["node_tag"], edge_index, num_nodes, given["undirected"])
 
-    labelled = _labelled(y, level, node_ptr, num_nodes)
-    splits = read_splits(arrays, num_nodes, labelled if level == "node" and y is not None else None)
+    y = _read_labels(y, level, given)
+    known = _labelled(y, level, node_ptr, num_nodes, given.get("task"))
+    splits = read_splits(arrays, num_nodes, known if level == "node" and y is not None else None)
     if split is not None:
         if "/" in split and level == "graph" and node_ptr is not None:
-            graphs = _labelled(y, "node", None, node_ptr.size - 1)
+            graphs = _labelled(y, "node", None, node_ptr.size - 1, given.get("task"))
             drawn = choose_split({}, split, graphs, seed)["default"]
             chosen = {part: to_nodes(mask, node_ptr) for part, mask in drawn.items()}
-            splits = choose_split({**splits, "random": chosen}, "random", labelled, seed)
+            splits = choose_split({**splits, "random": chosen}, "random", known, seed)
         else:
-            splits = choose_split(splits, split, labelled, seed)
+            splits = choose_split(splits, split, known, seed)
     return Graph.from_arrays(
         edge_index,
         x,
@@ -214,16 +217,31 @@ def _check_pointers(node_ptr: np.ndarray | None, num_nodes: int) -> None:
         raise InputError("node_ptr: it decreases")
 
 
+def _read_labels(y: np.ndarray | None, level: str, given: dict[str, Any]) -> torch.Tensor | None:
+    """Read labels before splits are drawn from them; what they are is put in ``given``."""
+    if y is None:
+        return None
+    array = tensor(y, "y")
+    if array.dim() not in (1, 2):
+        return array  # refused by Graph's checks
+    labels = read_labels(array, given.get("task"), given.get("num_classes"), of=level)
+    labels.log(str(given.get("name", "graph")))
+    given.update(task=labels.task, num_classes=labels.num_classes)
+    return labels.y
+
+
 def _labelled(
-    y: np.ndarray | None, level: str, node_ptr: np.ndarray | None, num_nodes: int
+    y: torch.Tensor | None,
+    level: str,
+    node_ptr: np.ndarray | None,
+    num_nodes: int,
+    task: str | None,
 ) -> np.ndarray:
     """Return which nodes have a label, bool ``[num_nodes]``: all, where labels are not theirs."""
     known = np.ones(num_nodes, dtype=bool)
-    if y is None or level == "edge" or y.size == 0 or y.ndim == 0 or y.dtype.kind not in "biuf":
-        return known  # what is empty or no number is reported by Graph's checks
-    rows = y.reshape(y.shape[0], -1)
-    known_rows = ~np.isnan(rows) if y.dtype.kind == "f" else rows >= 0
-    has = np.asarray(known_rows.any(axis=1))
+    if y is None or level == "edge" or y.numel() == 0 or y.dim() == 0 or task is None:
+        return known  # what is empty or of no shape is reported by Graph's checks
+    has = labelled(y, task).numpy()
     if level == "graph" and node_ptr is not None and has.size == node_ptr.size - 1:
         return to_nodes(has, node_ptr)
     return has if has.size == num_nodes else known  # a wrong length is reported by Graph's checks

@@ -138,9 +138,9 @@ def from_edge_list(
         ids = _node_ids(table, rows, apart, num_nodes, budget, scratch)
         y = None
         if rows is not None and rows.label is not None:
-            y = rows.labels()
+            y = rows.labels(task)
         elif apart is not None:
-            y = apart.labels_of(ids)
+            y = apart.labels_of(ids, task)
         graph = build_graph(
             root if kept is None else scratch / "graph",
             ids.num_nodes,

@@ -14,6 +14,7 @@ from pyarrow import types
 from gnnscale.data.node_ids import Integers, NodeIds, Numbers, Texts, as_text
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import checked_path
+from gnnscale.graph.reading.labels import with_unknown
 from gnnscale.graph.tables import check_columns, column_names, first_rows, table_batches, table_kind
 
 _IDS = ("id", "node_id", "node", "name", "node_name")
@@ -124,30 +125,15 @@ class NodeTable:
         for batch in self._batches(chosen):
             yield np.concatenate([_matrix(batch[c], f"{self.what}: {c}") for c in chosen], axis=1)
 
-    def labels(self) -> np.ndarray:
-        """The labels, a row a node, in the order of this table."""
-        if self._array is not None:
-            return np.array(self._array)
-        chosen = [self.label] if self.label else [c for c in self.columns if c != self.id_column]
-        if not chosen:
-            raise InputError(f"{self.what} has no columns but {', '.join(self.columns)}")
-        parts = []
-        for batch in self._batches(chosen):
-            columns = [batch[c] for c in chosen]
-            for name, column in zip(chosen, columns, strict=True):
-                if not types.is_integer(column.type) and not types.is_floating(column.type):
-                    raise InputError(f"{self.what}: {name} is {column.type}; labels are numbers")
-            # An empty cell is a node without a label.
-            filled = [c.fill_null(-1) if types.is_integer(c.type) else c for c in columns]
-            parts.append(np.stack([c.to_numpy(zero_copy_only=False) for c in filled], axis=1))
-        labels = np.concatenate(parts) if parts else np.empty((0, len(chosen)), np.int64)
-        return labels[:, 0] if len(chosen) == 1 else labels
+    def labels(self, task: str | None) -> np.ndarray:
+        """The labels, a row a node, in the order of this table; -1 or NaN in empty cells."""
+        return with_unknown(*self._labels(), task)
 
-    def labels_of(self, ids: NodeIds) -> np.ndarray:
+    def labels_of(self, ids: NodeIds, task: str | None) -> np.ndarray:
         """The labels in the order of nodes; -1 or NaN where there is none."""
-        labels = self.labels()
         if self.id_column is None:
-            return labels
+            return self.labels(task)
+        labels, known = self._labels()
         column = self._ids()
         integers = types.is_integer(column.type) and not isinstance(ids, Texts)
         nodes = ids.find(
@@ -157,11 +143,32 @@ class NodeTable:
         if nodes.size and np.bincount(nodes).max() > 1:
             again = column[int((np.bincount(nodes)[nodes] > 1).argmax())]
             raise InputError(f"{self.what}: {again.as_py()!r} has several rows; give it one")
-        whole = labels.dtype.kind in "iu"
-        dtype = np.dtype(np.int64) if whole else labels.dtype
-        placed = np.full((ids.num_nodes, *labels.shape[1:]), -1 if whole else np.nan, dtype)
-        placed[nodes] = labels
-        return placed
+        placed = np.zeros((ids.num_nodes, *labels.shape[1:]), labels.dtype)
+        there = np.zeros(placed.shape, dtype=bool)
+        placed[nodes], there[nodes] = labels, known
+        return with_unknown(placed, there, task)
+
+    def _labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The labels in the order of this table, and which cells hold one."""
+        if self._array is not None:
+            return np.array(self._array), np.ones(self._array.shape, dtype=bool)
+        chosen = [self.label] if self.label else [c for c in self.columns if c != self.id_column]
+        if not chosen:
+            raise InputError(f"{self.what} has no columns but {', '.join(self.columns)}")
+        parts, known = [np.empty((0, len(chosen)), dtype=bool)], []
+        for batch in self._batches(chosen):
+            columns = [batch[c] for c in chosen]
+            for name, column in zip(chosen, columns, strict=True):
+                if not _is_numeric(column.type):
+                    raise InputError(f"{self.what}: {name} is {column.type}; labels are numbers")
+            cells = [
+                c.fill_null(pyarrow.scalar(0, pyarrow.int8()).cast(c.type)) for c in columns
+            ]
+            parts.append(np.stack([c.to_numpy(zero_copy_only=False) for c in cells], axis=1))
+            filled = [c.is_valid().to_numpy(zero_copy_only=False) for c in columns]
+            known.append(np.stack(filled, axis=1))
+        labels, there = np.concatenate(parts), np.concatenate([parts[0], *known])
+        return (labels[:, 0], there[:, 0]) if len(chosen) == 1 else (labels, there)
 
     def _ids(self) -> pyarrow.Array:
         assert self.id_column is not None
@@ -183,13 +190,16 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _is_numeric(kind: pyarrow.DataType) -> bool:
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+
+
 def _matrix(column: pyarrow.Array, what: str) -> np.ndarray:
     if types.is_fixed_size_list(column.type) or types.is_list(column.type):
         lengths = column.value_lengths().unique() if types.is_list(column.type) else [0]
         if len(lengths) > 1 or column.null_count:
             raise InputError(f"{what}: its lists are of different lengths")
         return _matrix(column.flatten(), what).reshape(len(column), -1)
-    if not (types.is_integer(column.type) or types.is_floating(column.type)
-            or types.is_boolean(column.type)):  # fmt: skip
+    if not _is_numeric(column.type):
         raise InputError(f"{what} is {column.type}; features are numbers. Leave it out")
     return column.to_numpy(zero_copy_only=False).astype(np.float32)[:, None]

@@ -13,6 +13,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.reading.labels import TASKS, read_labels
 from gnnscale.graph.reading.nodes import part_of, read_parts
 from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
@@ -82,12 +83,16 @@ def from_arrays(
             complete[key] = Split(**read_parts(parts, num_nodes, prefix))
         except InputError as error:
             faults += error.faults
-    if y is not None and y.dim() == 2 and y.size(1) == 1 and not y.is_floating_point():
-        y = y.squeeze(1)
-    task = task or _infer_task(y)
-    num_classes = _infer_num_classes(y, task) if num_classes is None else num_classes
-    if y is not None and task == "classification" and not y.is_floating_point():
-        y = y.long()
+    labels = None
+    if y is not None and y.dim() in (1, 2) and (task is None or task in TASKS):
+        try:
+            labels = read_labels(y, task, num_classes, of=y_level)
+        except InputError as error:
+            faults += error.faults
+            y = None
+        else:
+            y, task, num_classes = labels.y, labels.task, labels.num_classes
+    task, num_classes = task or "classification", num_classes or 0
 
     # Structure needs valid ids, so everything else is judged on a stand-in where they are not.
     if not structure_ok:
@@ -121,6 +126,8 @@ def from_arrays(
         faults += error.faults
     if faults:
         raise InputError(list(dict.fromkeys(faults)))
+    if labels is not None:
+        labels.log(name)
     return graph
 
 
@@ -197,24 +204,6 @@ def _infer_num_nodes(
     if edge_index.numel() == 0 or edge_index.is_floating_point():
         return 0
     return max(int(edge_index.max()) + 1, 0)
-
-
-def _infer_task(y: Tensor | None) -> str:
-    if y is None or (y.dim() == 1 and not y.is_floating_point()):
-        return "classification"
-    if y.dim() == 2 and y.size(1) > 1:
-        known = y[~torch.isnan(y)] if y.is_floating_point() else y
-        if bool(((known == 0) | (known == 1)).all()):
-            return "multilabel"
-    return "regression"
-
-
-def _infer_num_classes(y: Tensor | None, task: str) -> int:
-    if y is None or y.numel() == 0:
-        return 0
-    if task == "classification":
-        return 0 if y.is_floating_point() else int(y.max()) + 1
-    return y.size(1) if y.dim() == 2 else 1
 
 
 def _symmetrise(edge_index: Tensor, *values: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -165,16 +165,21 @@ def label_faults(y: Tensor, task: str, num_classes: int, expected: int, level: s
             if high >= num_classes:
                 faults.append(f"labels go up to {high}, outside the classes 0..{num_classes - 1}")
     elif task == "multilabel":
-        known = y[~torch.isnan(y)] if y.is_floating_point() else y
-        if y.dim() != 2 or not bool(((known == 0) | (known == 1)).all()):
+        if y.dim() != 2 or not all(_marks(rows) for rows in blocks(y)):
             faults.append(
-                f"multilabel wants y of 0 and 1 [{level}s, labels]; y is {tuple(y.shape)}"
+                f"multilabel wants y of 0 and 1 [{level}s, labels], -1 (or NaN, in floats) where "
+                f"unknown; y is {y.dtype} {tuple(y.shape)}"
             )
         elif y.size(1) != num_classes:
             faults.append(f"y has {y.size(1)} columns for {num_classes} labels")
-    elif y.is_floating_point() and bool(torch.isinf(y).any()):
+    elif y.is_floating_point() and any(bool(torch.isinf(rows).any()) for rows in blocks(y)):
         faults.append("y holds infinite values")
     return faults
+
+
+def _marks(y: Tensor) -> bool:
+    unknown = torch.isnan(y) if y.is_floating_point() else (y < 0) & (y == -1)  # uint8: 255 == -1
+    return bool((unknown | (y == 0) | (y == 1)).all())
 
 
 def mask_faults(name: str, mask: Tensor, num_nodes: int) -> list[str]:

@@ -17,6 +17,7 @@ from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.mapped import read_rows
 from gnnscale.graph.names import NodeNames
+from gnnscale.graph.reading.labels import TASKS
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TASKS = ("classification", "multilabel", "regression")
 EDGE_VALUES = ("edge_weight", "edge_attr", "edge_type")  # in CSR order
 
 

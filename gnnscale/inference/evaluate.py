@@ -16,6 +16,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.files import atomic_write
 from gnnscale.graph.mapped import map_array, read_rows, release
+from gnnscale.graph.reading.labels import labelled
 from gnnscale.graph.reading.nodes import read_ids
 from gnnscale.inference.engine import share_of, stream
 from gnnscale.inference.layer_file import reserve
@@ -204,12 +205,3 @@ def wanted_rows(nodes: Any, num_nodes: int, of: str = "node") -> Tensor | None:
         InputError: an id is out of range, or it is neither.
     """
     return None if nodes is None else read_ids(nodes, num_nodes, f"{of}s", of=of)
-
-
-def labelled(y: Tensor, task: str) -> Tensor:
-    """Which rows of labels say something, bool `[num_rows]`."""
-    if y.is_floating_point():
-        return ~torch.isnan(y) if y.dim() == 1 else (~torch.isnan(y)).any(1)
-    if y.dim() == 1 and task == "classification":
-        return y >= 0
-    return torch.ones(len(y), dtype=torch.bool)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
+from gnnscale.graph.reading.labels import known_labels
 
 
 class Metric(Protocol):
@@ -40,9 +41,7 @@ class Accuracy:
     def update(self, out: Tensor, y: Tensor) -> None:
         """See `Metric`."""
         if y.dim() == 2:
-            known = (
-                ~torch.isnan(y) if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
-            )
+            known = known_labels(y, "multilabel")
             self.right += int((((out > 0) == (y == 1)) & known).sum())
             self.total += int(known.sum())
             return
@@ -78,9 +77,7 @@ class F1:
         if not y.size(0):
             return
         if y.dim() == 2:
-            predicted, actual = out > 0, y == 1
-            if y.is_floating_point():
-                predicted = predicted & ~torch.isnan(y)
+            predicted, actual = (out > 0) & known_labels(y, "multilabel"), y == 1
             rows = [(predicted & actual).sum(0), predicted.sum(0), actual.sum(0)]
         else:
             best = out.argmax(dim=1)
@@ -116,7 +113,7 @@ class Ranking:
 
     "roc_auc" is the area under the ROC curve, the mean over labels with both outcomes;
     "average_precision" the step-wise area under precision over recall, the mean over labels of
-    which some are true and some are not, as OGB's evaluators take both. An unknown label (NaN) does
+    which some are true and some are not, as OGB's evaluators take both. An unknown label does
     not count. For two exclusive classes the score is the second output less the first.
     """
 
@@ -134,8 +131,10 @@ class Ranking:
                 f"{self.name} needs two classes or 0/1 labels; the model has {out.size(1)} outputs"
             )
         score = out if y.dim() == 2 else (out[:, 1] - out[:, 0]).unsqueeze(1)
+        y = y if y.dim() == 2 else y.unsqueeze(1)
         self.scores.append(score.float().cpu().clone())
-        self.labels.append((y if y.dim() == 2 else y.unsqueeze(1)).float().cpu().clone())
+        unknown = ~known_labels(y, "multilabel")
+        self.labels.append(y.float().masked_fill(unknown, float("nan")).cpu())
 
     def merge(self, other: Ranking) -> None:
         """See `Metric`."""

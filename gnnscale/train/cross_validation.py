@@ -17,7 +17,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.checks import whole_faults
 from gnnscale.inference import make_metric
-from gnnscale.inference.evaluate import labelled
+from gnnscale.graph.reading.labels import labelled
 from gnnscale.train.graph_trainer import GraphTrainer
 from gnnscale.train.graphs import as_graphs, graphs_as_rows, split_of_graphs
 from gnnscale.train.report import Report

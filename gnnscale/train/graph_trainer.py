@@ -18,7 +18,8 @@ from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, store_graph
 from gnnscale.graph.files import atomic_write
-from gnnscale.inference.evaluate import labelled, wanted_rows
+from gnnscale.graph.reading.labels import labelled
+from gnnscale.inference.evaluate import wanted_rows
 from gnnscale.loader import Batch
 from gnnscale.loader.batch import Assembler
 from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters, labelled_by_graph

@@ -11,6 +11,7 @@ from torch.nn import functional
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, Split
 from gnnscale.graph.checks import training_faults
+from gnnscale.graph.reading.labels import known_labels
 from gnnscale.inference import Metric, make_metric
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class NodeTask:
             )
             return rows.sum()
         if self.name == "multilabel":
-            known = ~torch.isnan(y) if y.is_floating_point() else torch.ones_like(y).bool()
+            known = known_labels(y, "multilabel")
             target = torch.where(known, y, 0).to(out.dtype)
             losses = functional.binary_cross_entropy_with_logits(
                 out, target, weight, reduction="none"
