@@ -53,7 +53,7 @@ def baselines_of_run(
         pass  # there are none yet, or not readable ones
     began = time.monotonic()
     with err.status("baselines: majority class, label propagation, MLP on the same features"):
-        compared = dataclasses.replace(graph, metric=metric, task=trainer.task.name)
+        compared = dataclasses.replace(graph, metric=metric)
         results = baselines(compared, where, split)
     write_json(path, {"asked": asked, "results": results, "seconds": time.monotonic() - began})
     return results

@@ -46,12 +46,13 @@ def card_of(dataset: str) -> Card | None:
     return read_card(beside) if beside.is_file() else None
 
 
-def open_data(dataset: str, download: bool = False) -> Graph | ClusteredGraph:
+def open_data(dataset: str, download: bool = False, task: str = "auto") -> Graph | ClusteredGraph:
     """The graph; a stored one as it is stored, with its clusters.
 
     Args:
         dataset: a name or a path.
         download: fetch it where it is not on this machine.
+        task: what the labels are read for.
 
     Raises:
         InputError: there is no such data set, or it is faulty.
@@ -59,18 +60,34 @@ def open_data(dataset: str, download: bool = False) -> Graph | ClusteredGraph:
     """
     from gnnscale.data import load
     from gnnscale.graph import is_store, open_graph
+    from gnnscale.train.arguments import as_data
 
     # A download has a bar of its own.
     with contextlib.nullcontext() if download else err.status(f"loading {dataset}"):
         path = Path(dataset).expanduser()
         if is_path(dataset) and is_store(path):
-            return open_graph(path)
+            return as_data(open_graph(path), task)
         try:
-            return load(dataset, download=download)
+            asked = {"task": task} if task != "auto" and _reads_labels(dataset) else {}
+            return as_data(load(dataset, download=download, **asked), task)
+        except InputError as error:
+            if "ay task=" not in str(error):
+                raise
+            hint = f"On the command line: '{base_name(dataset)}?task=…'"
+            raise InputError([*error.faults, hint]) from error
         except StoreError as error:
             if download or "download=True" not in str(error):
                 raise
             raise StoreError(f"{error}\nOn the command line: --download") from error
+
+
+def _reads_labels(dataset: str) -> bool:
+    """Whether the data are arrays without a card, whose labels are read when they are loaded."""
+    from gnnscale.graph import is_stored_graph
+
+    if dataset != base_name(dataset) or card_of(dataset) is not None:
+        return False  # it may say task= itself
+    return is_path(dataset) and not is_stored_graph(Path(dataset).expanduser())
 
 
 def check_not_fixed(dataset: str, data: Graph | ClusteredGraph, arguments: Iterable[str]) -> None:

@@ -175,7 +175,7 @@ def _train(
     from gnnscale.graph import ClusteredGraph
     from gnnscale.train import TRAINERS, Callback, TensorBoard
 
-    data = open_data(dataset, download)
+    data = open_data(dataset, download, chosen.trainer.get("task", "auto"))
     graph = data.graph if isinstance(data, ClusteredGraph) else data
     check_not_fixed(dataset, data, chosen.trainer)
     line(graph)

@@ -88,16 +88,16 @@ def _make_graph(
             given.setdefault(key, str(about[key]))
     edge_index = _edge_index(arrays)
     x = _features(arrays)
-    node_ptr, y = arrays.get("node_ptr"), arrays.get("y")
+    node_ptr, stored = arrays.get("node_ptr"), arrays.get("y")
     num_nodes = _num_nodes(arrays, x, edge_index)
     if "y_level" in arrays:
         given.setdefault("y_level", str(arrays["y_level"]))
-    level = given.setdefault("y_level", _infer_level(y, node_ptr, num_nodes))
+    level = given.setdefault("y_level", _infer_level(stored, node_ptr, num_nodes))
     _check_pointers(node_ptr, num_nodes)
     if x is None and "node_tag" in arrays:
         x = _one_hot(arrays["node_tag"], edge_index, num_nodes, given["undirected"])
 
-    y = _read_labels(y, level, given)
+    y = _read_labels(stored, level, given)
     known = _labelled(y, level, node_ptr, num_nodes, given.get("task"))
     splits = read_splits(arrays, num_nodes, known if level == "node" and y is not None else None)
     if split is not None:

@@ -62,7 +62,7 @@ OPTIONS = {
     "y_level": Option(str, choices=LEVELS),
 }
 CARD_OPTIONS = {**OPTIONS, "data": Option(os.path.abspath)}
-PYG_OPTIONS = {key: CARD_OPTIONS[key] for key in ("split", "seed", "preprocessing", "data")}
+PYG_OPTIONS = {key: CARD_OPTIONS[key] for key in ("split", "seed", "preprocessing", "task", "data")}
 
 
 def load(

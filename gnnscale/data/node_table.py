@@ -161,9 +161,7 @@ class NodeTable:
             for name, column in zip(chosen, columns, strict=True):
                 if not _is_numeric(column.type):
                     raise InputError(f"{self.what}: {name} is {column.type}; labels are numbers")
-            cells = [
-                c.fill_null(pyarrow.scalar(0, pyarrow.int8()).cast(c.type)) for c in columns
-            ]
+            cells = [c.fill_null(pyarrow.scalar(0, pyarrow.int8()).cast(c.type)) for c in columns]
             parts.append(np.stack([c.to_numpy(zero_copy_only=False) for c in cells], axis=1))
             filled = [c.is_valid().to_numpy(zero_copy_only=False) for c in columns]
             known.append(np.stack(filled, axis=1))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
+from gnnscale.graph.reading.labels import TASKS, with_task
 from gnnscale.partitioning import METHODS
 from gnnscale.train.device import choose_device
 from gnnscale.train.learnt import task_faults
@@ -16,13 +18,33 @@ from gnnscale.train.precision import precision_faults
 from gnnscale.train.task import NodeTask, Task
 
 
-def as_data(data: Any) -> Graph | ClusteredGraph:
-    """Read what a trainer is given: a graph, a clustered graph, a store's path, or PyG data."""
-    if isinstance(data, Graph | ClusteredGraph):
-        return data
+def as_data(data: Any, task: Any = "auto") -> Graph | ClusteredGraph:
+    """Read what a trainer is given: a graph, a clustered graph, a store's path, or PyG data.
+
+    Where the task is one that is built in, the labels are read for it.
+
+    Raises:
+        InputError: it is none of these, or its labels do not allow the task.
+    """
+    wanted = _built_in(task)
     if isinstance(data, str | Path):
-        return open_graph(data)
-    return Graph.from_data(data)
+        data = open_graph(data)
+    if isinstance(data, ClusteredGraph):
+        graph = with_task(data.graph, wanted or data.graph.task)
+        return data if graph is data.graph else dataclasses.replace(data, graph=graph)
+    if isinstance(data, Graph):
+        return with_task(data, wanted or data.task)
+    return read_graph(data, task)
+
+
+def read_graph(data: Any, task: Any, **given: Any) -> Graph:
+    """`Graph.from_data`, with labels read for the task where it is one that is built in."""
+    return Graph.from_data(data, task=_built_in(task), **given)
+
+
+def _built_in(task: Any) -> str | None:
+    name = task.name if isinstance(task, NodeTask) else task
+    return name if isinstance(name, str) and name in TASKS else None
 
 
 def as_seen(

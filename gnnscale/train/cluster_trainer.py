@@ -181,7 +181,7 @@ class ClusterTrainer(Trainer):
         arguments = locals()
         if not isinstance(split, str) or not isinstance(inductive, bool):
             raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
-        data = as_data(graph)
+        data = as_data(graph, task)
         whole = data.graph if isinstance(data, ClusteredGraph) else data
         split, inductive, faults = as_seen(data, split, inductive)
         num_parts, clusters_per_batch, impossible = sizes_for(

@@ -16,8 +16,8 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.checks import whole_faults
-from gnnscale.inference import make_metric
 from gnnscale.graph.reading.labels import labelled
+from gnnscale.inference import make_metric
 from gnnscale.train.graph_trainer import GraphTrainer
 from gnnscale.train.graphs import as_graphs, graphs_as_rows, split_of_graphs
 from gnnscale.train.report import Report

@@ -130,7 +130,7 @@ class GraphTrainer(Trainer):
         progress: bool = True,
     ) -> None:
         arguments = locals()
-        graph = as_graphs(graphs)
+        graph = as_graphs(graphs, task)
         if isinstance(split, Mapping):
             graph, split = with_split(graph, split), "given"
         if not isinstance(split, str):

@@ -13,27 +13,28 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Split
 from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.loader.graph_loader import of_graphs
-from gnnscale.train.arguments import as_data
+from gnnscale.train.arguments import as_data, read_graph
 
 _PARTS = ("train", "val", "test")
 
 
-def as_graphs(graphs: Any) -> Graph:
+def as_graphs(graphs: Any, task: Any = "auto") -> Graph:
     """Read a data set of many graphs.
 
     Args:
         graphs: a `Graph` with `node_ptr` and graph-level labels, a `ClusteredGraph` of one, a
             path of either, a PyG data set, a list of PyG `Data`, or a PyG `DataLoader` (its data
             set is read, once, whole).
+        task: as for a trainer; one that is built in says what the labels are.
 
     Raises:
         InputError: it is none of these, or its labels are not the graphs'.
     """
     if isinstance(graphs, Graph | ClusteredGraph | str | Path):
-        data = as_data(graphs)
+        data = as_data(graphs, task)
         graph = data.original() if isinstance(data, ClusteredGraph) else data
     else:
-        graph = _from_pyg(graphs)
+        graph = _from_pyg(graphs, task)
     if graph.y is not None and graph.y_level != "graph":
         raise InputError(
             f"the labels are {graph.y_level}-level; GraphTrainer learns graph-level labels, one "
@@ -45,12 +46,12 @@ def as_graphs(graphs: Any) -> Graph:
     return graph
 
 
-def _from_pyg(graphs: Any) -> Graph:
+def _from_pyg(graphs: Any, task: Any) -> Graph:
     from torch_geometric.data import Batch, Data
 
     listed = getattr(graphs, "dataset", graphs)  # a DataLoader's
     if isinstance(listed, Data):
-        return Graph.from_data(listed)
+        return read_graph(listed, task)
     try:
         listed = list(listed)
     except TypeError:
@@ -70,7 +71,7 @@ def _from_pyg(graphs: Any) -> Graph:
         for name in ("x", "edge_attr")
         if (value := batch.get(name)) is not None and not value.is_floating_point()
     }
-    return Graph.from_data(batch, node_ptr=batch.ptr, y_level="graph", **whole)
+    return read_graph(batch, task, node_ptr=batch.ptr, y_level="graph", **whole)
 
 
 def with_split(graph: Graph, split: Mapping[str, Any]) -> Graph:

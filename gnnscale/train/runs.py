@@ -80,14 +80,15 @@ def load_run(
                 "this run's model is not one of gnnscale.nn by name: build it and pass model="
             )
         model = from_spec(about["spec"])
-    data = _find_graph(folder, about) if graph is None else as_data(graph)
+    known = about["task"]
+    task = known["name"] if known["built_in"] else "auto"
+    data = _find_graph(folder, about, task) if graph is None else as_data(graph, task)
     taken = inspect.signature(trainer_class).parameters
     config = {name: value for name, value in about["config"].items() if name in taken}
     if about["data"]["clustered"] and issubclass(trainer_class, ClusterTrainer):
         config.pop("num_parts")
     if device is not None:
         config["device"] = device
-    known = about["task"]
     if known["built_in"]:
         settings = (known["headline"], known["class_weight"], known["label_smoothing"])
         arguments.setdefault("task", NodeTask(known["name"], *settings))
@@ -118,8 +119,8 @@ def _absent(name: str, description: str) -> Callable:
     return absent
 
 
-def _find_graph(folder: RunFolder, about: dict[str, Any]) -> Graph | ClusteredGraph:
-    known, data = about["data"], _open_graph(folder, about["data"])
+def _find_graph(folder: RunFolder, about: dict[str, Any], task: str) -> Graph | ClusteredGraph:
+    known, data = about["data"], as_data(_open_graph(folder, about["data"]), task)
     whole = data.graph if isinstance(data, ClusteredGraph) else data
     same = whole.fingerprint() == known["fingerprint"]
     if not same or describe_data(data, known["fingerprint"])["clusters"] != known["clusters"]:

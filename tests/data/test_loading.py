@@ -31,7 +31,7 @@ def test_npz_and_folder_and_dense_and_sparse_are_the_same_graph(tmp_path_factory
     arrays = {
         "edge_index": rng.integers(0, nodes, (2, edges)).astype(np.uint16),
         "edge_weight": rng.random(edges),
-        "y": rng.integers(-1, 3, nodes).astype(np.int8),
+        "y": rng.integers(0, 3, nodes).astype(np.int8) - (np.arange(nodes) == 1),
         "train_mask": rng.random(nodes) < 0.5,
         "other_test_idx": np.arange(nodes // 2),
         "num_nodes": np.array(nodes),

@@ -256,7 +256,7 @@ def test_what_cannot_be_evaluated():
         trainer.evaluate()
     with pytest.raises(InputError, match="'all'"):
         trainer.evaluate("all")
-    with pytest.raises(InputError, match=r"span \[48, 48\]"):
+    with pytest.raises(InputError, match=r"nodes holds ids in \[48, 48\]"):
         trainer.predict([48])
 
 

@@ -87,6 +87,8 @@ def read_labels(
         read = _classes(y, found, num_classes, of)
     elif chosen == "multilabel":
         read = _several(y, found, of)
+        if task is not None:  # whoever says it knows
+            read = read._replace(beware="")
     else:
         read = _quantities(y)
     if num_classes is not None:
@@ -111,6 +113,7 @@ def with_task(graph: Graph, task: str) -> Graph:
     if graph.task != "regression" and not y.is_floating_point() and bool((y < 0).any()):
         y = y.double().masked_fill(y < 0, float("nan"))  # what -1 stands for whatever the task
     read = read_labels(y, task, of=graph.y_level)
+    read.log(graph.name)
     return dataclasses.replace(
         graph, y=read.y, task=task, num_classes=read.num_classes, metric=None
     )
@@ -276,10 +279,10 @@ def _classes(y: Tensor, found: _Found, num_classes: int | None, of: str) -> Labe
     columns = 1 if y.dim() == 1 else y.size(1)
     if columns > 1 and y.numel():
         if not found.marks or found.several is not None:
-            row = "it holds others" if found.several is None else f"row {found.several} has several"
+            why = "it holds others" if found.several is None else f"row {found.several} has several"
             raise InputError(
                 f"y is {[*y.shape]}; classes are [{of}s], or one-hot rows with a single 1 each: "
-                f"{row}. For 0/1 labels say task='multilabel', for quantities task='regression'"
+                f"{why}. For 0/1 labels say task='multilabel', for quantities task='regression'"
             )
         none = y.size(0) - int(_ones_in_rows(y).sum())
         beware = f"{none:,} rows of y have no 1 and are read as unlabelled" if none else ""
@@ -292,8 +295,8 @@ def _classes(y: Tensor, found: _Found, num_classes: int | None, of: str) -> Labe
         )
     if found.low < -1:
         raise InputError(
-            f"labels go down to {found.low:g}; classes start at 0, -1 is unlabelled. For quantities "
-            "say task='regression'"
+            f"labels go down to {found.low:g}; classes start at 0, -1 is unlabelled. For "
+            "quantities say task='regression'"
         )
     if found.signs and (num_classes is None or num_classes <= 2) and not found.nan:
         raise InputError(

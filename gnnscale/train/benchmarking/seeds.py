@@ -98,7 +98,7 @@ def bench(
     """
     folder = checked_path(out).absolute()
     _check(runs, seed, trainer, arguments)
-    data = as_data(graph)
+    data = as_data(graph, arguments.get("task", "auto"))
     results: list[SeedResult] = []
     store = None  # the clusters on disk of the run before
     for number in range(seed, seed + runs):

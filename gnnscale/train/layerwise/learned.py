@@ -173,7 +173,7 @@ class LearnedController:
             )
         if faults:
             raise InputError(faults)
-        data = as_data(graph)
+        data = as_data(graph, options.get("task", "auto"))
         episode = SampledTraining(model, data, sample, seed, {**options, "epochs": epochs})
         horizon = min(epochs // every, _LONGEST_HORIZON)
         policy = StopPolicy(episode.num_layers, every, horizon, seed)

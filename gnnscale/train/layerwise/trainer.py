@@ -164,7 +164,7 @@ class LayerwiseTrainer(LayerLoop):
         progress: bool = True,
     ) -> None:
         arguments = locals()
-        data = as_data(graph)
+        data = as_data(graph, task)
         whole = data.graph if isinstance(data, ClusteredGraph) else data
         controller = FixedEpochs(80) if controller is None else controller
         if not isinstance(split, str) or not isinstance(inductive, bool):

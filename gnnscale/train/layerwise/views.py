@@ -15,8 +15,8 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, subgraph
 from gnnscale.graph.mapped import is_mapped, read_ranges
-from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.graph.reading.labels import labelled
+from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.inference.layers import Layers
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
