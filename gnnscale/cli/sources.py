@@ -122,7 +122,9 @@ def in_original_order(data: Graph | ClusteredGraph, features: bool) -> Iterator[
         yield data
         return
     if not features:
-        bare = dataclasses.replace(data.graph, x=None, edge_attr=None)
+        bare = dataclasses.replace(
+            data.graph, x=None, edge_attr=None, edge_type=None, node_type=None
+        )
         data = dataclasses.replace(data, graph=bare)
     with scratch_folder("gnnscale-original-", data.graph.adj.indices) as folder:
         with err.status("bringing its nodes into their original order"):

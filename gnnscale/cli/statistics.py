@@ -57,6 +57,8 @@ def isolated(graph: Graph) -> int:
 def _symmetry(graph: Graph) -> str:
     weights = "" if graph.edge_weight is None else ", weighted"
     attributes = "" if graph.edge_attr is None else f", {graph.edge_attr.size(1)} attributes each"
+    if graph.edge_type is not None and graph.num_edges:
+        attributes += f", of {int(graph.edge_type.max()) + 1} types"
     kind = "every edge both ways" if graph.adj.symmetric else "not every edge both ways"
     return kind + weights + attributes
 
@@ -134,7 +136,7 @@ def _memory(graph: Graph) -> str:
     adj = graph.adj
     x = graph.x
     parts: dict[str, list[Tensor | None]] = {
-        "edges": [adj.indptr, adj.indices, adj.values, graph.edge_attr],
+        "edges": [adj.indptr, adj.indices, *graph.carried.values()],
         "features": [x.indptr, x.indices, x.values] if isinstance(x, CSR) else [x],
         "labels and splits": [
             graph.y,

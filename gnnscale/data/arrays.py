@@ -14,6 +14,8 @@ Only ``edge_index`` is a must:
 ``y``                  labels, -1 or NaN where there is none; one a graph where ``node_ptr`` says so
 ``edge_weight``        ``[num_edges]``
 ``edge_attr``          ``[num_edges, channels]``
+``edge_type``          ``[num_edges]``, integers from 0 on
+``node_type``          ``[num_nodes]``, integers from 0 on
 ``node_ptr``           ``[num_graphs + 1]``: several graphs in one, numbered through
 splits                 see :mod:`gnnscale.data.splits`
 ``about``              JSON: name, task, metric, source, licence, edge_format, note
@@ -41,8 +43,8 @@ from gnnscale.kernels.csr import CSR
 logger = logging.getLogger(__name__)
 
 _FEATURE_KEYS = ("x", "x_indptr", "x_indices", "x_data", "x_shape", "node_tag")
-_EDGE_KEYS = ("edge_index", "undirected", "edge_weight", "edge_attr")
-_KEYS = {*_FEATURE_KEYS, *_EDGE_KEYS, "num_nodes", "node_ptr", "y", "y_level", "about"}
+_EDGE_KEYS = ("edge_index", "undirected", "edge_weight", "edge_attr", "edge_type")
+_KEYS = {*_FEATURE_KEYS, *_EDGE_KEYS, "num_nodes", "node_type", "node_ptr", "y", "y_level", "about"}
 _KEYS |= {"graph_names"}  # read by people only
 
 
@@ -115,6 +117,8 @@ def _make_graph(
         num_nodes=num_nodes,
         edge_weight=_float(arrays.get("edge_weight")),
         edge_attr=_columns(_float(arrays.get("edge_attr"))),
+        edge_type=arrays.get("edge_type"),
+        node_type=arrays.get("node_type"),
         node_ptr=node_ptr,
         splits=splits,
         **given,

@@ -27,6 +27,8 @@ def from_arrays(
     num_nodes: int | None,
     edge_weight: Any,
     edge_attr: Any,
+    edge_type: Any,
+    node_type: Any,
     splits: Mapping[str, Mapping[str, Any]] | None,
     train_mask: Any,
     val_mask: Any,
@@ -49,6 +51,7 @@ def from_arrays(
     edge_index = _edge_index(edge_index)
     x, y, node_ptr = _features(x), _given(y, "y"), _given(node_ptr, "node_ptr")
     edge_weight, edge_attr = _given(edge_weight, "edge_weight"), _given(edge_attr, "edge_attr")
+    edge_type, node_type = _types(edge_type, "edge_type"), _types(node_type, "node_type")
     masks = {"train_mask": train_mask, "val_mask": val_mask, "test_mask": test_mask}
     wanted = {k: (f"split {k}/", dict(v)) for k, v in (splits or {}).items()}
     short = any(mask is not None for mask in masks.values())
@@ -72,6 +75,8 @@ def from_arrays(
         )
     if edge_attr is not None and shape_ok:
         faults += checks.edge_attr_faults(edge_attr, num_given)
+    if edge_type is not None and shape_ok:
+        faults += checks.type_faults("edge_type", edge_type, num_given)
     if y_level == "edge" and undirected:
         faults.append("edge-level labels want every directed edge listed: undirected=False")
     structure_ok = not faults
@@ -99,7 +104,9 @@ def from_arrays(
         adj, order = _empty_adjacency(num_nodes), torch.empty(0, dtype=torch.int64)
     else:
         if undirected:
-            edge_index, edge_weight, edge_attr = _symmetrise(edge_index, edge_weight, edge_attr)
+            edge_index, edge_weight, edge_attr, edge_type = _symmetrise(
+                edge_index, edge_weight, edge_attr, edge_type
+            )
         adj, order = Adjacency.with_permutation(edge_index, num_nodes, edge_weight)
     graph = Graph(
         adj=adj,
@@ -107,6 +114,8 @@ def from_arrays(
         y=y,
         y_level=y_level,
         edge_attr=None if edge_attr is None or not structure_ok else edge_attr[order],
+        edge_type=None if edge_type is None or not structure_ok else edge_type[order],
+        node_type=node_type,
         splits=complete,
         node_ptr=None if node_ptr is None else node_ptr.long(),
         task=task,
@@ -159,6 +168,12 @@ def _check_arguments(
 
 def _given(value: Any, what: str) -> Tensor | None:
     return None if value is None else tensor(value, what)
+
+
+def _types(value: Any, what: str) -> Tensor | None:
+    types = _given(value, what)
+    whole = types is not None and not (types.is_floating_point() or types.dtype == torch.bool)
+    return types.long() if types is not None and whole else types  # others are found by the check
 
 
 def _edge_index(value: Any) -> Tensor:

@@ -101,6 +101,17 @@ def edge_attr_faults(edge_attr: Tensor, num_edges: int) -> list[str]:
     return []
 
 
+def type_faults(name: str, types: Tensor, count: int) -> list[str]:
+    """Faults of the types of edges or nodes, one each."""
+    if types.shape != (count,):
+        return [f"{name} has shape {tuple(types.shape)}; it must be [{count}]"]
+    if types.is_floating_point() or types.dtype == torch.bool:
+        return [f"{name} has dtype {types.dtype}; it must hold integers"]
+    if types.numel() and (low := bounds(types)[0]) < 0:
+        return [f"{name} goes down to {low}; types start at 0"]
+    return []
+
+
 def bounds(values: Tensor) -> tuple[int, int]:
     """The least and the greatest of whole numbers `[rows]`, of which there is one at least."""
     found = [block.aminmax() for block in blocks(values)]

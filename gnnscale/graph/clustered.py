@@ -276,6 +276,8 @@ def reorder(graph: Graph, order: Tensor) -> Graph:
         x=x,
         y=y,
         edge_attr=None if graph.edge_attr is None else graph.edge_attr[edges],
+        edge_type=None if graph.edge_type is None else graph.edge_type[edges],
+        node_type=None if graph.node_type is None else graph.node_type[order],
         splits=splits,
         node_ptr=None,
         names=None,  # they stay with the graph whose order the user knows

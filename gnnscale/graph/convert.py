@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph.graph import Graph
+from gnnscale.graph.graph import EDGE_VALUES, Graph
 from gnnscale.graph.reading.nodes import part_of
 from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
@@ -35,10 +35,12 @@ def from_data(data: Data, **overrides: Any) -> Graph:
         arguments["edge_index"] = data.edge_index
         arguments["edge_weight"] = data.get("edge_weight")
         arguments["edge_attr"] = data.get("edge_attr")
+        arguments["edge_type"] = _types(data, "edge_type")
     elif data.get("adj_t") is not None:
         arguments.update(_from_adj_t(data.adj_t))
     else:
         arguments["edge_index"] = torch.empty(2, 0, dtype=torch.int64)
+    arguments["node_type"] = _types(data, "node_type")
     arguments["x"], arguments["y"] = data.get("x"), data.get("y")
     ptr = None if data.get("ptr") is None else tensor(data.ptr, "ptr")
     graphs = 1 if ptr is None else ptr.numel() - 1
@@ -50,6 +52,11 @@ def from_data(data: Data, **overrides: Any) -> Graph:
     arguments["splits"] = _split_columns(data)
     arguments.update(overrides)
     return Graph.from_arrays(**arguments)
+
+
+def _types(data: Data, name: str) -> Tensor | None:
+    """Types that are numbers; names in a list are for people."""
+    return types if isinstance(types := data.get(name), Tensor) else None
 
 
 def from_networkx(
@@ -95,6 +102,10 @@ def to_data(graph: Graph) -> Data:
         data.edge_weight = graph.edge_weight
     if graph.edge_attr is not None:
         data.edge_attr = graph.edge_attr
+    if graph.edge_type is not None:
+        data.edge_type = graph.edge_type
+    if graph.node_type is not None:
+        data.node_type = graph.node_type
     if (split := graph.split()) is not None:
         data.train_mask, data.val_mask, data.test_mask = split.train, split.val, split.test
     if graph.node_ptr is not None:
@@ -108,7 +119,7 @@ def to_data(graph: Graph) -> Data:
 def _cut(batch: Any, graph: Graph, ptr: Tensor) -> None:
     """Tell a PyG batch where its graphs are, which `to_data_list` goes by."""
     ends = {"node": ptr, "edge": graph.adj.indptr[ptr], "graph": torch.arange(ptr.numel())}
-    level = {"edge_index": "edge", "edge_weight": "edge", "edge_attr": "edge", "y": graph.y_level}
+    level = dict.fromkeys(("edge_index", *EDGE_VALUES), "edge") | {"y": graph.y_level}
     keys = [key for key in batch.keys() if key not in ("batch", "ptr", "num_nodes")]  # noqa: SIM118
     none = torch.zeros(graph.num_graphs, dtype=torch.int64)
     # The names that PyG's own from_data_list sets; there is no other way to make one of arrays.

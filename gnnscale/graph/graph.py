@@ -57,6 +57,8 @@ class Graph:
             with -1 for unlabelled, 0/1 `[rows, labels]`, or floats.
         y_level: "node", "edge" or "graph".
         edge_attr: `[num_edges, channels]` in CSR order, or None.
+        edge_type: int64 `[num_edges]` in CSR order, the relation of every edge, or None.
+        node_type: int64 `[num_nodes]`, the kind of every node, or None.
         splits: named sets of splits; the first, usually "default", is the one used by default.
         node_ptr: int64 `[num_graphs + 1]`: graph g owns nodes `node_ptr[g]` up to
             `node_ptr[g + 1]`; None for a single graph.
@@ -74,6 +76,8 @@ class Graph:
     y: Tensor | None = None
     y_level: str = "node"
     edge_attr: Tensor | None = None
+    edge_type: Tensor | None = None
+    node_type: Tensor | None = None
     splits: dict[str, Split] = field(default_factory=dict)
     node_ptr: Tensor | None = None
     task: str = "classification"
@@ -111,8 +115,13 @@ class Graph:
     @property
     def carried(self) -> dict[str, Tensor]:
         """What layers may be given of the values of edges and nodes, by name."""
-        values = {"edge_weight": self.edge_weight, "edge_attr": self.edge_attr}
+        values = {name: getattr(self, name) for name in (*EDGE_VALUES, "node_type")}
         return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def carries_by_edge(self) -> bool:
+        """Whether anything belongs to edges, which has to follow them."""
+        return not self.carried.keys().isdisjoint(EDGE_VALUES) or self.y_level == "edge"
 
     def split(self, name: str = "default") -> Split | None:
         """The split set called `name`; "default" is the first one. None if there are no splits."""
@@ -157,6 +166,8 @@ class Graph:
         num_nodes: int | None = None,
         edge_weight: Any = None,
         edge_attr: Any = None,
+        edge_type: Any = None,
+        node_type: Any = None,
         splits: Mapping[str, Mapping[str, Any]] | None = None,
         train_mask: Any = None,
         val_mask: Any = None,
@@ -183,6 +194,8 @@ class Graph:
             num_nodes: taken from `x`, `y` or the masks, else from the greatest id, when not given.
             edge_weight: `[num_edges]`, in the order of `edge_index`.
             edge_attr: `[num_edges, channels]` or `[num_edges]`, in the order of `edge_index`.
+            edge_type: integers `[num_edges]` from 0 on, in the order of `edge_index`.
+            node_type: integers `[num_nodes]` from 0 on.
             splits: `{"name": {"train": …, "val": …, "test": …}}`, each a mask `[num_nodes]`
                 (booleans, or 0 and 1 of any type) or an array of node ids; "train_mask" and
                 "train_idx" say which. "valid", "validation" and "dev" are "val".
@@ -212,10 +225,11 @@ class Graph:
     def from_data(cls, data: torch_geometric.data.Data, **overrides: Any) -> Graph:
         """Build a graph from a PyG `Data` or `Batch` object.
 
-        `edge_index` or `adj_t`, `x`, `y`, `edge_weight`, `edge_attr`, `train_mask` (or `train_idx`,
-        of ids) …, and a batch's `ptr` are taken over; masks of shape `[num_nodes, k]` become k
-        split sets. `overrides` are arguments of `from_arrays` that take precedence. Labels are read
-        as graph-level where there is one row a graph and not one a node.
+        `edge_index` or `adj_t`, `x`, `y`, `edge_weight`, `edge_attr`, the `edge_type` and
+        `node_type` of `to_homogeneous()`, `train_mask` (or `train_idx`, of ids) …, and a batch's
+        `ptr` are taken over; masks of shape `[num_nodes, k]` become k split sets. `overrides` are
+        arguments of `from_arrays` that take precedence. Labels are read as graph-level where there
+        is one row a graph and not one a node.
 
         Raises:
             InputError: the data is heterogeneous, or faulty.
@@ -273,6 +287,9 @@ class Graph:
             faults.append("edge_weight holds NaN or infinite values")
         if self.edge_attr is not None:
             faults += checks.edge_attr_faults(self.edge_attr, self.num_edges)
+        for name, count in (("edge_type", self.num_edges), ("node_type", self.num_nodes)):
+            if (types := getattr(self, name)) is not None:
+                faults += checks.type_faults(name, types, count)
         if self.x is not None:
             faults += checks.feature_faults(self.x, self.num_nodes)
         if self.node_ptr is not None and structure_ok:
@@ -333,6 +350,10 @@ class Graph:
             digest.add_array(self.x)
         digest.add_array(self.y)
         digest.add_array(self.edge_attr)
+        for name, types in (("edge_type", self.edge_type), ("node_type", self.node_type)):
+            if types is not None:  # a graph without any keeps the hash that it had before types
+                digest.add("types", name)
+                digest.add_array(types)
         for name, split in self.splits.items():
             digest.add("split", name)
             for part in ("train", "val", "test"):

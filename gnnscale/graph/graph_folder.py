@@ -90,8 +90,7 @@ def graph_arrays(graph: Graph) -> Iterator[tuple[str, Tensor]]:
     yield "indptr", graph.adj.indptr
     yield "indices", graph.adj.indices
     optional: dict[str, Tensor | None] = {
-        "edge_weight": graph.edge_weight,
-        "edge_attr": graph.edge_attr,
+        **graph.carried,
         "y": graph.y,
         "node_ptr": graph.node_ptr,
     }
@@ -171,6 +170,8 @@ def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
         y=arrays.get("y"),
         y_level=meta["y_level"],
         edge_attr=arrays.get("edge_attr"),
+        edge_type=arrays.get("edge_type"),
+        node_type=arrays.get("node_type"),
         splits=splits,
         node_ptr=arrays.get("node_ptr"),
         task=meta["task"],

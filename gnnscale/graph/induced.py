@@ -25,9 +25,6 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
     """
     graph.adj.prove()
     chosen = nodes.nonzero().squeeze(1)
-    carried = (
-        graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"
-    )
     # To the kernel, every node is a cluster of its own.
     indptr, indices, positions = induced_subgraph(
         graph.adj.indptr,
@@ -37,7 +34,7 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
         chosen + 1,
         chosen,
         torch.zeros(graph.num_nodes, 2, dtype=torch.int64),
-        with_positions=carried,
+        with_positions=graph.carries_by_edge,
     )
     weight = None if graph.edge_weight is None else graph.edge_weight[positions]
     x, y = graph.x, graph.y
@@ -51,6 +48,8 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
         x=x,
         y=y,
         edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
+        edge_type=None if graph.edge_type is None else graph.edge_type[positions],
+        node_type=None if graph.node_type is None else graph.node_type[chosen],
         splits={
             name: Split(split.train[chosen], split.val[chosen], split.test[chosen])
             for name, split in graph.splits.items()

@@ -13,7 +13,7 @@ from torch import Tensor
 from gnnscale.graph.array_folder import ArrayFolder, array_folder, refuse_bfloat16
 from gnnscale.graph.clustered import FEATURE_TYPES, ClusteredGraph, Layout, as_type
 from gnnscale.graph.files import checked_path
-from gnnscale.graph.graph import Graph
+from gnnscale.graph.graph import EDGE_VALUES, Graph
 from gnnscale.graph.graph_folder import (
     FORMAT,
     VERSION,
@@ -105,6 +105,8 @@ def _write(
         elif graph.x is not None:
             writing.dense("x", graph.x, features)
         by_node = {key: a for key, a in arrays.items() if key.startswith("split")}
+        if graph.node_type is not None:
+            by_node["node_type"] = graph.node_type
         as_they_are = dict(own)
         if graph.y is not None and graph.y_level == "node":
             by_node["y"] = graph.y
@@ -164,7 +166,7 @@ class _Writing:
 
 
 def _write_adjacency(writing: _Writing, graph: Graph, position: Tensor) -> None:
-    along = {"edge_weight": graph.edge_weight, "edge_attr": graph.edge_attr}
+    along = {name: getattr(graph, name) for name in EDGE_VALUES}
     if graph.y_level == "edge":
         along["y"] = graph.y
     found = {name: array.detach() for name, array in along.items() if array is not None}

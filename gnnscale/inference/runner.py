@@ -29,7 +29,7 @@ from gnnscale.nn import Context
 from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 from gnnscale.nn.propagation import Propagation, call_rows, densify
 from gnnscale.nn.reach import check_reach, halo, run_on_halo
-from gnnscale.nn.segments import segments_for
+from gnnscale.nn.segments import segment_of_rows, segments_for
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +183,8 @@ class Runner:
         if self._local is None:
             self._local = torch.full((self.adj.num_nodes,), -1, device=self.layers.home)
         carried = {k: v for k, v in self.graph.carried.items() if k in phase.given}
+        if "batch" in phase.given and self.graph.node_ptr is not None:
+            carried["batch"] = segment_of_rows(self.graph.node_ptr, self.graph.num_nodes)
         kept = [self.slots[slot] for slot in phase.slots]
         if self.layers.chunk_rows < self.graph.num_nodes and not phase.is_certain:
             widths = [sum(part.shape[1] for part in parts) for parts in kept]

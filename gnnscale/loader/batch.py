@@ -38,6 +38,8 @@ class Batch:
         graph_ptr: int64 `[num_graphs + 1]`: the same for the graphs that clusters are of, in a data
             set of several; None for a single graph.
         edge_attr: `[num_edges, channels]` in the order of `adj`, or None.
+        edge_type: int64 `[num_edges]` in the order of `adj`, or None.
+        node_type: int64 `[num_nodes]`, or None.
         first_hop: P·X of the whole view `[num_nodes, …]`, where it was computed before training.
         epoch: the epoch it belongs to.
         step: the step within the epoch.
@@ -54,6 +56,8 @@ class Batch:
     ptr: Tensor
     graph_ptr: Tensor | None = None
     edge_attr: Tensor | None = None
+    edge_type: Tensor | None = None
+    node_type: Tensor | None = None
     first_hop: Tensor | CSR | None = None
     epoch: int = 0
     step: int = 0
@@ -143,9 +147,6 @@ class Assembler:
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
         clusters = torch.from_numpy(drawn)
         ptr = torch.from_numpy(np.concatenate([[0], (ends - starts).cumsum()]))
-        carried = (
-            graph.edge_weight is not None or graph.edge_attr is not None or graph.y_level == "edge"
-        )
         rows = TakenRows(graph.adj, ranges)
         indptr, indices, positions = induced_subgraph(
             rows.indptr,
@@ -155,7 +156,7 @@ class Assembler:
             torch.from_numpy(ends),
             clusters,
             self._window,
-            with_positions=carried,
+            with_positions=graph.carries_by_edge,
             row_base=rows.row_base,
             entry_base=rows.entry_base,
         )
@@ -183,6 +184,8 @@ class Assembler:
             if self._graph_of is None
             else pointers_among(self._graph_of[drawn], ptr),
             edge_attr=rows.carried(graph.edge_attr, positions),
+            edge_type=rows.carried(graph.edge_type, positions),
+            node_type=None if graph.node_type is None else read_ranges(graph.node_type, ranges),
             first_hop=take_features(self._first_hop, list(of_view)),
             step_train_nodes=int(self._train_counts[drawn].sum()),
         )

@@ -14,10 +14,13 @@ written and read again in the passes between, which a handful of torch operation
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, ClusteredGraph
+from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.graph.mapped import loaded, read_ranges, release
 from gnnscale.kernels import CSR
 from gnnscale.loader.batch import Batch, graphs_of_clusters, pointers_among
@@ -54,7 +57,12 @@ class DeviceAssembler:
         self._first_hop = _rows(first_hop, self._in_view[:-1], self._in_view[1:], device)
         self._y = None if graph.y is None or graph.y_level == "graph" else loaded(graph.y, device)
         self._labels_edges = graph.y_level == "edge"
-        self._edge_attr = None if graph.edge_attr is None else loaded(graph.edge_attr, device)
+        self._carried = {
+            name: loaded(value, device)
+            for name, value in graph.carried.items()
+            if name != "edge_weight"  # with the adjacency
+        }
+        self._carries_by_edge = graph.carries_by_edge
         self._node_id = loaded(clustered.node_id, device)
         self._graph_of = graphs_of_clusters(clustered)
 
@@ -72,6 +80,10 @@ class DeviceAssembler:
         y = self._y
         if y is not None:
             y = carried(y) if self._labels_edges else read_ranges(y, ranges)
+        more: dict[str, Any] = {
+            name: carried(value) if name in EDGE_VALUES else read_ranges(value, ranges)
+            for name, value in self._carried.items()
+        }
         train_counts = self._train_counts[clusters]
         train_index = _runs(ptr[:-1], train_counts, self.device)  # first in every cluster
         train_mask = torch.zeros(adj.num_nodes, dtype=torch.bool, device=self.device)
@@ -87,7 +99,7 @@ class DeviceAssembler:
             graph_ptr=None
             if self._graph_of is None
             else _send(pointers_among(self._graph_of[clusters], ptr), self.device),
-            edge_attr=None if self._edge_attr is None else carried(self._edge_attr),
+            **more,
             first_hop=_take(self._first_hop, clusters, in_view, ptr),
             step_train_nodes=int(train_counts.sum()),
         )
@@ -114,7 +126,7 @@ class DeviceAssembler:
         target = torch.where((place & 1).bool(), before[:-1], edges)
         kept = column.new_empty(edges + 1).scatter_(0, target, column)
         positions = before.new_empty(edges + 1)
-        if values is not None or self._edge_attr is not None or self._labels_edges:
+        if self._carries_by_edge:
             positions.scatter_(0, target, torch.arange(edges, device=device))
         count = _read(before[-1])
         kept, positions = kept[:count], positions[:count]
@@ -126,7 +138,8 @@ class DeviceAssembler:
 def resident_bytes(clustered: ClusteredGraph, first_hop: Tensor | CSR | None = None) -> int:
     """Bytes that a `DeviceAssembler` of the graph takes on its device."""
     graph = clustered.graph
-    held = [graph.adj, graph.x, graph.y, graph.edge_attr, clustered.node_id, first_hop]
+    carried = [value for name, value in graph.carried.items() if name != "edge_weight"]
+    held = [graph.adj, graph.x, graph.y, *carried, clustered.node_id, first_hop]
     tensors: list[Tensor | None] = []
     for value in held:
         whole = isinstance(value, CSR)

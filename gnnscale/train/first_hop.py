@@ -63,7 +63,9 @@ def first_hop(seen: ClusteredGraph, propagation: Propagation) -> Tensor | CSR:
         split = graph.split(seen.split)
         assert split is not None
         rows = split.train.nonzero().squeeze(1)
-        bare = dataclasses.replace(graph, x=None, y=None, edge_attr=None)
+        bare = dataclasses.replace(
+            graph, x=None, y=None, edge_attr=None, edge_type=None, node_type=None
+        )
         adj = subgraph(bare, split.train).adj
         release_all(graph.adj)
     if seen.path is None:

@@ -214,5 +214,5 @@ def test_several_graphs_to_pyg_and_apart(several):
     assert len(apart) == len(datas)
     for one, other in zip(apart, datas, strict=True):
         assert one.num_nodes == other.num_nodes
-        for key in ("x", "edge_index", "edge_attr", "edge_weight", "y", "train_mask"):
+        for key in ("x", "edge_index", "edge_attr", "edge_weight", "edge_type", "node_type", "y"):
             assert torch.equal(one[key], other[key]), key

@@ -13,8 +13,7 @@ def tensors(graph: Graph) -> dict[str, torch.Tensor]:
     found = {
         "indptr": graph.adj.indptr,
         "indices": graph.adj.indices,
-        "edge_weight": graph.edge_weight,
-        "edge_attr": graph.edge_attr,
+        **graph.carried,
         "y": graph.y,
         "node_ptr": graph.node_ptr,
     }

@@ -34,12 +34,15 @@ def test_from_arrays_does_not_depend_on_the_order_of_edges(graph, data):
         graph.y.numpy(),
         edge_weight=None if graph.edge_weight is None else graph.edge_weight[order].numpy(),
         edge_attr=None if graph.edge_attr is None else graph.edge_attr[order].numpy(),
+        edge_type=None if graph.edge_type is None else graph.edge_type[order].int().numpy(),
+        node_type=graph.node_type,
         splits={"default": {f"{p}_idx": split[p].nonzero().squeeze(1) for p in PARTS}},
         num_classes=3,
     )
     assert torch.equal(again.edge_index, graph.edge_index)
     if graph.edge_attr is not None:
         assert torch.equal(again.edge_attr, graph.edge_attr[order][key])
+        assert torch.equal(again.edge_type, graph.edge_type[order][key])
     if graph.edge_weight is not None:
         assert torch.equal(again.edge_weight, graph.edge_weight[order][key])
     assert torch.equal(again.train_mask, graph.train_mask)

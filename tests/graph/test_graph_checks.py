@@ -21,6 +21,7 @@ def good(**changes):
         "train_mask": torch.tensor([True, False, False]),
         "edge_weight": torch.ones(3),
         "edge_attr": torch.ones(3, 2),
+        "edge_type": torch.zeros(3).long(),
     }
     return Graph.from_arrays(**(arguments | changes))
 
@@ -72,6 +73,9 @@ FAULTS = [
     ({"edge_weight": torch.ones(3, 1)}, r"edge_weight has shape \(3, 1\); it must be \[3\]"),
     ({"edge_weight": torch.tensor(1.0)}, r"edge_weight has shape \(\)"),
     ({"edge_weight": torch.tensor([1, NAN, 1])}, "edge_weight holds NaN or infinite values"),
+    ({"edge_type": torch.ones(2).long()}, r"edge_type has shape \(2,\); it must be \[3\]"),
+    ({"edge_type": torch.ones(3)}, "edge_type has dtype torch.float32; it must hold integers"),
+    ({"node_type": -torch.ones(4).long()}, "node_type"),
     ({"edge_attr": torch.ones(2, 2)}, "edge_attr has 2 rows for 3 edges"),
     ({"edge_attr": torch.ones(3, 2, 2)}, r"edge_attr has shape \(3, 2, 2\)"),
     ({"edge_attr": torch.tensor([1, NAN, 1])}, "edge_attr holds NaN or infinite values"),

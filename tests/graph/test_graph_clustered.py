@@ -29,6 +29,8 @@ def test_everything_is_renumbered_alike(graph, data):
     assert torch.equal(dense(stored.x), dense(graph.x)[order])
     assert type(stored.x) is type(graph.x)
     assert torch.equal(stored.y, graph.y[order])
+    if graph.node_type is not None:
+        assert torch.equal(stored.node_type, graph.node_type[order])
     for part in ("train", "val", "test"):
         assert torch.equal(stored.split()[part], graph.split()[part][order])
     # Edges with all that they carry, as a multiset.
@@ -47,6 +49,8 @@ def edges(graph, ids):
         columns.append(graph.edge_weight[:, None])
     if graph.edge_attr is not None:
         columns.append(graph.edge_attr)
+    if graph.edge_type is not None:
+        columns.append(graph.edge_type[:, None])
     return sorted(torch.cat(columns, dim=1).tolist())
 
 

@@ -11,6 +11,7 @@ from gnnscale.kernels import CSR
 from tests.graph.same import tensors
 from tests.strategies import graphs
 
+TYPES = ("edge_type", "node_type")
 WHOLE = graphs(edge_attr=True, weighted=None, sparse_x=None)
 
 
@@ -23,9 +24,8 @@ def copy(graph: Graph) -> Graph:
         name: Split(s.train.clone(), s.val.clone(), s.test.clone())
         for name, s in graph.splits.items()
     }
-    return dataclasses.replace(
-        graph, adj=adj, x=x, y=graph.y.clone(), edge_attr=graph.edge_attr.clone(), splits=splits
-    )
+    own = {name: getattr(graph, name).clone() for name in ("y", "edge_attr", *TYPES)}
+    return dataclasses.replace(graph, adj=adj, x=x, splits=splits, **own)
 
 
 def _parts(csr: CSR):
@@ -74,7 +74,7 @@ def test_what_describes_the_content_counts(graph, field):
     assert changed.structure_fingerprint() == graph.structure_fingerprint()
 
 
-@given(WHOLE, st.sampled_from(["x", "y", "edge_attr"]))
+@given(WHOLE, st.sampled_from(["x", "y", "edge_attr", *TYPES]))
 def test_what_is_missing_counts(graph, field):
     assume(getattr(graph, field) is not None)
     assert dataclasses.replace(graph, **{field: None}).fingerprint() != graph.fingerprint()

@@ -29,6 +29,8 @@ def assert_induced(batch, graph, nodes):
     assert type(batch.x) is type(graph.x) and x.dtype == whole.dtype
     assert torch.equal(x, whole[nodes])
     assert torch.equal(batch.y, graph.y[nodes])
+    if graph.node_type is not None:
+        assert torch.equal(batch.node_type, graph.node_type[nodes])
     assert torch.equal(batch.train_mask, graph.train_mask[nodes])
     assert torch.equal(batch.train_index, batch.train_mask.nonzero().squeeze(1))
     # Each edge once, with its own weight and attributes.
@@ -45,6 +47,8 @@ def carried(of, ids, kept=slice(None)):
         columns.append(of.edge_weight[kept][:, None])
     if of.edge_attr is not None:
         columns.append(of.edge_attr[kept])
+    if of.edge_type is not None:
+        columns.append(of.edge_type[kept][:, None])
     return sorted(torch.cat(columns, dim=1).tolist())
 
 

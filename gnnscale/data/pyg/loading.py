@@ -201,5 +201,5 @@ def _store_path(entry: PyGEntry, place: Path, wanted: Mapping[str, Any]) -> Path
 def _bytes(graph: Graph) -> int:
     x = graph.x
     features = (x.indices, x.values) if isinstance(x, CSR) else (x,)
-    arrays = (graph.adj.indptr, graph.adj.indices, graph.adj.values, graph.edge_attr, graph.y)
+    arrays = (graph.adj.indptr, graph.adj.indices, *graph.carried.values(), graph.y)
     return sum(a.numel() * a.element_size() for a in (*arrays, *features) if a is not None)

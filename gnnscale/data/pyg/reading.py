@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gnnscale.data.pyg.catalogue import PyGEntry
+from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR
 
 _FOLDS = 10
@@ -87,8 +88,8 @@ def _arrays(data: Any, sparse: bool) -> dict[str, np.ndarray]:
         # PyG keeps every mark of 100 labels in eight bytes.
         marks = y.dim() == 2 and y.size(1) > 1 and bool(((y == 0) | (y == 1)).all())
         arrays["y"] = (y.to(torch.int8) if marks else y).numpy()
-    for key in ("edge_weight", "edge_attr", "train_mask", "val_mask", "test_mask"):
-        if data.get(key) is not None:
+    for key in (*EDGE_VALUES, "node_type", "train_mask", "val_mask", "test_mask"):
+        if isinstance(data.get(key), torch.Tensor):
             arrays[key] = data[key].numpy()
     return arrays
 

@@ -102,6 +102,8 @@ class Views:
             clusters=torch.zeros(1, dtype=torch.int64),
             ptr=torch.tensor([0, few.numel()]),
             edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
+            edge_type=None if graph.edge_type is None else graph.edge_type[positions],
+            node_type=None if graph.node_type is None else graph.node_type[few],
         ).to(self._device)
         dry_run(model, batch, graph, self._task)
         with torch.no_grad(), evaluation_mode(model):
