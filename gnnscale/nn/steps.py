@@ -58,7 +58,9 @@ def phases_of(steps: Sequence[AnyStep], index: int) -> list[Phase]:
     for step in steps:
         if not isinstance(step, Step):
             phases.append(step)
-        elif is_convolution(step.module):
+            continue
+        _refuse_dictionaries(step.module)
+        if is_convolution(step.module):
             phases += _convolution_phases(step, index, streams)
         elif step.is_norm and row_modules(step.module) == [step.module]:
             phases.append(norm_phase(step.module))
@@ -120,6 +122,20 @@ def row_phases(module: nn.Module, streams: Iterator[int]) -> list[Phase]:
 def norm_phase(norm: nn.Module) -> Phase:
     """A norm as a phase: row-local where it is, else a reduction and a row-local map."""
     return Rows(norm) if statistics.is_row_local(norm) else Statistics(norm)
+
+
+def _refuse_dictionaries(module: nn.Module) -> None:
+    """Refuse layers of heterogeneous graphs.
+
+    Raises:
+        UnsupportedModel: it takes dictionaries by type.
+    """
+    if any(name.endswith("_dict") for name in parameters(module)):
+        raise UnsupportedModel(
+            f"{type(module).__name__} takes dictionaries by node and edge type; blocks see one "
+            "node space: convert the data with to_homogeneous(), whose edge_type and node_type go "
+            "to layers that take them (RGCNConv, RGATConv, FiLMConv, HEATConv)"
+        )
 
 
 def _check_signature(conv: nn.Module, slots: tuple[str, ...]) -> None:

@@ -179,10 +179,19 @@ class Dynamic(pyg.MessagePassing):
         return x
 
 
+TO = ("a", "to", "a")
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
         (Dynamic, UnsupportedModel, "Dynamic takes no edge_index: it finds neighbours"),
+        (
+            lambda: pyg.HeteroConv({TO: pyg.GCNConv(5, 4)}),
+            UnsupportedModel,
+            "HeteroConv takes dict",
+        ),
+        (lambda: pyg.HGTConv(5, 4, (["a"], [TO])), UnsupportedModel, "HGTConv takes dictionaries"),
         (lambda: pyg.PointTransformerConv(5, 4), InputError, r"\['pos'\] beside x"),
         (lambda: pyg.GCNConv(5, 4, aggr="max", cached=True), UnsupportedModel, "cached=False"),
     ],

@@ -21,7 +21,7 @@ from gnnscale.inference.layers import Layers
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.loader.reading import take_features
-from gnnscale.nn import LayeredGNN
+from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.dry_run import dry_run
@@ -107,7 +107,7 @@ class Views:
         ).to(self._device)
         dry_run(model, batch, graph, self._task)
         with torch.no_grad(), evaluation_mode(model):
-            out = model(batch.x, batch.adj, edge_attr=batch.edge_attr)
+            out = model(batch.x, batch.adj, context=Context.of(batch, training=False))
         return out.shape[1]
 
     def streams(self, model: LayeredGNN, options: dict[str, Any]) -> list[Stream]:
