@@ -124,7 +124,12 @@ class Stage(nn.Module):
         return {**self.__dict__, "_compiled": None}  # phases refer to this stage's own modules
 
 
-def cut(model: LayeredGNN, cuts: Sequence[int], sample: Batch | None = None) -> list[Stage]:
+def cut(
+    model: LayeredGNN,
+    cuts: Sequence[int],
+    sample: Batch | None = None,
+    beside: nn.Module | None = None,
+) -> list[Stage]:
     """Cut a model into stages, which share its parameters.
 
     The head, and parameters that no block reads, belong to the last stage.
@@ -135,6 +140,7 @@ def cut(model: LayeredGNN, cuts: Sequence[int], sample: Batch | None = None) -> 
             all for one stage.
         sample: a small batch on the model's device, for a model whose first layer does not say its
             width or needs edge attributes; see `boundaries`.
+        beside: what the last stage holds besides: what a task has to train, where its loss is.
 
     Raises:
         InputError: there are no such cuts, or a width cannot be found out.
@@ -150,6 +156,8 @@ def cut(model: LayeredGNN, cuts: Sequence[int], sample: Batch | None = None) -> 
         )
     crossing = boundaries(model, sample) if cuts else []
     stages = divide(model, cuts, crossing)
+    if beside is not None:
+        stages[-1]._modules["task:"] = beside
     _refuse_shared(stages)
     return stages
 

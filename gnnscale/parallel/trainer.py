@@ -38,6 +38,7 @@ from gnnscale.parallel.profile import Profile, profile
 from gnnscale.parallel.schedules import Schedule
 from gnnscale.parallel.stages import Stage, cut
 from gnnscale.parallel.timeline import Timeline
+from gnnscale.train.additive import summed_loss
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.contexts import training_context
@@ -45,6 +46,7 @@ from gnnscale.train.progress import Progress
 from gnnscale.train.running import RunningStatistics
 from gnnscale.train.shared_gradients import SharedGradients
 from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.undone import undone
 
 logger = logging.getLogger(__name__)
 
@@ -216,8 +218,8 @@ class PipelineTrainer(ClusterTrainer):
     def _build(self) -> None:
         """Make stages and what runs them."""
         sample = self._sample_batch().to(self.device)
-        self.model.to(self.device)
-        self.stages = cut(self.model, self._cuts(), sample)
+        learnt = self.learnt.to(self.device)
+        self.stages = cut(self.model, self._cuts(), sample, learnt.task)
         if self._mesh is not None:
             self._engine = TorchEngine(
                 self.stages, self.schedule, self._mesh, self.device, sample, self._computation()
@@ -249,7 +251,8 @@ class PipelineTrainer(ClusterTrainer):
             if self._resumed and path is not None and path.exists():
                 return read_json(path)["cuts"]  # those of the run: timings differ
             per_batch = self.config.clusters_per_batch
-            self.profile = profile(self.model, self._seen(), per_batch, loss=self.task.loss)
+            with undone(self.task, self.learnt.task, self.device):
+                self.profile = profile(self.model, self._seen(), per_batch, loss=self.task.loss)
             return self.profile.cut(self.schedule.stages, bandwidth)
 
         return comm.from_main(find)
@@ -362,11 +365,24 @@ class PipelineTrainer(ClusterTrainer):
         opaque = any(isinstance(p, Neighbourhood) for block in self.model.phases for p in block)
         return Computation(
             lambda batch: training_context(batch, self.config.seed, self._runner, self.group),
-            self.task.loss,
+            self._last_loss,
             lambda loss: self._updates.root(loss),
             self.precision.autocast,
             redraws=opaque and self.config.checkpoint_activations,
         )
+
+    def _last_loss(self, out: Tensor, batch: Batch) -> Tensor:
+        """The summed loss of a micro-batch, in the last stage."""
+        try:
+            return summed_loss(self.task, out, batch)
+        except (AttributeError, TypeError) as error:
+            if batch.x is not None:
+                raise
+            raise InputError(
+                f"{type(self.task).__name__}.loss failed in the last stage ({error}), which is not "
+                "given batch.x: features go to the first. Use ClusterTrainer("
+                f"accumulate={self.config.micro_batches}), which learns the same, or stages=1"
+            ) from error
 
     # --- weights and state ------------------------------------------------------------------
 

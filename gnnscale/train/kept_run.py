@@ -451,7 +451,9 @@ class KeptRun(FullGraph):
     def _rank_state(self) -> dict[str, Any]:
         """Of the state, what is this rank's own, under the same keys."""
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return {"rng": {"cpu": torch.get_rng_state(), "cuda": cuda}}
+        # Running statistics are the same on all ranks; what else a module counts is its own.
+        buffers = dict(self.learnt.named_buffers())
+        return {"rng": {"cpu": torch.get_rng_state(), "cuda": cuda}, "buffers": buffers}
 
     def _restore(self, state: dict[str, Any]) -> None:
         if not comm.is_main():
@@ -465,6 +467,9 @@ class KeptRun(FullGraph):
         for name, value in now.seconds.items():
             self._count(name, value)
         self.learnt.take(state["model"])
+        for name, buffer in self.learnt.named_buffers():
+            if name in state.get("buffers", ()):  # of another rank than 0
+                buffer.copy_(state["buffers"][name])
         self._best, self._longer = state["best"], state["longer"]
         self._load_loop_state(state)
         torch.set_rng_state(state["rng"]["cpu"])

@@ -9,6 +9,7 @@ figures these are compared with, cluster the graph once and train on those clust
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
 import inspect
@@ -79,7 +80,7 @@ def bench(
         after_run: is told every result, complete ones included.
         arguments: of the trainer. `partition_seed` is 0 unless given: the runs share a partition. A
             graph in files is clustered into `<out>/store` unless `store` is given. A stop
-            controller is shared as well.
+            controller is shared as well; of a task every run has a copy, as it was given.
 
     Raises:
         InputError: an argument is out of range, or the split has no validation or test nodes.
@@ -157,7 +158,7 @@ def _shared_arguments(
     trainer: str, data: Any, folder: Path, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     taken = inspect.signature(TRAINERS[trainer]).parameters
-    shared = dict(arguments)
+    shared = {**arguments, "task": copy.deepcopy(arguments.get("task", "auto"))}
     if "partition_seed" in taken and shared.get("partition_seed") is None:
         shared["partition_seed"] = 0
     if shared.get("fine_tune"):

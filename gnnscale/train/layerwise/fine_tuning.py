@@ -112,11 +112,11 @@ def fine_tune(tuner: ClusterTrainer, greedy: float | None) -> bool:
     Raises:
         GnnscaleError: the loss is no longer finite; the model then has the weights that it had.
     """
-    before = {name: value.detach().clone() for name, value in tuner.model.state_dict().items()}
+    before = {name: value.detach().clone() for name, value in tuner.learnt.weights().items()}
     try:
         report = tuner.fit()
     except GnnscaleError as error:
-        tuner.model.load_state_dict(before)
+        tuner.learnt.take(before)
         if type(error) is not GnnscaleError:
             raise
         raise GnnscaleError(
@@ -128,7 +128,7 @@ def fine_tune(tuner: ClusterTrainer, greedy: float | None) -> bool:
     higher = tuner.task.metrics()[0].higher_is_better
     if tuned > greedy if higher else tuned < greedy:
         return True
-    tuner.model.load_state_dict(before)
+    tuner.learnt.take(before)
     return False
 
 

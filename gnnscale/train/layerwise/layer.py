@@ -14,6 +14,7 @@ from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.propagation import densify
 from gnnscale.train.contexts import training_context
 from gnnscale.train.layerwise.stages import Stage
+from gnnscale.train.learnt import Learnt
 from gnnscale.train.task import Task
 
 # Time of a forward pass over that of a step, of as many rows (as in sizes.evaluation_interval).
@@ -69,7 +70,7 @@ class Layer:
 
     Attributes:
         classifier: from the stage's output to the model's outputs; dropped when the layer is done.
-        trained: the stage's parameters and the classifier.
+        trained: the stage's parameters, the classifier, and what the task has to train.
         epoch: epochs done.
         step: steps done of the next one.
         best: the best validation metric so far.
@@ -110,6 +111,7 @@ class Layer:
             {name.replace(".", "/"): p for name, p in stage.parameters.items()}
         )
         self.trained.classifier = self.classifier
+        self._of_task = self.trained.task = Learnt(model, task).task
 
     def __call__(self, batch: Any) -> Tensor:
         """The classifier's output for a batch, in training."""
@@ -126,11 +128,17 @@ class Layer:
             x = norm(x) if norm is not None and phase is norm.phase else phase(x, context)
         return densify(x)
 
+    def train(self) -> None:
+        """Put what is trained into training mode, and no other part of the model."""
+        self.stage.train()
+        self._of_task.train()
+
     def norms_over_batches(self) -> list[nn.Module]:
         """The modules that see a batch, but for a norm that has the statistics of all rows."""
         known = getattr(self.rows, "norm", None)
         whole = set() if known is None else set(known.phase.norm.modules())
-        return [part for part in self.stage.modules if part not in whole]
+        running = (*self.stage.modules, *self._of_task.modules())
+        return [part for part in running if part not in whole]
 
     def batches(self) -> Iterator[Any]:
         """The rest of the epoch."""
@@ -203,7 +211,7 @@ class Layer:
                 value.copy_(weights[name])
 
     def _named(self) -> dict[str, Tensor]:
-        """Parameters and buffers of the stage, and the classifier's."""
+        """Parameters and buffers of the stage, the classifier's and the task's."""
         buffers = {
             f"buffer {i}.{name}": buffer
             for i, module in enumerate(self.stage.modules)
@@ -211,4 +219,6 @@ class Layer:
             if buffer is not None
         }
         of_classifier = {f"classifier {k}": v for k, v in self.classifier.named_parameters()}
-        return {**self.stage.parameters, **buffers, **of_classifier}
+        held = (*self._of_task.named_parameters(), *self._of_task.named_buffers())
+        of_task = {f"task {name}": value for name, value in held}
+        return {**self.stage.parameters, **buffers, **of_classifier, **of_task}

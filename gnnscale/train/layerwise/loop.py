@@ -20,6 +20,7 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
+from gnnscale.train.additive import summed_loss
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.kept_run import KeptRun
@@ -164,7 +165,7 @@ class LayerLoop(KeptRun):
                 raise KeyboardInterrupt
 
     def _run_epoch(self, layer: Layer, progress: Progress, interrupted: Callable[[], bool]) -> None:
-        layer.stage.train()
+        layer.train()
         number, layers = self._number + 1, len(self._trained)
         before = time.monotonic()
         for batch in layer.batches():
@@ -200,7 +201,7 @@ class LayerLoop(KeptRun):
                     with self._precision.autocast():
                         out = layer(batch)
                     wide = out.to(torch.promote_types(out.dtype, torch.float32))
-                    loss = self.task.loss(wide, batch)
+                    loss = summed_loss(self.task, wide, batch)
                     self._meter.add(loss, own, batch.num_nodes)
                 self._updates.add(loss, normaliser)
         layer.step += 1

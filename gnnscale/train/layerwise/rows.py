@@ -21,6 +21,7 @@ from gnnscale.inference import layers
 from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import LayerInMemory
 from gnnscale.kernels import CSR
+from gnnscale.loader import Batch
 from gnnscale.train.layerwise.layer import Layer
 from gnnscale.train.layerwise.moments import WholeNorm
 from gnnscale.train.layerwise.streams import AGGREGATED, Rows
@@ -65,6 +66,21 @@ class RowBatch:
     @property
     def num_nodes(self) -> int:
         return self.node_id.numel()
+
+
+def as_rows(batch: Batch) -> RowBatch:
+    """The training nodes of a batch, which are all of its nodes, as rows."""
+    return RowBatch(
+        x=batch.x,  # type: ignore[arg-type]
+        slots={},
+        y=batch.y,
+        node_id=batch.node_id,
+        train_mask=batch.train_mask,
+        train_index=batch.train_index,
+        epoch=0,
+        step=0,
+        step_train_nodes=batch.step_train_nodes,
+    )
 
 
 class TrainingRows:

@@ -13,14 +13,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.errors import InputError
+from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.graph.graph_folder import store_graph
 from gnnscale.graph.store import write_store
 from gnnscale.inference.engine import check_features
+from gnnscale.loader import Batch
 from gnnscale.nn import LayeredGNN, as_layered
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
+from gnnscale.train.additive import try_loss
 from gnnscale.train.arguments import as_data, as_seen, as_task, choice_faults, device_faults
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
@@ -38,6 +40,7 @@ from gnnscale.train.layerwise.fine_tuning import (
 )
 from gnnscale.train.layerwise.layer import TrainingBatches, ValidationRows
 from gnnscale.train.layerwise.loop import LayerLoop
+from gnnscale.train.layerwise.rows import as_rows
 from gnnscale.train.layerwise.stages import Stage, stages_of
 from gnnscale.train.layerwise.streams import Stream
 from gnnscale.train.layerwise.views import Views
@@ -86,7 +89,8 @@ class LayerwiseTrainer(LayerLoop):
         optimizer: "adam", "adamw", "sgd" (momentum 0.9), or a function from parameters to an
             optimizer.
         task: "auto" takes the graph's; or "classification", "multilabel", "regression", or a `Task`
-            whose loss reads outputs and labels of nodes.
+            whose loss reads outputs and labels of nodes. A task's own parameters are trained with
+            every layer and go on from one to the next.
         callbacks: `Callback`s, such as `TensorBoard`.
         num_parts: clusters that an opaque convolution is trained on; as many as `ClusterTrainer`
             takes when None.
@@ -248,9 +252,11 @@ class LayerwiseTrainer(LayerLoop):
             raise InputError(
                 f"{type(self.controller).__name__} goes by validation nodes; the split has none"
             )
-        self.model.to(self.device)
-        self._num_outputs = self._views.dry_run(self.model)
+        self.learnt.to(self.device)
+        out, batch = self._views.dry_run(self.model)
+        self._num_outputs = out.shape[1]
         self._stages = stages_of(self.model)
+        self._try_task(out, batch)
         if opaque := [stage for stage in self._trained if not stage.is_separable]:
             logger.warning(
                 "aggregation cannot be separated from training in %s: trained on clusters",
@@ -259,6 +265,26 @@ class LayerwiseTrainer(LayerLoop):
             if self._clustered is None:
                 self._cluster()
         self._prepared = True
+
+    def _try_task(self, out: Tensor, batch: Batch) -> None:
+        """See that the task's parameters are not the model's, and that its loss takes rows."""
+        learnt, kind = self.learnt, type(self.task).__name__
+        of_model = {id(parameter): name for name, parameter in learnt.model.named_parameters()}
+        if shared := [of_model[id(p)] for p in learnt.task.parameters() if id(p) in of_model]:
+            raise UnsupportedModel(
+                f"{kind} has parameters of the model ({', '.join(shared)}): layer-wise training "
+                "freezes a layer before it trains the next; use ClusterTrainer"
+            )
+        if not any(stage.is_separable for stage in self._trained):
+            try_loss(learnt, self.task, out, batch, self.graph.y_level == "edge")
+            return
+        try:
+            try_loss(learnt, self.task, out, as_rows(batch))
+        except (AttributeError, TypeError) as error:
+            raise InputError(
+                f"{kind}.loss reads what layer-wise training has not ({error}): its batches are "
+                "rows of training nodes, with y and node_id and without edges; use ClusterTrainer"
+            ) from error
 
     def _check_norms(self) -> None:
         """Rows of a step come from anywhere: there is no more than the batch to run over."""

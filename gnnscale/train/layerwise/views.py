@@ -80,11 +80,11 @@ class Views:
             nodes = nodes[labelled(graph.y[nodes], graph.task)]
             self.validation = nodes if nodes.numel() else None
 
-    def dry_run(self, model: LayeredGNN) -> int:
+    def dry_run(self, model: LayeredGNN) -> tuple[Tensor, Batch]:
         """Run a few nodes through the model: widths are checked, lazy parameters get theirs.
 
         Returns:
-            The model's outputs.
+            The model's output for a few training nodes, `[nodes, out_channels]`, and their batch.
 
         Raises:
             InputError: features, model and labels do not fit together.
@@ -94,13 +94,14 @@ class Views:
         nodes = torch.arange(few.numel())
         batch = Batch(
             x=take_features(graph.x, [(node, node + 1) for node in few.tolist()]),
-            y=None,
+            y=None if self._graph.y_level != "node" or graph.y is None else graph.y[few],
             adj=adj,
             train_mask=torch.ones(few.numel(), dtype=torch.bool),
             train_index=nodes,
             node_id=nodes,
             clusters=torch.zeros(1, dtype=torch.int64),
             ptr=torch.tensor([0, few.numel()]),
+            step_train_nodes=few.numel(),
             edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
             edge_type=None if graph.edge_type is None else graph.edge_type[positions],
             node_type=None if graph.node_type is None else graph.node_type[few],
@@ -108,7 +109,7 @@ class Views:
         dry_run(model, batch, graph, self._task)
         with torch.no_grad(), evaluation_mode(model):
             out = model(batch.x, batch.adj, context=Context.of(batch, training=False))
-        return out.shape[1]
+        return out, batch
 
     def streams(self, model: LayeredGNN, options: dict[str, Any]) -> list[Stream]:
         """The features of what is trained on, and, where that differs, of the whole graph."""

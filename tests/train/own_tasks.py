@@ -1,0 +1,88 @@
+"""Tasks that learn something themselves, in every way that a task may hold it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from small_runs import CLASSES
+from torch import nn
+from torch.nn import functional
+
+
+class OfNodes:
+    """What is left to say of a task on node labels."""
+
+    name, headline = "own", "accuracy"
+
+    def prepare(self, graph: Any, split: str) -> None:
+        pass
+
+    def normaliser(self, batch: Any) -> float:
+        return batch.step_train_nodes
+
+    def metrics(self) -> list[Any]:
+        return gs_metrics()
+
+
+def gs_metrics() -> list[Any]:
+    from gnnscale.inference import make_metric
+
+    return [make_metric("accuracy")]
+
+
+def rows_of(out: torch.Tensor, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return out[batch.train_index], batch.y[batch.train_index]
+
+
+class Head(nn.Module, OfNodes):
+    """A module: weights, running statistics and a counter that the loss moves; dropout inside."""
+
+    def __init__(self, dropout: float = 0.0, width: int = 4) -> None:
+        super().__init__()
+        self.inner = nn.Linear(CLASSES, width)
+        self.norm = nn.BatchNorm1d(width)
+        self.dropout = nn.Dropout(dropout)
+        self.outer = nn.Linear(width, CLASSES)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, out: torch.Tensor, batch: Any) -> torch.Tensor:
+        rows, y = rows_of(out, batch)
+        if self.training:
+            self.calls += 1
+        deeper = self.outer(self.dropout(self.norm(self.inner(rows))))
+        return functional.cross_entropy(rows + deeper, y, reduction="sum")
+
+
+class Plain(OfNodes):
+    """No module: parameters and modules in attributes, lists, mappings and a function."""
+
+    def __init__(self) -> None:
+        self.scale = nn.Parameter(torch.ones(CLASSES))
+        self.shifts = [nn.Parameter(torch.zeros(CLASSES)), "no parameter"]
+        self.heads = {"a": nn.Linear(CLASSES, CLASSES)}
+        hidden = nn.Linear(CLASSES, CLASSES, bias=False)
+        self.also = lambda rows: hidden(rows)
+
+    def loss(self, out: torch.Tensor, batch: Any) -> torch.Tensor:
+        rows, y = rows_of(out, batch)
+        rows = rows * self.scale + self.shifts[0] + self.heads["a"](rows) + self.also(rows)
+        return functional.cross_entropy(rows, y, reduction="sum")
+
+
+class InBatch(nn.Module, OfNodes):
+    """A contrastive loss: every row's class is told from those of the batch."""
+
+    additive = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = nn.Linear(CLASSES, CLASSES)
+
+    def loss(self, out: torch.Tensor, batch: Any) -> torch.Tensor:
+        rows, y = rows_of(out, batch)
+        alike = (y[:, None] == y[None]).float()
+        return -(functional.log_softmax(rows @ self.keys(rows).T, 1) * alike).sum(1).mean()
+
+
+TASKS = {"head": Head, "noisy head": lambda: Head(0.3), "plain": Plain, "in batch": InBatch}
