@@ -157,10 +157,6 @@ PLAIN: dict[str, Stack] = {
     "GeneralConv": two(pyg.GeneralConv),
     "GeneralConv attention": _of(pyg.GeneralConv, attention=True, l2_normalize=True),
     "LGConv": kept(pyg.LGConv),
-    "GPSConv": _gps(),
-    "GPSConv norm=None": _gps(norm=None),
-    "GPSConv performer": _gps(attn_type="performer"),
-    "AntiSymmetricConv": kept(lambda: pyg.AntiSymmetricConv(WIDTH, num_iters=2)),
     "DirGNNConv": two(lambda i, o: pyg.DirGNNConv(pyg.GCNConv(i, o))),
     "DirGNNConv SAGE": two(lambda i, o: pyg.DirGNNConv(pyg.SAGEConv(i, o))),
     "MixHopConv": lambda: [
@@ -207,7 +203,16 @@ AGGREGATIONS: dict[str, Callable[[int], Any]] = {
 }
 
 # They ask for edges in the order of their targets, and do not always check it.
-BY_TARGET = {"lstm", "gru", "mlp", "sort", "set transformer", "lcm", "multiset transformer"}
+BY_TARGET = {
+    "lstm",
+    "gru",
+    "mlp",
+    "sort",
+    "set transformer",
+    "lcm",
+    "multiset transformer",
+    "patch transformer",
+}
 
 # What these give is wider than what they are given.
 WIDER = {
@@ -219,6 +224,14 @@ WIDER = {
         ),
         4,
     ),
+}
+
+# These hand on to the layer inside what they are given by name.
+HANDING_ON: dict[str, Stack] = {
+    "AntiSymmetricConv": kept(lambda: pyg.AntiSymmetricConv(WIDTH, num_iters=2)),
+    "GPSConv performer": _gps(attn_type="performer"),
+    "GPSConv norm=None": _gps(norm=None),
+    "GPSConv": _gps(),
 }
 
 # Built for what edges carry: attributes, types.
@@ -237,7 +250,7 @@ CARRYING = [
     Subject("GENConv edge_dim", _of(pyg.GENConv, edge_dim=EDGE_DIM), ATTR),
     Subject("PDNConv", _of(pyg.PDNConv, edge_dim=EDGE_DIM, hidden_channels=4), ATTR),
     Subject("GeneralConv in_edge_channels", _of(pyg.GeneralConv, in_edge_channels=3), ATTR),
-    Subject("GPSConv GINE", kept(_gps_with_attributes), ATTR),
+    Subject("GPSConv GINE", kept(_gps_with_attributes), ATTR, {"edge_attr": "edge_attr"}),
     Subject("RGCNConv", _of(pyg.RGCNConv, num_relations=RELATIONS), TYPE),
     Subject("RGCNConv bases", _of(pyg.RGCNConv, num_relations=RELATIONS, num_bases=2), TYPE),
     Subject("FastRGCNConv", _of(pyg.FastRGCNConv, num_relations=RELATIONS), TYPE),
@@ -260,6 +273,7 @@ LAZY = {
 
 SUBJECTS = [
     *(Subject(name, stack) for name, stack in PLAIN.items()),
+    *(Subject(n, s, takes={"edge_weight": "edge_weight"}) for n, s in HANDING_ON.items()),
     *CARRYING,
     *(Subject(name, after_matrix(make), initial=True) for name, make in INITIAL.items()),
     Subject(

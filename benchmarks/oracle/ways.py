@@ -112,6 +112,8 @@ def _step(subject: Subject, case: Case, parts: int) -> Pair:
         for module in copied:
             module.train()
         induced = case.induced(batch.node_id)
+        if subject.by_target:
+            induced = induced.by_target()
         out = subject.oracle(copied, induced.x, induced.edge_index, induced.values)
         loss = functional.cross_entropy(out, induced.y)
         of = _names(copied)
@@ -124,7 +126,10 @@ def _step(subject: Subject, case: Case, parts: int) -> Pair:
 
 def _names(stack: list[nn.Module]) -> dict[str, nn.Parameter]:
     return {
-        f"{i}.{name}": p for i, module in enumerate(stack) for name, p in module.named_parameters()
+        f"{i}.{name}": p
+        for i, module in enumerate(stack)
+        for name, p in module.named_parameters()
+        if p.requires_grad
     }
 
 

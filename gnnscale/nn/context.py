@@ -46,6 +46,8 @@ class Context:
         node_type: int64 `[num_nodes]`, or None.
         batch: int64 `[num_nodes]`, the whole graph that each row is of; None where segments say it,
             or where there is one graph.
+        place: int64 `[num_edges]`, where in `adj` each edge of the caller's `edge_index` stands: a
+            layer may read the order of edges, and is then run in that one. None: that of `adj`.
         segments: int64 `[num_segments + 1]` by what a norm may run over: where each cluster
             ("cluster"), each graph ("graph") and, for "batch", each graph that is there whole
             begins. A kind that is missing is one segment: all rows. "cluster" must be there for
@@ -67,6 +69,7 @@ class Context:
     edge_type: Tensor | None = None
     node_type: Tensor | None = None
     batch: Tensor | None = None
+    place: Tensor | None = None
     segments: Mapping[str, Tensor] = field(default_factory=dict)
     slots: dict[str, Tensor | CSR] = field(default_factory=dict)
     first_hop: Tensor | CSR | None = None
@@ -92,6 +95,14 @@ class Context:
         """What there is of edges' and nodes' values, by name."""
         found = {name: self._value(name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
+
+    def edges(self, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The edges, int64 `[2, num_edges]`, and what is carried, in the caller's order."""
+        edge_index, carried, place = self.adj.edge_index, self.carried(names), self.place
+        if place is None:
+            return edge_index, carried
+        in_order = {n: v[place] if n in EDGE_VALUES else v for n, v in carried.items()}
+        return edge_index[:, place], in_order
 
     def _value(self, name: str) -> Tensor | None:
         if name == "edge_weight":

@@ -142,12 +142,14 @@ class LayeredGNN(nn.Module):
             raise InputError(
                 f"the model's first layer takes {self.in_channels} features, x has {x.shape[1]}"
             )
+        place = None
         if isinstance(adj, Tensor) and adj.layout == torch.strided:
             adj, order = Adjacency.with_permutation(
                 adj.as_subclass(Tensor), x.shape[0], edge_weight
             )
             edge_attr = None if edge_attr is None else edge_attr[order]
             edge_type = None if edge_type is None else edge_type[order]
+            place = order.argsort()
         elif edge_weight is not None:
             raise InputError("edge_weight goes with an edge_index; an adjacency carries its own")
         adj = as_adjacency(adj, x.shape[0])
@@ -155,7 +157,12 @@ class LayeredGNN(nn.Module):
         if adj.indices.device != device:
             raise InputError(f"x is on {device}, adj on {adj.indices.device}; move one: .to(…)")
         return Context(
-            adj, self.training, edge_attr=edge_attr, edge_type=edge_type, node_type=node_type
+            adj,
+            self.training,
+            edge_attr=edge_attr,
+            edge_type=edge_type,
+            node_type=node_type,
+            place=place,
         )
 
     @property

@@ -167,16 +167,16 @@ class Neighbourhood:
         if self.on_adjacency is not None:
             return self.on_adjacency(densify(x), adj)
         beside = [densify(ctx.slots[slot]) for slot in self.slots]
-        carried = ctx.carried(self.given)
+        edge_index, carried = ctx.edges(self.given)
         if not ctx.training or ctx.seed is None:
-            return self.run(x, adj.edge_index, carried, beside)
+            return self.run(x, edge_index, carried, beside)
         devices = [adj.device] if adj.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             seed = hash((ctx.seed, ctx.epoch, ctx.step, self.index))
             torch.default_generator.manual_seed(seed)
             if devices:
                 torch.cuda.manual_seed(seed)
-            return self.run(x, adj.edge_index, carried, beside)
+            return self.run(x, edge_index, carried, beside)
 
     @functools.cached_property
     def taken(self) -> Taken:
@@ -234,7 +234,7 @@ class Neighbourhood:
 # What layers of PyG, of torch and of users raise where they cannot run.
 _OF_A_LAYER = (
     *(AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
-    ArithmeticError,
+    *(ArithmeticError, ImportError),
 )
 
 _REMEDIES = {
