@@ -276,8 +276,8 @@ class ClusterTrainer(Trainer):
     def _prepare_data(self) -> None:
         if self._loader is not None:
             return
-        if self._clustered is None:
-            self._clustered = self._cluster()
+        self._lay_out_by_clusters()
+        assert self._clustered is not None
         seen = self._clustered.view("train") if self.config.inductive else self._clustered
         self._loader = self._make_loader(
             seen,
@@ -296,6 +296,15 @@ class ClusterTrainer(Trainer):
             self._loader.clusters_drawn,
             len(self._loader),
         )
+
+    @override
+    def _lay_out(self) -> None:
+        if self._resumed:  # as the run did, so that its trainer and this one give the same bits
+            self._lay_out_by_clusters()
+
+    def _lay_out_by_clusters(self) -> None:
+        if self._clustered is None:
+            self._clustered = self._cluster()
 
     def _make_loader(self, *arguments: Any, **options: Any) -> ClusterLoader:
         """The loader of an epoch's batches, of what `ClusterLoader` takes."""

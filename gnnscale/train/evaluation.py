@@ -129,7 +129,8 @@ class FullGraph(ABC):
         if not sets:
             return {}
         started = time.monotonic()
-        segments = self._segments()  # first: it may settle the order of the graph
+        self._lay_out()
+        segments = self._segments()
         split = self._split()
         options = self._inference_options()
         with evaluation_mode(self.learnt):  # metrics may run what the task has learnt
@@ -145,6 +146,7 @@ class FullGraph(ABC):
         return found
 
     def _predict(self, nodes: Any, out: str | Path | None, head: bool) -> Tensor:
+        self._lay_out()
         segments = self._segments()
         return predict(
             self.model,
@@ -168,6 +170,13 @@ class FullGraph(ABC):
             "scratch": self._scratch(),
             "memory": self.config.memory,
         }
+
+    @abstractmethod
+    def _lay_out(self) -> None:
+        """Settle the order of `graph`: sums, and so the last bits of results, depend on it.
+
+        On every rank together.
+        """
 
     def _segments(self) -> dict[str, Tensor]:
         """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""

@@ -289,6 +289,10 @@ class GraphTrainer(Trainer):
     # --- what the shared loop asks for ------------------------------------------------------
 
     @override
+    def _lay_out(self) -> None:
+        """Nothing: a graph is where it is."""
+
+    @override
     def _prepare_data(self) -> None:
         """Nothing: a graph is where it is."""
 

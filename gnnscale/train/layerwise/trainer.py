@@ -307,6 +307,11 @@ class LayerwiseTrainer(LayerLoop):
         self._stored = self._goes_on
         self._views = self._make_views()
 
+    @override
+    def _lay_out(self) -> None:
+        if self._goes_on and _is_opaque(self.model):
+            self.prepare()  # as the run did, so that its trainer and this one give the same bits
+
     def _name(self, stage: Stage) -> str:
         assert isinstance(stage.source, Neighbourhood)
         kind = type(stage.source.module).__name__
