@@ -71,7 +71,7 @@ def test_another_version_is_left(path):
     meta = json.loads((path / "meta.json").read_text()) | {"version": 99}
     meta["checksum"] = _meta_checksum(meta)
     (path / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(gs.StoreError, match="version 99(.|\n)*left as it is"):
+    with pytest.raises(gs.StoreError, match=r"version 99(.|\n)*left as it is"):
         open_kept(path)
     assert path.exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from gnnscale.data.pyg.catalogue import PyGEntry
+from gnnscale.data.pyg.closed import check_pickled
 from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR
 
@@ -37,6 +39,7 @@ def read_pyg(
 
     Raises:
         FileNotFoundError: the files are not there, and are not to be fetched.
+        StoreError: a file holds code.
         Exception: whatever PyG raises.
     """
     if entry.class_name == "PPI":
@@ -57,9 +60,18 @@ def _graphs(entry: PyGEntry, place: Path, download: bool, **arguments: Any) -> l
     from torch_geometric import datasets
 
     made = getattr(datasets, entry.class_name)
+    changed: dict[str, Any] = {"_process": partialmethod(_process, made)}
     if not download:
-        made = type(made.__name__, (made,), {"download": _refuse})
-    return list(made(str(place), **arguments))
+        changed["download"] = _refuse
+    return list(type(made.__name__, (made,), changed)(str(place), **arguments))
+
+
+def _process(dataset: Any, made: type) -> None:
+    """In place of PyG's, which comes before anything is loaded: look through the files first."""
+    check_pickled(Path(dataset.raw_dir), Path(dataset.processed_dir))
+    if not all(map(os.path.exists, dataset.processed_paths)):
+        dataset.force_reload = True  # it reads what it noted of transforms, whatever that is, else
+        made._process(dataset)  # type: ignore[attr-defined]
 
 
 def _refuse(dataset: Any) -> None:
