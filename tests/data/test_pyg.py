@@ -151,9 +151,7 @@ def test_damaged_files(tmp_path):
     with pytest.raises(InputError, match=r"field .num_nodes. is 232965, but .* has 60"):
         gs.load("reddit2", root=tmp_path)
     (tmp_path / "Reddit2" / "processed" / "data.pt").write_bytes(b"PK")
-    with pytest.raises(
-        StoreError, match=r"data.pt is damaged.*remove .*: it is made anew"
-    ):
+    with pytest.raises(StoreError, match=r"data.pt is damaged.*remove .*: it is made anew"):
         gs.load("reddit2", root=tmp_path)
 
 
