@@ -1,57 +1,207 @@
-"""How much of a layer may be in memory at a time."""
+"""What of an inference may be in memory at a time, of a bound that is given or of what there is.
+
+Floor, in bytes: the arrays of so many nodes that cannot be cut (`node_arrays`), one column of a
+layer that is propagated, the rows that are computed at once, and what the costliest row of an
+opaque convolution reads. Everything else is cut until it fits:
+
+    bound = held already + arrays of nodes + 1/4 for rows at once + 3/4 for layers and pieces
+"""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 
+from gnnscale import comm
+from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.mapped import is_mapped
 from gnnscale.graph.memory import available_memory
 from gnnscale.inference.ranks import ranks_here
-from gnnscale.nn import LayeredGNN
+from gnnscale.nn import LayeredGNN, statistics
+from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 
 # Of a graph in a file: whoever keeps it there wants a small process. More is read faster, since the
 # adjacency is walked once for every block of columns, but only as long as it is a few.
 _OUT_OF_CORE = 1 << 30
 _LAYERS = 2  # are there at a time: the one that is read and the one that is written
+_CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
+# Of a chunk, while it is read, computed and written behind.
+_CHUNK_COPIES = 8
+_FEWEST_ROWS, _MOST_ROWS = 1024, 1 << 16
 
 
-def layer_memory(
+class Budget(NamedTuple):
+    """What may be in memory at a time, in bytes.
+
+    Attributes:
+        layer: of a layer; None where all layers may.
+        piece: of a piece of an opaque convolution.
+        most: of a row of it that cannot be cut.
+        chunk: of the widest rows that are computed at once.
+        layers: that all layers take, where `layer` is None.
+        held: that is taken whatever is cut; None where no bound was given.
+    """
+
+    layer: int | None
+    piece: int
+    most: int
+    chunk: int
+    layers: int
+    held: int | None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the bound was given, rather than found."""
+        return self.held is not None
+
+    def too_small_for(self, piece: int) -> str:
+        """Says what bound would do for a piece, the smallest one."""
+        if self.held is None:
+            return f"There are {in_words(self.most)}: take a larger machine"
+        rest = piece
+        if self.layer is None or self.layers <= rest // 4:  # it is then kept in memory beside
+            rest += self.layers
+        return f"Give memory={in_words(_bound_for(rest, self.held))!r} or more"
+
+
+def inference_budget(
     model: LayeredGNN,
     graph: Graph,
     device: torch.device,
     memory: int | str = "auto",
     *,
     in_files: bool = False,
-) -> int | None:
-    """Bytes of a layer that may be in memory at a time; None where all layers may.
+    held: int = 0,
+) -> Budget:
+    """What an inference may have in memory at a time.
 
     Args:
         model: the model.
         graph: the graph.
         device: where layers are kept if not in files.
-        memory: bytes, a size such as "1GB", or "auto".
+        memory: bytes, a size such as "1GB", or "auto", which goes by what there is.
         in_files: whether layers are kept in files in any case.
+        held: bytes of `memory` that are taken already.
 
     Raises:
-        InputError: `memory` is none of these.
+        InputError: `memory` is none of these; or too small for what cannot be cut.
     """
-    widest = max((p.size(0) for p in model.parameters() if p.dim() > 1), default=0)
     itemsize = max((p.dtype.itemsize for p in model.parameters()), default=4)
-    layer = graph.num_nodes * max(widest, graph.num_features if not _sparse(graph) else 0)
-    needed = _LAYERS * layer * itemsize
+    sparse = not isinstance(graph.x, torch.Tensor)
+    widest = max(widest_output(model), 0 if sparse else graph.num_features)
+    layer = graph.num_nodes * widest * itemsize
     if memory != "auto":
+        taken = held + sum(node_arrays(model, graph).values())
         bound = memory_bytes(memory)
-        return bound if in_files or needed > bound else None
+        column = graph.num_nodes * itemsize
+        if (rest := 3 * (bound - taken) // 4) < column:
+            raise InputError(
+                f"memory={memory!r}: {in_words(taken)} are taken by what cannot be cut "
+                f"({_listed(model, graph, held)}), and one column of a layer takes "
+                f"{in_words(column)}: give memory={in_words(_bound_for(column, taken))!r} or more"
+            )
+        layers = _layers_at_once(model) * layer
+        opaque = any(isinstance(phase, Neighbourhood) for phase in _phases(model))
+        in_memory = not in_files and layers <= (rest // 4 if opaque else rest)
+        piece = rest - layers if in_memory else rest
+        chunk = min(_CHUNK_BYTES, (bound - taken) // 4 // _CHUNK_COPIES)
+        return Budget(None if in_memory else rest, piece, piece, chunk, layers, taken)
+    needed = _LAYERS * layer
     on_device = device.type == "cuda"
     here = available_memory() // ranks_here()
-    available = torch.cuda.mem_get_info(device)[0] if on_device else here
+    available = _free_on(device) if on_device else here
     fits = needed <= available // 2
-    if fits and not in_files and (on_device or not is_mapped(graph.adj.indices)):
-        return None
-    return max(1, min(_OUT_OF_CORE, here // 4))
+    all_layers = fits and not in_files and (on_device or not is_mapped(graph.adj.indices))
+    piece = max(1, min(_OUT_OF_CORE, available // 4))
+    at_a_time = None if all_layers else max(1, min(_OUT_OF_CORE, here // 4))
+    return Budget(at_a_time, piece, available, _CHUNK_BYTES, needed, None)
 
 
-def _sparse(graph: Graph) -> bool:
-    return not isinstance(graph.x, torch.Tensor)
+def node_arrays(model: LayeredGNN, graph: Graph) -> dict[str, int]:
+    """Bytes of the arrays of one or more numbers a node that an inference holds whole, by name."""
+    phases, nodes = _phases(model), graph.num_nodes
+    opaque = [phase for phase in phases if isinstance(phase, Neighbourhood)]
+    whole = [
+        phase
+        for phase in phases
+        if isinstance(phase, Statistics)
+        and not phase.row_local_in_evaluation
+        and not statistics.mergeable(phase.norm)
+    ]
+    widest = widest_output(model)
+    found = {
+        "halos": 8 * nodes if opaque else 0,
+        "reach of rows": 40 * nodes if any(phase.hops > 1 for phase in opaque) else 0,
+        "degrees": 24 * nodes if any(isinstance(phase, Propagate) for phase in phases) else 0,
+        "norms without an exact form in chunks": 3 * 4 * widest * nodes if whole else 0,
+    }
+    return {name: size for name, size in found.items() if size}
+
+
+def default_chunk_rows(model: LayeredGNN, graph: Graph, budget: Budget | None = None) -> int:
+    """Rows computed at once: of a size that caches bear, and fewer where the bound asks for it.
+
+    Ranks share rows in whole chunks, and may have bounds of their own: theirs go by size alone.
+    """
+    # Outputs only: the input may be sparse and very wide, and is then never made dense.
+    widest = widest_output(model) or 256
+    if isinstance(graph.x, torch.Tensor):
+        widest = max(widest, graph.num_features)
+    bounded = budget is not None and budget.is_given and comm.world_size() == 1
+    size = budget.chunk if bounded and budget is not None else _CHUNK_BYTES
+    fewest = 1 if bounded and size < _CHUNK_BYTES else _FEWEST_ROWS
+    return max(fewest, min(_MOST_ROWS, size // (4 * widest)))
+
+
+def widest_output(model: LayeredGNN) -> int:
+    """Columns of the widest output of a layer; 0 of a model without parameters."""
+    return max((p.size(0) for p in model.parameters() if p.dim() > 1), default=0)
+
+
+def in_words(size: int) -> str:
+    """Bytes as `memory=` takes them, rounded up to three digits."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            step = 100 if size < 10 * unit else 10 if size < 100 * unit else 1
+            return f"{-(-size * step // unit) / step:g}{name}"
+    return f"{size}B"
+
+
+def _bound_for(rest: int, taken: int) -> int:
+    return taken + -(-4 * rest // 3)
+
+
+def _listed(model: LayeredGNN, graph: Graph, held: int) -> str:
+    arrays = {**node_arrays(model, graph), **({"the trainer": held} if held else {})}
+    return ", ".join(f"{name} {in_words(size)}" for name, size in arrays.items()) or "nothing"
+
+
+def _layers_at_once(model: LayeredGNN) -> int:
+    """Layers that are there at a time: two, with the slots and powers beside them."""
+    phases = _phases(model)
+    last = {slot: at for at, phase in enumerate(phases) for slot in slots_of(phase)}
+    alive: dict[str, int] = {}
+    most = powers = 0
+    for at, phase in enumerate(phases):
+        if isinstance(phase, Save):
+            alive[phase.slot] = 1
+        elif isinstance(phase, Collect):
+            alive[phase.slot] = alive.get(phase.slot, 0) + 1 if phase.mode == "cat" else 1
+        elif isinstance(phase, Propagate) and phase.propagation.hops > 1:
+            powers = max(powers, phase.propagation.hops)
+        most = max(most, sum(alive.values()))
+        alive = {slot: count for slot, count in alive.items() if last[slot] > at}
+    return _LAYERS + most + powers
+
+
+def _phases(model: LayeredGNN) -> list[Any]:
+    return [phase for block in model.phases for phase in block]
+
+
+def _free_on(device: torch.device) -> int:
+    """Bytes that tensors may take on a GPU: free, or kept by the allocator for the next ones."""
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached

@@ -1,10 +1,11 @@
 """Exact full-graph inference: phase by phase, every phase in chunks of rows.
 
 Layers are kept in memory, or in files where two of them do not fit (plus the slots a
-model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG does). Then a chunk
-and the columns of a layer that are being propagated are all that is in memory, beside some bytes a
-node. Either way the result is the same, bit for bit where chunks are whole cache lines as those
-chosen by size are, and work is one forward pass, whatever the depth.
+model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG does). Then a chunk,
+the columns of a layer that are being propagated, or the piece that an opaque convolution runs on,
+are all that is in memory, beside some bytes a node (see `budget`). Either way the result is the
+same, bit for bit where chunks are whole cache lines as those chosen by size are, and work is one
+forward pass, whatever the depth.
 
 Ranks share the rows of every layer where there are chunks enough (see `ranks`). They call the same
 functions in the same order, on the same graph and weights.
@@ -23,7 +24,7 @@ from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.scratch import scratch_root
-from gnnscale.inference.budget import layer_memory
+from gnnscale.inference.budget import default_chunk_rows, inference_budget
 from gnnscale.inference.layers import Chunks, Layer, Layers
 from gnnscale.inference.ranks import Share, divide, undivided
 from gnnscale.inference.runner import Runner, Stored
@@ -31,8 +32,6 @@ from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN, features
 from gnnscale.nn.carried import check_carried
 from gnnscale.nn.modes import evaluation_mode
-
-_CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
 
 
 def stream(
@@ -44,6 +43,7 @@ def stream(
     storage: str | Path | None = None,
     memory: int | str = "auto",
     scratch: str | Path | None = None,
+    held: int = 0,
     head: bool = True,
     segments: Mapping[str, Tensor] | None = None,
     everywhere: bool = True,
@@ -56,11 +56,12 @@ def stream(
         device: where to compute. Layers are kept there too unless `storage` is given.
         chunk_rows: rows computed at once; chosen by size when not given.
         storage: a folder for the layers, as temporary files without a name, instead of memory.
-        memory: bytes of a layer that may be in memory at a time; where two layers take more they
-            are kept in files. "auto" goes by what there is, and by whether the graph itself is in
-            a file.
+        memory: bytes that the inference may add to what the process holds; layers that do not fit
+            are kept in files, and opaque convolutions run on pieces that do. "auto" goes by what
+            there is, and by whether the graph itself is in a file.
         scratch: a folder for layers that do not fit, where `storage` is None; the system's own for
             temporary files when None.
+        held: bytes of `memory` that the caller has taken already.
         head: run the head. Without it, yield what the head reads (embeddings): the output of the
             last block, or of the last but one where the last block is the output layer.
         segments: what norms run over, as `Context` has it: "cluster" for those that normalise
@@ -72,7 +73,8 @@ def stream(
         `end`, on `device`. Use or copy it before the next one is taken.
 
     Raises:
-        InputError: the graph has no features, or of another width than the model's.
+        InputError: the graph has no features, or of another width than the model's; or `memory` is
+            too small, with the smallest that would do.
         InexactConvolution: a convolution reaches further than the one hop that it is taken to reach
             where nothing is declared.
         StoreError: `storage` cannot be written.
@@ -89,7 +91,8 @@ def stream(
         storage=storage,
         memory=memory,
         scratch=scratch,
-        share=share_of(model, graph, chunk_rows),
+        held=held,
+        divided=True,
     )
     phases = model.phases if head else _before_the_output(model)
     own = _stream(model, phases, graph, layers, segments)
@@ -117,7 +120,7 @@ def _stream(
 
 def share_of(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> Share:
     """The rows of every layer that this rank computes: all where dividing them would not pay."""
-    return divide(graph, chunk_rows or _default_chunk_rows(model, graph))
+    return divide(graph, chunk_rows or default_chunk_rows(model, graph))
 
 
 def layers_for(
@@ -129,20 +132,23 @@ def layers_for(
     storage: str | Path | None = None,
     memory: int | str = "auto",
     scratch: str | Path | None = None,
-    share: Share | None = None,
+    held: int = 0,
+    divided: bool = False,
 ) -> Layers:
     """Room for a model's layers over a graph; the arguments are those of `stream`.
 
-    `share`: the rows of them that this rank computes; all when None.
+    `divided`: whether ranks share the rows; else each computes all.
     """
-    device = torch.device(device)
-    share = share or undivided(graph.num_nodes, chunk_rows or _default_chunk_rows(model, graph))
-    bound = layer_memory(model, graph, device, memory, in_files=storage is not None)
+    device, in_files = torch.device(device), storage is not None
+    budget = inference_budget(model, graph, device, memory, in_files=in_files, held=held)
+    rows = chunk_rows or default_chunk_rows(model, graph, budget)
+    share = divide(graph, rows) if divided else undivided(graph.num_nodes, rows)
     # Where one rank keeps layers in files all do: they are exchanged from the same device.
-    if share.split and comm.any_rank(bound is not None) and bound is None:
-        bound = layer_memory(model, graph, device, memory, in_files=True)
-    folder = None if bound is None else Path(storage or scratch or scratch_root(graph.adj.indices))
-    return Layers(graph.num_nodes, share.chunk_rows, device, folder, bound or 0, share)
+    if share.split and comm.any_rank(budget.layer is not None) and budget.layer is None:
+        budget = inference_budget(model, graph, device, memory, in_files=True, held=held)
+    in_memory = budget.layer is None
+    folder = None if in_memory else Path(storage or scratch or scratch_root(graph.adj.indices))
+    return Layers(graph.num_nodes, rows, device, folder, budget.layer or 0, share, budget)
 
 
 def computed_in(model: LayeredGNN, graph: Graph) -> torch.dtype:
@@ -201,14 +207,6 @@ def _before_the_output(model: LayeredGNN) -> list[list[Any]]:
     if model.head is not None or len(model.blocks) == 1:
         return model.phases[:-1]
     return model.phases[: len(model.blocks) - 1]
-
-
-def _default_chunk_rows(model: LayeredGNN, graph: Graph) -> int:
-    # Outputs only: the input may be sparse and very wide, and is then never made dense.
-    widest = max((p.size(0) for p in model.parameters() if p.dim() > 1), default=256)
-    if isinstance(graph.x, Tensor):
-        widest = max(widest, graph.num_features)
-    return max(1024, min(1 << 16, _CHUNK_BYTES // (4 * widest)))
 
 
 def _dtype(graph: Graph) -> torch.dtype:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gnnscale.graph.mapped import is_mapped, loaded, read_rows
 from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.inference.budget import Budget
 from gnnscale.inference.layer_file import Columns, LayerFile
 from gnnscale.inference.ranks import Share, undivided
 from gnnscale.kernels import CSR
@@ -95,6 +96,7 @@ class Layers:
         folder: for layers as files; None keeps them in memory on `device`.
         memory: bytes of a layer's columns that are in memory at a time where layers are files.
         share: which of the rows this rank computes; all when None.
+        budget: what else may be in memory; None where no opaque convolution runs.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Layers:
         folder: Path | None,
         memory: int,
         share: Share | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.num_rows = num_rows
         self.chunk_rows = chunk_rows
@@ -114,6 +117,7 @@ class Layers:
         self.home = torch.device("cpu") if folder else device
         self.folder = folder
         self.memory = memory
+        self.budget = budget
         self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
@@ -184,10 +188,14 @@ class Layers:
                 values[start:stop] = layer.rows(start, stop)[:, slice(*block)]
         return values
 
+    def drop_columns(self) -> None:
+        """Give the buffer of `columns` back, before something else takes its place."""
+        self._buffer = torch.empty(0, dtype=torch.uint8)
+
     def _room(self, width: int, dtype: torch.dtype) -> Tensor:
         size = self.num_rows * width * dtype.itemsize
         if self._buffer.numel() < size:
-            self._buffer = torch.empty(0, dtype=torch.uint8)  # the old one goes first
+            self.drop_columns()
             self._buffer = torch.empty(size, dtype=torch.uint8)
         return self._buffer[:size].view(dtype).view(self.num_rows, width)
 

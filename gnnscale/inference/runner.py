@@ -24,11 +24,12 @@ from gnnscale.inference.hops import Hops
 from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, LayerInMemory, Layers
 from gnnscale.inference.passes import Pass, plan_passes
+from gnnscale.inference.pieces import Pieces
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context
 from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 from gnnscale.nn.propagation import Propagation, call_rows, densify
-from gnnscale.nn.reach import check_reach, halo, run_on_halo
+from gnnscale.nn.reach import Halo, check_reach, run_on_halo
 from gnnscale.nn.segments import segment_of_rows, segments_for
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,6 @@ class Runner:
         self.slots: dict[str, list[Layer]] = {} if slots is None else slots
         self.slots_are_kept = slots is not None
         self.moments: Gathered | None = None
-        self._local: Tensor | None = None
 
     def run(self, phases: list[list[Any]], stored: Stored) -> Iterator[tuple[int, int, Tensor]]:
         passes = plan_passes(phases)
@@ -180,36 +180,34 @@ class Runner:
                 yield start, end, propagation.combine(aggregated, own)
 
     def _neighbourhood(self, layer: Layer, phase: Neighbourhood) -> Chunks:
-        if self._local is None:
-            self._local = torch.full((self.adj.num_nodes,), -1, device=self.layers.home)
         carried = {k: v for k, v in self.graph.carried.items() if k in phase.given}
         if "batch" in phase.given and self.graph.node_ptr is not None:
             carried["batch"] = segment_of_rows(self.graph.node_ptr, self.graph.num_nodes)
         kept = [self.slots[slot] for slot in phase.slots]
-        if self.layers.chunk_rows < self.graph.num_nodes and not phase.is_certain:
-            widths = [sum(part.shape[1] for part in parts) for parts in kept]
+        layers, beside = self.layers, [sum(part.shape[1] for part in parts) for parts in kept]
+        layers.drop_columns()
+        widths = [layer.shape[1], *beside]
+        pieces = Pieces(phase, widths, layer.dtype, carried, self.adj, layers)
+        if not (phase.is_certain or pieces.are_whole):
             check_reach(
-                phase,
-                layer.shape[1],
-                self.graph.adj,
-                carried,
-                beside=widths,
-                device=self.layers.device,
+                phase, layer.shape[1], self.graph.adj, carried, beside=beside, device=layers.device
             )
-        carried = {name: value.to(self.layers.home) for name, value in carried.items()}
+        pieces.check()
+        carried = {name: value.to(layers.home) for name, value in carried.items()}
         for part in (layer, *chain.from_iterable(kept)):
-            self.layers.share.complete(part)
-        for a, b in self.layers.ranges():
-            rows = torch.arange(a, b, device=self.layers.home)
-            around = halo(self.adj, rows, phase.hops, self._local)
-            x = self.layers.gather(layer, around.nodes)
-            beside = [
-                _beside([self.layers.gather(part, around.nodes) for part in parts])
-                for parts in kept
-            ]
-            out = run_on_halo(phase, x, around, carried, beside)
+            layers.share.complete(part)
+
+        def run(around: Halo) -> Tensor:
+            x, *slots = (
+                _beside([layers.gather(part, around.nodes) for part in parts])
+                for parts in ([layer], *kept)
+            )
+            return run_on_halo(phase, x, around, carried, slots)
+
+        for a, b in layers.ranges():
+            rows = pieces.rows(a, b, run)
             release_all(self.adj, *carried.values(), self.graph.x)
-            yield a, b, out[: b - a]
+            yield a, b, rows
 
     def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:
         if isinstance(phase, Save | Collect):

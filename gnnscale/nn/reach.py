@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -36,7 +36,15 @@ class Halo(NamedTuple):
     edges: Tensor
 
 
-def halo(adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None) -> Halo:
+@overload
+def halo(adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None) -> Halo: ...
+@overload
+def halo(
+    adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None, *, most: int
+) -> Halo | None: ...
+def halo(
+    adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None, *, most: int | None = None
+) -> Halo | None:
     """All nodes within `hops` of `rows`, with all edges that arrive within `hops` − 1.
 
     Args:
@@ -44,12 +52,19 @@ def halo(adj: CSR, rows: Tensor, hops: int, local: Tensor | None = None) -> Halo
         rows: int64 `[num_rows]`, distinct.
         hops: at least 1.
         local: scratch, int64 `[num_nodes]` filled with −1; restored before returning.
+        most: edges that it may have; None is returned where it has more, before they are gathered.
     """
     if local is None:
         local = torch.full((adj.shape[0],), -1, device=adj.device)
     nodes, frontier, targets, sources, positions = rows, rows, [], [], []
     local[rows] = torch.arange(rows.numel(), device=adj.device)
+    room = most
     for _ in range(hops):
+        if room is not None:
+            room -= int((adj.indptr[frontier + 1] - adj.indptr[frontier]).sum())
+            if room < 0:
+                local[nodes] = -1
+                return None
         indptr, at = adj.row_positions(frontier)
         source = adj.indices[at].long()
         targets.append(torch.repeat_interleave(local[frontier], indptr.diff()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -31,6 +32,7 @@ from tests.nn.layers import (
     few,
     shaken,
 )
+from tests.budgets import few_columns
 from tests.strategies import graphs
 
 CHUNKS = st.sampled_from([1, 2, 3, 7, 1000, None])
@@ -40,15 +42,15 @@ PLACES = st.sampled_from(["memory", "files", "columns"])
 def streamed(model, graph, chunk_rows=None, place="memory", **options) -> torch.Tensor:
     with tempfile.TemporaryDirectory() as folder:
         storage = None if place == "memory" else folder
-        if place == "columns":  # one or two at a time
-            options["memory"] = 10 * max(graph.num_nodes, 1)
         parts, at = [], 0
-        for start, end, out in stream(
-            model, graph, chunk_rows=chunk_rows, storage=storage, **options
-        ):
-            assert start == at and out.size(0) == end - start
-            parts.append(out.clone())
-            at = end
+        one_or_two = few_columns(10 * max(graph.num_nodes, 1))
+        with one_or_two if place == "columns" else contextlib.nullcontext():
+            for start, end, out in stream(
+                model, graph, chunk_rows=chunk_rows, storage=storage, **options
+            ):
+                assert start == at and out.size(0) == end - start
+                parts.append(out.clone())
+                at = end
         assert at == graph.num_nodes
         assert not os.listdir(folder)
     return torch.cat(parts)
@@ -211,10 +213,10 @@ def test_files_change_no_bit(tmp_path_factory, name, graph, width, memory, half)
         graph.x = graph.x.half()
     model = shaken(gsnn.MODELS[name](5, width, 3, 2)).float()
     folder = tmp_path_factory.mktemp("layers")
-    in_memory, in_files = (
-        torch.cat([out.clone() for _, _, out in stream(model, graph, chunk_rows=16, **options)])
-        for options in ({"memory": 1 << 40}, {"memory": memory, "storage": folder})
-    )
+    in_memory = streamed(model, graph, 16, memory=1 << 40)
+    with few_columns(memory):
+        chunks = stream(model, graph, chunk_rows=16, storage=folder)
+        in_files = torch.cat([out.clone() for _, _, out in chunks])
     assert torch.equal(in_memory, in_files)
 
 

@@ -19,6 +19,7 @@ from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.nn import Block, Context, LayeredGNN
 from gnnscale.train.layerwise.stages import Stage, stages_of
 from gnnscale.train.layerwise.streams import AGGREGATED, Rows, Stream
+from tests.budgets import few_columns
 
 IN, HIDDEN, CLASSES = 5, 4, 3  # narrower than the features
 
@@ -163,8 +164,9 @@ def place_of(place: str, graph: Graph) -> Iterator[dict[str, Any]]:
         if place == "memory":
             yield {}
         else:
-            few = 10 * max(graph.num_nodes, 1)
-            yield {"storage": folder, "memory": "1GB" if place == "files" else few}
+            few = few_columns(10 * max(graph.num_nodes, 1))
+            with few if place == "columns" else contextlib.nullcontext():
+                yield {"storage": folder}
 
 
 def kept(rows: Rows, slot: str) -> Any:

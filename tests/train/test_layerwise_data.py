@@ -134,7 +134,7 @@ def test_a_graph_in_files_trains_to_the_same_weights(inductive, tmp_path):
     clustered = clustered_of(small_graph())
     expected = trained(clustered, inductive=inductive)
     gs.cluster(small_graph(), clustered.partition, path=tmp_path / "store")
-    for options in ({}, {"storage": tmp_path, "memory": "100kB"}):
+    for options in ({}, {"storage": tmp_path, "memory": "100MB"}):
         mapped = trained(tmp_path / "store", inductive=inductive, **options)
         assert_same(weights_of(mapped[0]), weights_of(expected[0]))
         same_course(mapped[1], expected[1])

@@ -189,8 +189,9 @@ def test_layers_in_files_are_those_in_memory(model, tmp_path):
     graph = clustered(small_graph())
     expected = trainer_of(model, graph)
     expected.fit()
-    trainer = trainer_of(model, graph, storage=tmp_path, memory=16)
-    trainer.fit()
+    trainer = trainer_of(model, graph, storage=tmp_path)
+    with few_columns(16):
+        trainer.fit()
     assert_same(weights_of(trainer), weights_of(expected))
 
 

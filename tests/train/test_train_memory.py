@@ -13,6 +13,7 @@ from small_runs import small_graph
 
 import gnnscale as gs
 from gnnscale.graph import is_store
+from tests.budgets import few_columns
 from gnnscale.train.memory import MemoryMeter, footprint, memory_use, resident_arrays
 
 MIB = 1 << 20
@@ -76,7 +77,8 @@ def figures(report):
 
 def test_a_run_out_of_core_is_the_run_in_memory(store, tmp_path):
     on_disk, in_memory = store
-    one, found = trained(on_disk, memory=1000, storage=tmp_path)
+    with few_columns(1000):
+        one, found = trained(on_disk, storage=tmp_path)
     other, expected = trained(in_memory)
     assert figures(found) == figures(expected)
     assert torch.equal(one.predict(), other.predict())

@@ -1,0 +1,228 @@
+"""Pieces: rows of an opaque layer, cut so that what each takes stays within its room.
+
+Rows cost what their in-neighbourhoods do: on a graph with hubs a thousand times more in one place
+than in another. Pieces are therefore cut by cost, counted on the halo itself, and not by rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Adjacency
+from gnnscale.graph.mapped import read_rows
+from gnnscale.graph.row_blocks import row_blocks
+from gnnscale.inference.budget import in_words
+from gnnscale.inference.layers import Layers
+from gnnscale.inference.opaque_cost import gathering_cost, measure
+from gnnscale.kernels import CSR, spmm
+from gnnscale.nn.peak import PeakBytes
+from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.reach import Halo, halo
+
+logger = logging.getLogger(__name__)
+
+_SMALL = 1 << 14  # nodes and edges of a graph that is run whole without measuring the layer
+_CAUTIOUS = 4  # the part of its room that the first piece takes: the cost has yet to be confirmed
+_TRIED = 32  # rows of several hops whose halo is made to learn how large it is
+_ROWS_AT_ONCE = 1 << 20
+
+
+class Pieces:
+    """The rows of one opaque convolution, piece by piece.
+
+    Args:
+        phase: the convolution as a phase, in evaluation mode.
+        widths: columns of its input, and of each slot that it takes.
+        dtype: of these.
+        carried: values of the graph's edges and nodes that it is given, by name.
+        adj: the whole graph.
+        layers: where layers are kept, and what a piece may take.
+
+    Attributes:
+        cost: what a piece takes, as far as is known.
+    """
+
+    def __init__(
+        self,
+        phase: Neighbourhood,
+        widths: Sequence[int],
+        dtype: torch.dtype,
+        carried: Mapping[str, Tensor],
+        adj: Adjacency,
+        layers: Layers,
+    ) -> None:
+        assert layers.budget is not None
+        self._phase, self._adj, self._layers, self._budget = phase, adj, layers, layers.budget
+        nodes, edges = adj.num_nodes, adj.nnz
+        worth = self._budget.is_given or nodes + edges > _SMALL
+        self._measured = worth and nodes > 0 and edges > 0
+        self.cost = gathering_cost()
+        if self._measured:
+            self.cost = measure(phase, widths, dtype, carried, layers.device)
+        self._rows = nodes  # that the next piece may have
+        self._room = self._budget.piece // (_CAUTIOUS if self._measured else 1)
+        self._local: Tensor | None = None
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether all rows are one piece."""
+        nodes = self._adj.num_nodes
+        return self._layers.chunk_rows >= nodes and (
+            self.cost.of(nodes, self._adj.nnz) <= self._budget.piece
+        )
+
+    def check(self) -> None:
+        """Find the row that takes the most, before any work is done.
+
+        Raises:
+            InputError: it takes more than there is; with the smallest bound that would do.
+        """
+        if not self._measured:
+            return
+        nodes, edges = self._costliest_row()
+        if (needed := self.cost.of(nodes, edges)) > self._budget.most:
+            raise self._refusal(nodes, edges, needed)
+
+    def rows(self, start: int, stop: int, run: Callable[[Halo], Tensor]) -> Tensor:
+        """Rows `start` to `stop` of what the convolution gives.
+
+        Args:
+            start: the first.
+            stop: the one after the last.
+            run: runs the convolution on a halo.
+
+        Raises:
+            InputError: a row alone takes more than there is.
+        """
+        if self._local is None:
+            self._local = torch.full((self._adj.num_nodes,), -1, device=self._adj.device)
+        if self.are_whole:  # in one piece, as it would be without a bound
+            self._room = self._budget.piece
+        rows: Tensor | None = None
+        first = start
+        while rows is None or first < stop:
+            last, around = self._next(first, stop)
+            out = self._run(around, run)[: last - first]
+            del around
+            if (first, last) == (start, stop):
+                return out
+            if rows is None:
+                rows = out.new_empty(stop - start, *out.shape[1:])
+            rows[first - start : last - start] = out
+            first = last
+        return rows
+
+    def _run(self, around: Halo, run: Callable[[Halo], Tensor]) -> Tensor:
+        """Run the convolution; what it took corrects the cost of the next pieces."""
+        if not self._measured:
+            return run(around)
+        with PeakBytes() as counted:
+            out = run(around)
+        nodes, edges = around.nodes.numel(), around.edges.numel()
+        better = self.cost.corrected(nodes, edges, counted.peak)
+        if better.of(nodes, edges) > 1.05 * self.cost.of(nodes, edges):
+            name = type(self._phase.module).__name__
+            took = in_words(counted.peak)
+            logger.info("%s took %s on %d edges: smaller pieces", name, took, edges)
+            self.cost = better
+        self._room = self._budget.piece
+        return out
+
+    def _next(self, first: int, stop: int) -> tuple[int, Halo]:
+        """The longest piece that has room, from a row on: its end and its halo."""
+        last = self._within_edges(first, min(stop, first + self._rows))
+        while True:
+            alone = last - first <= 1
+            room = self._budget.most if alone else self._room
+            rows = torch.arange(first, last, device=self._adj.device)
+            most = self.cost.edges_within(room)
+            around = halo(self._adj, rows, self._phase.hops, self._local, most=most)
+            if around is not None:
+                nodes, edges = around.nodes.numel(), around.edges.numel()
+                if (needed := self.cost.of(nodes, edges)) <= room:
+                    self._rows = max(1, 2 * (last - first))
+                    return last, around
+                del around
+            elif alone:  # how many edges there are is not known: more than there may be
+                nodes, edges = self._adj.num_nodes, self._adj.nnz
+                needed = self.cost.of(nodes, edges)
+            if alone:
+                raise self._refusal(nodes, edges, needed)
+            last = first + (last - first) // 2
+
+    def _within_edges(self, first: int, stop: int) -> int:
+        """The longest piece whose rows, without what is further than a hop, have room."""
+        if stop <= first + 1:
+            return stop
+        ends = read_rows(self._adj.indptr, first, stop + 1)
+        most = int(ends[0]) + self.cost.edges_within(self._room)
+        return max(first + 1, first + int(torch.searchsorted(ends, most, right=True)) - 1)
+
+    def _costliest_row(self) -> tuple[int, int]:
+        """Nodes and edges of the largest halo of a row; at most, where it is of several hops."""
+        num_nodes, num_edges = self._adj.num_nodes, self._adj.nnz
+        if self._phase.hops == 1:
+            largest = most_edges(self._adj)
+        else:
+            edges = reachable_edges(self._adj, self._phase.hops)
+            largest = int(edges.max())
+        within = (min(largest + 1, num_nodes), min(largest, num_edges))
+        if self._phase.hops == 1 or self.cost.of(*within) <= self._budget.most:
+            return within
+        most = self.cost.edges_within(self._budget.most)
+        found = (1, 0)
+        for row in edges.topk(min(_TRIED, num_nodes)).indices.tolist():
+            rows = torch.tensor([row], device=self._adj.device)
+            around = halo(self._adj, rows, self._phase.hops, most=most)
+            if around is None:
+                return within
+            sizes = (around.nodes.numel(), around.edges.numel())
+            found = max(found, sizes, key=lambda size: self.cost.of(*size))
+        return found
+
+    def _refusal(self, nodes: int, edges: int, needed: int) -> InputError:
+        name = type(self._phase.module).__name__
+        reach = "" if self._phase.hops == 1 else f" within its {self._phase.hops} hops"
+        remedy = (
+            "or take fewer channels or heads, a convolution that needs no message for every edge "
+            "(GCN, GraphSAGE, GIN), or drop edges of the largest nodes"
+        )
+        return InputError(
+            f"{name} runs on a node with all that it reads, and one of this graph reads "
+            f"{edges:,} edges and {nodes:,} nodes{reach}: {in_words(needed)} at once. "
+            f"{self._budget.too_small_for(needed)}, {remedy}"
+        )
+
+
+def most_edges(adj: Adjacency) -> int:
+    """The most edges that arrive at a node."""
+    return max(int(degrees.max()) for _, degrees in _degrees(adj))
+
+
+def reachable_edges(adj: Adjacency, hops: int) -> Tensor:
+    """At most so many edges are read for each row, float64 `[num_nodes]`.
+
+    What is reached in several ways counts as often.
+    """
+    own = torch.empty(adj.num_nodes, 1, dtype=torch.float64, device=adj.device)
+    for start, degrees in _degrees(adj):
+        own[start : start + degrees.numel(), 0] = degrees
+    edges = own
+    for _ in range(hops - 1):
+        further = own.clone()
+        for start, stop, block in row_blocks(adj):
+            bare = CSR(block.indptr, block.indices, None, block.shape)
+            further[start:stop] += spmm(bare, edges)
+        edges = further.clamp_(max=adj.nnz)
+    return edges.squeeze(1)
+
+
+def _degrees(adj: Adjacency) -> Iterator[tuple[int, Tensor]]:
+    for start in range(0, adj.num_nodes, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, adj.num_nodes)
+        yield start, read_rows(adj.indptr, start, stop + 1).diff()

@@ -1,0 +1,56 @@
+"""PeakBytes: what the operations of a layer allocate, counted rather than asked of the system."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, UntypedStorage
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from typing_extensions import override
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that torch's operations make within the block.
+
+    The count is exact and the same on every run and device. What an operation takes for itself
+    while it runs (a sort's buffer) and what other libraries allocate is not in it.
+
+    Attributes:
+        peak: the most that was there at a time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._live = 0
+        self._known: dict[int, weakref.ref[UntypedStorage]] = {}
+
+    @override
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[Any], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor):  # was there before, or is counted already
+                self._note(value, 0)
+        out = func(*args, **(kwargs or {}))
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor):
+                self._note(value, value.untyped_storage().nbytes())
+        return out
+
+    def _note(self, value: Tensor, size: int) -> None:
+        storage = value.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+
+        def gone(_: Any) -> None:
+            self._known.pop(key, None)
+            self._live -= size
+
+        self._known[key] = weakref.ref(storage, gone)
+        self._live += size
+        self.peak = max(self.peak, self._live)
