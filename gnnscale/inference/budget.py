@@ -4,7 +4,7 @@ Floor, in bytes: the arrays of so many nodes that cannot be cut (`node_arrays`),
 layer that is propagated, the rows that are computed at once, and what the costliest row of an
 opaque convolution reads. Everything else is cut until it fits:
 
-    bound = held already + arrays of nodes + 1/4 for rows at once + 3/4 for layers and pieces
+    bound = held already + arrays of nodes + rows at once (64 MiB, or a quarter) + layers and pieces
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _LAYERS = 2  # are there at a time: the one that is read and the one that is wri
 _CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
 # Of a chunk, while it is read, computed and written behind.
 _CHUNK_COPIES = 8
+_SMALL_LAYERS = 8  # all layers are in memory where the pieces beside them have so much more
 _FEWEST_ROWS, _MOST_ROWS = 1024, 1 << 16
 
 
@@ -62,7 +63,7 @@ class Budget(NamedTuple):
         if self.held is None:
             return f"There are {in_words(self.most)}: take a larger machine"
         rest = piece
-        if self.layer is None or self.layers <= rest // 4:  # it is then kept in memory beside
+        if self.layers <= rest // _SMALL_LAYERS:  # they are then in memory beside it
             rest += self.layers
         return f"Give memory={in_words(_bound_for(rest, self.held))!r} or more"
 
@@ -97,7 +98,8 @@ def inference_budget(
         taken = held + sum(node_arrays(model, graph).values())
         bound = memory_bytes(memory)
         column = graph.num_nodes * itemsize
-        if (rest := 3 * (bound - taken) // 4) < column:
+        working = min(_CHUNK_COPIES * _CHUNK_BYTES, (bound - taken) // 4)
+        if (rest := bound - taken - working) < column:
             raise InputError(
                 f"memory={memory!r}: {in_words(taken)} are taken by what cannot be cut "
                 f"({_listed(model, graph, held)}), and one column of a layer takes "
@@ -105,9 +107,9 @@ def inference_budget(
             )
         layers = _layers_at_once(model) * layer
         opaque = any(isinstance(phase, Neighbourhood) for phase in _phases(model))
-        in_memory = not in_files and layers <= (rest // 4 if opaque else rest)
+        in_memory = not in_files and layers <= rest // (1 + _SMALL_LAYERS if opaque else 1)
         piece = rest - layers if in_memory else rest
-        chunk = min(_CHUNK_BYTES, (bound - taken) // 4 // _CHUNK_COPIES)
+        chunk = max(1, working // _CHUNK_COPIES)
         return Budget(None if in_memory else rest, piece, piece, chunk, layers, taken)
     needed = _LAYERS * layer
     on_device = device.type == "cuda"
@@ -171,7 +173,7 @@ def in_words(size: int) -> str:
 
 
 def _bound_for(rest: int, taken: int) -> int:
-    return taken + -(-4 * rest // 3)
+    return taken + rest + min(_CHUNK_COPIES * _CHUNK_BYTES, -(-rest // 3))
 
 
 def _listed(model: LayeredGNN, graph: Graph, held: int) -> str:

@@ -23,6 +23,7 @@ from gnnscale.inference import stream
 from gnnscale.inference.runner import Runner
 from gnnscale.kernels import CSR
 from gnnscale.nn import Block, LayeredGNN, Propagation, Sum, as_layered, register, registry
+from tests.budgets import few_columns
 from tests.nn.layers import (
     DegreeConv,
     DifferenceConv,
@@ -32,7 +33,6 @@ from tests.nn.layers import (
     few,
     shaken,
 )
-from tests.budgets import few_columns
 from tests.strategies import graphs
 
 CHUNKS = st.sampled_from([1, 2, 3, 7, 1000, None])

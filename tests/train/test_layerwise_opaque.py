@@ -18,6 +18,7 @@ from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import cluster
 from gnnscale.graph.graph_folder import store_graph
 from gnnscale.train import Callback, ClusterTrainer, FixedEpochs, LayerwiseTrainer
+from tests.budgets import few_columns
 
 
 def gat(**arguments):

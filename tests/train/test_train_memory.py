@@ -13,8 +13,8 @@ from small_runs import small_graph
 
 import gnnscale as gs
 from gnnscale.graph import is_store
-from tests.budgets import few_columns
 from gnnscale.train.memory import MemoryMeter, footprint, memory_use, resident_arrays
+from tests.budgets import few_columns
 
 MIB = 1 << 20
 
