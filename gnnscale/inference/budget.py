@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.parameter import UninitializedParameter
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -160,7 +161,8 @@ def default_chunk_rows(model: LayeredGNN, graph: Graph, budget: Budget | None = 
 
 def widest_output(model: LayeredGNN) -> int:
     """Columns of the widest output of a layer; 0 of a model without parameters."""
-    return max((p.size(0) for p in model.parameters() if p.dim() > 1), default=0)
+    shaped = (p for p in model.parameters() if not isinstance(p, UninitializedParameter))
+    return max((p.size(0) for p in shaped if p.dim() > 1), default=0)
 
 
 def in_words(size: int) -> str:

@@ -27,6 +27,7 @@ from gnnscale.graph.scratch import scratch_root
 from gnnscale.inference.budget import default_chunk_rows, inference_budget
 from gnnscale.inference.layers import Chunks, Layer, Layers
 from gnnscale.inference.ranks import Share, divide, undivided
+from gnnscale.inference.room import check_room
 from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN, features
@@ -94,6 +95,7 @@ def stream(
         held=held,
         divided=True,
     )
+    check_room(model, graph, layers)
     phases = model.phases if head else _before_the_output(model)
     own = _stream(model, phases, graph, layers, segments)
     if not (everywhere and layers.share.split):

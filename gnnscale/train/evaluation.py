@@ -16,6 +16,8 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph, Split
 from gnnscale.graph.mapped import release
 from gnnscale.inference import evaluate, predict
+from gnnscale.inference.engine import layers_for
+from gnnscale.inference.room import check_room
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.config import TrainConfig
@@ -163,12 +165,17 @@ class FullGraph(ABC):
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in self.model.parameters()):
             self.prepare()
         self.learnt.to(self.device)
+        return self._places()
+
+    def _places(self) -> dict[str, Any]:
+        """Where an inference computes and keeps its layers, and what it may take."""
         return {
             "device": self.device,
             "chunk_rows": self.config.chunk_rows,
             "storage": self.config.storage,
             "scratch": self._scratch(),
             "memory": self.config.memory,
+            "held": self._held_bytes(),
         }
 
     @abstractmethod
@@ -178,9 +185,23 @@ class FullGraph(ABC):
         On every rank together.
         """
 
+    def _check_room(self) -> None:
+        """Find before training what the exact evaluation of the whole graph has no room for.
+
+        Raises:
+            InputError: with the smallest `memory` that would do.
+        """
+        if self._sets():
+            layers = layers_for(self.model, self.graph, **self._places())
+            check_room(self.model, self.graph, layers)
+
     def _segments(self) -> dict[str, Tensor]:
         """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""
         return {}
+
+    def _held_bytes(self) -> int:
+        """Bytes of `memory` that are taken by what stays beside an inference."""
+        return 0
 
     def _scratch(self) -> Path | None:
         """A folder for layers that do not fit in memory; None for the system's own."""

@@ -52,6 +52,7 @@ from gnnscale.train.task import Task
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 20.0
+_STATES = 4  # of the weights: gradients, an optimizer's two moments, the best so far
 
 
 class KeptRun(FullGraph):
@@ -74,6 +75,7 @@ class KeptRun(FullGraph):
     # The weights that `fit` ended with, and those of the last epoch where they are others.
     _left: dict[str, Any] | None
     _last: dict[str, Any] | None
+    _is_training = False  # whether `fit` runs: what it has made then counts in its `memory`
 
     def __init__(
         self,
@@ -202,6 +204,8 @@ class KeptRun(FullGraph):
         ):
             folder = self.folder
             comm.from_main(lambda: None if folder is None else folder.hold(held))
+            self._is_training = True
+            held.callback(setattr, self, "_is_training", False)
             return self._fit(resume, epochs)
 
     def _fit(self, resume: str | bool, epochs: int | None) -> Report:
@@ -402,6 +406,16 @@ class KeptRun(FullGraph):
             self._left, self._stands = snapshot(self.learnt.weights()), True
         for callback in self.callbacks:
             callback.on_fit_end(self, self.report)
+
+    @override
+    def _held_bytes(self) -> int:
+        if not self._is_training:
+            return 0
+        held = self._held()
+        given = {name: data for name, data in held.items() if name == "given"} or held
+        made = sum(resident_arrays(held).values()) - sum(resident_arrays(given).values())
+        learnt = sum(tensor.nbytes for tensor in self.learnt.state_dict().values())
+        return made + _STATES * learnt
 
     # --- state ------------------------------------------------------------------------------
 

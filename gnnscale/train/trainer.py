@@ -326,6 +326,7 @@ class Trainer(KeptRun):
         batch, edge_labels = self._sample_batch().to(self.device), self.graph.y_level == "edge"
         out = dry_run(self.model, batch, self.graph, self.task)
         try_loss(self.learnt, self.task, out, batch, edge_labels)
+        self._check_room()
 
     def _make_runner(self) -> Runner:
         runner = CompiledRows(self.device) if self.config.compile else run_phases

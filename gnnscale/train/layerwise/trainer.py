@@ -264,6 +264,7 @@ class LayerwiseTrainer(LayerLoop):
             )
             if self._clustered is None:
                 self._cluster()
+        self._check_room()
         self._prepared = True
 
     def _try_task(self, out: Tensor, batch: Batch) -> None:

@@ -1,0 +1,126 @@
+"""What a training step takes in memory, and which batches have room for it.
+
+A step keeps the activations of every layer, and the messages of opaque ones, until its backward
+pass: it grows with the nodes and the edges of its batch. Both slopes are counted on a batch and on
+the same one with every edge twice. The largest batch is known from the graph alone, before any is
+drawn: at most the largest clusters, and the edges that arrive at the nodes of each from itself and
+from the clusters that send it most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.graph import Adjacency, ClusteredGraph
+from gnnscale.graph.mapped import read_rows
+from gnnscale.loader import Batch
+from gnnscale.nn import Context
+from gnnscale.nn.context import Runner
+from gnnscale.nn.modes import evaluation_mode
+from gnnscale.nn.peak import PeakBytes
+
+_MARGIN = 1.4  # as that of `inference.opaque_cost`, and for what dropout keeps
+_EDGES_AT_ONCE = 1 << 18
+
+
+class StepCost(NamedTuple):
+    """Bytes of a training step by node and by edge, with the batches that are prepared ahead."""
+
+    node: float
+    edge: float
+
+    def of(self, nodes: int, edges: int) -> int:
+        """Bytes of a step on a batch."""
+        return int(self.node * nodes + self.edge * edges)
+
+
+def step_cost(model: nn.Module, batch: Batch, runner: Runner, prefetch: int) -> StepCost:
+    """Measure a step of a model, which is left as it was.
+
+    Args:
+        model: the model; its parameters have their shapes.
+        batch: a batch, on the device of the model.
+        runner: how blocks are run: with checkpoints, less is kept.
+        prefetch: batches that are prepared while a step runs.
+    """
+    nodes, edges = max(1, batch.num_nodes), max(1, batch.adj.nnz)
+    once, twice = (_peak(model, some, runner) for some in (batch, _doubled(batch)))
+    of_edge = max(0.0, (twice - once) / edges)
+    of_node = max(0.0, (once - of_edge * edges) / nodes)
+    ahead = 2 + prefetch  # one is trained on, one handed over
+    carried = sum(v.numel() * v.element_size() for v in (batch.x, batch.y) if _is_dense(v))
+    attributes = 0 if batch.edge_attr is None else batch.edge_attr.nbytes
+    return StepCost(
+        _MARGIN * of_node + ahead * (carried / nodes + 24),
+        _MARGIN * of_edge + ahead * (attributes / edges + 8) + 16,
+    )
+
+
+def largest_batch(seen: ClusteredGraph, clusters: int) -> tuple[int, int]:
+    """The most nodes, and the most edges among them, that so many clusters can have."""
+    nodes = int(seen.sizes.topk(min(clusters, seen.num_parts)).values.sum())
+    within = [_edges_with(seen, cluster, clusters - 1) for cluster in range(seen.num_parts)]
+    edges = sum(sorted(within, reverse=True)[:clusters])
+    return nodes, edges
+
+
+def arriving_edges(seen: ClusteredGraph, clusters: int) -> int:
+    """The most edges that arrive at the nodes of so many clusters, from wherever: read at once."""
+    indptr = seen.graph.adj.indptr
+    counts = indptr[seen.ends] - indptr[seen.offsets[:-1]]
+    return int(counts.topk(min(clusters, seen.num_parts)).values.sum())
+
+
+def _edges_with(seen: ClusteredGraph, cluster: int, others: int) -> int:
+    """Edges that arrive at a cluster from itself and from the others that send it the most."""
+    adj = seen.graph.adj
+    rows = torch.stack([seen.offsets[cluster], seen.ends[cluster]])
+    first, last = adj.indptr[rows].tolist()
+    counts = torch.zeros(seen.num_parts, dtype=torch.int64)
+    for start in range(first, last, _EDGES_AT_ONCE):
+        sources = read_rows(adj.indices, start, min(start + _EDGES_AT_ONCE, last))
+        counts += torch.bincount(seen.cluster_of[sources.long()], minlength=seen.num_parts)
+    own = int(counts[cluster])
+    counts[cluster] = 0
+    return own + int(counts.topk(min(others, seen.num_parts)).values.sum())
+
+
+def _peak(model: nn.Module, batch: Batch, runner: Runner) -> int:
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    context = Context.of(batch, training=False, runner=runner)
+    devices = [batch.adj.device] if batch.adj.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.enable_grad(),
+        evaluation_mode(model),
+        PeakBytes() as counted,
+    ):
+        out = model(batch.x, batch.adj, context=context)
+        if out.requires_grad:
+            torch.autograd.grad(out.sum(), learnt, allow_unused=True)
+    return counted.peak
+
+
+def _doubled(batch: Batch) -> Batch:
+    """The same nodes with every edge twice."""
+    adj = batch.adj
+    row = torch.arange(batch.num_nodes, device=adj.device).repeat_interleave(adj.indptr.diff())
+    place = torch.arange(adj.nnz, device=adj.device).repeat(2)
+    order = row.repeat(2).argsort(stable=True)
+    place = place[order]
+    weight = None if adj.values is None else adj.values[place]
+    twice: dict[str, Any] = {
+        name: value[place]
+        for name in ("edge_attr", "edge_type")
+        if isinstance(value := getattr(batch, name, None), Tensor)
+    }
+    doubled = Adjacency(2 * adj.indptr, adj.indices[place], weight)
+    return replace(batch, adj=doubled, **twice)
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor)
