@@ -366,6 +366,7 @@ class ClusterTrainer(Trainer):
             balance=self.config.balance,
             view="train" if self.config.inductive else "all",
             split=self.config.split,
+            memory=None if self.config.memory == "auto" else self.config.memory,
         )
         self._count("partition", part.seconds)
         return part

@@ -199,9 +199,9 @@ class FullGraph(ABC):
         """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""
         return {}
 
+    @abstractmethod
     def _held_bytes(self) -> int:
         """Bytes of `memory` that are taken by what stays beside an inference."""
-        return 0
 
     def _scratch(self) -> Path | None:
         """A folder for layers that do not fit in memory; None for the system's own."""

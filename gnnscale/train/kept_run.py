@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch

@@ -52,7 +52,7 @@ def step_cost(model: nn.Module, batch: Batch, runner: Runner, prefetch: int) -> 
     of_edge = max(0.0, (twice - once) / edges)
     of_node = max(0.0, (once - of_edge * edges) / nodes)
     ahead = 2 + prefetch  # one is trained on, one handed over
-    carried = sum(v.numel() * v.element_size() for v in (batch.x, batch.y) if _is_dense(v))
+    carried = sum(value.nbytes for value in (batch.x, batch.y) if isinstance(value, Tensor))
     attributes = 0 if batch.edge_attr is None else batch.edge_attr.nbytes
     return StepCost(
         _MARGIN * of_node + ahead * (carried / nodes + 24),
@@ -120,7 +120,3 @@ def _doubled(batch: Batch) -> Batch:
     }
     doubled = Adjacency(2 * adj.indptr, adj.indices[place], weight)
     return replace(batch, adj=doubled, **twice)
-
-
-def _is_dense(value: Any) -> bool:
-    return isinstance(value, Tensor)
