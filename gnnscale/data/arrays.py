@@ -226,7 +226,7 @@ def _read_labels(y: np.ndarray | None, level: str, given: dict[str, Any]) -> tor
     if y is None:
         return None
     array = tensor(y, "y")
-    if array.dim() not in (1, 2):
+    if not array.dim():
         return array  # refused by Graph's checks
     labels = read_labels(array, given.get("task"), given.get("num_classes"), of=level)
     labels.log(str(given.get("name", "graph")))

@@ -58,6 +58,7 @@ OPTIONS = {
     "preprocessing": Option(read_steps),
     "undirected": Option(read_bool),
     "task": Option(str, choices=TASKS),
+    "num_classes": Option(int, least=0),
     "metric": Option(str),
     "y_level": Option(str, choices=LEVELS),
 }
@@ -81,8 +82,8 @@ def load(
         options: also in the name, as "graph.npz?split=60/20/20&seed=1". For arrays: ``split`` (the
             set to use by default, or percentages of a random one), ``seed`` of a random split,
             ``preprocessing`` (steps, "none" for none), ``undirected`` (each edge is stored once),
-            ``task``, ``metric``, ``y_level``; where there is a card also ``data``, the path of its
-            arrays. A generator has its own.
+            ``task``, ``num_classes``, ``metric``, ``y_level``; where there is a card also ``data``,
+            the path of its arrays. A generator has its own.
 
     Returns:
         The graph; its ``source`` loads it again in another process.

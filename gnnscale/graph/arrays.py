@@ -89,7 +89,7 @@ def from_arrays(
         except InputError as error:
             faults += error.faults
     labels = None
-    if y is not None and y.dim() in (1, 2) and (task is None or task in TASKS):
+    if y is not None and y.dim() and (task is None or task in TASKS):
         try:
             labels = read_labels(y, task, num_classes, of=y_level)
         except InputError as error:

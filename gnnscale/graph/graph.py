@@ -53,8 +53,9 @@ class Graph:
     Attributes:
         adj: the structure, CSR rows being targets; edge weights are its values.
         x: node features `[num_nodes, num_features]`, dense or `CSR`, or None.
-        y: labels, by `y_level` one row a node, edge (in CSR order) or graph: int64 classes `[rows]`
-            with -1 for unlabelled, 0/1 `[rows, labels]`, or floats.
+        y: labels, by `y_level` one row a node, edge (in CSR order) or graph: int64 classes
+            `[rows]`, 0/1 `[rows, labels]`, or floats `[rows]` or `[rows, targets]`. What is
+            unlabelled is -1 in integers and NaN in floats.
         y_level: "node", "edge" or "graph".
         edge_attr: `[num_edges, channels]` in CSR order, or None.
         edge_type: int64 `[num_edges]` in CSR order, the relation of every edge, or None.
@@ -190,7 +191,8 @@ class Graph:
             edge_index: integers `[2, num_edges]`, row 0 the sources, row 1 the targets.
             x: features `[num_nodes, num_features]`: dense, SciPy sparse (read as float32), torch
                 sparse or `CSR`.
-            y: labels, one row per node, edge or graph as `y_level` says.
+            y: labels, one row per node, edge or graph as `y_level` says; -1 (but for regression) or
+                NaN where there is none.
             num_nodes: taken from `x`, `y` or the masks, else from the greatest id, when not given.
             edge_weight: `[num_edges]`, in the order of `edge_index`.
             edge_attr: `[num_edges, channels]` or `[num_edges]`, in the order of `edge_index`.
@@ -205,15 +207,20 @@ class Graph:
             test_mask: see `train_mask`.
             node_ptr: `[num_graphs + 1]` for several graphs in one.
             y_level: "node", "edge" or "graph".
-            task: "classification", "multilabel" or "regression"; read off `y` when not given.
+            task: "classification" (integers, whole floats, or one-hot rows), "multilabel" (0 and 1
+                in columns) or "regression"; read off `y` when not given, and asked for where `y`
+                may be two of these, as whole floats or rows with a single 1 each.
             metric: headline metric, or None for the task's own.
             num_classes: read off `y` when not given.
             name: what to call it in reports.
             source: what `gnnscale.load` makes it from again.
             undirected: each edge is stored once; the reverse of every edge but self-loops is added.
 
+        What labels are read for is logged in a line.
+
         Raises:
-            InputError: listing every fault found.
+            InputError: listing every fault found, and everything that has two readings, with what
+                to write for each.
         """
         arguments = dict(locals())
         del arguments["cls"]

@@ -70,8 +70,8 @@ class ClusterTrainer(Trainer):
         scheduler: None, "cosine", "onecycle" (both advance every step), or a function from the
             optimizer to a schedule that advances every epoch. `ReduceLROnPlateau` watches the
             validation metric where its mode is the metric's direction, else the training loss.
-        task: "auto" takes the graph's; or "classification", "multilabel", "regression", or a
-            `Task`.
+        task: "auto" takes the graph's; or "classification", "multilabel" or "regression", for which
+            its labels are then read; or a `Task`.
         callbacks: `Callback`s, such as `TensorBoard`.
         method: partitioner: "auto", "kaminpar", "metis", "streaming", "random", "contiguous", or a
             function (see `partition`).

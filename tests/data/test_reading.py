@@ -19,7 +19,7 @@ from gnnscale.train.graphs import as_graphs, split_of_graphs
 NODES = 7
 RING = np.stack([np.arange(NODES), np.roll(np.arange(NODES), 1)])
 ONE_RING = settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 #: A door takes arguments of `Graph.from_arrays` by name, and the folder it may write to.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TASKS = ("classification", "multilabel", "regression")
+_EXACT = 1 << 24  # whole numbers up to here are the same in float32
 _MANY = 1024  # class numbers with gaps are asked about from here on: a head is a row for each
 _USED = 10  # if fewer than one in so many is used
 
@@ -111,7 +112,8 @@ def with_task(graph: Graph, task: str) -> Graph:
         return dataclasses.replace(graph, task=task, metric=None)
     y = graph.y
     if graph.task != "regression" and not y.is_floating_point() and bool((y < 0).any()):
-        y = y.double().masked_fill(y < 0, float("nan"))  # what -1 stands for whatever the task
+        wide = y.float() if int(y.max()) <= _EXACT else y.double()
+        y = wide.masked_fill(y < 0, float("nan"))  # which -1 is not for every task
     read = read_labels(y, task, of=graph.y_level)
     read.log(graph.name)
     return dataclasses.replace(
@@ -374,7 +376,7 @@ def _several(y: Tensor, found: _Found, of: str) -> Labels:
 
 def _quantities(y: Tensor) -> Labels:
     if not y.is_floating_point():
-        exact = y.numel() == 0 or y.dtype == torch.bool or int(y.abs().max()) <= 1 << 24
+        exact = y.numel() == 0 or y.dtype == torch.bool or int(y.abs().max()) <= _EXACT
         y = y.float() if exact else y.double()
     return Labels(y, "regression", y.size(1) if y.dim() == 2 else 1)
 
