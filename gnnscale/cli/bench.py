@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from gnnscale.cli import options as o
-from gnnscale.cli.console import err, line, out
+from gnnscale.cli.console import err, line, out, plain
 from gnnscale.cli.same_options import with_options_of
 from gnnscale.cli.train import train
 from gnnscale.errors import InputError, RunMismatch
@@ -253,10 +253,10 @@ def _tell(report: BenchReport, folder: Path, seed: int) -> None:
     from gnnscale.train.benchmarking.tables import comparison_columns, comparison_rows, remarks
 
     line(report.text())
-    table = Table(*comparison_columns(report))
+    table = Table(*(Column(plain(name)) for name in comparison_columns(report)))
     rows = comparison_rows(report)
     for row in rows:
-        table.add_row(*row, style="bold" if row is rows[-1] else "")
+        table.add_row(*map(plain, row), style="bold" if row is rows[-1] else "")
     out.print(table)
     for remark in remarks(report):
         line(remark)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
-from gnnscale.cli.console import err
+from gnnscale.cli.console import err, plain
 from gnnscale.errors import StoreError
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ _FILE = "baselines.json"
 
 def comparison_table(results: Mapping[str, float], metric: str, where: str = "test") -> Table:
     """Results by name, the last one, which is the trained model's, in bold."""
-    table = Table("", f"{where} {metric}")
+    table = Table("", Column(plain(f"{where} {metric}")))
     for position, (name, value) in enumerate(results.items(), start=1):
         style = "bold" if position == len(results) else ""
-        table.add_row(name, f"{value:.4f}", style=style)
+        table.add_row(plain(name), f"{value:.4f}", style=style)
     return table
 
 

@@ -11,6 +11,8 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
+from gnnscale.shown import shown
+
 # Under torchrun every rank runs the command, and rank 0 tells of it.
 _TELLS = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 
@@ -18,15 +20,20 @@ out = Console(quiet=not _TELLS)
 err = Console(stderr=True)
 
 
+def plain(value: Any, style: str = "") -> Text:
+    """Text as it is: no markup is read in it, and no control character reaches the terminal."""
+    return Text(shown(value), style=style)
+
+
 def line(*parts: Any, console: Console = out, style: str = "") -> None:
     """Print one line as it is: no markup is read in it, and no path in it is broken."""
-    text = Text(" ".join(map(str, parts)), style=style)
+    text = plain(" ".join(map(str, parts)), style)
     console.print(text, soft_wrap=True)
 
 
 def error_line(message: str, hint: str = "") -> None:
     """Print an error to stderr, and below it what to do."""
-    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "bold red"), shown(message)), soft_wrap=True)
     if hint:
         line(hint, console=err, style="dim")
 
@@ -34,13 +41,16 @@ def error_line(message: str, hint: str = "") -> None:
 def facts(rows: dict[str, Any], title: str | None = None) -> None:
     """Print names and values as two columns; rows whose value is None are left out."""
     table = Table(
-        title=title, title_justify="left", title_style="bold", show_header=False, box=None
+        title=None if title is None else plain(title, "bold"),
+        title_justify="left",
+        show_header=False,
+        box=None,
     )
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
         if value is not None:
-            table.add_row(name, Text(str(value)))
+            table.add_row(plain(name), plain(value))
     out.print(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from gnnscale.cli.console import line, out
+from gnnscale.cli.console import line, out, plain
 from gnnscale.cli.options import Verbose
 
 
@@ -36,7 +36,7 @@ def datasets(verbose: Verbose = False) -> None:
     for card in list_cards():
         counts = (card.num_nodes, card.num_edges, card.num_classes)
         style = None if find_data(card) else "dim"
-        table.add_row(card.name, card.title, *map(_short, counts), style=style)
+        table.add_row(plain(card.name), plain(card.title), *map(_short, counts), style=style)
     out.print(table)
     line(
         "Data of those in grey (not shipped) are read from the folder that GNNSCALE_DATASETS names,"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from gnnscale.cli.console import err, facts, line, out, size
+from gnnscale.cli.console import err, facts, line, out, plain, size
 from gnnscale.cli.options import DATASET_HELP, Download, Verbose
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def info(
     from gnnscale.cli.statistics import measure
     from gnnscale.graph import is_stored_graph, verify_stored_graph
 
-    stored = is_path(name) and is_stored_graph(path := Path(name).expanduser())
+    stored = is_path(name) and is_stored_graph(path := Path(os.path.expanduser(name)))
     if stored and verify:  # first: figures of a damaged file would mislead
         with err.status("reading every byte"):
             verify_stored_graph(path)
@@ -94,12 +95,13 @@ def _show_card(card: Card) -> None:
     if card.added:
         table = Table("added to the raw data", "the leaderboard's code")
         for added in card.added:
-            table.add_row(added.what, "adds it too" if added.official else "does not")
+            table.add_row(plain(added.what), "adds it too" if added.official else "does not")
         out.print(table)
     if card.results:
         table = Table("known results", "metric", "value", "source")
         for known in card.results:
-            table.add_row(known.method, known.metric, f"{known.value:.3f}", known.source)
+            figure = f"{known.value:.3f}"
+            table.add_row(*map(plain, (known.method, known.metric, figure, known.source)))
         out.print(table)
 
 

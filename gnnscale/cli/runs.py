@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from gnnscale.cli import options as o
-from gnnscale.cli.console import err, line, out
+from gnnscale.cli.console import err, line, out, plain
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def evaluate(
             found = {str(on): trainer.evaluate(str(on))}
     table = Table("")
     for name in next(iter(found.values()), {}):
-        table.add_column(name, justify="right")
+        table.add_column(plain(name), justify="right")
     for where, metrics in found.items():
-        table.add_row(where, *(f"{value:.4f}" for value in metrics.values()))
+        table.add_row(plain(where), *(f"{value:.4f}" for value in metrics.values()))
     out.print(table)
 
 

@@ -42,7 +42,7 @@ def card_of(dataset: str) -> Card | None:
     base = base_name(dataset)
     if (card := find_card(base)) is not None or not is_path(dataset):
         return card
-    beside = Path(base).expanduser() / CARD_FILE
+    beside = Path(os.path.expanduser(base)) / CARD_FILE
     return read_card(beside) if beside.is_file() else None
 
 
@@ -64,7 +64,7 @@ def open_data(dataset: str, download: bool = False, task: str = "auto") -> Graph
 
     # A download has a bar of its own.
     with contextlib.nullcontext() if download else err.status(f"loading {dataset}"):
-        path = Path(dataset).expanduser()
+        path = Path(os.path.expanduser(dataset))
         if is_path(dataset) and is_store(path):
             return as_data(open_graph(path), task)
         try:
@@ -87,7 +87,7 @@ def _reads_labels(dataset: str) -> bool:
 
     if dataset != base_name(dataset) or card_of(dataset) is not None:
         return False  # it may say task= itself
-    return is_path(dataset) and not is_stored_graph(Path(dataset).expanduser())
+    return is_path(dataset) and not is_stored_graph(Path(os.path.expanduser(dataset)))
 
 
 def check_not_fixed(dataset: str, data: Graph | ClusteredGraph, arguments: Iterable[str]) -> None:
@@ -136,6 +136,6 @@ def short_name(dataset: str) -> str:
     """A name for files: "cora" for "./data/cora.npz"; signs that shells read become dashes."""
     name = dataset
     if is_path(dataset):
-        base = Path(base_name(dataset)).expanduser().resolve()
+        base = Path(os.path.expanduser(base_name(dataset))).resolve()
         name = base.name.removesuffix(_ARRAYS) + dataset[len(base_name(dataset)) :]
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "graph"

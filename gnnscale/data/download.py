@@ -26,7 +26,7 @@ from urllib3.exceptions import NameResolutionError
 
 from gnnscale.data.part_file import locked_part
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import checked_path, write_json
+from gnnscale.graph.files import expanded, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def fetch(url: str, path: str | Path, *, size: int | None = None, progress: bool
             less than it announced or another size than ``size``; the disk is full. It says what to
             save where by hand, and whether a further call goes on from what has come.
     """
-    path = checked_path(path).expanduser()
+    path = expanded(path)
     if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
         raise InputError(f"url={url!r} is no address that starts with http:// or https://")
     if _is_whole(path, size):

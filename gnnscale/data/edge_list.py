@@ -37,7 +37,7 @@ from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph, Split, build_graph, open_stored_graph
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.checks import memory_bytes
-from gnnscale.graph.files import cache_root, checked_path
+from gnnscale.graph.files import cache_root, checked_path, expanded
 from gnnscale.graph.mapped import loaded
 from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.kernels import CSR
@@ -122,7 +122,7 @@ def from_edge_list(
     """
     arguments = {**locals(), "memory": None, "path": None}  # what the graph depends on
     budget = memory_bytes(memory)
-    edges = checked_path(edges).expanduser()
+    edges = expanded(edges)
     table = EdgeTable(edges, source, target, weight)
     rows = NodeTable.of(features, "features", id_column)
     apart = None

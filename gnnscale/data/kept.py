@@ -16,6 +16,7 @@ import numpy as np
 
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph import Graph, open_stored_graph
+from gnnscale.graph.files import expanded
 from gnnscale.graph.scratch import folder_in
 
 _SCRATCH = ".gnnscale-ids-"
@@ -78,7 +79,7 @@ def told_apart(given: Any) -> Any:
     if isinstance(given, Mapping):
         return [[str(key), told_apart(value)] for key, value in given.items()]
     if isinstance(given, str | os.PathLike):
-        path = Path(given).expanduser()
+        path = expanded(given)
         if not path.is_file():
             return os.fspath(given)
         about = path.stat()

@@ -44,7 +44,7 @@ from gnnscale.data.pyg.loading import load_pyg
 from gnnscale.data.synthetic import load_synthetic
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, is_store, is_stored_graph, open_graph, open_stored_graph
-from gnnscale.graph.files import checked_path
+from gnnscale.graph.files import checked_path, expanded
 
 
 def read_steps(text: str) -> list[str]:
@@ -141,7 +141,7 @@ def _is_path(base: str) -> bool:
 
 
 def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
-    path = Path(os.path.abspath(path.expanduser()))
+    path = Path(os.path.abspath(expanded(path)))
     if path.is_dir():
         if is_store(path):
             return _load_store(path, query, options)

@@ -13,7 +13,7 @@ from pyarrow import types
 
 from gnnscale.data.node_ids import Integers, NodeIds, Numbers, Texts, as_text
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import checked_path
+from gnnscale.graph.files import expanded
 from gnnscale.graph.reading.labels import with_unknown
 from gnnscale.graph.tables import check_columns, column_names, first_rows, table_batches, table_kind
 
@@ -55,7 +55,7 @@ class NodeTable:
                     "array of numbers with a row a node, or a file"
                 )
             return cls(what, array, None)
-        path = checked_path(given).expanduser()
+        path = expanded(given)
         what = f"{what} ({path})"
         if path.suffix != ".npy" and table_kind(path) is None:
             raise InputError(f"{what}: give an array, .npy, .parquet, .csv or .tsv")

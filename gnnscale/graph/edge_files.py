@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import checked_path
+from gnnscale.graph.files import expanded
 from gnnscale.graph.tables import table_batches, table_kind
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def edge_chunks(path: str | Path) -> Iterator[tuple[np.ndarray, ...]]:
         InputError: it is of another kind or shape.
         StoreError: it is missing or damaged.
     """
-    path = checked_path(path).expanduser()
+    path = expanded(path)
     kind = ".npy" if path.suffix == ".npy" else table_kind(path)
     if kind is None:
         raise InputError(

@@ -12,7 +12,10 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -24,9 +27,38 @@ logger = logging.getLogger(__name__)
 
 
 def cache_root() -> Path:
-    """The folder of what is computed once: `$GNNSCALE_CACHE`, or `~/.cache/gnnscale`."""
-    root = os.environ.get("GNNSCALE_CACHE")
-    return Path(root) if root else Path.home() / ".cache" / "gnnscale"
+    """The folder of what is computed once: `$GNNSCALE_CACHE`, or `~/.cache/gnnscale`.
+
+    Raises:
+        StoreError: there is no home folder, and in its place none that is this user's alone.
+
+    Warns:
+        RuntimeWarning: there is no home folder: a temporary one is used; once.
+    """
+    if root := os.environ.get("GNNSCALE_CACHE"):
+        return Path(root)
+    try:
+        return Path.home() / ".cache" / "gnnscale"
+    except RuntimeError:  # of a user without a name, as in containers
+        return _cache_without_home()
+
+
+@functools.cache
+def _cache_without_home() -> Path:
+    root = Path(tempfile.gettempdir()) / f"gnnscale-{os.getuid()}"
+    try:
+        root.mkdir(mode=0o700, exist_ok=True)
+        about = root.lstat()
+    except OSError as error:
+        raise StoreError(f"no cache at {root}: {error.strerror}; set GNNSCALE_CACHE") from error
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise StoreError(f"{root} may be written by others: set GNNSCALE_CACHE to a folder")
+    warnings.warn(
+        f"there is no home folder: what is kept goes to {root}; set GNNSCALE_CACHE to choose one",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return root
 
 
 @contextlib.contextmanager
@@ -209,6 +241,15 @@ def checked_path(path: Any) -> Path:
     if "\0" in text:
         raise InputError(f"a path holds no null character: {text!r}")
     return Path(text)
+
+
+def expanded(path: Any) -> Path:
+    """A path given by a user, with the home folder for `~` where there is one.
+
+    Raises:
+        InputError: it is none.
+    """
+    return Path(os.path.expanduser(checked_path(path)))
 
 
 def file_checksum(path: Path) -> str:

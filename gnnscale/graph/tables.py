@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import checked_path
+from gnnscale.graph.files import expanded
 
 if TYPE_CHECKING:
     import pyarrow
@@ -77,7 +77,7 @@ def table_batches(
     """
     import pyarrow  # a fifth of a second to import
 
-    path = checked_path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise StoreError(f"{path} is missing")
     try:

@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gnnscale.shown import shown
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,9 +24,10 @@ def report_text(report: Report) -> str:
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(layers_table(report) if report.layers else _epochs_table(report))
     for where, metrics in report.final.items():
-        console.print(f"{where}: " + ", ".join(f"{k} {_text(v)}" for k, v in metrics.items()))
+        told = f"{where}: " + ", ".join(f"{k} {_text(v)}" for k, v in metrics.items())
+        console.print(shown(told), markup=False)
     for note in report.notes:
-        console.print(note, markup=False, highlight=False)
+        console.print(shown(note), markup=False, highlight=False)
     return console.export_text()
 
 
@@ -57,13 +60,15 @@ def _epochs_table(report: Report) -> Table:
 
 def _table(report: Report, rows: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=report.run.get("title"))
+    title = report.run.get("title")
+    table = Table(title=None if title is None else Text(shown(title)))
     names = list(dict.fromkeys(key for row in rows for key in row))
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(Text(shown(name).replace("_", " ")), justify="right")
     for row in rows:
-        table.add_row(*(_text(row.get(name)) for name in names))
+        table.add_row(*(Text(shown(_text(row.get(name)))) for name in names))
     return table
 
 

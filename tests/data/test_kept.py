@@ -129,3 +129,22 @@ def test_a_partition_that_cannot_be_read_just_now_is_left(tmp_path, monkeypatch)
         with pytest.raises(gs.StoreError, match="cannot be read: Too many open files"):
             read_entry(path, 3, 2)
     assert path.read_bytes() == before and read_entry(path, 3, 2) is not None
+
+
+def test_without_a_home_there_is_a_cache_of_ones_own(tmp_path, monkeypatch):
+    def homeless(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("GNNSCALE_CACHE", raising=False)
+    monkeypatch.setattr(files.Path, "home", homeless)
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    files._cache_without_home.cache_clear()
+    with pytest.warns(RuntimeWarning, match="no home folder.*GNNSCALE_CACHE"):
+        root = files.cache_root()
+    assert root.parent == tmp_path and root.stat().st_mode & 0o777 == 0o700
+    assert files.cache_root() == root  # told once
+    files._cache_without_home.cache_clear()
+    root.chmod(0o777)
+    with pytest.raises(gs.StoreError, match="set GNNSCALE_CACHE"):
+        files.cache_root()
+    assert files.expanded("~nobody-of-this-name/x") == files.Path("~nobody-of-this-name/x")

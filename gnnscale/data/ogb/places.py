@@ -13,7 +13,7 @@ from typing import Any
 from gnnscale.data.cards import ROOT_VARIABLE, find_card
 from gnnscale.data.ogb.catalogue import OGBEntry
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import cache_root, checked_path, read_json, write_json
+from gnnscale.graph.files import cache_root, expanded, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def place_at(path: str | Path) -> Place:
     Raises:
         StoreError: there is neither.
     """
-    path = checked_path(path).expanduser().absolute()
+    path = expanded(path).absolute()
     if not path.is_file() and not (path / "raw").is_dir():
         raise StoreError(f"{path} is neither an archive of OGB's nor a folder that has raw/")
     return Place(path, stamp_of(path), found_by_name=False, ours=False)
@@ -77,7 +77,7 @@ def fetch_archive(entry: OGBEntry, root: str | Path | None = None) -> Place:
 
     target = _download_path(entry)
     if root is not None:
-        target = checked_path(root).expanduser().absolute() / entry.archive
+        target = expanded(root).absolute() / entry.archive
     fetch(entry.url, target)
     place = Place(target, stamp_of(target), root is None, ours=root is None)
     if place.ours:
@@ -105,7 +105,7 @@ def make_root(root: str | Path) -> None:
         StoreError: it cannot be made.
     """
     try:
-        checked_path(root).expanduser().mkdir(parents=True, exist_ok=True)
+        expanded(root).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"could not make root={os.fspath(root)!r}: {error.strerror}") from error
 
@@ -154,7 +154,7 @@ def _folders(root: str | Path | None) -> list[tuple[Path, bool]]:
     variable = os.environ.get(ROOT_VARIABLE) or None
     for label, given in (("root", root), (ROOT_VARIABLE, variable)):
         if given is not None:
-            folder = checked_path(given).expanduser()
+            folder = expanded(given)
             if not folder.is_dir():
                 raise InputError(f"{label}={os.fspath(given)!r} is not a folder of data sets")
             found.append((folder.absolute(), label != "root"))

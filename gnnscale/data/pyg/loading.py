@@ -24,7 +24,7 @@ from gnnscale.data.pyg.catalogue import PyGEntry
 from gnnscale.data.pyg.reading import read_pyg
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph, store_graph
-from gnnscale.graph.files import cache_root, checked_path
+from gnnscale.graph.files import cache_root, checked_path, expanded
 from gnnscale.kernels import CSR
 
 logger = logging.getLogger(__name__)
@@ -129,10 +129,10 @@ def _places(entry: PyGEntry, root: str | Path | None) -> list[Path]:
     """The folders that may be PyG's own ``root=``, in order."""
     places = []
     if root is not None:
-        given = checked_path(root).expanduser().absolute()
+        given = expanded(root).absolute()
         places += [given / entry.class_name, given]
     if variable := os.environ.get(ROOT_VARIABLE):
-        places.append(Path(variable).expanduser().absolute() / entry.class_name)
+        places.append(expanded(variable).absolute() / entry.class_name)
     return [*places, cache_root() / "pyg" / entry.class_name]
 
 
