@@ -27,9 +27,10 @@ from gnnscale.inference.passes import Pass, plan_passes
 from gnnscale.inference.pieces import Pieces
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context
+from gnnscale.nn.invariance import ROWS, Level, check_invariance, first_rows
 from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 from gnnscale.nn.propagation import Propagation, call_rows, densify
-from gnnscale.nn.reach import Halo, check_reach, run_on_halo
+from gnnscale.nn.reach import Halo, run_on_halo
 from gnnscale.nn.segments import segment_of_rows, segments_for
 
 logger = logging.getLogger(__name__)
@@ -188,10 +189,8 @@ class Runner:
         layers.drop_columns()
         widths = [layer.shape[1], *beside]
         pieces = Pieces(phase, widths, layer.dtype, carried, self.adj, layers)
-        if not (phase.is_certain or pieces.are_whole):
-            check_reach(
-                phase, layer.shape[1], self.graph.adj, carried, beside=beside, device=layers.device
-            )
+        level: Level = "whole" if pieces.are_whole else "pieces"
+        check_invariance(phase, self._some_rows(layer, kept), self.graph.adj, carried, level=level)
         pieces.check()
         carried = {name: value.to(layers.home) for name, value in carried.items()}
         for part in (layer, *chain.from_iterable(kept)):
@@ -208,6 +207,15 @@ class Runner:
             rows = pieces.rows(a, b, run)
             release_all(self.adj, *carried.values(), self.graph.x)
             yield a, b, rows
+
+    def _some_rows(self, layer: Layer, kept: list[list[Layer]]) -> list[Tensor]:
+        """The first rows that this rank has of a layer and of slots."""
+        start, stop = next(iter(self.layers.ranges()), (0, 0))
+        stop = min(stop, start + ROWS)
+        return [
+            _beside([first_rows(self.layers.rows(part, start, stop)) for part in parts])
+            for parts in ([layer], *kept)
+        ]
 
     def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:
         if isinstance(phase, Save | Collect):

@@ -10,6 +10,7 @@ from gnnscale.nn.convert import as_layered
 from gnnscale.nn.deep_models import GCNII, DeepGCN
 from gnnscale.nn.encoders import CategoricalEncoder, atom_encoder, bond_encoder
 from gnnscale.nn.first_hop import first_propagation
+from gnnscale.nn.invariance import check_invariance
 from gnnscale.nn.layered import LayeredGNN, Slot
 from gnnscale.nn.matrices import (
     Coefficients,
@@ -43,7 +44,6 @@ from gnnscale.nn.norms import (
     PairNorm,
 )
 from gnnscale.nn.propagation import Propagation
-from gnnscale.nn.reach import check_reach
 from gnnscale.nn.readout import GraphModel
 from gnnscale.nn.registry import propagation_of, register
 from gnnscale.nn.sign import SIGN
@@ -97,7 +97,7 @@ __all__ = [
     "as_layered",
     "atom_encoder",
     "bond_encoder",
-    "check_reach",
+    "check_invariance",
     "first_propagation",
     "from_spec",
     "partial_stats",

@@ -27,9 +27,10 @@ from gnnscale.kernels import CSR, activation_dropout, dropout, dropout_csr
 from gnnscale.nn import statistics
 from gnnscale.nn.context import CARRIED, Context
 from gnnscale.nn.features import of_type, type_of
+from gnnscale.nn.padding import padded, takes_padded, without_padding
 from gnnscale.nn.propagation import Propagation, call_rows, densify, is_intercepted
 from gnnscale.nn.pyg_convs import Call
-from gnnscale.nn.registry import needs_symmetry, reach_of
+from gnnscale.nn.registry import reach_of
 from gnnscale.nn.segments import segments_for
 from gnnscale.nn.taken import Taken, taken_by
 
@@ -156,12 +157,6 @@ class Neighbourhood:
         """The reach that the block declares, else the registry's, else 1."""
         return self.declared or reach_of(self.module) or 1
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether its reach is declared, and that on any graph."""
-        declared = self.declared or reach_of(self.module)
-        return declared is not None and not needs_symmetry(self.module)
-
     def __call__(self, x: Features, ctx: Context) -> Tensor:
         adj = ctx.adj
         if self.on_adjacency is not None:
@@ -189,6 +184,19 @@ class Neighbourhood:
         return frozenset(self.taken.names)
 
     def run(
+        self,
+        x: Features,
+        edge_index: Tensor,
+        carried: Mapping[str, Tensor],
+        beside: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """As `run_as_it_is`, padded where the module fails on some pieces."""
+        if not takes_padded(self.module):
+            return self.run_as_it_is(x, edge_index, carried, beside)
+        rows, edge_index, values = padded([densify(x), *beside], edge_index, carried)
+        return without_padding(self.run_as_it_is(rows[0], edge_index, values, rows[1:]))
+
+    def run_as_it_is(
         self,
         x: Features,
         edge_index: Tensor,

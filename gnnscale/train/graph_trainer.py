@@ -225,7 +225,8 @@ class GraphTrainer(Trainer):
         wanted = wanted_rows(nodes, self._graph.num_graphs, "graph")
         if wanted is None:
             wanted = torch.arange(self._graph.num_graphs)
-        self._inference_options()  # gives lazy parameters their shapes, and moves the model
+        self.prepare()  # layers are checked, lazy parameters get their shapes
+        self._inference_options()  # moves the model
         ids, place = wanted.unique(return_inverse=True)
         result = self._outputs(ids, head)[place]
         if out is not None:
@@ -237,6 +238,7 @@ class GraphTrainer(Trainer):
     def _evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
         if not sets:
             return {}
+        self.prepare()
         started = time.monotonic()
         self._inference_options()
         found = comm.from_main(lambda: self._metrics(sets))
@@ -308,7 +310,8 @@ class GraphTrainer(Trainer):
         from gnnscale.train.dry_run import dry_run
 
         batch = self._sample_batch().to(self.device)
-        dry_run(self.model, batch, self._graph, None)
+        each_alone = self.config.graphs_per_batch == 1 and self.config.chunk_rows == 1
+        dry_run(self.model, batch, self._graph, None, "whole" if each_alone else "graphs")
         with torch.no_grad(), evaluation_mode(self.model):
             context = Context.of(batch, training=False)
             try:

@@ -23,11 +23,13 @@ from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
+from gnnscale.inference.engine import in_one_chunk
 from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.context import Runner, run_phases
+from gnnscale.nn.invariance import Level
 from gnnscale.train.additive import summed_loss, try_loss
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
@@ -324,7 +326,10 @@ class Trainer(KeptRun):
         from gnnscale.train.dry_run import dry_run
 
         batch, edge_labels = self._sample_batch().to(self.device), self.graph.y_level == "edge"
-        out = dry_run(self.model, batch, self.graph, self.task)
+        one_batch = batch.num_nodes == self.graph.num_nodes
+        one_chunk = in_one_chunk(self.model, self.graph, self.config.chunk_rows)
+        level: Level = "whole" if one_batch and one_chunk else "pieces"
+        out = dry_run(self.model, batch, self.graph, self.task, level)
         try_loss(self.learnt, self.task, out, batch, edge_labels)
         self._check_room()
 

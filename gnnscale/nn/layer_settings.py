@@ -1,0 +1,66 @@
+"""What a layer is apart from the values of its parameters: the key of what was found out of it."""
+
+from __future__ import annotations
+
+import types
+import weakref
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.nn.propagation import OVERRIDABLE
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+# Made of a class, or changed by a mode.
+_OMITTED = {"inspector", "training", "_parameters", "_buffers", "_modules"}
+
+
+def settings_of(module: nn.Module) -> Hashable:
+    """Class, arguments, shapes and hooks of a module and what it contains, by weak references.
+
+    Of methods, the functions themselves: a class that is defined again, or patched, is another.
+    """
+    return _of_module(module, set())
+
+
+def _of_module(module: nn.Module, seen: set[int]) -> Hashable:
+    if id(module) in seen:
+        return "seen"
+    seen.add(id(module))
+    cls = type(module)
+    own = {k: v for k, v in vars(module).items() if k not in _OMITTED}
+    tensors = {**module._parameters, **module._buffers}
+    return (
+        weakref.ref(cls),
+        tuple(_of(getattr(cls, name, None), seen) for name in OVERRIDABLE),
+        _of(own, seen),
+        tuple((name, _of(value, seen)) for name, value in tensors.items()),
+        tuple((name, _of(part, seen)) for name, part in module._modules.items()),
+    )
+
+
+def _of(value: Any, seen: set[int]) -> Hashable:
+    if isinstance(value, _PLAIN):
+        return (type(value).__name__, value)
+    if isinstance(value, nn.Module):
+        return _of_module(value, seen)
+    if isinstance(value, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer):
+        return "lazy"
+    if isinstance(value, Tensor):
+        return (value.shape, value.dtype)
+    if isinstance(value, Mapping):
+        return tuple((_of(k, seen), _of(v, seen)) for k, v in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return (type(value).__name__, *(_of(part, seen) for part in value))
+    if isinstance(value, types.MethodType):
+        return (_of(value.__func__, seen), _of(value.__self__, seen))
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return _Unknown()
+
+
+class _Unknown:
+    """Equal to nothing: what holds it is found out anew."""

@@ -1,0 +1,142 @@
+"""A copy of a layer that may be tried out: the layer itself is left as it is."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from typing_extensions import override
+
+from gnnscale.errors import UnsupportedModel
+from gnnscale.nn import statistics
+
+_DRAWN = 0.5  # what every row draws, of whatever is continuous
+_DRAWS = {
+    *("rand", "rand_like", "randn", "randn_like", "normal", "normal_", "uniform", "uniform_"),
+    *("randint", "randint_like", "random", "random_", "exponential", "exponential_"),
+    *("bernoulli", "bernoulli_", "native_dropout", "rrelu_with_noise", "rrelu_with_noise_"),
+}
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """A deep copy on the CPU, in which no tensor is of a graph of gradients.
+
+    Raises:
+        UnsupportedModel: it holds what cannot be copied.
+    """
+    # What a layer keeps of its last pass (attention, a loss) cannot be copied with its gradient.
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    try:
+        return copy.deepcopy(module, memo).cpu()
+    except Exception as error:
+        raise UnsupportedModel(
+            f"{type(module).__name__} cannot be copied, and the check that its output depends on "
+            f"near nodes only runs on a copy ({type(error).__name__}: {error}); keep what cannot "
+            "be copied (locks, files, generators) outside of it, or give it a __deepcopy__"
+        ) from error
+
+
+def redraw(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw all parameters anew, and move buffers: a gate that starts at 0 hides its branch.
+
+    Matrices are normal with a variance of one over their columns; vectors and numbers, which may be
+    scales, variances or temperatures, lie in [0.5, 1.5]. Buffers keep their sign and magnitude,
+    since many must (a variance, an average degree); integers and masks stay as they are.
+    """
+    for parameter in module.parameters():
+        if not parameter.is_floating_point():
+            continue
+        drawn = torch.randn if parameter.dim() > 1 else torch.rand
+        values = drawn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        columns = max(1, parameter.size(-1)) if parameter.dim() else 1
+        parameter.data.copy_(values / columns**0.5 if parameter.dim() > 1 else values + 0.5)
+    for buffer in module.buffers():
+        if not buffer.is_floating_point() or not bool(buffer.isfinite().all()):
+            continue
+        factor = torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype) + 0.5
+        buffer.copy_(torch.where(buffer == 0, factor / 2, buffer * factor))
+
+
+def set_mode(module: nn.Module, training: bool) -> None:
+    """Training or evaluation mode; norms with running statistics use them in both.
+
+    In training they take those of the batch, as they are meant to, and evaluation is exact.
+    """
+    module.train(training)
+    for part in module.modules():
+        if statistics.uses_running_statistics(part):
+            part.eval()
+
+
+class Kept:
+    """The buffers of a module, to be put back: some change them in every pass."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._buffers = [
+            (part, name, value.clone())
+            for part in module.modules()
+            for name, value in part._buffers.items()
+            if value is not None
+        ]
+
+    def restore(self) -> None:
+        for part, name, value in self._buffers:
+            part._buffers[name] = value.clone()
+
+
+class SameDraws(TorchDispatchMode):
+    """While it is on, every row draws the same: what dropout drops would depend on places."""
+
+    @override
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in _DRAWS:
+            first = out[0] if isinstance(out, tuple) else out
+            if name == "native_dropout":
+                first.copy_(args[0])
+                out[1].fill_(True)
+            elif name.startswith("rrelu"):
+                first.copy_(torch.where(args[0] < 0, args[0] * _DRAWN, args[0]))
+            elif name.startswith("bernoulli") or not first.is_floating_point():
+                first.fill_(1)
+            else:
+                first.fill_(_DRAWN)
+        return out
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The random numbers of torch, NumPy and Python as they were; no autocast, nothing compiled."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast("cpu", enabled=False))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch, NumPy and Python, within `undisturbed`."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
