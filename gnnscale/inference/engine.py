@@ -127,7 +127,7 @@ def share_of(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> 
 
 def in_one_chunk(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> bool:
     """Whether all rows of a layer are computed at once."""
-    return (chunk_rows or _default_chunk_rows(model, graph)) >= graph.num_nodes
+    return (chunk_rows or default_chunk_rows(model, graph)) >= graph.num_nodes
 
 
 def layers_for(

@@ -161,6 +161,6 @@ def _message(name: str, found: Verdict, hops: int, nodes: int) -> str:
 
 def _whole(nodes: int) -> str:
     return (
-        f"; or run it on the whole graph: ClusterTrainer(…, num_parts=1, chunk_rows={nodes}), where "
-        "memory bears that"
+        f"; or run it on the whole graph: ClusterTrainer(…, num_parts=1, chunk_rows={nodes}), if "
+        "memory is enough for that"
     )
