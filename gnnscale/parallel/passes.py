@@ -102,8 +102,6 @@ class StagePasses:
                 entered[name] = value.detach().requires_grad_(needing)
         with self._drawing, self._computation.autocast():
             left = self.stage(dict(entered), context)
-        if self._computation.observe is not None:
-            self._computation.observe(self.stage.index, micro_batch)
         roots = left
         if self.stage.last:
             out = left["x"]
@@ -111,6 +109,8 @@ class StagePasses:
             loss = self._computation.loss(wide, batch)
             self.losses[micro_batch] = loss.detach()
             roots = {"loss": self._computation.root(loss)}
+        if self._computation.observe is not None:  # of norms in the task, too
+            self._computation.observe(self.stage.index, micro_batch)
         self._kept[micro_batch] = _Kept(_needing(entered), _needing(roots))
         return left
 

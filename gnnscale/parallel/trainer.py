@@ -16,7 +16,7 @@ from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.graph.files import read_json, write_json
-from gnnscale.loader import Assembler, Batch, ClusterLoader
+from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import as_layered
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.parallel.agreement import agree_on, draws
@@ -40,7 +40,7 @@ from gnnscale.parallel.stages import Stage, cut
 from gnnscale.parallel.timeline import Timeline
 from gnnscale.train.additive import summed_loss
 from gnnscale.train.callbacks import Callback
-from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.cluster_trainer import ClusterTrainer, sample_of
 from gnnscale.train.contexts import training_context
 from gnnscale.train.progress import Progress
 from gnnscale.train.running import RunningStatistics
@@ -290,8 +290,7 @@ class PipelineTrainer(ClusterTrainer):
 
     @override
     def _sample_batch(self) -> Batch:
-        seen = self._seen()
-        return Assembler(seen)(seen.sizes.argmax().reshape(1))
+        return sample_of(self._seen())
 
     @override
     def _keep_data(self) -> None:

@@ -82,7 +82,8 @@ class ClusterTrainer(Trainer):
         split: the split set.
         metric: the headline metric; the graph's, else the task's own, when None.
         weight_decay: for the named optimizers.
-        parameter_groups: a function from the model to the optimizer's parameters or groups.
+        parameter_groups: a function from the model to the optimizer's parameters or groups; what a
+            task has to train besides is added, where it is not among them.
         clip_norm: greatest norm of an update's gradient.
         accumulate: batches an update of the weights (of every rank), as if they were one without
             the links between them; an epoch's last update may have fewer.
@@ -399,8 +400,7 @@ class ClusterTrainer(Trainer):
 
     @override
     def _sample_batch(self) -> Batch:
-        seen = self.loader.clustered
-        return Assembler(seen)(seen.sizes.argmax().reshape(1))
+        return sample_of(self.loader.clustered)
 
     @override
     def _identity(self) -> dict[str, Any]:
@@ -419,3 +419,10 @@ class ClusterTrainer(Trainer):
         hop = self.loader.first_hop
         seen, whole = self.loader.clustered, self._clustered
         return {"": seen, "whole": whole, "given": self._data, "first_hop": hop}
+
+
+def sample_of(clustered: ClusteredGraph) -> Batch:
+    """A batch of one cluster: that of most training nodes, or the largest where there are none."""
+    counts = clustered.train_counts
+    chosen = counts if bool(counts.any()) else clustered.sizes
+    return Assembler(clustered)(chosen.argmax().reshape(1))

@@ -241,7 +241,8 @@ class GraphTrainer(Trainer):
         self.prepare()
         started = time.monotonic()
         self._inference_options()
-        found = comm.from_main(lambda: self._metrics(sets))
+        with torch.no_grad(), evaluation_mode(self.learnt):  # metrics may run what the task learnt
+            found = comm.from_main(lambda: self._metrics(sets))
         self._count("evaluate", time.monotonic() - started)
         return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
+from gnnscale.train.additive import is_additive
 from gnnscale.train.learnt import shapes_of_task
 from gnnscale.train.task import NodeTask, Task
 
@@ -34,6 +35,7 @@ def describe_task(task: Task, model: LayeredGNN) -> dict[str, Any]:
         "built_in": built_in,
         **(task.arguments() if isinstance(task, NodeTask) else {}),
         **({"parameters": parameters} if parameters else {}),
+        **({} if is_additive(task) else {"additive": False}),
     }
 
 

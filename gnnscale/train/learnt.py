@@ -69,7 +69,6 @@ def shapes_of_task(task: Task, model: nn.Module) -> dict[str, Any]:
         if isinstance(value, UninitializedParameter | UninitializedBuffer)
         else [list(value.shape), str(value.dtype).removeprefix("torch.")]
         for name, value in Learnt(model, task).task.state_dict(keep_vars=True).items()
-        if isinstance(value, Tensor)
     }
 
 
@@ -78,17 +77,28 @@ def task_faults(task: Any) -> list[str]:
     faults = []
     kind = type(task).__name__
     for name, part in _walk(task, "", set()):
-        if isinstance(part, Optimizer):
+        if isinstance(part, nn.Module):
+            faults += _state_faults(f"{kind}.{name}", part)
+        elif isinstance(part, Optimizer):
             faults.append(
                 f"{kind}.{name} is an optimizer: the trainer trains a task's parameters with the "
                 "model's; leave it out"
             )
-        elif not isinstance(part, nn.Module | nn.Parameter):
+        elif not isinstance(part, nn.Parameter):
             faults.append(
                 f"{kind}.{name} is a tensor that requires gradients, which no optimizer would be "
                 "given: make it a torch.nn.Parameter"
             )
-    return faults
+    return faults + (_state_faults(kind, task) if isinstance(task, nn.Module) else [])
+
+
+def _state_faults(name: str, module: nn.Module) -> list[str]:
+    state = module.state_dict(keep_vars=True)
+    return [
+        f"{name}: {key} of its state is of {type(value).__name__}; a run keeps tensors"
+        for key, value in state.items()
+        if not isinstance(value, Tensor)
+    ]
 
 
 def _container(task: Any, model: nn.Module) -> nn.Module:

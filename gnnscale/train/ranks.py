@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gnnscale import comm
 from gnnscale.errors import RunMismatch
@@ -102,8 +102,6 @@ def share_weights(model: nn.Module) -> None:
     if comm.world_size() == 1:
         return
     for value in model.state_dict().values():
-        if not isinstance(value, Tensor):  # extra state: the same script gives it to every rank
-            continue
         whole = comm.broadcast_(value.contiguous())
         if whole is not value:
             value.copy_(whole)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from small_runs import CLASSES
+from rank_runs import trainer_of
+from small_runs import CLASSES, MODELS, small_graph, small_trainer, with_functions
 from torch import nn
 from torch.nn import functional
+
+import gnnscale as gs
+from gnnscale.inference import make_metric
 
 
 class OfNodes:
@@ -22,13 +26,7 @@ class OfNodes:
         return batch.step_train_nodes
 
     def metrics(self) -> list[Any]:
-        return gs_metrics()
-
-
-def gs_metrics() -> list[Any]:
-    from gnnscale.inference import make_metric
-
-    return [make_metric("accuracy")]
+        return [make_metric("accuracy")]
 
 
 def rows_of(out: torch.Tensor, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,3 +84,33 @@ class InBatch(nn.Module, OfNodes):
 
 
 TASKS = {"head": Head, "noisy head": lambda: Head(0.3), "plain": Plain, "in batch": InBatch}
+RUNS = {
+    "cluster": {"accumulate": 2},
+    "graph": {"graphs_per_batch": 5},
+    "layer by layer": {"batch_rows": 7},
+    "layer by layer, on clusters": {"model": "gat", "num_parts": 4, "clusters_per_batch": 1},
+    "pipeline": {"stages": [1], "micro_batches": 2},
+}
+
+
+def run_of(kind: str, task: Any, run_dir: Any = None, **options: Any) -> Any:
+    """A trainer of a small run."""
+    options = {"epochs": 3, "evaluate_every": 1, "checkpoint_every": 1} | options | {"task": task}
+    options = RUNS[kind] | {"run_dir": run_dir, "model": "gcn"} | options
+    if kind == "cluster":
+        return small_trainer(**options)
+    if kind == "pipeline":
+        torch.manual_seed(7)
+        model, options = MODELS[options.pop("model")](), with_functions(options)
+        options |= {"num_parts": 6, "clusters_per_batch": 2, "method": "random"}
+        return gs.PipelineTrainer(model, small_graph(), progress=False, **options)
+    return trainer_of({"graph": "many graphs"}.get(kind, kind), options)
+
+
+def task_of(name: str, seed: int = 3) -> Any:
+    torch.manual_seed(seed)
+    return TASKS[name]()
+
+
+def learnt(trainer: Any) -> dict[str, torch.Tensor]:
+    return {k: v.detach().clone() for k, v in trainer.learnt.weights().items()}

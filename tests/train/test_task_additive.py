@@ -7,13 +7,15 @@ import itertools
 import random
 
 import numpy as np
+import own_tasks
 import pytest
+import rank_runs
+import small_runs
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from own_tasks import InBatch, OfNodes, rows_of
+from own_tasks import RUNS, InBatch, OfNodes, learnt, rows_of, run_of
 from small_runs import CLASSES, MODELS, assert_same, small_graph, small_trainer, with_functions
-from test_task_parameters import RUNS, learnt, run_of
 from torch import nn
 from torch.nn import functional
 
@@ -353,6 +355,25 @@ def test_links_are_trained_without_labels(masks, tmp_path, caplog, bare_runs):
         gs.ClusterTrainer(MODELS["sage"](), graph, early_stopping=2, **options).fit(resume=False)
     opened = gs.load_run(tmp_path, model=MODELS["sage"](), task=Links())
     assert_same(learnt(opened.trainer), learnt(trainer))
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_every_trainer_does_without_labels(kind, monkeypatch):
+    def bare(*nodes):
+        return dataclasses.replace(small_graph(*nodes), y=None)
+
+    task = Loss(SUMS["all nodes"], lambda batch: batch.train_index.numel())
+    if kind == "graph":
+        graphs = dataclasses.replace(bare(), node_ptr=torch.arange(0, 49, 4))
+        split = {"train": range(8), "val": range(8, 12)}
+        options = {"graphs_per_batch": 3, "split": split, "epochs": 2, "progress": False}
+        trainer = gs.GraphTrainer(MODELS["gin"](), graphs, task=task, **options)
+    else:
+        for room in (rank_runs, own_tasks, small_runs):
+            monkeypatch.setattr(room, "small_graph", bare)
+        trainer = run_of(kind, task, epochs=2)
+    report = trainer.fit()
+    assert not report.final and report.rows[-1]["loss"] > 0 and "LinkTask" in report.notes[0]
 
 
 def test_pipeline_stages_without_features_say_so():

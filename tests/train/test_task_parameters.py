@@ -6,48 +6,15 @@ import json
 
 import pytest
 import torch
-from own_tasks import TASKS, Head, OfNodes, Plain
+from own_tasks import RUNS, TASKS, Head, OfNodes, Plain, learnt, run_of, task_of
 from rank_runs import Ranks
-from rank_runs import trainer_of as ranked
-from small_runs import CLASSES, IN, assert_same, small_graph, small_trainer, two_groups
+from small_runs import CLASSES, IN, assert_same, small_graph, two_groups
 from torch import nn
 
 import gnnscale as gs
 from gnnscale.errors import InputError, RunMismatch, UnsupportedModel
 from gnnscale.train.learnt import Learnt
 from gnnscale.train.updates import Updates
-
-RUNS = {
-    "cluster": {"accumulate": 2},
-    "graph": {"graphs_per_batch": 5},
-    "layer by layer": {"batch_rows": 7},
-    "layer by layer, on clusters": {"model": "gat", "num_parts": 4, "clusters_per_batch": 1},
-    "pipeline": {"stages": [1], "micro_batches": 2},
-}
-
-
-def run_of(kind, task, run_dir=None, **options):
-    options = {"epochs": 3, "evaluate_every": 1, "checkpoint_every": 1, "task": task} | options
-    options = RUNS[kind] | {"run_dir": run_dir, "model": "gcn"} | options
-    if kind == "cluster":
-        return small_trainer(**options)
-    name = {"graph": "many graphs", "pipeline": "stages"}.get(kind, kind)
-    if kind == "pipeline":
-        torch.manual_seed(7)
-        model = gs.nn.GCN(IN, 6, 2, CLASSES, dropout=0.3, norm="batch_norm")
-        options = {**options, "num_parts": 6, "clusters_per_batch": 2, "method": "random"}
-        del options["model"]
-        return gs.PipelineTrainer(model, small_graph(), progress=False, **options)
-    return ranked(name, options)
-
-
-def task_of(name):
-    torch.manual_seed(3)
-    return TASKS[name]()
-
-
-def learnt(trainer):
-    return {k: v.detach().clone() for k, v in trainer.learnt.weights().items()}
 
 
 class Stops(gs.Callback):
@@ -109,6 +76,10 @@ def test_another_tasks_shapes_are_refused_by_name(tmp_path, bare_runs):
         run_of("cluster", Head(width=5), tmp_path, epochs=1).fit()
     with pytest.raises(RunMismatch, match=r"task: scale: absent"):
         run_of("cluster", Plain(), tmp_path, epochs=1).fit()
+    other = Head()
+    other.additive = False
+    with pytest.raises(RunMismatch, match=r"task additive: absent in the run, False now"):
+        run_of("cluster", other, tmp_path, epochs=1).fit()
 
 
 @pytest.mark.parametrize(
@@ -210,6 +181,28 @@ def test_what_would_not_be_trained_is_refused_by_name():
     assert "Plain.optimizer is an optimizer" in str(caught.value)
 
 
+def test_state_that_no_run_can_keep_is_refused_by_name():
+    class Counting(Head):
+        def get_extra_state(self):
+            return {"calls": 3}
+
+        def set_extra_state(self, state):
+            pass
+
+    with pytest.raises(InputError, match=r"Counting: _extra_state of its state is of dict"):
+        run_of("cluster", Counting())
+
+
+def test_parameters_that_a_second_trainer_would_make_anew_are_refused():
+    class Anew(Head):
+        def prepare(self, graph, split):
+            self.inner = nn.Linear(CLASSES, 4)
+
+    run_of("layer by layer", Anew())
+    with pytest.raises(InputError, match=r"Anew.prepare makes parameters anew"):
+        run_of("layer by layer", Anew(), fine_tune={"epochs": 1, "num_parts": 4})
+
+
 def test_lazy_parameters_get_their_shapes():
     class Lazy(Head):
         def __init__(self):
@@ -248,38 +241,44 @@ def test_every_seed_of_a_benchmark_has_a_task_of_its_own(tmp_path, bare_runs):
     assert_same(task.state_dict(), before)
 
 
-SGD = {"optimizer": "decayed sgd", "evaluate_every": 1, "epochs": 2}
+SGD = {"optimizer": "decayed sgd", "epochs": 2}
+# By name the trainer, its options, and what one process is told instead.
 SHARED = {
-    "module": {"model": "gcn", "task": "head", "clip_norm": 0.5, **SGD},
-    "plain": {"model": "sage", "task": "plain", **SGD},
-    "not additive": {"model": "gin", "task": "in batch", **SGD},
-    "ternary": {"model": "gcn", "task": "head", "gradient_compression": "ternary", **SGD},
-    "layer by layer": {"model": "gcn", "task": "head", "batch_rows": 5, **SGD},
-    "many graphs": {"model": "sage", "task": "head", "graphs_per_batch": 4, **SGD},
-}
+    "module": ("cluster", {"task": "head", "clip_norm": 0.5, "accumulate": 1}, {"accumulate": 2}),
+    "plain": ("cluster", {"task": "plain", "model": "sage"}, {"accumulate": 4}),
+    "not additive": (
+        "cluster", {"task": "in batch", "model": "gin", "accumulate": 1}, {"accumulate": 2}
+    ),
+    "ternary": ("cluster", {"task": "head", "gradient_compression": "ternary"}, None),
+    "layers": ("layer by layer", {"task": "head", "accumulate": 1}, {"accumulate": 2}),
+    "graphs": ("graph", {"task": "head", "model": "sage", "accumulate": 1}, {"accumulate": 2}),
+    "stages": ("pipeline", {"task": "head"}, {}),
+    "pipelines": ("pipeline", {"task": "head", "stages": 1}, {"micro_batches": 4}),
+}  # fmt: skip
 TRAIN = """
 import own_tasks
 found = {}
-for name, options in json.loads(sys.argv[1]).items():
-    torch.manual_seed(3 + comm.rank())  # what rank 0 has drawn counts
-    task = own_tasks.TASKS[options["task"]]()
-    trainer = rank_runs.trainer_of(name, {**options, "task": task})
+for name, (kind, options, _) in json.loads(sys.argv[1]).items():
+    task = own_tasks.task_of(options.pop("task"), 3 + comm.rank())  # what rank 0 has drawn counts
+    trainer = own_tasks.run_of(kind, task, **options)
     trainer.fit()
-    found[name] = {k: v.detach().clone() for k, v in trainer.learnt.weights().items()}
+    trainer.evaluate()  # stages share their weights
+    found[name] = own_tasks.learnt(trainer)
 torch.save(found, f"{sys.argv[2]}/{comm.rank()}.pt")
 """
 
 
 def test_two_ranks_learn_what_one_process_does(forks, tmp_path, bare_runs):
-    Ranks(forks, TRAIN, 2, json.dumps(SHARED), str(tmp_path)).finish()
+    shared = {name: (kind, SGD | of, other) for name, (kind, of, other) in SHARED.items()}
+    Ranks(forks, TRAIN, 2, json.dumps(shared), str(tmp_path)).finish()
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    for name, options in SHARED.items():
+    for name, (kind, options, other) in shared.items():
         for of_rank in found:
             of_rank[name].pop("task:calls", None)  # each rank has called its own
         assert_same(found[0][name], found[1][name])
-        if name == "ternary":
+        if other is None:
             continue
-        trainer = ranked(name, {**options, "task": task_of(options["task"]), "accumulate": 2})
+        trainer = run_of(kind, task_of(options.pop("task")), **options | other)
         trainer.fit()
         for key, value in learnt(trainer).items():
             if key != "task:calls":

@@ -111,7 +111,8 @@ class Layer:
             {name.replace(".", "/"): p for name, p in stage.parameters.items()}
         )
         self.trained.classifier = self.classifier
-        self._of_task = self.trained.task = Learnt(model, task).task
+        self._learnt = Learnt(model, task)
+        self._of_task = self.trained.task = self._learnt.task
 
     def __call__(self, batch: Any) -> Tensor:
         """The classifier's output for a batch, in training."""
@@ -148,7 +149,7 @@ class Layer:
         """The metrics of stage and classifier on the validation nodes."""
         assert self.validation is not None
         metrics = self._task.metrics()
-        with torch.no_grad(), evaluation_mode(self._model):
+        with torch.no_grad(), evaluation_mode(self._learnt):
             for rows, y in self.validation.outputs(self):
                 out = self.classifier(rows)
                 for metric in metrics:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from gnnscale import comm
@@ -44,6 +44,7 @@ from gnnscale.train.layerwise.rows import as_rows
 from gnnscale.train.layerwise.stages import Stage, stages_of
 from gnnscale.train.layerwise.streams import Stream
 from gnnscale.train.layerwise.views import Views
+from gnnscale.train.learnt import Learnt
 from gnnscale.train.optimizers import describe
 from gnnscale.train.report import Report
 from gnnscale.train.sizes import sizes_for
@@ -205,7 +206,9 @@ class LayerwiseTrainer(LayerLoop):
             if faults := [*unfit, *impossible]:
                 raise InputError(faults)
         if fine_tune is not None:
+            parameters = list(Learnt(layered, task).task.parameters())
             fine_tuner(fine_tune, layered, data, config, task)  # checked before anything runs
+            _check_kept(task, parameters, Learnt(layered, task).task)
         self._data: Graph | ClusteredGraph = data
         self._clustered = data if isinstance(data, ClusteredGraph) else None
         self._goes_on = False  # with the run in the folder
@@ -432,6 +435,15 @@ class LayerwiseTrainer(LayerLoop):
     def _held(self) -> dict[str, Any]:
         seen = self.graph if self._clustered is None else self._clustered
         return {"": seen, "given": self._data}
+
+
+def _check_kept(task: Task, before: Sequence[nn.Parameter], after: nn.Module) -> None:
+    """See that a second trainer, which prepares the task again, trains the same parameters."""
+    if {*map(id, before)} - {*map(id, after.parameters())}:
+        raise InputError(
+            f"fine_tune: {type(task).__name__}.prepare makes parameters anew when it is called "
+            "again, and what layers have learnt would be lost: make them in __init__"
+        )
 
 
 def _is_opaque(model: LayeredGNN) -> bool:
