@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gnnscale.errors import InputError, StoreError
+from gnnscale.graph.unpacking import check_archive
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -33,6 +34,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             if not isinstance(content, np.lib.npyio.NpzFile):
                 raise StoreError(f"{path} is a single array, not an .npz; give the folder it is in")
             with content:
+                assert content.zip is not None
+                check_archive(content.zip, path, path.stat().st_size)
                 keys = content.files
                 return {
                     key: _read_array(path, key, partial(content.__getitem__, key)) for key in keys

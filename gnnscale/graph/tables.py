@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.files import expanded
+from gnnscale.graph.unpacking import too_large, unpack_limit
 
 if TYPE_CHECKING:
     import pyarrow
@@ -137,7 +138,7 @@ def _text_batches(
 def _open_text(path: Path, separator: str) -> _Lines:
     import pyarrow
 
-    return _Lines(pyarrow.input_stream(str(path), compression="detect"), separator == " ")
+    return _Lines(path, pyarrow.input_stream(str(path), compression="detect"), separator == " ")
 
 
 class _Lines(io.RawIOBase):
@@ -146,9 +147,11 @@ class _Lines(io.RawIOBase):
     Arrow's reader knows neither. What has no comment passes as it is.
     """
 
-    def __init__(self, stream: Any, blanks: bool) -> None:
+    def __init__(self, path: Path, stream: Any, blanks: bool) -> None:
         super().__init__()
-        self._stream, self._blanks = stream, blanks
+        self._path, self._stream, self._blanks = path, stream, blanks
+        self._compressed = path.stat().st_size
+        self._room = unpack_limit(self._compressed)  # more than what is not packed has
         self._rest = b""  # of a line that has not ended
         self._ready = b""
 
@@ -163,6 +166,9 @@ class _Lines(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:  # type: ignore[override]
         while not self._ready:
             block = self._stream.read(_BLOCK_BYTES)
+            self._room -= len(block)
+            if self._room < 0:
+                raise too_large(self._path, self._compressed)
             text = self._rest + block
             end = text.rfind(b"\n") + 1 if block else len(text)
             self._rest = text[end:]

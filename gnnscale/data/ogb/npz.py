@@ -15,9 +15,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from gnnscale.data.ogb.raw import missing
+from gnnscale.data.ogb.raw import missing, size_of
 from gnnscale.errors import StoreError
 from gnnscale.graph.files import held_folder, remove_abandoned
+from gnnscale.graph.unpacking import check_archive
 
 _BYTES_AT_ONCE = 1 << 24
 _PREFIX = ".npz-"
@@ -41,13 +42,14 @@ def open_npz(file: Traversable, scratch: Path) -> Iterator[Npz]:
         raise missing(file)
     with contextlib.ExitStack() as stack:
         content: Any = file
+        size = size_of(file)
         if isinstance(file, zipfile.Path):
-            size = file.root.getinfo(file.at).file_size  # type: ignore[attr-defined]
             content = stack.enter_context(_unpacked(file, size, scratch))
         try:
             archive = stack.enter_context(zipfile.ZipFile(content))
         except (OSError, zipfile.BadZipFile) as error:
             raise StoreError(f"{file} is damaged or no npz: {error}. Fetch it again") from error
+        check_archive(archive, file, size)
         yield Npz(archive, str(file))
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from gnnscale.errors import StoreError
 from gnnscale.graph.ahead import ahead
+from gnnscale.graph.unpacking import check_archive, too_large, unpack_limit
 from gnnscale.kernels.numerals import parse_rows
 
 try:  # inflates faster; zlib where there is no wheel of it
@@ -54,6 +55,7 @@ def open_raw(path: Path) -> Iterator[Traversable]:
         return
     try:
         with zipfile.ZipFile(path) as archive:
+            check_archive(archive, path, path.stat().st_size)
             tops = [name.partition("raw/")[0] for name in archive.namelist() if "raw/" in name]
             tops = [top for top in tops if top.count("/") <= 1 and not top.startswith("__MACOSX")]
             if not tops:
@@ -86,7 +88,7 @@ def csv_blocks(file: Traversable, dtype: Any) -> Iterator[np.ndarray]:
             ThreadPoolExecutor(1, "gnnscale-inflate") as inflate,
             ThreadPoolExecutor(_PARSERS, "gnnscale-parse") as parse,
         ):
-            pieces = _whole_lines(text)
+            pieces = _whole_lines(text, file)
             inflated = ahead(inflate, lambda _: next(pieces, b""), itertools.repeat(None), 1)
             lines = itertools.takewhile(len, inflated)
             for first in lines:
@@ -157,6 +159,14 @@ def counted(
         )
 
 
+def size_of(file: Traversable) -> int:
+    """Bytes of a file, which may be in a zip."""
+    if isinstance(file, zipfile.Path):
+        return file.root.getinfo(file.at).file_size  # type: ignore[attr-defined]
+    assert isinstance(file, Path)
+    return file.stat().st_size
+
+
 def missing(file: Traversable) -> StoreError:
     """The error for a raw file that is not there."""
     return StoreError(
@@ -170,10 +180,13 @@ def _close(blocks: Iterable[np.ndarray]) -> None:
         blocks.close()
 
 
-def _whole_lines(text: IO[bytes]) -> Iterator[bytes]:
+def _whole_lines(text: IO[bytes], file: Traversable) -> Iterator[bytes]:
     """Cut a text after ends of lines; one is put where the last line has none."""
-    rest = b""
+    rest, compressed = b"", size_of(file)
+    room = unpack_limit(compressed)
     while read := text.read(_TEXT_AT_ONCE):
+        if (room := room - len(read)) < 0:
+            raise too_large(file, compressed)
         end = read.rfind(b"\n") + 1
         if rest and not end:
             raise OSError(f"a line of more than {_TEXT_AT_ONCE:,} bytes")
