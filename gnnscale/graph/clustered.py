@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -182,7 +183,9 @@ def cluster(
         return open_graph(path)
     reordered = reorder(graph, layout.node_id)
     if features is not None and isinstance(reordered.x, Tensor):
-        reordered.x = as_type(reordered.x, FEATURE_TYPES[features])
+        narrowing = Narrowing(FEATURE_TYPES[features])
+        reordered.x = narrowing(reordered.x)
+        narrowing.warn()
     return ClusteredGraph(
         graph=dataclasses.replace(reordered, node_ptr=graph.node_ptr),
         node_id=layout.node_id,
@@ -207,20 +210,55 @@ def _check_feature_type(graph: Graph, features: str) -> None:
         raise InputError(f"features={features!r} is for dense features; this graph {has}")
 
 
-def as_type(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Features in another type.
+class Narrowing:
+    """Gives features another type, block by block, and says what becomes 0 in it.
 
-    Raises:
-        InputError: a value does not fit.
+    Args:
+        dtype: the type.
     """
-    narrow = x.to(dtype)
-    if dtype.itemsize < x.element_size() and bool(torch.isinf(narrow).any()):
-        most = torch.finfo(dtype).max
-        raise InputError(
-            f"features go up to {float(x.abs().max()):g}, beyond {most:g}, the greatest number of "
-            f"{dtype}; standardise them or keep a wider type"
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._lost: Tensor | int = 0  # values that become 0, by column
+        self._kept = 0  # values that do not
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Rows in the type.
+
+        Raises:
+            InputError: a value does not fit.
+        """
+        narrow = x.to(self.dtype)
+        if self.dtype.itemsize >= x.element_size():
+            return narrow
+        if bool(torch.isinf(narrow).any()):
+            beyond = torch.isinf(narrow)
+            column = int(beyond.flatten(1).sum(0).argmax())
+            raise InputError(
+                f"features go up to {float(x.abs().max()):g}, beyond "
+                f"{torch.finfo(self.dtype).max:g}, the greatest number of {self.dtype} (column "
+                f"{column}); standardise them or keep a wider type"
+            )
+        present = x != 0
+        self._lost = self._lost + (present & (narrow == 0)).sum(0)
+        self._kept += int((narrow != 0).sum())
+        return narrow
+
+    def warn(self) -> None:
+        """Warn (RuntimeWarning) where values have become 0, with their number and a remedy."""
+        lost = int(self._lost.sum()) if isinstance(self._lost, Tensor) else 0
+        if not lost:
+            return
+        assert isinstance(self._lost, Tensor)
+        column = int(self._lost.argmax())
+        warnings.warn(
+            f"features: {lost:,} of {lost + self._kept:,} values that are not 0 become 0 in "
+            f"{self.dtype}, {int(self._lost[column]):,} of them in column {column}: they are "
+            f"below {torch.finfo(self.dtype).smallest_normal:g}. Standardise the features, or keep "
+            "a wider type",
+            RuntimeWarning,
+            stacklevel=3,
         )
-    return narrow
 
 
 class Layout(NamedTuple):

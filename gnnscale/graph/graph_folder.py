@@ -132,6 +132,8 @@ def graph_bounds(meta: dict[str, Any]) -> dict[str, Bound]:
         "indptr": Bound(0, meta["num_edges"] + 1, ascending=True),
         "indices": Bound(0, nodes),
         "node_ptr": Bound(0, nodes + 1, ascending=True),
+        "node_type": Bound(0, 1 << 31),
+        "edge_type": Bound(0, 1 << 31),
     }
     if "x_indices" in arrays:
         entries = arrays["x_indices"]["shape"][0]

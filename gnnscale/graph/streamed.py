@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph.array_folder import ArrayFolder, array_folder, refuse_bfloat16
-from gnnscale.graph.clustered import FEATURE_TYPES, ClusteredGraph, Layout, as_type
+from gnnscale.graph.clustered import FEATURE_TYPES, ClusteredGraph, Layout, Narrowing
 from gnnscale.graph.files import checked_path
 from gnnscale.graph.graph import EDGE_VALUES, Graph
 from gnnscale.graph.graph_folder import (
@@ -129,12 +129,14 @@ class _Writing:
     def dense(self, name: str, array: Tensor, stored: str | None = None) -> None:
         """Write an array with one entry a node."""
         dtype = array.dtype if stored is None else FEATURE_TYPES[stored]
+        narrowing = Narrowing(dtype)
         with self.folder.array(name, _numpy_type(dtype), tuple(array.shape)) as file:
             for part in self.shuffle.ranges([array.detach()]):
                 entries = torch.from_numpy(part.arrays[0])
                 if stored is not None:
-                    entries = as_type(entries, dtype)
+                    entries = narrowing(entries)
                 file.append(entries.numpy())
+        narrowing.warn()
 
     def sparse(self, x: CSR) -> None:
         """Write sparse features."""

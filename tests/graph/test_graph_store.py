@@ -195,3 +195,17 @@ def test_numpy_reads_the_arrays(path):
     assert np.array_equal(np.load(path / "x.npy"), stored.graph.x.numpy())
     assert np.array_equal(np.load(path / "node_id.npy"), stored.node_id.numpy())
     assert np.load(path / "split1_test.npy").dtype == bool
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_half_precision_says_what_becomes_0(stored, tmp_path):
+    x = torch.ones(12, 3)
+    x[:5, 1], x[7, 2], x[3, 0] = 1e-9, -1e-8, 0.0
+    graph, path = Graph.from_arrays(np.array([[0], [1]]), x), tmp_path / "s" if stored else None
+    part = Partition(torch.arange(12) % 4, 4)
+    with pytest.warns(RuntimeWarning, match="6 of 35 .*float16, 5 of them in column 1.*Standard"):
+        narrow = cluster(graph, part, path, features="float16")
+    assert narrow.graph.x.dtype == torch.float16
+    x[0, 2] = 1e5
+    with pytest.raises(InputError, match=r"beyond 65504.*\(column 2\)"):
+        cluster(Graph.from_arrays(np.array([[0], [1]]), x), part, path, features="float16")
