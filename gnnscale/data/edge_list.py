@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from gnnscale.choices import choices_checked
 from gnnscale.data.edge_table import EdgeTable
 from gnnscale.data.kept import open_kept, scratch_in, told_apart
 from gnnscale.data.node_ids import Integers, NodeIds, Numbers, Texts, all_integers, all_texts
@@ -50,6 +51,7 @@ VERSION = 1
 """Raised when the same files give another graph: what is kept is then built anew."""
 
 
+@choices_checked
 def from_edge_list(
     edges: str | Path,
     *,

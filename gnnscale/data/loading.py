@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gnnscale.choices import choices_checked
 from gnnscale.data.arrayfiles import read_arrays
 from gnnscale.data.arrays import graph_from_arrays
 from gnnscale.data.cards import (
@@ -66,6 +67,7 @@ CARD_OPTIONS = {**OPTIONS, "data": Option(os.path.abspath)}
 PYG_OPTIONS = {key: CARD_OPTIONS[key] for key in ("split", "seed", "preprocessing", "task", "data")}
 
 
+@choices_checked
 def load(
     name: str | os.PathLike[str],
     root: str | Path | None = None,

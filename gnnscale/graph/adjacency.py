@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
@@ -32,6 +33,7 @@ class Adjacency(CSR):
             coefficients, for one), by key. Not carried over by `to`.
     """
 
+    @choices_checked
     def __init__(
         self,
         indptr: Tensor,
@@ -90,6 +92,7 @@ class Adjacency(CSR):
             self._edge_index = torch.stack([self.indices.long(), self.row_index])
         return self._edge_index
 
+    @choices_checked
     def in_degree(self, weighted: bool = False) -> Tensor:
         """In-degrees `[num_nodes]`: edge counts, or sums of edge weights with `weighted`."""
         if not weighted or self.values is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.array_folder import ArrayFolder, array_folder
 from gnnscale.graph.checks import memory_bytes, whole_faults
@@ -30,6 +31,7 @@ from gnnscale.graph.names import NodeNames
 _ROWS_AT_ONCE = 1 << 15
 
 
+@choices_checked
 def build_graph(
     path: str | Path,
     num_nodes: int,

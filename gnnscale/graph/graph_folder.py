@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.array_folder import damaged_files, open_arrays, read_meta, write_arrays
@@ -33,6 +34,7 @@ def is_stored_graph(path: str | Path) -> bool:
     return has_format(path, FORMAT)
 
 
+@choices_checked
 def open_stored_graph(path: str | Path, *, verify: bool = False) -> Graph:
     """Open a graph written by `build_graph` or `store_graph`, memory-mapped.
 

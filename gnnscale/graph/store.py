@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import DamagedStore
 from gnnscale.graph import first_hop
 from gnnscale.graph.array_folder import damaged_files, open_arrays, read_meta, write_arrays
@@ -58,6 +59,7 @@ def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
     write_arrays(checked_store_path(path), meta, dict(_arrays(clustered)), "the graph")
 
 
+@choices_checked
 def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
     """Open a clustered graph written by `cluster(…, path=…)`, memory-mapped.
 

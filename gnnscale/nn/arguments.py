@@ -43,8 +43,6 @@ def check_arguments(
     ]
     if not faults and arguments["in_channels"] == 0:
         faults.append("in_channels=0 must be at least 1, or -1 to be read off the first batch")
-    if not isinstance(arguments.get("residual", False), bool | str):
-        faults.append(f"residual={arguments['residual']!r}: True or False")
     if "alpha" in arguments:
         faults += number_faults("alpha", arguments["alpha"], 0, 1)
     if faults:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import MessageNorm
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn.context import CARRIED
 from gnnscale.nn.layer_names import make_act, make_norm
@@ -51,6 +52,7 @@ class Block(nn.Module):
             its convolution, or a residual joins different widths.
     """
 
+    @choices_checked
     def __init__(
         self,
         conv: nn.Module,
@@ -79,8 +81,6 @@ class Block(nn.Module):
         for step, given in (("norm", norm is not None), ("dropout", probability > 0)):
             if given and step not in steps:
                 raise InputError(f"order {order!r} leaves out the {step} that is given")
-        if not isinstance(residual, bool | str) or residual not in (False, True, "dense"):
-            raise InputError(f"residual={residual!r}: False, True or 'dense'")
         if "residual" in steps and (not residual or steps.index("residual") < steps.index("conv")):
             raise InputError(f"order {order!r} has a residual: after conv, and with residual=…")
         if hops is not None:

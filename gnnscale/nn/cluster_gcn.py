@@ -10,6 +10,7 @@ from torch_geometric.nn import Linear, MessagePassing
 from torch_geometric.utils import is_sparse, to_edge_index
 from typing_extensions import override
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn.arguments import number_faults
 from gnnscale.nn.matrices import RowNormalisation
@@ -61,6 +62,7 @@ class ClusterGCNConv(MessagePassing):
         InputError: an argument is not valid.
     """
 
+    @choices_checked
     def __init__(
         self,
         in_channels: int,

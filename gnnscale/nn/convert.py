@@ -12,6 +12,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.models.deepgcn import DeepGCNLayer
 from typing_extensions import override
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn.block import Block
 from gnnscale.nn.chain import Chain
@@ -72,6 +73,7 @@ def _is_pygs(block: Block | Chain) -> bool:
     return not (block.residual or reordered or isinstance(block.norm, MessageNorm))
 
 
+@choices_checked
 def as_layered(
     model: Any,
     *,

@@ -8,12 +8,14 @@ from typing import Any
 from torch import nn
 from torch_geometric.nn import conv as pyg
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn.arguments import check_arguments, number_faults, spec_of
 from gnnscale.nn.block import Block
 from gnnscale.nn.layered import LayeredGNN
 
 
+@choices_checked
 def GCNII(  # noqa: N802 - a model's name
     in_channels: int,
     hidden_channels: int,
@@ -55,8 +57,6 @@ def GCNII(  # noqa: N802 - a model's name
     check_arguments(locals(), lazy=False, output_given=True)
     if number_faults("theta", theta) or theta <= 0:
         raise InputError(f"theta={theta!r} must be a finite number above 0")
-    if not isinstance(shared_weights, bool):
-        raise InputError(f"shared_weights={shared_weights!r}: True or False")
     order = "dropout-conv-norm-act"
     first = nn.Linear(in_channels, hidden_channels)
     blocks = [Block(first, None, act, dropout, order=order, saves="x0")]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.graph import as_adjacency
 from gnnscale.kernels import CSR
@@ -54,6 +55,7 @@ class LayeredGNN(nn.Module):
     Shapes: x `[num_nodes, in_channels]` → `[num_nodes, out_channels]`.
     """
 
+    @choices_checked
     def __init__(
         self,
         blocks: Sequence[Block | nn.Module],
@@ -64,8 +66,6 @@ class LayeredGNN(nn.Module):
         super().__init__()
         if not blocks:
             raise InputError("a LayeredGNN needs at least one block")
-        if jk not in (None, "cat", "max"):
-            raise InputError(f"jk={jk!r}: jumping knowledge is None, 'cat' or 'max'")
         self._register(blocks, head)
         self.jk_mode = jk
         self.spec: dict[str, Any] | None = None

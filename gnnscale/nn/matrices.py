@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR, RowSums, row_sums
@@ -120,6 +121,10 @@ class Sum:
 
     self_weight: float = 0.0
     weighted: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weighted, bool):
+            raise InputError(f"weighted={self.weighted!r} must be True or False")
 
     def coefficients(self, adj: Adjacency) -> Coefficients:
         """No degree enters."""

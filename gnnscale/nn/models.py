@@ -10,6 +10,7 @@ from torch import nn
 from torch_geometric import nn as pyg
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
+from gnnscale.choices import choice_faults, choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn import conv_models
 from gnnscale.nn.arguments import check_arguments, spec_of
@@ -24,6 +25,7 @@ from gnnscale.nn.sign import SIGN
 from gnnscale.nn.with_norm import rewrite
 
 
+@choices_checked
 def GCN(  # noqa: N802 - a model's name, as in PyG
     in_channels: int,
     hidden_channels: int,
@@ -49,6 +51,7 @@ def GCN(  # noqa: N802 - a model's name, as in PyG
     return _build(pyg.GCN, locals())
 
 
+@choices_checked
 def GraphSAGE(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -69,6 +72,7 @@ def GraphSAGE(  # noqa: N802
     return _build(pyg.GraphSAGE, locals())
 
 
+@choices_checked
 def GIN(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -92,6 +96,7 @@ def GIN(  # noqa: N802
     return _build(pyg.GIN, locals())
 
 
+@choices_checked
 def GAT(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -115,6 +120,7 @@ def GAT(  # noqa: N802
     return _build(pyg.GAT, locals())
 
 
+@choices_checked
 def ClusterGCN(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -154,6 +160,7 @@ def ClusterGCN(  # noqa: N802
     return _build(conv_models.ClusterGCN, locals())
 
 
+@choices_checked
 def SGC(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -179,6 +186,7 @@ def SGC(  # noqa: N802
     return _build(conv_models.SGC, locals())
 
 
+@choices_checked
 def SSGC(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -205,6 +213,7 @@ def SSGC(  # noqa: N802
     return _build(conv_models.SSGC, locals())
 
 
+@choices_checked
 def TAGCN(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -230,6 +239,7 @@ def TAGCN(  # noqa: N802
     return _build(conv_models.TAGCN, locals())
 
 
+@choices_checked
 def MLP(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -257,6 +267,7 @@ def MLP(  # noqa: N802
     return model
 
 
+@choices_checked
 def APPNP(  # noqa: N802
     in_channels: int,
     hidden_channels: int,
@@ -343,6 +354,8 @@ def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
         network = cls(**arguments)
     except _WRONG_ARGUMENT as error:  # PyG's own word on it
         raise InputError(f"{cls.__name__} cannot be built: {error}") from error
+    if faults := choice_faults(type(network.convs[0]).__init__, arguments):  # of no word of PyG's
+        raise InputError(faults)
     model = as_layered(network, residual=residual)
     if norms is not None:
         model = rewrite(model, norms)

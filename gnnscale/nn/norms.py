@@ -23,6 +23,7 @@ from torch_geometric.nn import norm as pyg
 from typing_extensions import override
 
 from gnnscale import comm
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn import statistics
 from gnnscale.nn.segments import Over, check_over, pointers_of, segment_of_rows
@@ -58,6 +59,7 @@ class GraphNorm(pyg.GraphNorm):
         >>> model = gs.nn.LayeredGNN([gs.nn.Block(conv, norm=gs.nn.GraphNorm(64))])
     """
 
+    @choices_checked
     def __init__(
         self,
         in_channels: int,
@@ -164,6 +166,7 @@ class BatchNorm(pyg.BatchNorm):
     Shapes: x `[rows, in_channels]` → `[rows, in_channels]`.
     """
 
+    @choices_checked
     def __init__(
         self,
         in_channels: int,
@@ -245,6 +248,7 @@ class InstanceNorm(_Segmented, pyg.InstanceNorm):
         device: of the parameters.
     """
 
+    @choices_checked
     def __init__(
         self,
         in_channels: int,
@@ -290,6 +294,7 @@ class LayerNorm(_Segmented, pyg.LayerNorm):
         device: of the parameters.
     """
 
+    @choices_checked
     def __init__(
         self,
         in_channels: int,
@@ -318,6 +323,7 @@ class PairNorm(_Segmented, pyg.PairNorm):
         over: the rows that are a graph: "batch", "cluster" or "graph" (see the module).
     """
 
+    @choices_checked
     def __init__(
         self,
         scale: float = 1.0,

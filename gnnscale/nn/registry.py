@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn.propagation import OVERRIDABLE, Propagation, is_intercepted
 
@@ -23,6 +24,7 @@ class _Entry(NamedTuple):
 _REGISTERED: dict[type, _Entry] = {}
 
 
+@choices_checked
 def register(
     cls: type[nn.Module],
     *,

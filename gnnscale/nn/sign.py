@@ -9,12 +9,14 @@ from typing import Any
 from torch import nn
 from torch_geometric.nn import MixHopConv
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn.arguments import check_arguments, spec_of
 from gnnscale.nn.block import Block
 from gnnscale.nn.layered import LayeredGNN
 
 
+@choices_checked
 def SIGN(  # noqa: N802 - a model's name
     in_channels: int,
     hidden_channels: int,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError, MissingDependency, PartitionError
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.memory import available_memory
@@ -41,6 +42,7 @@ _MODULES = {"kaminpar": "kaminpar", "metis": "pymetis"}
 Method = str | Callable[[Any, int, int], Any]
 
 
+@choices_checked
 def partition(
     graph: Any,
     num_parts: int,

@@ -105,6 +105,8 @@ def test_the_subgraph_carries_all_that_the_nodes_and_edges_have(graph, data):
         num_nodes=ids.numel(),
         edge_weight=None if graph.edge_weight is None else graph.edge_weight[inside],
         edge_attr=None if graph.edge_attr is None else graph.edge_attr[inside],
+        edge_type=None if graph.edge_type is None else graph.edge_type[inside],
+        node_type=None if graph.node_type is None else graph.node_type[ids],
         num_classes=3,
         **{f"{name}_mask": graph.split()[name][ids] for name in ("train", "val", "test")},
     )

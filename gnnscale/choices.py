@@ -1,0 +1,108 @@
+"""Arguments that are one of a few values, checked by the annotations that declare them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+
+from gnnscale.errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Choice(NamedTuple):
+    """What an argument may be.
+
+    Attributes:
+        name: of the parameter.
+        place: its place among the positional ones.
+        values: that it may equal.
+        kinds: that it may be an instance of.
+    """
+
+    name: str
+    place: int
+    values: tuple[Any, ...]
+    kinds: tuple[type, ...]
+
+    def allows(self, value: Any) -> bool:
+        same = any(type(value) is type(one) and value == one for one in self.values)
+        return same or isinstance(value, self.kinds)
+
+    def fault(self, value: Any) -> str:
+        *most, last = [*map(repr, self.values), *(kind.__name__ for kind in self.kinds)]
+        return f"{self.name}={value!r} must be {', '.join(most)} or {last}"
+
+
+def choices_checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Check every argument whose annotation names `bool` or a `Literal`, before the call.
+
+    NumPy's booleans are made Python's.
+
+    Raises:
+        InputError: naming each that is none of its values.
+    """
+    found: list[_Choice] | None = None
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal found
+        if found is None:
+            found = _choices(function)
+        faults = []
+        for choice in found:
+            by_name = choice.name in kwargs
+            if not by_name and choice.place >= len(args):
+                continue
+            value: Any = kwargs[choice.name] if by_name else args[choice.place]
+            if isinstance(value, np.bool_) and by_name:
+                value = kwargs[choice.name] = bool(value)
+            if not choice.allows(value):
+                faults.append(choice.fault(value))
+        if faults:
+            raise InputError(faults)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def choice_faults(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
+    """What is wrong with arguments, by name, of a function that does not check them itself."""
+    return [
+        choice.fault(arguments[choice.name])
+        for choice in _choices(function)
+        if choice.name in arguments and not choice.allows(arguments[choice.name])
+    ]
+
+
+def _choices(function: Callable[..., Any]) -> list[_Choice]:
+    found = []
+    for place, (name, parameter) in enumerate(inspect.signature(function).parameters.items()):
+        written = parameter.annotation
+        if not any(word in str(written) for word in ("bool", "Literal")):
+            continue
+        by_place = parameter.kind is not parameter.KEYWORD_ONLY
+        names = getattr(function, "__globals__", {})
+        hint = eval(written, names) if isinstance(written, str) else written
+        found.append(_Choice(name, place if by_place else 2**31, *_allowed(hint)))
+    return found
+
+
+def _allowed(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...]]:
+    """The values and the types that a hint names."""
+    if hint is bool:
+        return (True, False), ()
+    if hint is None or hint is type(None):
+        return (None,), ()
+    if get_origin(hint) is Literal:
+        return get_args(hint), ()
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [_allowed(part) for part in get_args(hint)]
+        return sum((p[0] for p in parts), ()), sum((p[1] for p in parts), ())
+    return (), (get_origin(hint) or hint,)
