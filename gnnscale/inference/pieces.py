@@ -76,17 +76,16 @@ class Pieces:
             self.cost.of(nodes, self._adj.nnz) <= self._budget.piece
         )
 
-    def check(self) -> None:
-        """Find the row that takes the most, before any work is done.
+    def refusal(self) -> tuple[int, InputError] | None:
+        """What the row that takes the most takes, and the error to raise; None where it has room.
 
-        Raises:
-            InputError: it takes more than there is; with the smallest bound that would do.
+        The error names the smallest bound that would do.
         """
         if not self._measured:
-            return
+            return None
         nodes, edges = self._costliest_row()
-        if (needed := self.cost.of(nodes, edges)) > self._budget.most:
-            raise self._refusal(nodes, edges, needed)
+        needed = self.cost.of(nodes, edges)
+        return (needed, self._refused(nodes, edges, needed)) if needed > self._budget.most else None
 
     def rows(self, start: int, stop: int, run: Callable[[Halo], Tensor]) -> Tensor:
         """Rows `start` to `stop` of what the convolution gives.
@@ -152,7 +151,7 @@ class Pieces:
                 nodes, edges = self._adj.num_nodes, self._adj.nnz
                 needed = self.cost.of(nodes, edges)
             if alone:
-                raise self._refusal(nodes, edges, needed)
+                raise self._refused(nodes, edges, needed)
             last = first + (last - first) // 2
 
     def _within_edges(self, first: int, stop: int) -> int:
@@ -185,7 +184,7 @@ class Pieces:
             found = max(found, sizes, key=lambda size: self.cost.of(*size))
         return found
 
-    def _refusal(self, nodes: int, edges: int, needed: int) -> InputError:
+    def _refused(self, nodes: int, edges: int, needed: int) -> InputError:
         name = type(self._phase.module).__name__
         reach = "" if self._phase.hops == 1 else f" within its {self._phase.hops} hops"
         remedy = (

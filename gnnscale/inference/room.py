@@ -49,9 +49,12 @@ def check_room(model: LayeredGNN, graph: Graph, layers: Layers) -> None:
         except Exception:  # on a graph that it was not made for; on its own it says what is wrong
             logger.debug("no widths of %s on a few nodes", type(model).__name__, exc_info=True)
             return
+        refusals = []
         for phase, widths, dtype in found:
             carried = {k: v for k, v in graph.carried.items() if k in phase.given}
-            Pieces(phase, widths, dtype, carried, graph.adj, layers).check()
+            refusals.append(Pieces(phase, widths, dtype, carried, graph.adj, layers).refusal())
+    if largest := max(filter(None, refusals), key=lambda refusal: refusal[0], default=None):
+        raise largest[1]
 
 
 def _widths(

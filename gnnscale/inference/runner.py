@@ -191,7 +191,8 @@ class Runner:
         pieces = Pieces(phase, widths, layer.dtype, carried, self.adj, layers)
         level: Level = "whole" if pieces.are_whole else "pieces"
         check_invariance(phase, self._some_rows(layer, kept), self.graph.adj, carried, level=level)
-        pieces.check()
+        if refusal := pieces.refusal():
+            raise refusal[1]
         carried = {name: value.to(layers.home) for name, value in carried.items()}
         for part in (layer, *chain.from_iterable(kept)):
             layers.share.complete(part)

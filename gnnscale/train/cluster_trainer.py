@@ -185,6 +185,7 @@ class ClusterTrainer(Trainer):
         data = as_data(graph, task)
         whole = data.graph if isinstance(data, ClusteredGraph) else data
         split, inductive, faults = as_seen(data, split, inductive)
+        self._takes_fewer = clusters_per_batch is None
         num_parts, clusters_per_batch, impossible = sizes_for(
             data, model, split, inductive, num_parts, clusters_per_batch
         )

@@ -60,19 +60,50 @@ def step_cost(model: nn.Module, batch: Batch, runner: Runner, prefetch: int) -> 
     )
 
 
-def largest_batch(seen: ClusteredGraph, clusters: int) -> tuple[int, int]:
-    """The most nodes, and the most edges among them, that so many clusters can have."""
-    nodes = int(seen.sizes.topk(min(clusters, seen.num_parts)).values.sum())
-    within = [_edges_with(seen, cluster, clusters - 1) for cluster in range(seen.num_parts)]
-    edges = sum(sorted(within, reverse=True)[:clusters])
-    return nodes, edges
+class Batches:
+    """The batches that may be drawn of a clustered graph, by the most that they hold.
 
+    Args:
+        seen: the clustered graph, or the view of it, that is trained on.
+        clusters: of a batch.
+    """
 
-def arriving_edges(seen: ClusteredGraph, clusters: int) -> int:
-    """The most edges that arrive at the nodes of so many clusters, from wherever: read at once."""
-    indptr = seen.graph.adj.indptr
-    counts = indptr[seen.ends] - indptr[seen.offsets[:-1]]
-    return int(counts.topk(min(clusters, seen.num_parts)).values.sum())
+    def __init__(self, seen: ClusteredGraph, clusters: int) -> None:
+        self._seen = seen
+        self._clusters = min(clusters, seen.num_parts)
+        self._within: Tensor | None = None
+
+    def largest(self, clusters: int, counted: bool = True) -> tuple[int, int]:
+        """The most nodes, and the most edges among them, that so many clusters have.
+
+        Args:
+            clusters: how many, the number given at most.
+            counted: go through the edges; else all that arrive count, from wherever they come.
+        """
+        nodes = int(self._seen.sizes.topk(clusters).values.sum())
+        edges = self._counted if counted else self._arriving
+        return nodes, int(edges.topk(clusters).values.sum())
+
+    def that_fit(self, cost: StepCost, room: int) -> int:
+        """The most clusters of a batch whose step has room, up to the number given; 0 if none."""
+        for counted in (False, True):
+            if cost.of(*self.largest(self._clusters, counted)) <= room:
+                return self._clusters
+        fewer = range(self._clusters - 1, 0, -1)
+        return next((q for q in fewer if cost.of(*self.largest(q)) <= room), 0)
+
+    @property
+    def _arriving(self) -> Tensor:
+        indptr = self._seen.graph.adj.indptr
+        return indptr[self._seen.ends] - indptr[self._seen.offsets[:-1]]
+
+    @property
+    def _counted(self) -> Tensor:
+        if self._within is None:
+            others = self._clusters - 1
+            every = range(self._seen.num_parts)
+            self._within = torch.tensor([_edges_with(self._seen, c, others) for c in every])
+        return self._within
 
 
 def _edges_with(seen: ClusteredGraph, cluster: int, others: int) -> int:

@@ -30,18 +30,20 @@ from tests.strategies import graphs
 IN, OUT = 5, 4
 
 
-def opaque_gcn() -> nn.Module:
-    conv = pyg.SGConv(IN, OUT, K=2)
+def opaque_gcn(width: int, out: int) -> nn.Module:
+    conv = pyg.SGConv(width, out, K=2)
     conv.register_forward_hook(lambda module, arguments, out: None)
     return conv
 
 
 CONVS = {
-    "GAT": lambda: pyg.GATConv(IN, OUT, heads=2, concat=False),
-    "GATv2": lambda: pyg.GATv2Conv(IN, OUT),
-    "SAGE, max": lambda: pyg.SAGEConv(IN, OUT, aggr=["max", "mean"]),
-    "PNA": lambda: pyg.PNAConv(IN, OUT, ["mean", "max"], ["identity"], torch.tensor([0, 3, 2])),
-    "Edge": lambda: pyg.EdgeConv(nn.Linear(2 * IN, OUT)),
+    "GAT": lambda width, out: pyg.GATConv(width, out, heads=2, concat=False),
+    "GATv2": pyg.GATv2Conv,
+    "SAGE, max": lambda width, out: pyg.SAGEConv(width, out, aggr=["max", "mean"]),
+    "PNA": lambda width, out: pyg.PNAConv(
+        width, out, ["mean", "max"], ["identity"], torch.tensor([0, 3, 2])
+    ),
+    "Edge": lambda width, out: pyg.EdgeConv(nn.Linear(2 * width, out)),
     "two hops": opaque_gcn,
 }
 
@@ -68,7 +70,7 @@ def with_hubs(nodes: int, hubs: int, steep: float, seed: int) -> Graph:
     st.sampled_from([None, 16]),
 )  # fmt: skip
 def test_every_piece_takes_its_share_or_the_bound_is_named(name, graph, memory, chunk_rows):
-    model = shaken(LayeredGNN([Block(CONVS[name](), act=None), Block(nn.Linear(OUT, 3))]))
+    model = shaken(LayeredGNN([Block(CONVS[name](IN, OUT)), Block(CONVS[name](OUT, 30))]))
     taken: list[tuple[int, int, bool]] = []
     run = Pieces._run
 
@@ -98,7 +100,7 @@ def test_every_piece_takes_its_share_or_the_bound_is_named(name, graph, memory, 
 
 @pytest.mark.parametrize("name", CONVS)
 def test_the_cost_of_a_star_is_what_it_takes(name):
-    phase = Neighbourhood(CONVS[name]().eval(), 0)
+    phase = Neighbourhood(CONVS[name](IN, OUT).eval(), 0)
     cost = measure(phase, [IN], torch.float32, {}, torch.device("cpu"))
     for nodes, copies in ((3000, 1), (300, 10)):
         into = torch.arange(nodes).repeat(copies)
