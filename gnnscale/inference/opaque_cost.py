@@ -25,7 +25,7 @@ from gnnscale.nn.phases import Neighbourhood
 
 # Over what is counted: workspace within torch's operations, and what the heap fragments. Measured
 # on a star of 4·10⁵ nodes: PNA 1.35, Transformer 1.05, GAT, GATv2, GEN, EdgeConv, SAGE 0.8 to 1.1.
-_MARGIN = 1.4
+_MARGIN = 1.5
 _HALO_NODE, _HALO_EDGE = 48, 88  # while a halo is gathered: int64 ids, sorted once
 _KEPT_NODE, _KEPT_EDGE = 8, 24  # of a halo while the layer runs on it
 _PROBED = (128, 256)  # nodes of rings, and edges among few nodes

@@ -111,7 +111,11 @@ class ClusterTrainer(Trainer):
         storage: a folder for the layers of exact inference, instead of memory. With None, layers
             that do not fit in it go beside the run or the store, as those of a graph in files
             do.
-        memory: bytes of a layer that exact inference may hold; "auto" goes by what there is.
+        memory: bytes that `fit`, `evaluate` and `predict` may add to what the process holds, as
+            "2GB" or a number. Exact inference keeps layers in files and cuts its work until it
+            fits, clusters are fewer a batch where their number was left open, and what cannot be
+            cut is refused before training, with the smallest bound that would do. "auto" goes by
+            what there is.
         store: a folder for the clustered graph, instead of memory. With None, that of a graph in
             files goes into the run folder. A resumed run finds it there again.
         progress: show a progress bar on a terminal.

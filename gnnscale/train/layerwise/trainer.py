@@ -115,7 +115,8 @@ class LayerwiseTrainer(LayerLoop):
             20 seconds have passed since the last.
         chunk_rows: rows at once where the whole graph is gone through; chosen by size when None.
         storage: a folder for layers and rows, instead of memory.
-        memory: bytes of a layer that may be in memory; "auto" goes by what there is.
+        memory: bytes that inference over the whole graph may add to what the process holds, for
+            layers and the pieces of opaque convolutions; "auto" goes by what there is.
         progress: show a progress bar on a terminal.
 
     Raises:

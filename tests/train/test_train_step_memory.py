@@ -1,0 +1,90 @@
+"""A training step within a bound: the largest batch is known before any is drawn."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_runs import small_graph
+from torch_geometric import nn as pyg
+
+import gnnscale as gs
+from gnnscale.errors import InputError
+from gnnscale.loader import Assembler, ClusterLoader
+from gnnscale.nn import Block, LayeredGNN
+from gnnscale.nn.context import run_phases
+from gnnscale.train.step_memory import Batches, _peak, step_cost
+from tests.strategies import graphs
+
+few = settings(max_examples=15, deadline=None)
+
+
+@few
+@given(graphs(min_nodes=4), st.integers(2, 6), st.integers(1, 4), st.booleans())
+def test_no_batch_is_larger_than_is_said(graph, parts, clusters, inductive):
+    part = gs.partition(graph, min(parts, graph.num_nodes), method="random", seed=0)
+    clustered = gs.cluster(graph, part)
+    seen = clustered.view("train") if inductive else clustered
+    loader = ClusterLoader(seen, clusters, seed=1)
+    batches = Batches(seen, loader.clusters_per_batch)
+    said = [batches.largest(loader.clusters_per_batch, counted) for counted in (True, False)]
+    for _ in range(3):
+        for batch in loader:
+            for nodes, edges in said:
+                assert batch.num_nodes <= nodes
+                assert batch.adj.nnz <= edges
+
+
+MODELS = {
+    "GAT": lambda: gs.nn.GAT(5, 8, 2, 3),
+    "GCN": lambda: gs.nn.GCN(5, 8, 2, 3, norm="batch_norm"),
+    "PNA": lambda: LayeredGNN(
+        [Block(pyg.PNAConv(5, 8, ["max"], ["identity"], torch.tensor([1, 2, 2])), "graph_norm")]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_takes_what_is_said_whatever_its_batch(name):
+    model, graph = MODELS[name](), small_graph(nodes=300)
+    graph.x = graph.x[:, :5].contiguous()
+    clustered = gs.cluster(graph, gs.partition(graph, 6, method="random", seed=0))
+    assemble = Assembler(clustered)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    cost = step_cost(model, assemble(torch.tensor([0])), run_phases, 0)
+    for clusters in ([1], [1, 2], [0, 1, 2, 3, 4, 5]):
+        batch = assemble(torch.tensor(clusters))
+        taken = _peak(model, batch, run_phases)
+        assert taken <= cost.of(batch.num_nodes, batch.adj.nnz) <= 4 * taken + 10**5
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def trainer_with(memory, clusters=None):
+    torch.manual_seed(0)
+    graph = small_graph(nodes=600)
+    model = gs.nn.GAT(graph.num_features, 16, 2, graph.num_classes)
+    return gs.ClusterTrainer(
+        model, graph, num_parts=12, clusters_per_batch=clusters, epochs=1, method="random",
+        memory=memory, progress=False,
+    )  # fmt: skip
+
+
+def test_a_batch_that_has_no_room_is_refused_with_what_would_do(caplog):
+    with pytest.raises(InputError, match="a step on 12 clusters takes up to") as refused:
+        trainer_with("1MB", 12).fit()
+    said = str(refused.value)
+    trainer_with(re.search(r"give memory='(.*?)'", said)[1], 12).fit()
+    fewer = int(re.search(r"clusters_per_batch=(\d+)", said)[1])
+    trainer = trainer_with("1MB", fewer)
+    trainer.fit()
+    assert not caplog.records
+    chosen = trainer_with("1MB")
+    wanted = chosen.config.clusters_per_batch
+    chosen.fit()
+    assert fewer <= chosen.loader.clusters_per_batch < wanted
+    assert any("may take more than memory='1MB'" in r.getMessage() for r in caplog.records)
