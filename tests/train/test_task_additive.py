@@ -115,6 +115,7 @@ RANDOM = {
     "other rows": lambda o, b: (o - o[torch.randperm(len(o))]).square().sum(),
     "masked": lambda o, b: (o * (torch.rand_like(o) < 0.3)).square().sum(),
     "noise": lambda o, b: ce(o + torch.randn_like(o), b, reduction="sum"),
+    "annealed": lambda o, b: ce(o, b, reduction="sum") + b.epoch * o.square().sum(),
     "python": lambda o, b: random.random() * ce(o, b, reduction="sum"),
 }
 NO_SUMS = {

@@ -17,13 +17,23 @@ from gnnscale.train.learnt import Learnt
 from gnnscale.train.updates import Updates
 
 
-class Stops(gs.Callback):
-    def __init__(self, epoch):
-        self.epoch = epoch
+def stop_early(trainer):
+    """Between the two batches of an update where there are steps to count, else after an epoch."""
+    taken = []
+    trains_in_steps = hasattr(trainer, "step")
 
-    def on_epoch_end(self, trainer, row):
-        if row["epoch"] == self.epoch:
+    def interrupt(*_):
+        taken.append(True)
+        if len(taken) == (5 if trains_in_steps else 2):
             raise KeyboardInterrupt
+
+    if not trains_in_steps:
+        callback = gs.Callback()
+        callback.on_epoch_end = interrupt
+        trainer.callbacks.append(callback)
+        return
+    step = trainer.step
+    trainer.step = lambda batch: (interrupt(), step(batch))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +50,7 @@ def test_what_goes_on_ends_the_same(kind, name, tmp_path, bare_runs):
     moved = [k for k in after if k.startswith("task:") and not torch.equal(before[k], after[k])]
     assert len(moved) == sum(k.startswith("task:") for k in after) >= 3
     broken = run_of(kind, task_of("noisy head" if name == "head" else name), tmp_path / "run")
-    broken.callbacks.append(Stops(2))
+    stop_early(broken)
     torch.manual_seed(11)
     with pytest.raises(KeyboardInterrupt):
         broken.fit()
@@ -203,15 +213,17 @@ def test_parameters_that_a_second_trainer_would_make_anew_are_refused():
         run_of("layer by layer", Anew(), fine_tune={"epochs": 1, "num_parts": 4})
 
 
-def test_lazy_parameters_get_their_shapes():
+def test_lazy_parameters_get_their_shapes(tmp_path, bare_runs):
     class Lazy(Head):
         def __init__(self):
             super().__init__()
             self.inner = nn.LazyLinear(4)
 
-    trainer = run_of("cluster", Lazy(), epochs=1)
+    trainer = run_of("cluster", Lazy(), tmp_path, epochs=1)
     trainer.fit()
     assert trainer.task.inner.in_features == CLASSES
+    opened = gs.load_run(tmp_path, task=Lazy())
+    assert_same(learnt(opened.trainer), learnt(trainer))
 
 
 def test_a_pipeline_learns_what_accumulation_does():
