@@ -23,6 +23,7 @@ def measure(graph: Graph) -> dict[str, Any]:
         "directed edges": f"{graph.num_edges:,}, {_symmetry(graph)}",
         "degrees (in)": _degrees(graph),
         "features": _features(graph),
+        "task": None if graph.y is None else f"{graph.task} of {graph.y_level}s",
         "labels": _labels(graph),
         "homophily": _homophily_in_words(graph),
         **{f"split {name}": _split(graph, name) for name in graph.splits},

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 IN_MEMORY = 1 << 30
 """Bytes of a graph, as it is stored, above which it stays on disk where no path is given."""
-VERSION = 1
+VERSION = 2
 """Raised when the same files give another graph: what is kept is then built anew."""
 
 

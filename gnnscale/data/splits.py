@@ -171,6 +171,9 @@ def _from_folds(
     if node_ptr is None or fold.shape != (node_ptr.size - 1,) or node_ptr[-1] != num_nodes:
         faults.append(f"fold: shape {[*fold.shape]}, expected one entry a graph of node_ptr")
         return {}
+    if fold.dtype.kind not in "iu":
+        faults.append(f"fold: {fold.dtype}, expected integers, the fold of each graph")
+        return {}
     of_node = to_nodes(fold, node_ptr)
     return {
         f"fold{k}": {"train": of_node != k, "test": of_node == k}

@@ -66,6 +66,8 @@ def from_arrays(
     if edge_attr is not None and edge_attr.dim() == 1:
         edge_attr = edge_attr.unsqueeze(1)
     faults = checks.edge_index_faults(edge_index, num_nodes)
+    if node_ptr is not None and node_ptr.is_floating_point():
+        faults.append(f"node_ptr is {node_ptr.dtype}; it must hold integers")
     shape_ok = edge_index.dim() == 2 and edge_index.size(0) == 2
     num_given = edge_index.size(1) if shape_ok else 0
     if edge_weight is not None and shape_ok and edge_weight.shape != (num_given,):
@@ -195,13 +197,13 @@ def _features(x: Any) -> Tensor | CSR | None:
             torch.from_numpy(x.data.astype(np.float32)),
             tuple(x.shape),
         )
-    x = tensor(x, "x")
-    if x.layout != torch.strided:
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        x = x.detach().cpu()
         csr = x if x.layout == torch.sparse_csr else x.to_sparse_csr()
         values = csr.values() if csr.values().is_floating_point() else csr.values().float()
         # Columns of features are few: 32 bits do.
         return CSR(csr.crow_indices().long(), csr.col_indices().int(), values, tuple(csr.shape))
-    return x
+    return tensor(x, "x")
 
 
 def _infer_num_nodes(

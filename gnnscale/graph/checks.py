@@ -204,6 +204,19 @@ def mask_faults(name: str, mask: Tensor, num_nodes: int) -> list[str]:
     return []
 
 
+def overlaps(train: Tensor, val: Tensor, test: Tensor) -> list[str]:
+    """What to say of nodes that are in several parts of a split; masks as `mask_faults` wants."""
+    trained = evaluated = 0
+    for a, b, c in zip(blocks(train), blocks(val), blocks(test), strict=True):
+        trained += int((a & (b | c)).sum())
+        evaluated += int((b & c).sum())
+    words = {
+        "training nodes are also validation or test nodes": trained,
+        "validation nodes are also test nodes": evaluated,
+    }
+    return [f"{count:,} {what}" for what, count in words.items() if count]
+
+
 def training_faults(y: Tensor | None, train_mask: Tensor | None) -> list[str]:
     """Faults that stand in the way of supervised training on these labels and this mask."""
     if y is None:

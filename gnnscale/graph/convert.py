@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph.graph import EDGE_VALUES, Graph
-from gnnscale.graph.reading.nodes import part_of
+from gnnscale.graph.reading.nodes import PARTS, part_of
 from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+_MASKS = tuple(f"{part}_mask" for part in PARTS)
 
 
 def from_data(data: Data, **overrides: Any) -> Graph:
@@ -49,7 +52,9 @@ def from_data(data: Data, **overrides: Any) -> Graph:
     y = arguments["y"]
     if isinstance(y, Tensor) and y.dim() and y.size(0) == graphs != data.num_nodes:
         arguments["y_level"] = "graph"
-    arguments["splits"] = _split_columns(data)
+    if overrides.get("splits") is None:
+        masks = {name: overrides.pop(name, None) for name in _MASKS}
+        arguments["splits"] = _split_columns(data, masks)
     arguments.update(overrides)
     return Graph.from_arrays(**arguments)
 
@@ -147,12 +152,19 @@ def _from_adj_t(adj_t: Any) -> dict[str, Any]:
     return {"edge_index": torch.stack([col, row]), "edge_weight": value}
 
 
-def _split_columns(data: Data) -> dict[str, dict[str, Any]] | None:
-    """`train_mask`, `valid_idx`, …: the split set "default", or a set for each column of masks."""
-    given = {
+def _split_columns(data: Data, masks: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """`train_mask`, `valid_idx`, …: the split set "default", or a set for each column of masks.
+
+    Args:
+        data: what they are attributes of.
+        masks: given beside the data; each stands in for the data's own.
+    """
+    own = {name: tensor(mask, name) for name, mask in masks.items() if mask is not None}
+    taken = {part_of(name)[0] for name in own}
+    given = own | {
         name: tensor(data[name], name)
         for name in data.keys()  # noqa: SIM118
-        if part_of(name)[1] is not None and data[name] is not None
+        if part_of(name)[1] and part_of(name)[0] not in taken and data[name] is not None
     }
     if not given:
         return None

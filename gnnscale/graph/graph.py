@@ -315,8 +315,9 @@ class Graph:
             for part in ("train", "val", "test"):
                 mask = f"{part}_mask" if name == "default" else f"{name}/{part}"
                 faults += checks.mask_faults(mask, split[part], self.num_nodes)
-            if len(faults) == before and bool((split.train & (split.val | split.test)).any()):
-                logger.warning("split %s: training nodes are also validation or test nodes", name)
+            if len(faults) == before:
+                for words in checks.overlaps(split.train, split.val, split.test):
+                    logger.warning("split %s: %s", name, words)
         if faults:
             raise InputError(faults)
 

@@ -106,6 +106,7 @@ def k_fold(
     *,
     validation: float = 0.0,
     seed: int = 0,
+    task: Any = "auto",
 ) -> CrossValidation:
     """Train once a fold, on all other folds, and follow the metric on train and test graphs.
 
@@ -123,6 +124,7 @@ def k_fold(
         validation: share of the other folds' graphs that is held out, in [0, 1), with the same
             share of every class.
         seed: of drawn folds, of what is held out, and of torch.
+        task: what the labels are read for, as of trainers.
 
     Raises:
         InputError: an argument is out of range, a fold or what is held out is empty, or trainers do
@@ -133,7 +135,7 @@ def k_fold(
         faults.append(f"validation={validation!r}: a share in [0, 1)")
     if faults:
         raise InputError(faults)
-    graph = with_folds(as_graphs(graphs), folds, validation, seed)
+    graph = with_folds(as_graphs(graphs, task), folds, validation, seed)
     reports = []
     for fold in range(folds):
         with torch.random.fork_rng(devices=[]):  # the caller's own draws stay as they were

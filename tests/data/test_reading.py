@@ -156,3 +156,40 @@ def test_what_may_be_both_is_asked_and_the_answers_work(chosen):
         Graph.from_arrays([[0], [1]], splits={"a": {"test": chosen}})
     assert wanted_rows(range(2), 2).tolist() == [0, 1]
     assert wanted_rows([1, 1], 2).tolist() == [0, 1] and wanted_rows([1.0, 0.0], 2).tolist() == [0]
+
+
+def test_parts_that_overlap_are_said(caplog):
+    parts = {"train": range(3), "val": [2, 3, 5], "test": [5, 6]}
+    DOORS["from_arrays"](None, splits={"default": parts})
+    assert "1 training nodes are also validation or test nodes" in caplog.text
+    assert "1 validation nodes are also test nodes" in caplog.text
+
+
+def test_a_mask_beside_the_data_stands_in_for_the_datas_own():
+    data = _data(None, {"train": [1] * 3 + [0] * 4, "valid_idx": [3, 4]})
+    graph = Graph.from_data(data, val_mask=[0] * 6 + [1])
+    assert graph.train_mask.tolist() == [True] * 3 + [False] * 4
+    assert graph.val_mask.nonzero().tolist() == [[6]]
+    with pytest.raises(InputError, match="as masks or in splits, not both"):
+        Graph.from_data(data, val_mask=[0] * 7, splits={"default": {"train": [1]}})
+    data.train_mask = torch.eye(NODES, dtype=torch.int8)
+    graph = Graph.from_data(data)
+    assert [int(split.train.nonzero()) for split in graph.splits.values()] == [*range(NODES)]
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.ma.array([0, 1, 0, 1, 0, 1, 0], mask=[1] + [0] * 6), "1 entries are masked: fill them"),
+        (torch.eye(NODES).to_sparse(), "is sparse; give it dense"),
+        (np.array([None, 1] * 3 + [1], dtype=object), "is object; give numbers"),
+        (np.array(["a", "b"]), "is <U1; give numbers"),
+        ([[1, 2], [3]], "cannot be made an array"),
+    ],
+)
+def test_what_is_no_plain_array_is_refused_by_name(array, words):
+    for name in ("y", "train_mask", "edge_weight"):
+        with pytest.raises(InputError, match=f"{name}.*{words}"):
+            DOORS["from_arrays"](None, **{name: array})
+    with pytest.raises(InputError, match=words):
+        wanted_rows(array, NODES)

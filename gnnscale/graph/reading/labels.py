@@ -36,6 +36,7 @@ TASKS = ("classification", "multilabel", "regression")
 _EXACT = 1 << 24  # whole numbers up to here are the same in float32
 _MANY = 1024  # class numbers with gaps are asked about from here on: a head is a row for each
 _USED = 10  # if fewer than one in so many is used
+_FEW = 100  # whole floats beside NaN are classes up to here, or where each has ten rows
 
 
 class Labels(NamedTuple):
@@ -255,7 +256,8 @@ def _task_of(y: Tensor, found: _Found) -> str:
             return "classification"
         if found.part is not None or found.low < -1:
             return "regression"
-        if found.nan and not found.minus:
+        known = y.numel() - found.nan
+        if found.nan and not found.minus and found.high < max(_FEW, known / _USED):
             return "classification"  # they are floats for NaN, which integers do not have
         low, high = (int(x) for x in (min(found.low, -1 if found.minus else found.low), found.high))
         raise InputError(

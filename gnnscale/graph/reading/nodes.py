@@ -154,8 +154,8 @@ def read_nodes(
     """
     if isinstance(chosen, range):
         chosen, kind = torch.arange(chosen.start, chosen.stop, chosen.step), "idx"
-    if find is not None and kind != "mask" and _is_text(names := np.asarray(chosen)):
-        return torch.from_numpy(find(names.astype(object), f"{what}: id"))
+    if find is not None and kind != "mask" and _is_text(chosen):
+        return torch.from_numpy(find(np.asarray(chosen, dtype=object), f"{what}: id"))
     array = tensor(chosen, what)
     if array.dim() == 0 or (array.dim() == 2 and array.size(1) == 1):
         array = array.reshape(-1)
@@ -243,7 +243,10 @@ def _ids(array: Tensor, num_rows: int, what: str, of: str, find: Find | None) ->
     return array.long()
 
 
-def _is_text(names: np.ndarray) -> bool:
+def _is_text(chosen: Any) -> bool:
+    if isinstance(chosen, Tensor):
+        return False
+    names = np.asarray(chosen)
     kind = names.dtype.kind
     return kind in "STU" or (kind == "O" and names.size > 0 and isinstance(names.flat[0], str))
 

@@ -21,10 +21,18 @@ def tensor(value: Any, what: str = "an array") -> Tensor:
         where = "on the meta device, without data" if value.is_meta else f"of {value.dtype}"
         raise InputError(f"{what} is a tensor {where}; give real numbers")
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise InputError(f"{what} is sparse; give it dense: .to_dense()")
         value = value.detach().cpu()
         if value.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch hardly computes them
             value = value.long()
         return value if type(value) is Tensor else value.as_subclass(Tensor)  # an EdgeIndex
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        count = np.ma.count_masked(value)
+        raise InputError(
+            f"{what} is a masked array, and {count:,} entries are masked: fill them, as "
+            ".filled(-1) or .astype(float).filled(numpy.nan)"
+        )
     try:
         array = np.ascontiguousarray(value).reshape(np.shape(value))
     except ValueError as error:  # rows of different lengths
@@ -32,7 +40,7 @@ def tensor(value: Any, what: str = "an array") -> Tensor:
     if array.dtype.kind not in "biuf":
         hint = ""
         if array.dtype.kind == "O":
-            hint = ", as .astype(float) does of None and numbers (NaN is then what is unknown)"
+            hint = " in an array: .astype(float) makes NaN of None, .toarray() an array of a matrix"
         raise InputError(f"{what} is {array.dtype}; give numbers{hint}")
     if array.dtype.kind == "u" and array.itemsize > 1:
         array = array.astype(np.int64)
