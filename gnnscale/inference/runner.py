@@ -28,6 +28,7 @@ from gnnscale.inference.pieces import Pieces
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context
 from gnnscale.nn.invariance import ROWS, Level, check_invariance, first_rows
+from gnnscale.nn.on_rows import as_layer
 from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 from gnnscale.nn.propagation import Propagation, call_rows, densify
 from gnnscale.nn.reach import Halo, run_on_halo
@@ -141,6 +142,8 @@ class Runner:
             gathered = Gathered(norm, segments_for(norm, self.segments), self.layers.share)
         for start, end, h in self._source(stored, step.source):
             for phase in step.rows:
+                if start == self.layers.share.start:
+                    self._check_rows(phase, h)
                 h = self._row_phase(phase, h, start, end)
             h = densify(h)
             if gathered is not None:
@@ -190,7 +193,8 @@ class Runner:
         widths = [layer.shape[1], *beside]
         pieces = Pieces(phase, widths, layer.dtype, carried, self.adj, layers)
         level: Level = "whole" if pieces.are_whole else "pieces"
-        check_invariance(phase, self._some_rows(layer, kept), self.graph.adj, carried, level=level)
+        some = self._some_rows(layer, kept)
+        check_invariance(phase, some, self.graph.adj, carried, level=level, training=False)
         if refusal := pieces.refusal():
             raise refusal[1]
         carried = {name: value.to(layers.home) for name, value in carried.items()}
@@ -208,6 +212,13 @@ class Runner:
             rows = pieces.rows(a, b, run)
             release_all(self.adj, *carried.values(), self.graph.x)
             yield a, b, rows
+
+    def _check_rows(self, phase: Any, h: Any) -> None:
+        layer = as_layer(phase, of_graphs=False)
+        if layer is not None:
+            level: Level = "pieces" if self.layers.chunk_rows < self.graph.num_nodes else "whole"
+            some = [first_rows(h)]
+            check_invariance(layer, some, self.graph.adj, level=level, training=False)
 
     def _some_rows(self, layer: Layer, kept: list[list[Layer]]) -> list[Tensor]:
         """The first rows that this rank has of a layer and of slots."""

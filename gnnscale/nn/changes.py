@@ -42,22 +42,23 @@ EDGES = Reason(
 ROWS = Reason(
     "rows that no path leads from, as a mean or a norm over all rows does",
     "such rows change",
-    "Take what reads all rows out of it; a norm can be the norm of a Block",
+    "No number of hops helps. Take what reads all rows out of it: a norm may be that of a Block",
 )
 COUNT = Reason(
     "the number of nodes",
     "nodes without any path to the row are added",
-    "Give it the number as an argument when it is built",
+    "No number of hops helps. Give it the number as an argument when it is built",
 )
 ELSEWHERE = Reason(
     "edges between other nodes, or their number",
     "edges without any path to the row are added",
-    "Let it read no more than the edges that arrive at a node and at its neighbours",
+    "No number of hops helps. Let it read the edges that arrive at a node and at its neighbours",
 )
 DEGREE = Reason(
     "the greatest degree of the graph",
     "a node elsewhere gets more edges than any has",
-    "Give it the greatest degree as an argument when it is built; of aggregations, take one that "
+    "No number of hops helps. Give it the greatest degree as an argument when it is built; take an "
+    "aggregation that "
     "does not pad to it, such as 'mean', 'max' or 'softmax'",
 )
 SYMMETRY = Reason(

@@ -40,6 +40,7 @@ def check_invariance(
     carried: Mapping[str, Tensor] | None = None,
     *,
     level: Level = "pieces",
+    training: bool = True,
 ) -> None:
     """Find out whether a layer may run in pieces; it is not changed, and no random number is drawn.
 
@@ -56,12 +57,14 @@ def check_invariance(
         carried: values of its edges and nodes, by name: `Graph.carried`; None: weights of `adj`.
         level: "pieces": a piece holds some nodes of a graph, with their surroundings; "graphs": it
             holds whole graphs; "whole": there is one piece, the graph, in gnnscale's own order.
+        training: whether it will be trained; else evaluation mode alone is tried.
 
     Raises:
         InexactConvolution: it may not; named are the layer, what it depends on and a remedy.
         UnsupportedModel: it fails on some pieces, or cannot be copied.
     """
-    module, name = phase.module, type(phase.module).__name__
+    module = phase.module
+    name = getattr(module, "called", type(module).__name__)
     if carried is None:
         carried = {} if adj.values is None else {"edge_weight": adj.values}
     carried = {name: value for name, value in carried.items() if name in phase.given}
@@ -69,8 +72,10 @@ def check_invariance(
         carried["batch"] = adj.indptr.new_zeros(1)
     if level == "pieces" and (known := _known_reader(module)) is not None:
         raise InexactConvolution(f"{name} holds {known.format(whole=_whole(adj.num_nodes))}")
-    trial = Trial(phase, rows, carried, level)
-    key = _key(trial)
+    trial = Trial(phase, rows, carried, level, training=training)
+    both, key = (*_key(trial), True), (*_key(trial), training)
+    if both in _KNOWN and _KNOWN[both].reason is None:
+        key = both
     try:
         verdict = _known(key, trial.on_made_up_graphs)
         # Weights may differ: the reverse of an edge only has to be there to lead to it.
@@ -100,7 +105,7 @@ def first_rows(x: Tensor | CSR) -> Tensor:
     return x[:few] if isinstance(x, Tensor) else x.select_rows(torch.arange(few)).to_dense()
 
 
-def _key(trial: Trial) -> Hashable:
+def _key(trial: Trial) -> tuple[Hashable, ...]:
     shapes = tuple((k, v.shape[1:], v.dtype) for k, v in sorted(trial.examples.items()))
     hops = trial.phase.hops if trial.level == "pieces" else 0
     return settings_of(trial.phase.module), trial.level, hops, tuple(trial.widths), shapes
@@ -148,8 +153,7 @@ def _message(name: str, found: Verdict, hops: int, nodes: int) -> str:
         f"{reason.done}; run in pieces it would be silently wrong. "
     )
     if reason is not changes.HALO:
-        helps = "" if reason.what.startswith("other graphs") else "No number of hops helps. "
-        return told + helps + reason.remedy + (_whole(nodes) if reason.whole else "")
+        return told + reason.remedy + (_whole(nodes) if reason.whole else "")
     if found.enough is None:
         return told + "No reach up to 16 hops was enough; it may have none" + _whole(nodes)
     where = " (that is enough on an undirected graph)" if found.symmetric else ""

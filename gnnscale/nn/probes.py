@@ -127,7 +127,8 @@ class Values:
             name: self._drawn(name, edges.size(1) if name in EDGE_VALUES else num_nodes)
             for name in self.examples
         }
-        return Probe([x.to(self.dtype) for x in rows], edges, carried)
+        cast = [x.to(self.dtype) if x.is_floating_point() else x for x in rows]
+        return Probe(cast, edges, carried)
 
     def _drawn(self, name: str, count: int) -> Tensor:
         examples = self.examples[name]

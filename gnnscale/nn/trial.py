@@ -67,6 +67,7 @@ class Trial:
         rows: some rows `[k, channels]` of x and of the slots that it takes.
         carried: what it takes of the values of edges and nodes.
         level: see `check_invariance`.
+        training: whether training mode is tried, too.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class Trial:
         rows: Sequence[Tensor],
         carried: Mapping[str, Tensor],
         level: Level,
+        *,
+        training: bool = True,
     ) -> None:
-        self.phase, self.level, self.carried = phase, level, carried
+        self.phase, self.level, self.carried, self.training = phase, level, carried, training
         self.rows = [x[:ROWS].detach().cpu() for x in rows]
         self.widths = [x.size(1) for x in self.rows]
         self.examples = examples_of(carried)
@@ -135,7 +138,7 @@ class Trial:
         symmetric = in_pieces and needs_symmetry(self.phase.module)
         if self.level != "whole" and (change := layer.draws()):
             return Verdict(changes.DRAWS, change, padded=padded)
-        kinds = list(product((False, True), (False, True)))
+        kinds = list(product((False, True) if self.training else (False,), (False, True)))
         # What lies elsewhere first: some of it is within every reach that is tried here.
         for training, both_ways in kinds:
             layer.set_mode(training)
@@ -235,7 +238,7 @@ class Layer:
             redraw(self._module, generator)
         self._kept = Kept(self._module)
         finite = True
-        for training in (True, False):
+        for training in (True, False) if trial.training else (False,):
             self.set_mode(training)
             finite &= bool(self.run(base).isfinite().all())
         return finite

@@ -16,7 +16,7 @@ from gnnscale.nn.carried import check_carried
 from gnnscale.nn.features import entering
 from gnnscale.nn.invariance import Level, first_rows
 from gnnscale.nn.modes import evaluation_mode
-from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.on_rows import as_layer
 from gnnscale.train.task import NodeTask, Task
 
 
@@ -65,11 +65,12 @@ def _refusal(
     phase: Any, x: Any, context: Context, graph: Graph, level: Level
 ) -> UnsupportedModel | None:
     """Check a layer before it runs; a failure of its own is left to the batch, which tells more."""
-    if not isinstance(phase, Neighbourhood):
+    layer = as_layer(phase, of_graphs=level == "graphs")
+    if layer is None:
         return None
-    rows = [first_rows(x), *(first_rows(context.slots[slot]) for slot in phase.slots)]
+    rows = [first_rows(x), *(first_rows(context.slots[slot]) for slot in layer.slots)]
     try:
-        check_invariance(phase, rows, graph.adj, graph.carried, level=level)
+        check_invariance(layer, rows, graph.adj, graph.carried, level=level)
     except InexactConvolution:
         raise
     except UnsupportedModel as error:

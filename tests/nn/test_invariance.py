@@ -17,8 +17,9 @@ from torch_geometric.utils import degree, softmax
 from gnnscale.errors import InexactConvolution, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.nn import check_invariance
+from gnnscale.nn.on_rows import as_layer
 from gnnscale.nn.padding import takes_padded
-from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.phases import Neighbourhood, Rows, Statistics
 from tests.nn.layers import DegreeConv, DifferenceConv, FarConv, few
 
 
@@ -329,6 +330,43 @@ def test_what_keeps_or_draws_is_named():
     always = Made(lambda h, s, t, n: nn.functional.dropout(h, 0.5))
     with pytest.raises(InexactConvolution, match="random numbers in evaluation mode"):
         check(always)
+
+
+# --- rows alone -------------------------------------------------------------------------------
+
+
+class Centre(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+@pytest.mark.parametrize("function", [Centre(), nn.Softmax(dim=0), lambda x: x / x.norm()])
+def test_functions_of_rows_may_not_read_others(function):
+    layer = as_layer(Rows(function), of_graphs=False)
+    with pytest.raises(InexactConvolution, match=r"(Centre|Softmax|<lambda>) depends on rows"):
+        check_invariance(layer, [ROWS], RING)
+    check_invariance(layer, [ROWS], RING, level="whole")
+
+
+@pytest.mark.parametrize("function", [nn.Softmax(dim=1), lambda x: x.tanh(), nn.GRUCell(5, 5)])
+def test_functions_of_rows_by_themselves_pass(function):
+    check_invariance(as_layer(Rows(function), of_graphs=False), [ROWS], RING)
+
+
+def test_norms_keep_to_graphs():
+    assert as_layer(Statistics(pyg.GraphNorm(5)), of_graphs=True) is None
+    assert as_layer(Statistics(Centre()), of_graphs=False) is None  # run on whole layers
+    with pytest.raises(InexactConvolution, match="Centre depends on other graphs"):
+        check_invariance(
+            as_layer(Statistics(Centre()), of_graphs=True), [ROWS], RING, level="graphs"
+        )
+
+
+def test_what_is_only_trained_so_does_not_matter_to_predictions():
+    layer = Made(LOCAL["sum"], NOT_LOCAL["mean of rows"], training_only=True)
+    check(layer, hops=2, training=False)
+    with pytest.raises(InexactConvolution, match="in training mode"):
+        check(layer, hops=2)
 
 
 # --- what the check leaves alone ---------------------------------------------------------------
