@@ -51,8 +51,9 @@ def speed_(args: argparse.Namespace) -> None:
 
 def tu_(args: argparse.Namespace) -> None:
     grid = product(args.models, args.protocols, args.graphs or tu.SETS, tu.NORMS)
+    fewer = {} if args.folds == tu.FOLDS else {"folds": args.folds}
     settings = [
-        {"data": data, "model": m, "norm": norm, "protocol": p, "epochs": tu.EPOCHS[data]}
+        {"data": data, "model": m, "norm": norm, "protocol": p, "epochs": tu.EPOCHS[data], **fewer}
         for m, p, data, norm in grid
     ]
     run_all("graphnorm-tu", tu.cross_validate, settings, threads=args.threads)
@@ -93,6 +94,7 @@ def main() -> None:
     add("--graphs", nargs="*", help="these data sets only")
     add("--models", nargs="*", default=["gin"], choices=tu.MODELS)
     add("--protocols", nargs="*", default=["validation"], choices=tu.PROTOCOLS)
+    add("--folds", type=int, default=tu.FOLDS, help="of tu: the first so many of ten, from 2 on")
     add("--seeds", type=int, default=5, help="of nodes")
     args = parser.parse_args()
     logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler()])

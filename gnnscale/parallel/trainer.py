@@ -306,6 +306,7 @@ class PipelineTrainer(ClusterTrainer):
     @override
     def _shared_gradients(self) -> SharedGradients | None:
         if comm.world_size(self.group) == 1:
+            self._warn_of_compression()
             return None
         config = self.config
         return SharedGradients(

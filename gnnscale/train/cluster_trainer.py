@@ -220,6 +220,11 @@ class ClusterTrainer(Trainer):
         if faults:
             raise InputError(faults)
         assert not isinstance(task, str)
+        given = {"method": method != "auto", "balance": balance != "nodes", "store": store}
+        if isinstance(data, ClusteredGraph) and (unused := [k for k, v in given.items() if v]):
+            logger.warning(
+                "%s: the graph comes in clusters, and is not clustered anew", ", ".join(unused)
+            )
         self._data: Graph | ClusteredGraph = data
         self._clustered: ClusteredGraph | None = data if isinstance(data, ClusteredGraph) else None
         # Of another run on these data, which `bench` hands on.

@@ -14,6 +14,7 @@ from typing_extensions import override
 from gnnscale.errors import InputError
 from gnnscale.graph.checks import memory_bytes
 from gnnscale.partitioning.weights import balance_faults
+from gnnscale.train.optimizers import is_described
 
 # May differ when a run is resumed: they change where and how fast, not what is computed.
 # (Another device or machine is warned of when the checkpoint is read.) `compile` is none of them:
@@ -84,6 +85,11 @@ class TrainConfig:
             faults.append(f"lr={self.lr!r} must be a number above 0")
         if not _is_number(self.weight_decay) or self.weight_decay < 0:
             faults.append(f"weight_decay={self.weight_decay!r} must be a number from 0 on")
+        elif self.weight_decay and is_described(self.optimizer):
+            faults.append(
+                f"weight_decay={self.weight_decay!r}: optimizer={self.optimizer} is a function, "
+                "which sets its own"
+            )
         if self.clip_norm is not None and not (_is_number(self.clip_norm) and self.clip_norm > 0):
             faults.append(f"clip_norm={self.clip_norm!r} must be a number above 0, or None")
         for name in ("evaluate_every", "checkpoint_every"):

@@ -413,11 +413,20 @@ class Trainer(KeptRun):
 
     def _shared_gradients(self) -> SharedGradients | None:
         if comm.world_size(self.group) == 1:
+            self._warn_of_compression()
             return None
         config = self.config
         return SharedGradients(
             self.learnt.parameters(), self.group, config.gradient_compression, config.seed
         )
+
+    def _warn_of_compression(self) -> None:
+        if (compression := self.config.gradient_compression) is not None:
+            logger.warning(
+                "gradient_compression=%r does nothing here: there is one rank, which exchanges no "
+                "gradients",
+                compression,
+            )
 
     @property
     def optimizer(self) -> Optimizer:

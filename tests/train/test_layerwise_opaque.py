@@ -129,7 +129,7 @@ def test_it_says_once_which_layers_are_opaque(caplog):
     with caplog.at_level(logging.WARNING):
         trainer = trainer_of(mixture)
         trainer.fit()
-        trainer.fit()
+        trainer.fit(resume=False)
     (said,) = [r.getMessage() for r in caplog.records if "cannot be separated" in r.getMessage()]
     assert "layer 2 (GATConv), layer 3 (EdgeConv)" in said
     caplog.clear()

@@ -206,6 +206,11 @@ class LayerwiseTrainer(LayerLoop):
             *self._sizes, impossible = sizes_for(data, *sizes)
             if faults := [*unfit, *impossible]:
                 raise InputError(faults)
+        elif num_parts is not None or clusters_per_batch is not None:
+            logger.warning(
+                "num_parts and clusters_per_batch do nothing here: every layer of this model is "
+                "aggregated once, and none is trained on clusters (fine_tune takes its own)"
+            )
         if fine_tune is not None:
             parameters = list(Learnt(layered, task).task.parameters())
             fine_tuner(fine_tune, layered, data, config, task)  # checked before anything runs
