@@ -133,7 +133,8 @@ def test_it_says_once_which_layers_are_opaque(caplog):
     (said,) = [r.getMessage() for r in caplog.records if "cannot be separated" in r.getMessage()]
     assert "layer 2 (GATConv), layer 3 (EdgeConv)" in said
     caplog.clear()
-    gcn = trainer_of(lambda: gs.nn.GCN(IN, HIDDEN, 2, CLASSES))
+    no_clusters = {"num_parts": None, "clusters_per_batch": None}
+    gcn = trainer_of(lambda: gs.nn.GCN(IN, HIDDEN, 2, CLASSES), **no_clusters)
     gcn.prepare()
     assert not caplog.records and gcn.position is None
 
