@@ -97,6 +97,7 @@ sys.exit(status)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 @pytest.mark.skipif(shutil.which("ip") is None, reason="there is no `ip` command")
 def test_two_hosts_learn_what_one_process_does(forks, tmp_path):
