@@ -27,7 +27,7 @@ from gnnscale.train.undone import undone
 logger = logging.getLogger(__name__)
 
 _ROWS = 1024  # of a batch that a loss is tried on: it may compare all with all
-_EXACT = 1e-3  # of the values: sums in float32, of which a thousandth may be left by cancelling
+_EXACT = 5e-3  # of the values: a learning rate that is off by less harms nothing
 _SAME = 1e-4  # of the values: two calls that are further apart have drawn random numbers
 _DRAWS = 24
 # Twice the batch is twice a sum, in the mean over the draws. A mean gives 1. Negatives that avoid
@@ -70,11 +70,12 @@ def try_loss(
         edge_labels: whether its labels are of edges.
 
     Raises:
-        InputError: the loss is no scalar; or loss or normaliser is not additive, and the task does
-            not say so.
+        InputError: the loss is no scalar, or makes parameters; or loss or normaliser is not
+            additive, and the task does not say so.
     """
     if type(task) is NodeTask:
         return
+    known = {id(parameter) for parameter in learnt.parameters()}
     out = out.detach().to(torch.promote_types(out.dtype, torch.float32))
     if out.size(0) == batch.num_nodes > _ROWS:
         out, batch = out[:_ROWS], first_rows(batch, _ROWS, edge_labels)
@@ -83,6 +84,7 @@ def try_loss(
             task.loss(out.clone().requires_grad_(), batch)
         with undone(task, learnt.task, out.device):
             _try(task, out, batch)
+            _check_complete(learnt, task, known)
 
 
 def _try(task: Task, out: Tensor, batch: Any) -> None:
@@ -120,6 +122,16 @@ def _try(task: Task, out: Tensor, batch: Any) -> None:
         raise InputError(_fault(task, *first))
     if weights == weighed_again and _differ([weights[0] + weights[1]], weights[2:], _SAME):
         raise InputError(_normaliser_fault(task, *weights))
+
+
+def _check_complete(learnt: Learnt, task: Task, known: set[int]) -> None:
+    """See that the loss has made no parameters: the optimizer would not know them."""
+    now = Learnt(learnt.model, task).task.named_parameters()
+    if made := [name for name, parameter in now if id(parameter) not in known]:
+        raise InputError(
+            f"{type(task).__name__}.loss makes the parameters {', '.join(made)}, which the "
+            "optimizer would never be given: make them in __init__, or in prepare"
+        )
 
 
 def _try_random(

@@ -95,6 +95,12 @@ def as_task(
     except InputError as error:
         faults += error.faults
     if type(task) is not NodeTask:
+        names = [metric.name for metric in task.metrics()]
+        if names and names[0] != task.headline:
+            faults.append(
+                f"{type(task).__name__}.headline={task.headline!r}, and metrics() gives "
+                f"{', '.join(names)}: the headline comes first"
+            )
         faults += task_faults(task)
     if faults:
         raise InputError(faults)

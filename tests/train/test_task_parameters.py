@@ -191,6 +191,26 @@ def test_what_would_not_be_trained_is_refused_by_name():
     assert "Plain.optimizer is an optimizer" in str(caught.value)
 
 
+def test_parameters_that_a_loss_makes_are_refused_by_name():
+    class Late(Head):
+        def loss(self, out, batch):
+            if not hasattr(self, "late"):
+                self.late = nn.Parameter(torch.zeros(()))
+            return super().loss(out, batch) + self.late * batch.train_index.numel()
+
+    with pytest.raises(InputError, match=r"Late.loss makes the parameters late.*__init__"):
+        run_of("cluster", Late()).fit()
+
+
+def test_the_headline_comes_first():
+    task = Head()
+    task.headline = "f1_macro"
+    with pytest.raises(
+        InputError, match=r"Head.headline='f1_macro', and metrics\(\) gives accuracy"
+    ):
+        run_of("cluster", task)
+
+
 def test_state_that_no_run_can_keep_is_refused_by_name():
     class Counting(Head):
         def get_extra_state(self):

@@ -173,9 +173,10 @@ def _shared_arguments(
 def _check_sets(run: KeptRun) -> None:
     missing = [name for name in ("val", "test") if name not in run._sets()]
     if missing:
+        split = f"the split {run.config.split!r} has no {' and no '.join(missing)} nodes"
         raise InputError(
-            f"a benchmark chooses an epoch on validation nodes and reports test nodes; the split "
-            f"{run.config.split!r} has no {' and no '.join(missing)} nodes"
+            "a benchmark chooses an epoch on validation nodes and reports test nodes; "
+            f"{run._without_metrics() or split}"
         )
 
 
