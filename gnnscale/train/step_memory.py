@@ -2,9 +2,9 @@
 
 A step keeps the activations of every layer, and the messages of opaque ones, until its backward
 pass: it grows with the nodes and the edges of its batch. Both slopes are counted on a batch and on
-the same one with every edge twice. The largest batch is known from the graph alone, before any is
-drawn: at most the largest clusters, and the edges that arrive at the nodes of each from itself and
-from the clusters that send it most.
+the same one with an edge more at every node. The largest batch is known from the graph alone,
+before any is drawn: at most the largest clusters, and the edges that arrive at the nodes of each
+from itself and from the clusters that send it most.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ def step_cost(model: nn.Module, batch: Batch, runner: Runner, prefetch: int) -> 
         runner: how blocks are run: with checkpoints, less is kept.
         prefetch: batches that are prepared while a step runs.
     """
-    nodes, edges = max(1, batch.num_nodes), max(1, batch.adj.nnz)
-    once, twice = (_peak(model, some, runner) for some in (batch, _doubled(batch)))
-    of_edge = max(0.0, (twice - once) / edges)
+    nodes, edges = max(1, batch.num_nodes), batch.adj.nnz
+    once, more = (_peak(model, some, runner) for some in (batch, _with_a_ring(batch)))
+    of_edge = max(0, more - once) / nodes
+    # Gradients are held between steps too, and counted there.
+    once -= sum(parameter.nbytes for parameter in model.parameters())
     of_node = max(0.0, (once - of_edge * edges) / nodes)
     ahead = 2 + prefetch  # one is trained on, one handed over
     carried = sum(value.nbytes for value in (batch.x, batch.y) if isinstance(value, Tensor))
     attributes = 0 if batch.edge_attr is None else batch.edge_attr.nbytes
     return StepCost(
         _MARGIN * of_node + ahead * (carried / nodes + 24),
-        _MARGIN * of_edge + ahead * (attributes / edges + 8) + 16,
+        _MARGIN * of_edge + ahead * (attributes / max(1, edges) + 8) + 16,
     )
 
 
@@ -136,18 +138,21 @@ def _peak(model: nn.Module, batch: Batch, runner: Runner) -> int:
     return counted.peak
 
 
-def _doubled(batch: Batch) -> Batch:
-    """The same nodes with every edge twice."""
-    adj = batch.adj
-    row = torch.arange(batch.num_nodes, device=adj.device).repeat_interleave(adj.indptr.diff())
-    place = torch.arange(adj.nnz, device=adj.device).repeat(2)
-    order = row.repeat(2).argsort(stable=True)
-    place = place[order]
-    weight = None if adj.values is None else adj.values[place]
-    twice: dict[str, Any] = {
-        name: value[place]
-        for name in ("edge_attr", "edge_type")
-        if isinstance(value := getattr(batch, name, None), Tensor)
+def _with_a_ring(batch: Batch) -> Batch:
+    """The same nodes with one edge more that arrives at each, from the node before."""
+    adj, nodes = batch.adj, batch.num_nodes
+    row = torch.arange(nodes, device=adj.device)
+    rows = torch.cat([row.repeat_interleave(adj.indptr.diff()), row])
+    columns = torch.cat([adj.indices, (row - 1).remainder(max(1, nodes)).to(adj.indices.dtype)])
+    order = rows.argsort(stable=True)
+    carried: dict[str, Tensor] = {"weight": adj.values} if adj.values is not None else {}
+    for name in ("edge_attr", "edge_type"):
+        if (value := getattr(batch, name)) is not None:
+            carried[name] = value
+    longer: dict[str, Any] = {
+        name: torch.cat([value, value.new_zeros(nodes, *value.shape[1:])])[order]
+        for name, value in carried.items()
     }
-    doubled = Adjacency(2 * adj.indptr, adj.indices[place], weight)
-    return replace(batch, adj=doubled, **twice)
+    weight = longer.pop("weight", None)
+    indptr = adj.indptr + torch.arange(nodes + 1, device=adj.device)
+    return replace(batch, adj=Adjacency(indptr, columns[order], weight), **longer)

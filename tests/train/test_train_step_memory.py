@@ -16,14 +16,14 @@ from gnnscale.errors import InputError
 from gnnscale.loader import Assembler, ClusterLoader
 from gnnscale.nn import Block, LayeredGNN
 from gnnscale.nn.context import run_phases
-from gnnscale.train.step_memory import Batches, _peak, step_cost
+from gnnscale.train.step_memory import Batches, _peak, _with_a_ring, step_cost
 from tests.strategies import graphs
 
 few = settings(max_examples=15, deadline=None)
 
 
 @few
-@given(graphs(min_nodes=4), st.integers(2, 6), st.integers(1, 4), st.booleans())
+@given(graphs(min_nodes=4, edge_attr=True), st.integers(2, 6), st.integers(1, 4), st.booleans())
 def test_no_batch_is_larger_than_is_said(graph, parts, clusters, inductive):
     part = gs.partition(graph, min(parts, graph.num_nodes), method="random", seed=0)
     clustered = gs.cluster(graph, part)
@@ -36,6 +36,12 @@ def test_no_batch_is_larger_than_is_said(graph, parts, clusters, inductive):
             for nodes, edges in said:
                 assert batch.num_nodes <= nodes
                 assert batch.adj.nnz <= edges
+            longer = _with_a_ring(batch)
+            assert longer.adj.nnz == batch.adj.nnz + batch.num_nodes
+            assert len(longer.edge_attr) == longer.adj.nnz
+            kept = longer.edge_attr.abs().sum(1) > 0
+            assert torch.equal(longer.edge_attr[kept], batch.edge_attr)
+            assert torch.equal(longer.adj.edge_index[:, kept], batch.edge_index)
 
 
 MODELS = {
