@@ -139,7 +139,7 @@ def test_control_c_saves_and_the_same_command_goes_on(gnnscale, monkeypatch):
     assert done.stderr.strip() == wanted
     assert "unfinished: 2 of 4 epochs" in gnnscale("evaluate", "run").stderr
     assert "unfinished" in gnnscale("info", "run").stdout
-    assert "going on after epoch 2" in gnnscale(*command, "run").stdout
+    assert "goes on after epoch 2" in gnnscale(*command, "run").stdout
     before, after = (load_run(run).model.state_dict() for run in ("whole", "run"))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
