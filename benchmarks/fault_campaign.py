@@ -1,6 +1,8 @@
-"""The fault campaign: kills at random moments, bad inputs, flipped bytes.
+"""The fault campaign: kills at random moments, bad inputs, flipped bytes, other runs' files.
 
-    python benchmarks/fault_campaign.py --kills 300 --inputs 5000 --flips 300
+    python benchmarks/fault_campaign.py --kills 300 --inputs 5000 --flips 300 --figures 300 \
+        --foreign 300
+    python benchmarks/fault_campaign.py --quick    # the same in some minutes, into no file
 
 Each part can be left out with 0; what the result file holds of it then stays. The exit status is 1
 where something was found.
@@ -13,7 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from faults.figures import figure_campaign
 from faults.flips import flip_campaign
+from faults.foreign import foreign_campaign
 from faults.inputs import input_campaign
 from faults.kills import kill_campaign
 from rich.console import Console
@@ -23,7 +27,15 @@ from gnnscale.graph.files import read_json, write_json
 from gnnscale.train.report import environment
 
 RESULT = Path(__file__).parent / "results" / "fault_campaign.json"
-CAMPAIGNS = {"kills": kill_campaign, "inputs": input_campaign, "flips": flip_campaign}
+CAMPAIGNS = {
+    "kills": kill_campaign,
+    "inputs": input_campaign,
+    "flips": flip_campaign,
+    "figures": figure_campaign,
+    "foreign": foreign_campaign,
+}
+WHOLE = {"kills": 300, "inputs": 5000, "flips": 300, "figures": 300, "foreign": 300}
+QUICK = {"kills": 15, "inputs": 150, "flips": 20, "figures": 30, "foreign": 30}
 
 
 def show(result: dict[str, Any], console: Console) -> None:
@@ -51,15 +63,18 @@ def _flat(counts: dict[str, Any], prefix: str = "") -> list[tuple[str, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("kills", 300), ("inputs", 5000), ("flips", 300)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    for name in CAMPAIGNS:
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     console = Console()
-    result: dict[str, Any] = read_json(arguments.out) if arguments.out.exists() else {}
+    numbers, out = (QUICK, None) if arguments.quick else (WHOLE, arguments.out)
+    result: dict[str, Any] = read_json(out) if out is not None and out.exists() else {}
     for name, campaign in CAMPAIGNS.items():
-        if number := getattr(arguments, name):
+        given = getattr(arguments, name)
+        if number := numbers[name] if given is None else given:
             started = time.monotonic()
             with console.status(f"{number} {name}"):
                 done = campaign(number, arguments.seed)
@@ -69,7 +84,8 @@ def main() -> None:
                 "wall_seconds": time.monotonic() - started,
                 "environment": environment("cpu"),
             }
-            write_json(arguments.out, result)
+            if out is not None:
+                write_json(out, result)
     show(result, console)
     raise SystemExit(any(result.get(name, {}).get("findings") for name in CAMPAIGNS))
 

@@ -1,1 +1,1 @@
-"""The three parts of the fault campaign: kills, bad inputs, flipped bytes."""
+"""The parts of the fault campaign: kills, bad inputs, flipped bytes, other runs' files."""

@@ -8,6 +8,7 @@ flushed, renamed, removed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -31,7 +32,7 @@ from gnnscale.train import Report
 from gnnscale.train.checkpoint import load_tree
 from gnnscale.train.run_folder import RunFolder
 
-_TIMES = ("seconds", "nodes_per_second")
+_TIMES = ("seconds", "nodes_per_second", "aggregate_seconds")
 
 
 class ForkServer:
@@ -78,8 +79,10 @@ class Reference:
         self.durations: dict[str, list[float]] = {phase: [] for phase in PHASES}
         for mark, following in zip(marks, whole["told"][1:], strict=True):
             self.durations[mark["phase"]].append(following["time"] - mark["time"])
+        self.phases = [phase for phase in PHASES if self.durations[phase]]
         self.changes: dict[str, int] = end["changes"]
-        self.assignment = _cached(folder)[0].assignment
+        cached = _cached(folder)
+        self.assignment = cached[0].assignment if cached else None
         self.fingerprints = _fingerprints(folder)
         self.ending = _ending(folder)
 
@@ -101,6 +104,7 @@ def kill_campaign(kills: int, seed: int) -> dict[str, Any]:
     temporary.mkdir()
     server = ForkServer(temporary)
     phases: Counter[str] = Counter()
+    lives: Counter[str] = Counter()
     counts: Counter[str] = Counter({"kills": 0, "trials": 0, "missed": 0})
     findings: list[dict[str, Any]] = []
     try:
@@ -109,7 +113,7 @@ def kill_campaign(kills: int, seed: int) -> dict[str, Any]:
             reference = references[life := LIVES[counts["trials"] % len(LIVES)]]
             folder = root / f"trial{counts['trials']}"
             # The phase that has been hit least: a kill may come late, in the next one.
-            phase = min(PHASES, key=lambda name: phases[name])
+            phase = min(reference.phases, key=lambda name: phases[name])
             history: list[Any] = []
             faults: list[str] = []
             while not history or chance.random() < 0.3:
@@ -121,6 +125,7 @@ def kill_campaign(kills: int, seed: int) -> dict[str, Any]:
                     counts["missed"] += 1
                     break
                 counts["kills"] += 1
+                lives[life] += 1
                 phases[_last_phase(life_told["told"])] += 1
                 faults += _half_written(folder, reference, counts)
                 if had_store and not (folder / "store").exists():
@@ -135,6 +140,7 @@ def kill_campaign(kills: int, seed: int) -> dict[str, Any]:
         shutil.rmtree(root, ignore_errors=True)
     return {
         **counts,
+        "lives": dict(lives),
         "phases": {phase: phases[phase] for phase in PHASES},
         "work_folders_of_killed_partitioners": orphans,
         "findings": findings,
@@ -155,13 +161,13 @@ def _half_written(folder: Path, reference: Reference, counts: Counter[str]) -> l
         try:
             found = gs.open_graph(store, verify=True).graph.fingerprint()
             counts["stores whole after a kill"] += 1
-            if found != reference.fingerprints[store.name]:
+            if found != reference.fingerprints[str(store.relative_to(folder))]:
                 faults.append(f"the store {store.name} opens with another content")
         except gs.StoreError as error:
             faults.append(f"the store {store.name} is there and cannot be opened: {error}")
     for part in _cached(folder):
         counts["partitions whole after a kill"] += 1
-        if not torch.equal(part.assignment, reference.assignment):
+        if reference.assignment is None or not torch.equal(part.assignment, reference.assignment):
             faults.append("the cache gives another partition")
     readers = {
         "run.json": lambda path: RunFolder(path.parent).describe(),
@@ -170,13 +176,13 @@ def _half_written(folder: Path, reference: Reference, counts: Counter[str]) -> l
         "model.safetensors": load_tree,
         "report.json": Report.load,
     }
-    for name, read in readers.items():
-        if (folder / "run" / name).exists():
+    for run, (name, read) in itertools.product(_runs(folder), readers.items()):
+        if (run / name).exists():
             try:
-                read(folder / "run" / name)
+                read(run / name)
                 counts["files of the run whole after a kill"] += 1
             except gs.GnnscaleError as error:
-                faults.append(f"{name} is there and cannot be read: {error}")
+                faults.append(f"{run.name}/{name} is there and cannot be read: {error}")
     counts["temporary files after a kill"] += len(_temporary(folder))
     return faults
 
@@ -200,8 +206,13 @@ def _stores(folder: Path) -> list[Path]:
 
 def _fingerprints(folder: Path) -> dict[str, str]:
     return {
-        path.name: gs.open_graph(path, verify=True).graph.fingerprint() for path in _stores(folder)
+        str(path.relative_to(folder)): gs.open_graph(path, verify=True).graph.fingerprint()
+        for path in _stores(folder)
     }
+
+
+def _runs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.rglob("run.json"))
 
 
 def _cached(folder: Path) -> list[gs.Partition]:
@@ -213,15 +224,16 @@ def _cached(folder: Path) -> list[gs.Partition]:
 
 
 def _ending(folder: Path) -> dict[str, Any]:
-    """Weights as bytes, and the report without times."""
-    weights = load_tree(folder / "run" / "model.safetensors")
-    report = read_json(folder / "run" / "report.json")
-    rows = [{k: v for k, v in row.items() if k not in _TIMES} for row in report["rows"]]
-    return {
-        "weights": {name: value.numpy().tobytes() for name, value in weights.items()},
-        "rows": rows,
-        "metrics": [report["final"], report["best_epoch"], report["stopped"]],
-    }
+    """Of every run: weights as bytes, and the report without times."""
+    ending: dict[str, Any] = {"weights": {}, "rows": [], "metrics": []}
+    for run in _runs(folder):
+        weights = load_tree(run / "model.safetensors")
+        report = read_json(run / "report.json")
+        told = report["rows"] + report["layers"]
+        ending["weights"][run.name] = {k: v.numpy().tobytes() for k, v in weights.items()}
+        ending["rows"] += [{k: v for k, v in row.items() if k not in _TIMES} for row in told]
+        ending["metrics"] += [report["final"], report["best_epoch"], report["stopped"]]
+    return ending
 
 
 def _temporary(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -26,13 +27,16 @@ from typing import Any
 import torch
 
 import gnnscale as gs
-from gnnscale.train import Report
+from gnnscale.train import BenchReport, Report
+from gnnscale.train.layerwise.policy import StopPolicy
 from gnnscale.train.run_folder import RunFolder
 
 PHASES = ("partition", "build", "training", "checkpoint")
-#: Trained on the store that was built, or on the graph in memory, which the run then has to keep.
-LIVES = ("store", "memory")
+#: Trained on the store that was built; on the graph in memory, which the run then has to keep;
+#: layer by layer under a learned controller; several seeds one after the other; by three ranks.
+LIVES = ("store", "memory", "learned", "bench", "ranks")
 PARTS = 12
+RANKS = 3
 _DATA = "synthetic:planted?nodes=600&classes=4&features=16"
 _IMPORTED_BY_LIVES = (
     "gnnscale.data.loading",
@@ -41,6 +45,7 @@ _IMPORTED_BY_LIVES = (
     "gnnscale.train.dry_run",
     "rich.progress",
     "safetensors.torch",
+    "torch.distributed",
     "torch_geometric.nn",
 )
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
@@ -49,33 +54,37 @@ _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 def graph_of(life: str) -> gs.Graph:
     """The graph of a life."""
     graph = gs.load(_DATA)
-    return graph if life == "store" else dataclasses.replace(graph, source=None)
+    return dataclasses.replace(graph, source=None) if life == "memory" else graph
 
 
 def live(folder: Path, life: str, enter: Callable[[str], None]) -> None:
     """A whole life; the same call goes on where an interrupted one stopped."""
     enter("partition")
     graph = graph_of(life)
-    part = gs.partition(graph, PARTS, "metis")
-    enter("build")
-    clustered = gs.cluster(graph, part, path=folder / "store")
+    if life in ("store", "memory"):
+        part = gs.partition(graph, PARTS, "metis")
+        enter("build")
+        clustered = gs.cluster(graph, part, path=folder / "store")
     enter("training")
     torch.manual_seed(7)
-    model = gs.nn.GCN(16, 8, 2, 4, dropout=0.3, norm="batch_norm")
-    given: dict[str, Any] = {"graph": clustered}
-    if life == "memory":
-        given = {"graph": graph, "num_parts": PARTS, "method": "metis"}
-    gs.ClusterTrainer(
-        model,
-        **given,
-        clusters_per_batch=2,
-        epochs=4,
-        scheduler="cosine",
-        evaluate_every=1,
-        checkpoint_every=2,
-        run_dir=folder / "run",
-        progress=False,
-    ).fit()
+    given: dict[str, Any] = {"evaluate_every": 1, "checkpoint_every": 2, "progress": False}
+    if life == "learned":
+        controller = gs.LearnedController(StopPolicy(2, every=2, seed=3))
+        gs.LayerwiseTrainer(
+            _model(), graph, controller=controller, epochs=6, run_dir=folder / "run", **given
+        ).fit()
+        return
+    given |= {"clusters_per_batch": 2, "epochs": 4, "scheduler": "cosine"}
+    whole = {"num_parts": PARTS, "method": "metis"}
+    if life == "bench":
+        gs.bench(graph, _model, folder / "bench", runs=2, **given, **whole)
+        return
+    data: dict[str, Any] = {"graph": clustered} if life == "store" else {"graph": graph, **whole}
+    gs.ClusterTrainer(_model(), **data, run_dir=folder / "run", **given).fit()
+
+
+def _model() -> Any:
+    return gs.nn.GCN(16, 8, 2, 4, dropout=0.3, norm="batch_norm")
 
 
 # --- a child ----------------------------------------------------------------------------------
@@ -103,7 +112,7 @@ class Watch:
     def _change(self) -> None:
         self.changes[self.phase] += 1
         if (self.phase, self.changes[self.phase]) == self.at_change:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(os.getpgid(0), signal.SIGKILL)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(arguments[1], str) and arguments[1][0] in "wx"
@@ -133,11 +142,41 @@ def _child(request: dict[str, Any], pipe: int) -> None:
     torch.set_num_threads(1)
     folder = Path(request["folder"])
     os.environ["GNNSCALE_CACHE"] = str(folder / "cache")
-    Report.plot = lambda self, path: path  # type: ignore[method-assign]
+    for kind in (Report, BenchReport):
+        kind.plot = lambda self, path: path  # type: ignore[method-assign]
     at = request["at_change"]
+    others = _other_ranks() if request["life"] == "ranks" else []
+    if others is None:  # this is one of them
+        live(folder, request["life"], lambda phase: None)
+        return
     watch = Watch(pipe, None if at is None else (at[0], at[1]))
     live(folder, request["life"], watch.enter)
+    for other in others:
+        if status := os.waitpid(other, 0)[1]:
+            raise RuntimeError(f"another rank ended with status {status}")
     watch.tell({"changes": dict(watch.changes), "time": time.monotonic()})
+
+
+def _other_ranks() -> list[int] | None:
+    """Fork the other ranks, before anything has been computed; None in one of them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        GLOO_SOCKET_IFNAME="lo",
+        WORLD_SIZE=str(RANKS),
+        LOCAL_WORLD_SIZE=str(RANKS),
+        GNNSCALE_TIMEOUT="60",
+    )
+    others = []
+    for rank in (1, 2, 0):
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+        if rank:
+            others.append(os.fork())
+            if others[-1] == 0:
+                return None
+    return others
 
 
 # --- the server -------------------------------------------------------------------------------
@@ -162,6 +201,7 @@ def _serve() -> None:
 
 
 def _run_child(request: dict[str, Any], pipe: int) -> None:
+    os.setpgid(0, 0)  # it is killed with its ranks and its partitioner
     status = 1
     try:
         _child(request, pipe)
@@ -180,7 +220,7 @@ def _follow(pid: int, pipe: int, at_time: list[Any] | None) -> list[dict[str, An
     while True:
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([pipe], [], [], wait)[0]:
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
             deadline = None
             continue
         if not (read := os.read(pipe, 1 << 16)):

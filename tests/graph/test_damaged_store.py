@@ -3,145 +3,53 @@
 from __future__ import annotations
 
 import json
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import gnnscale as gs
 from gnnscale.errors import DamagedStore
 from gnnscale.graph import array_folder, open_graph, verify_store
 from gnnscale.graph.mapped import Bound, map_array, prove, read_ranges, read_rows
 
-# Flips a bit and uses the store in all the ways that it is read; what came of every flip. Nearly
-# nothing is compared with checksums when it is opened (offsets and train_ends), as of large stores.
-USE = """
-import json, pathlib, random, sys, warnings
-import numpy as np, torch
-import gnnscale as gs
-from gnnscale.graph import array_folder
-from gnnscale.inference import engine
-
-warnings.simplefilter("ignore")
-array_folder.VERIFIED = 400
-store, flips, out = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), pathlib.Path(sys.argv[3])
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def batches(clustered):
-    return [
-        (b.adj.indices.clone(), b.y.clone(), b.train_mask.clone(), b.node_id.clone())
-        for view in ("all", "train")
-        for b in gs.ClusterLoader(clustered.view(view), 3, prefetch=0)
-    ]
+@pytest.fixture(autouse=True)
+def figures(monkeypatch):
+    """The part of the fault campaign that flips bits of stores in use."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from faults import figures
 
-
-def trained(clustered):
-    torch.manual_seed(0)
-    graph = clustered.graph
-    model = gs.nn.GCN(graph.num_features, 4, 2, graph.num_classes)
-    trainer = gs.ClusterTrainer(model, clustered, clusters_per_batch=3, epochs=1, progress=False)
-    trainer.fit()
-    return [trainer.predict()]
-
-
-def partitioned(clustered):
-    return [gs.partition(clustered.graph, 4, "streaming", cache=False).assignment]
-
-
-def restored(clustered):
-    graph = clustered.original()
-    x = graph.x if isinstance(graph.x, torch.Tensor) else graph.x.values
-    return [graph.adj.indices, graph.y, x]
-
-
-def derived(clustered):
-    adj = clustered.graph.adj
-    return [adj.t().indices, adj.edge_index, adj.in_degree()]
-
-
-USES = {use.__name__: use for use in (batches, trained, partitioned, restored, derived)}
-
-
-def flat(found):
-    return [t for item in found for t in (item if isinstance(item, tuple) else (item,))]
-
-
-whole = {name: flat(use(gs.open_graph(store))) for name, use in USES.items()}
-for name, place, bit in flips:
-    path = store / name
-    content = path.read_bytes()
-    changed = bytearray(content)
-    changed[place] ^= 1 << bit
-    path.write_bytes(changed)
-    for use in USES:
-        with open(out, "a") as file:
-            file.write(json.dumps([name, place, bit, use, "crash"]) + "\\n")
-        try:
-            found = flat(USES[use](gs.open_graph(store)))
-            same = all(torch.equal(a, b) for a, b in zip(found, whole[use], strict=True))
-            outcome = "same" if same else "other"
-        except gs.GnnscaleError as error:
-            outcome = "named" if "damaged" in str(error) else f"says {error}"
-        except Exception as error:
-            outcome = f"{type(error).__name__}: {error}"
-        with open(out, "a") as file:
-            file.write(json.dumps([name, place, bit, use, outcome]) + "\\n")
-    path.write_bytes(content)
-"""
-# What tells other values in silence: no bound is known of them, or any number within it will do.
-VALUES = ("x", "x_values", "y", "indices", "x_indices", "indptr", "node_id", "split")
-
-
-def make(path, sparse):
-    graph = gs.load("synthetic:planted?nodes=90&classes=3&features=6&communities=6")
-    if sparse:
-        x = scipy.sparse.random(90, 12, 0.3, "csr", np.float32, random_state=0)
-        graph = gs.Graph.from_arrays(
-            graph.adj.edge_index, x, graph.y, train_mask=graph.splits["default"].train
-        )
-    gs.cluster(graph, gs.partition(graph, 6, "contiguous"), path)
-    return path
-
-
-def place(path, kind):
-    """A byte of the array: of the highest of a number, or of any."""
-    size = path.stat().st_size
-    meta = json.loads((path.parent / "meta.json").read_text())["arrays"][path.stem]
-    width = np.dtype(meta["dtype"]).itemsize
-    start = size - int(np.prod(meta["shape"])) * width
-    count = (size - start) // width
-    number = kind % count
-    byte = width - 1 if kind % 2 else kind // 7 % width
-    return start + number * width + byte
+    return figures
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-def test_no_flip_ends_the_process(sparse, forks, tmp_path):
-    store, out = make(tmp_path / "store", sparse), tmp_path / "outcomes"
-    chance = np.random.default_rng(0)
-    flips = [
-        (path.name, place(path, int(chance.integers(1 << 20))), int(chance.integers(8)))
-        for path in sorted(store.glob("*.npy"))
-        for _ in range(3)
-    ]
-    run = forks.start(USE, str(store), json.dumps(flips), str(out))
+def test_no_flip_ends_the_process(sparse, figures, forks, tmp_path):
+    """Of a store of which only some bytes are compared with checksums, as of a large one."""
+    store, chance = figures.make_store(tmp_path / "store", sparse), random.Random(0)
+    flips, out = [figures.draw_flip(store, chance, True) for _ in range(36)], tmp_path / "outcomes"
+    (tmp_path / "flips").write_text(json.dumps(flips))
+    code = Path(figures.__file__).read_text()
+    run = forks.start(code, str(store), str(tmp_path / "flips"), str(out))
     status = run.wait()
     outcomes = [json.loads(line) for line in out.read_text().splitlines()]
     assert status == 0, (status, outcomes[-1:], run.errors.read_text()[-2000:])
     outcomes = [o for o in outcomes if o[-1] != "crash"]
-    bad = [o for o in outcomes if o[-1] not in ("named", "same", "other")]
+    bad = [o for o in outcomes if o[-1] not in ("named error", "same", "other")]
     assert not bad, bad
-    silent = [o for o in outcomes if o[-1] == "other" and not o[0].startswith(VALUES)]
+    silent = [o for o in outcomes if o[-1] == "other" and not o[0].startswith(figures.VALUES)]
     assert not silent, silent
-    assert sum(o[-1] == "named" for o in outcomes) > 20
+    assert sum(o[-1] == "named error" for o in outcomes) > 20
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-def test_a_small_store_tells_of_any_flip_when_it_is_opened(sparse, tmp_path):
-    store, chance = make(tmp_path / "store", sparse), np.random.default_rng(0)
+def test_a_small_store_tells_of_any_flip_when_it_is_opened(sparse, figures, tmp_path):
+    store, chance = figures.make_store(tmp_path / "store", sparse), np.random.default_rng(0)
     for path in sorted(store.glob("*.npy")):
         content = path.read_bytes()
         changed = bytearray(content)
@@ -197,8 +105,10 @@ def test_masks_hold_truth_values(tmp_path):
         prove(array)
 
 
-def test_a_whole_store_is_opened_alike_whether_or_not_it_is_compared(tmp_path, monkeypatch):
-    store = make(tmp_path / "s", sparse=True)
+def test_a_whole_store_is_opened_alike_whether_or_not_it_is_compared(
+    figures, tmp_path, monkeypatch
+):
+    store = figures.make_store(tmp_path / "s", True)
     small = open_graph(store).graph.fingerprint()
     monkeypatch.setattr(array_folder, "VERIFIED", 0)
     clustered = open_graph(store)
