@@ -74,7 +74,7 @@ def open_data(dataset: str, download: bool = False, task: str = "auto") -> Graph
             if "ay task=" not in str(error):
                 raise
             hint = f"On the command line: '{base_name(dataset)}?task=…'"
-            raise InputError([*error.faults, hint]) from error
+            raise InputError(f"{error}\n{hint}") from error
         except StoreError as error:
             if download or "download=True" not in str(error):
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import torch
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Split
+from gnnscale.graph.checks import overlaps
 from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.loader.graph_loader import of_graphs
 from gnnscale.train.arguments import as_data, read_graph
+
+logger = logging.getLogger(__name__)
 
 _PARTS = ("train", "val", "test")
 
@@ -101,6 +105,8 @@ def split_of_graphs(graph: Graph, split: Mapping[str, Any]) -> Split:
         faults.append("split: a training graph is also a validation or test graph")
     if faults:
         raise InputError(faults)
+    for words in overlaps(*(masks[name] for name in _PARTS)):
+        logger.warning("split: %s", words.replace("nodes", "graphs"))
     sizes = graph.node_ptr.diff()
     return Split(*(masks[name].repeat_interleave(sizes) for name in _PARTS))
 

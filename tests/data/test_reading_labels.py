@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow
@@ -18,6 +19,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.reading.labels import known_labels, labelled, read_labels, with_task
 from gnnscale.inference import make_metric
+from gnnscale.train import NodeTask
 from tests.data.test_reading import DOORS, NODES, ONE_RING
 
 NAN = float("nan")
@@ -246,3 +248,10 @@ def test_an_unknown_label_counts_nowhere(y, seed):
             metric.update(out, labels)
             found.append(metric.compute())
         assert found[0] == found[1] or np.isnan(found).all()
+    losses = [
+        NodeTask("multilabel").loss(
+            out, SimpleNamespace(y=torch.from_numpy(labels), train_index=torch.arange(NODES))
+        )
+        for labels in (y, y.astype(np.int8), floats(y))
+    ]
+    assert losses[0] == losses[1] == losses[2]

@@ -98,7 +98,11 @@ def read_labels(
     if read.y is y and task is not None and num_classes is not None:
         return read
     kind = str(y.dtype).removeprefix("torch.")
-    return read._replace(words=f"y, {kind} {[*y.shape]}, {_in_words(read, of)}")
+    missing = found.nan + found.minus * (chosen != "regression")
+    if chosen == "classification" and y.dim() == 2 and y.size(1) > 1:
+        missing = sum(int((rows < 0).sum()) for rows in blocks(read.y))
+    words = _in_words(read, missing, of)
+    return read._replace(words=f"y, {kind} {[*y.shape]}, is read for {words}")
 
 
 def with_task(graph: Graph, task: str) -> Graph:
@@ -199,6 +203,16 @@ class _Found:
         return found
 
     def _add(self, rows: Tensor, start: int) -> None:
+        if rows.size(1) == 1 and not rows.is_floating_point() and rows.dtype != torch.bool:
+            least, most = (int(bound) for bound in rows.aminmax())
+            if most > 1:  # classes: nothing else is asked of them, and there may be 10⁸
+                self.low, self.high = (
+                    min(self.low, 0 if least == -1 else least),
+                    max(self.high, most),
+                )
+                self.odd_low, self.odd_high = min(self.odd_low, most), max(self.odd_high, most)
+                self.minus += int((rows == -1).sum()) if least < 0 else 0
+                return
         if rows.dtype in (torch.bool, torch.uint8):  # where torch finds 255 equal to -1
             rows = rows.short()
         minus, zero, one = rows == -1, rows == 0, rows == 1
@@ -331,7 +345,10 @@ def _unused(y: Tensor, classes: Tensor, high: int) -> str:
         raise InputError(f"labels go up to {high:,} for {rows:,} rows: {words}")
     seen = torch.zeros(count, dtype=torch.bool)
     for block in blocks(classes):
-        seen[block[block >= 0]] = True
+        if count <= 1 << 16:
+            seen |= torch.bincount(block[:, 0] + 1, minlength=count + 1)[1:] > 0
+        else:
+            seen[block[block >= 0]] = True
     used = int(seen.sum())
     if y.dtype == torch.uint8 and high == 255 and used > 1 and not bool(seen[254]):
         raise InputError(
@@ -407,13 +424,12 @@ def _from_one_hot(y: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _in_words(read: Labels, of: str) -> str:
+def _in_words(read: Labels, missing: int, of: str) -> str:
     y = read.y
-    missing = sum(int((~known_labels(rows, read.task)).sum()) for rows in blocks(y))
     unknown = ""
     if missing:
         what = f"{of}s" if y.dim() == 1 else "entries"
         unknown = f", {missing:,} of {y.numel():,} {what} without one"
     kind = {"classification": "classes", "multilabel": "labels", "regression": "targets"}
     named = kind.get(read.task, "columns")
-    return f"is read for {read.task}, {read.num_classes:,} {named}{unknown}"
+    return f"{read.task}, {read.num_classes:,} {named}{unknown}"
