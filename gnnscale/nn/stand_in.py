@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
@@ -56,14 +57,14 @@ def redraw(module: nn.Module, generator: torch.Generator) -> None:
     since many must (a variance, an average degree); integers and masks stay as they are.
     """
     for parameter in module.parameters():
-        if not parameter.is_floating_point():
-            continue
+        if is_lazy(parameter) or not parameter.is_floating_point():
+            continue  # lazy still: nothing that ran uses it
         drawn = torch.randn if parameter.dim() > 1 else torch.rand
         values = drawn(parameter.shape, generator=generator, dtype=parameter.dtype)
         columns = max(1, parameter.size(-1)) if parameter.dim() else 1
         parameter.data.copy_(values / columns**0.5 if parameter.dim() > 1 else values + 0.5)
     for buffer in module.buffers():
-        if not buffer.is_floating_point() or not bool(buffer.isfinite().all()):
+        if is_lazy(buffer) or not buffer.is_floating_point() or not bool(buffer.isfinite().all()):
             continue
         factor = torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype) + 0.5
         buffer.copy_(torch.where(buffer == 0, factor / 2, buffer * factor))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
@@ -18,6 +20,8 @@ from gnnscale.nn.invariance import Level, first_rows
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.on_rows import as_layer
 from gnnscale.train.task import NodeTask, Task
+
+logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -56,9 +60,24 @@ def dry_run(
                     ) from error
                 if refusal is not None:
                     raise refusal
+        settle_unused(model.encoder.blocks if isinstance(model, GraphModel) else model)
     if isinstance(task, NodeTask):
         task.check_output(x.shape[1], graph)
     return x
+
+
+def settle_unused(model: nn.Module) -> None:
+    """Give no values to lazy parameters and buffers that are lazy still: nothing that runs is
+    theirs.
+    """
+    for module in model.modules():
+        for own in (module._parameters, module._buffers):
+            for name, value in own.items():
+                if value is not None and is_lazy(value):
+                    # The rows that PyG's Linear looks for when weights are loaded.
+                    rows = (module.out_channels,) if hasattr(module, "out_channels") else ()
+                    value.materialize((*rows, 0))
+                    logger.info("%s.%s is not used and stays empty", type(module).__name__, name)
 
 
 def _refusal(

@@ -172,6 +172,29 @@ def test_lazy_parameters_are_there_before_the_optimizer():
         assert not torch.equal(value, before[name]), name
 
 
+class PartlyUsed(nn.Module):
+    """A user's layer with lazy parts that its `forward` leaves alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = SAGEConv(IN, CLASSES)
+        self.never, self.nor_this = nn.LazyLinear(4), SAGEConv(-1, 5)
+
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index)
+
+
+def test_lazy_parameters_that_nothing_uses(tmp_path):
+    run = tmp_path / "run"
+    trainer = ClusterTrainer(
+        [PartlyUsed()], small_graph(), num_parts=2, method="random", epochs=1, run_dir=run,
+        progress=False,
+    )  # fmt: skip
+    trainer.fit()
+    again = gs.load_run(run, model=gs.nn.as_layered([PartlyUsed()])).trainer
+    assert torch.equal(again.predict(), trainer.predict())
+
+
 # --- graphs and clusters ------------------------------------------------------------------------
 
 
