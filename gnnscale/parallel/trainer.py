@@ -319,8 +319,8 @@ class PipelineTrainer(ClusterTrainer):
     def step(self, batch: Batch | None) -> None:
         """Take one batch of `loader`; every `micro_batches` of them are trained on together.
 
-        It comes after `start`, with the model in training mode. Of several ranks every one takes
-        the step, one that has no batch (None) as well.
+        It comes after `start`, in training mode (`learnt.train()`). Of several ranks every one
+        takes the step, one that has no batch (None) as well.
         """
         self._waiting = [*self._waiting, batch]
         number = self.loader.step if batch is None else batch.step + 1

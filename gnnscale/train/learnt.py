@@ -17,6 +17,7 @@ from gnnscale.train.task import Task
 
 # Before the names of a task's weights, where they are kept beside the model's.
 _TASK = "task:"
+_MOST = 10_000  # entries of a list or mapping that is looked into: longer ones are data
 _OPAQUE = (str, bytes, int, float, complex, type, types.ModuleType, types.BuiltinFunctionType)
 
 
@@ -144,10 +145,9 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, nn.Module):
         registered = ("_parameters", "_buffers", "_modules")
         yield from ((k, v) for k, v in vars(value).items() if k not in registered)
-    elif isinstance(value, Mapping):
-        yield from value.items()
-    elif isinstance(value, list | tuple):
-        yield from enumerate(value)
+    elif isinstance(value, Mapping | list | tuple):
+        if len(value) <= _MOST:
+            yield from value.items() if isinstance(value, Mapping) else enumerate(value)
     elif isinstance(value, functools.partial):
         yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
     elif isinstance(value, types.MethodType):

@@ -57,7 +57,8 @@ class Task(Protocol):
     def prepare(self, graph: Graph, split: str) -> None:
         """Check that the graph can be trained on, and take from it what the loss needs.
 
-        It may be called again, for another trainer and another graph.
+        It may be called again, for another trainer and another graph. Batches and outputs are on
+        the trainer's device; what is taken from the graph is not, and `loss` moves it.
 
         Raises:
             InputError: listing every fault found.

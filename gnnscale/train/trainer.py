@@ -189,8 +189,8 @@ class Trainer(KeptRun):
     def step(self, batch: Batch | None) -> None:
         """Train on one batch of `loader`: what `fit` does with each, for loops of one's own.
 
-        It comes after `start`, with the model in training mode. Of several ranks every one takes
-        the step, one that has no batch (None) as well.
+        It comes after `start`, in training mode (`learnt.train()`). Of several ranks every one
+        takes the step, one that has no batch (None) as well.
         """
         own, nodes = 0.0, 0
         if batch is not None:

@@ -258,9 +258,8 @@ class LayerwiseTrainer(LayerLoop):
         self._check_norms()
         self._views = self._make_views()
         if self.controller.needs_validation and self._views.validation is None:
-            raise InputError(
-                f"{type(self.controller).__name__} goes by validation nodes; the split has none"
-            )
+            why = self._without_metrics() or "the split has none"
+            raise InputError(f"{type(self.controller).__name__} goes by validation nodes; {why}")
         self.learnt.to(self.device)
         out, batch = self._views.dry_run(self.model)
         self._num_outputs = out.shape[1]
