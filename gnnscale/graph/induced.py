@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.reading.nodes import read_mask
 from gnnscale.kernels import CSR, induced_subgraph
 
 
@@ -17,13 +18,14 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
 
     Args:
         graph: the graph.
-        nodes: bool `[num_nodes]`.
+        nodes: a mask `[num_nodes]`, or ids.
 
     Returns:
         A graph of `nodes.sum()` nodes with their features, labels, splits and edges, in memory.
         It has as many graphs (`node_ptr`) as before, those without such nodes being empty.
     """
     graph.adj.prove()
+    nodes = read_mask(nodes, graph.num_nodes, "nodes")
     chosen = nodes.nonzero().squeeze(1)
     # To the kernel, every node is a cluster of its own.
     indptr, indices, positions = induced_subgraph(

@@ -12,6 +12,8 @@ from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph.mapped import loaded
+from gnnscale.graph.reading.nodes import is_marks
+from gnnscale.graph.reading.tensors import tensor
 
 if TYPE_CHECKING:
     import pyarrow
@@ -76,10 +78,20 @@ class NodeNames:
         """The name of one node, or an array of those of several.
 
         Args:
-            nodes: a node; or node ids, a mask or a slice.
+            nodes: a node; or node ids, a mask of booleans or a slice.
+
+        Raises:
+            InputError: a mask that is not of booleans.
         """
         if isinstance(nodes, int | np.integer):
             return self.to_arrow()[int(nodes)].as_py()
+        if not isinstance(nodes, slice):
+            nodes = tensor(nodes, "nodes")
+            if nodes.dtype != torch.bool and nodes.numel() == len(self) > 2 and is_marks(nodes):
+                raise InputError(
+                    "nodes has one entry a node, each 0 or 1: for a mask give booleans, for names "
+                    "of nodes 0 and 1 names[:][nodes]"
+                )
         if self.ids is not None:
             return self.ids[nodes].numpy()
         chosen = torch.arange(len(self))[nodes]

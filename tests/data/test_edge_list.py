@@ -78,6 +78,8 @@ def test_ids_of_any_kind_are_numbered_in_their_order(tmp_path, monkeypatch, name
     assert graph.names[:].tolist() == used and graph.names[1] == used[1]
     assert graph.names.find(used[::-1]).tolist() == list(range(len(used)))[::-1]
     assert graph.names[torch.tensor([True, False, False, True])].tolist() == [used[0], used[3]]
+    with pytest.raises(InputError, match="for a mask give booleans"):
+        graph.names[[1, 0, 0, 1]]
     with pytest.raises(InputError, match="1 of 1 names are of no node"):
         graph.names.find(["nobody"] if kind == "text" else [4])
 

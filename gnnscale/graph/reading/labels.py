@@ -206,10 +206,8 @@ class _Found:
         if rows.size(1) == 1 and not rows.is_floating_point() and rows.dtype != torch.bool:
             least, most = (int(bound) for bound in rows.aminmax())
             if most > 1:  # classes: nothing else is asked of them, and there may be 10⁸
-                self.low, self.high = (
-                    min(self.low, 0 if least == -1 else least),
-                    max(self.high, most),
-                )
+                self.low = min(self.low, 0 if least == -1 else least)
+                self.high = max(self.high, most)
                 self.odd_low, self.odd_high = min(self.odd_low, most), max(self.odd_high, most)
                 self.minus += int((rows == -1).sum()) if least < 0 else 0
                 return

@@ -166,7 +166,7 @@ def read_nodes(
         )
     if kind is None:
         kind = nodes_kind(array, num_rows, what, of=of)
-    elif kind == "idx" and array.numel() == num_rows > 2 and _zeros_and_ones(array):
+    elif kind == "idx" and array.numel() == num_rows > 2 and is_marks(array):
         raise InputError(
             f"{what} is called ids and has one entry a {of}, each 0 or 1: call a mask "
             f"{what.rpartition('/')[2].removesuffix('_idx')}_mask"
@@ -184,7 +184,7 @@ def nodes_kind(array: Tensor, num_rows: int, what: str, *, of: str = "node") -> 
     """
     if array.dtype == torch.bool:
         return "mask"
-    if not array.numel() or not _zeros_and_ones(array):
+    if not array.numel() or not is_marks(array):
         return "idx"
     once = array.numel() <= 2 and array.unique().numel() == array.numel()
     as_mask = array.numel() == num_rows
@@ -259,5 +259,6 @@ def _for_ids(what: str) -> str:
     return f". Ids are given as {name}_idx, or as splits={{'default': {{'{name}': ids}}}}"
 
 
-def _zeros_and_ones(array: Tensor) -> bool:
+def is_marks(array: Tensor) -> bool:
+    """Whether an array holds nothing but 0 and 1."""
     return all(bool(((rows == 0) | (rows == 1)).all()) for rows in blocks(array))
