@@ -2,6 +2,7 @@
 
     python benchmarks/kernels.py                 # a batch of 1,630 nodes and 40,000 edges
     python benchmarks/kernels.py --rows 20000 --entries 500000
+    python benchmarks/kernels.py --only files    # what it costs to hold files to their bounds
 
 Medians in milliseconds. The ways of one operation take turns in an order drawn anew each round, so
 that another load on the machine, and what one leaves in the caches for the next, hurt all alike.
@@ -14,6 +15,7 @@ import argparse
 import importlib.util
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +30,8 @@ from torch.nn import functional
 from torch_geometric.nn import GraphNorm
 from torch_geometric.nn.resolver import activation_resolver
 
+import gnnscale as gs
+from gnnscale.graph import array_folder, mapped
 from gnnscale.graph.files import write_json
 from gnnscale.kernels import (
     CSR,
@@ -41,6 +45,7 @@ from gnnscale.kernels import (
     segment_moments_reference,
     spmm,
 )
+from gnnscale.loader.batch import Assembler
 from gnnscale.train.report import environment
 
 RESULT = Path(__file__).parent / "results" / "kernels.json"
@@ -117,6 +122,35 @@ def norms(rows: int, width: int) -> Ways:
     return {way: with_gradient(partial(run, *of), x) for way, run in functions.items()}
 
 
+def files(folder: Path, rows: int, entries: int) -> dict[str, Ways]:
+    """A batch put together out of files, and opening them; "unchecked" holds them to no bound.
+
+    Of 20 clusters, a store of 20 times as many nodes and edges as the other cases have.
+    """
+    edges = torch.randint(0, 20 * rows, (2, 20 * entries))
+    edges[1] = (edges[0] + edges[1] % (2 * rows)) % (20 * rows)  # half of them leave their cluster
+    graph = gs.Graph.from_arrays(edges, torch.rand(20 * rows, 100), torch.arange(20 * rows) % 47)
+    part = gs.Partition(torch.arange(20 * rows) // rows, 20)
+    assemble = Assembler(gs.cluster(graph, part, folder / "store"))
+
+    def unchecked(run: Callable[[], Any]) -> Callable[[], Any]:
+        def without() -> None:
+            check, verified = mapped._check, array_folder.VERIFIED
+            mapped._check, array_folder.VERIFIED = (lambda *_: None), 0
+            try:
+                run()
+            finally:
+                mapped._check, array_folder.VERIFIED = check, verified
+
+        return without
+
+    runs = {
+        "a batch out of files": lambda: assemble(torch.tensor([7])),
+        "a store opened out of files": lambda: gs.open_graph(folder / "store"),
+    }
+    return {name: {"gnnscale": run, "unchecked": unchecked(run)} for name, run in runs.items()}
+
+
 def with_gradient(forward: Callable[[], Tensor], x: Tensor) -> Callable[[], None]:
     """Forward and backward; the gradient that comes in is made once."""
     grad = torch.randn_like(forward())
@@ -146,6 +180,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1630)
     parser.add_argument("--entries", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--only", default="", help="part of the names of what is measured")
     options = parser.parse_args()
     random.seed(0)
     torch.manual_seed(0)
@@ -157,11 +192,16 @@ def main() -> None:
     cases |= {f"moments of {s} segments, 400": moments(rows, 400, s) for s in SEGMENTS}
     cases |= {f"graph norm + gradient, {w}": norms(rows, w) for w in (128, 400)}
     cases |= {f"{n}, dropout + gradient, 400": activations(rows, 400, n) for n in ACTIVATIONS}
-    found = {name: take_turns(ways, options.rounds) for name, ways in cases.items()}
-    write_json(
-        RESULT,
-        {"options": vars(options), "milliseconds": found, "environment": environment("cpu")},
-    )
+    with tempfile.TemporaryDirectory(prefix="gnnscale-kernels-") as folder:
+        cases |= files(Path(folder), rows, options.entries)
+        found = {
+            name: take_turns(ways, options.rounds)
+            for name, ways in cases.items()
+            if options.only in name
+        }
+    if not options.only:
+        about = {"options": vars(options), "environment": environment("cpu")}
+        write_json(RESULT, {**about, "milliseconds": found})
     columns = list(dict.fromkeys(way for times in found.values() for way in times))
     table = Table("operation, width", *columns)
     for name, times in found.items():
