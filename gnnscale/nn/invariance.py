@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import aggr
 
-from gnnscale.errors import InexactConvolution, UnsupportedModel
+from gnnscale.errors import GnnscaleError, InexactConvolution, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn import changes, statistics
@@ -62,6 +62,7 @@ def check_invariance(
     Raises:
         InexactConvolution: it may not; named are the layer, what it depends on and a remedy.
         UnsupportedModel: it fails on some pieces, or cannot be copied.
+        InputError: it takes no such rows.
     """
     module = phase.module
     name = getattr(module, "called", type(module).__name__)
@@ -89,6 +90,8 @@ def check_invariance(
             of_graph = (key, adj.num_nodes, adj.num_edges)
             verdict = _known(of_graph, functools.partial(trial.on_graph, adj, verdict))
     except LayerFailed as error:
+        if error.always and isinstance(error.__cause__, GnnscaleError):
+            raise error.__cause__ from error.__cause__.__cause__
         raise UnsupportedModel(
             f"{name} runs on the graph, but fails on {error}: batches and chunks of rows are such "
             "pieces, some without edges or of one node. Let its forward take any graph"

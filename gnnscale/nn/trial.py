@@ -56,7 +56,13 @@ Judge = Callable[[bool, bool], Verdict]
 
 
 class LayerFailed(Exception):
-    """A layer raised an error where something was changed that must not matter."""
+    """A layer raised an error on a graph that it should take.
+
+    Attributes:
+        always: whether on the first already.
+    """
+
+    always = False
 
 
 class Trial:
@@ -135,7 +141,7 @@ class Trial:
     def _judged(self, padded: bool, fresh: bool) -> Verdict:
         layer = Layer(self, padded, fresh)
         in_pieces, hops = self.level == "pieces", self.phase.hops
-        symmetric = in_pieces and needs_symmetry(self.phase.module)
+        symmetric, both_ways_said = False, needs_symmetry(self.phase.module)
         if self.level != "whole" and (change := layer.draws()):
             return Verdict(changes.DRAWS, change, padded=padded)
         kinds = list(product((False, True) if self.training else (False,), (False, True)))
@@ -154,7 +160,9 @@ class Trial:
             layer.set_mode(training)
             graph = self._circle(layer.values, hops, both_ways)
             found = layer.difference(changes.of_reach(graph, hops, layer.values))
-            if found is not None:
+            if found is not None and both_ways_said and not both_ways:
+                symmetric = True
+            elif found is not None:
                 enough, one_way = self._enough(layer, hops, both_ways)
                 if enough != hops:
                     return Verdict(*found, training, symmetric or one_way, enough, padded)
@@ -218,6 +226,7 @@ class Layer:
             fallback = fallback or (self.dtype, self.values, self._module)
         if fallback is None:
             assert failure is not None
+            failure.always = True
             raise failure
         self.dtype, self.values, module = fallback
         self._hold(trial, module)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
+from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
 from gnnscale.inference import check_features
 from gnnscale.loader import Batch
@@ -82,7 +82,7 @@ def settle_unused(model: nn.Module) -> None:
 
 def _refusal(
     phase: Any, x: Any, context: Context, graph: Graph, level: Level
-) -> UnsupportedModel | None:
+) -> GnnscaleError | None:
     """Check a layer before it runs; a failure of its own is left to the batch, which tells more."""
     layer = as_layer(phase, of_graphs=level == "graphs")
     if layer is None:
@@ -92,6 +92,6 @@ def _refusal(
         check_invariance(layer, rows, graph.adj, graph.carried, level=level)
     except InexactConvolution:
         raise
-    except UnsupportedModel as error:
+    except (InputError, UnsupportedModel) as error:
         return error
     return None
