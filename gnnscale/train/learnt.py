@@ -158,3 +158,10 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
                 yield key, cell.cell_contents
     else:
         yield from getattr(value, "__dict__", {}).items()
+        for kind in type(value).__mro__:
+            slots = getattr(kind, "__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name != "__dict__" and hasattr(value, name):
+                    yield name, getattr(value, name)
+            trained = (nn.Module, nn.Parameter)  # shared by all that are of the class
+            yield from ((k, v) for k, v in vars(kind).items() if isinstance(v, trained))

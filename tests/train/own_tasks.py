@@ -36,10 +36,10 @@ def rows_of(out: torch.Tensor, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
 class Head(nn.Module, OfNodes):
     """A module: weights, running statistics and a counter that the loss moves; dropout inside."""
 
-    def __init__(self, dropout: float = 0.0, width: int = 4) -> None:
+    def __init__(self, dropout: float = 0.0, width: int = 4, norm: Any = nn.BatchNorm1d) -> None:
         super().__init__()
         self.inner = nn.Linear(CLASSES, width)
-        self.norm = nn.BatchNorm1d(width)
+        self.norm = norm(width)
         self.dropout = nn.Dropout(dropout)
         self.outer = nn.Linear(width, CLASSES)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
@@ -83,7 +83,13 @@ class InBatch(nn.Module, OfNodes):
         return -(functional.log_softmax(rows @ self.keys(rows).T, 1) * alike).sum(1).mean()
 
 
-TASKS = {"head": Head, "noisy head": lambda: Head(0.3), "plain": Plain, "in batch": InBatch}
+TASKS = {
+    "head": Head,
+    "noisy head": lambda: Head(0.3),
+    "head over rows": lambda: Head(0.3, norm=nn.LayerNorm),
+    "plain": Plain,
+    "in batch": InBatch,
+}
 RUNS = {
     "cluster": {"accumulate": 2},
     "graph": {"graphs_per_batch": 5},

@@ -191,6 +191,23 @@ def test_what_would_not_be_trained_is_refused_by_name():
     assert "Plain.optimizer is an optimizer" in str(caught.value)
 
 
+def test_a_task_holds_parameters_in_slots_its_class_and_its_parts():
+    class Part:
+        __slots__ = ("deep", "never")
+
+        def __init__(self):
+            self.deep = {"a.b": [nn.Linear(2, 2)]}
+
+    class Holds(Plain):
+        shared = nn.Parameter(torch.ones(1))
+
+        def __init__(self):
+            self.part, self.loop, self.data = Part(), self, [0.0] * 100_000
+
+    names = dict(Learnt(nn.Module(), Holds()).task.named_parameters())
+    assert set(names) == {"part/deep/a/b/0.weight", "part/deep/a/b/0.bias", "shared"}
+
+
 def test_parameters_that_a_loss_makes_are_refused_by_name():
     class Late(Head):
         def loss(self, out, batch):
