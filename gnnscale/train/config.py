@@ -33,8 +33,8 @@ FREE_ON_RESUME = frozenset(
     }
 )
 
-# May differ when a run goes on: what it has trained so far is what it would have been.
-# `going_on` says which may not.
+# May be greater when a run goes on: what it has trained so far is what it would have been.
+# `going_on` says when not.
 _LENGTH = frozenset({"epochs", "early_stopping"})
 
 
@@ -142,7 +142,10 @@ class TrainConfig:
         mine = dataclasses.asdict(self)
         # What an older version did not write was then at its default.
         saved = {**dataclasses.asdict(type(self)()), **saved}
-        keys = sorted((mine.keys() | saved.keys()) - FREE_ON_RESUME - _LENGTH)
+        length = _LENGTH
+        if _patience(mine["early_stopping"]) < _patience(saved["early_stopping"]):
+            length = length - {"early_stopping"}
+        keys = sorted((mine.keys() | saved.keys()) - FREE_ON_RESUME - length)
         return [
             f"{key}: {saved.get(key)!r} in the run, {mine.get(key)!r} now"
             for key in keys
@@ -223,6 +226,10 @@ class LayerwiseConfig(TrainConfig):
                 f"rows_dtype={self.rows_dtype!r} must be 'float32', 'float16' or 'bfloat16'"
             )
         return faults
+
+
+def _patience(early_stopping: int | None) -> float:
+    return math.inf if early_stopping is None else early_stopping
 
 
 def _is_number(value: Any) -> bool:

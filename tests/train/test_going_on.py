@@ -142,6 +142,8 @@ def test_what_a_callback_or_impatience_ended_goes_on_when_it_is_asked_to(tmp_pat
     assert "greater early_stopping" in caplog.text
     patient = small_trainer(tmp_path / "early", epochs=5, **{**impatient, "early_stopping": None})
     assert len(patient.fit().rows) == 5
+    with pytest.raises(RunMismatch, match="early_stopping: None in the run, 1 now"):
+        small_trainer(tmp_path / "early", epochs=6, **impatient).fit()
     alone = small_trainer(None, epochs=4, **impatient)
     first, second = len(alone.fit().rows), len(alone.fit().rows)
     assert first < second < 8
@@ -227,11 +229,25 @@ def test_fewer_epochs_than_there_are_is_refused(tmp_path):
         alone.fit(epochs=0)
 
 
+@pytest.mark.parametrize("make", [graph_trainer, small_trainer])
+def test_a_run_that_was_opened_goes_on(make, tmp_path):
+    whole = make(run_dir=None, epochs=4)
+    expected = whole.fit()
+    make(run_dir=tmp_path, epochs=2).fit()
+    trainer = gs.load_run(tmp_path).trainer
+    trainer.predict()
+    same_course(trainer.fit(epochs=4), expected)
+    assert_same(weights_of(trainer), weights_of(whole))
+    assert gs.load_run(tmp_path).trainer.config.epochs == 4
+
+
 def test_layers_are_trained_once(tmp_path):
-    def layerwise(folder, epochs=3, stop=2):
+    def layerwise(folder, epochs=3, stop=2, interrupted=0):
         torch.manual_seed(7)
+        stops = [Once(interrupted)] if interrupted else []
         return gs.LayerwiseTrainer(
-            MODELS["gcn"](), small_graph(), gs.FixedEpochs(stop), 8, epochs, run_dir=folder
+            *(MODELS["gcn"](), small_graph(), gs.FixedEpochs(stop), 8, epochs),
+            **{"run_dir": folder, "callbacks": stops, "checkpoint_every": 1},
         )
 
     trainer = layerwise(None)
@@ -244,3 +260,9 @@ def test_layers_are_trained_once(tmp_path):
     layerwise(tmp_path / "run", stop=4).fit()
     with pytest.raises(RunMismatch, match="layer 1 ended by them"):
         layerwise(tmp_path / "run", 5, stop=4).fit()
+    with pytest.raises(KeyboardInterrupt):
+        layerwise(tmp_path / "open", 3, stop=4, interrupted=2).fit()
+    whole, longer = layerwise(None, 5, stop=4), layerwise(tmp_path / "open", 5, stop=4)
+    expected = whole.fit()
+    same_course(longer.fit(), expected)
+    assert_same(weights_of(longer), weights_of(whole))
