@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from torch import nn
 from torch_geometric import nn as pyg
@@ -17,6 +17,7 @@ from gnnscale.nn.arguments import check_arguments, spec_of
 from gnnscale.nn.block import Block
 from gnnscale.nn.convert import as_layered
 from gnnscale.nn.deep_models import GCNII, DeepGCN
+from gnnscale.nn.layer_names import make_act
 from gnnscale.nn.layered import LayeredGNN
 from gnnscale.nn.norm_places import Place
 from gnnscale.nn.norm_twins import Norms
@@ -37,7 +38,7 @@ def GCN(  # noqa: N802 - a model's name, as in PyG
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     **kwargs: Any,
@@ -63,7 +64,7 @@ def GraphSAGE(  # noqa: N802
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     **kwargs: Any,
@@ -84,7 +85,7 @@ def GIN(  # noqa: N802
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     **kwargs: Any,
@@ -108,7 +109,7 @@ def GAT(  # noqa: N802
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     **kwargs: Any,
@@ -132,7 +133,7 @@ def ClusterGCN(  # noqa: N802
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     propagation: str = "self_loops",
@@ -172,7 +173,7 @@ def SGC(  # noqa: N802
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     K: int = 2,  # noqa: N803 - as in PyG
@@ -198,7 +199,7 @@ def SSGC(  # noqa: N802
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     alpha: float = 0.05,
@@ -225,7 +226,7 @@ def TAGCN(  # noqa: N802
     act_kwargs: dict[str, Any] | None = None,
     norm: str | Callable | None = None,
     norm_kwargs: dict[str, Any] | None = None,
-    jk: str | None = None,
+    jk: Literal["last", "cat", "max", "lstm"] | None = None,
     *,
     residual: bool = False,
     K: int = 3,  # noqa: N803
@@ -340,6 +341,10 @@ def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
     arguments.update(arguments.pop("kwargs", {}))
     spec = spec_of(cls.__name__, arguments)
     check_arguments(arguments)
+    if not isinstance(arguments["act_kwargs"], Mapping | None):
+        raise InputError(f"act_kwargs={arguments['act_kwargs']!r}: a mapping or None")
+    if isinstance(arguments["act"], str) and not arguments["act_kwargs"]:
+        make_act(arguments["act"])  # refuses what has no such name, or cannot be built without more
     residual, norm = arguments.pop("residual"), arguments["norm"]
     norms = None
     if norm is not None and not isinstance(norm, nn.Module):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError, MissingDependency, PartitionError
 from gnnscale.graph.checks import memory_bytes
+from gnnscale.graph.graph import Graph
 from gnnscale.graph.memory import available_memory
 from gnnscale.graph.partition import Partition
 from gnnscale.partitioning.cache import cache_folder, entry_path, read_entry, write_entry
@@ -113,6 +114,8 @@ def partition(
     num_parts, seed, threads = _checked_arguments(
         num_parts, num_nodes, method, seed, balance, imbalance, preset, memory, threads, view
     )
+    if isinstance(graph, Graph):
+        graph.split(split)  # refuses what has no such name
     if view == "train":
         cut = partial(
             partition,
