@@ -7,6 +7,8 @@ another order. It knows nothing of gnnscale.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from oracle.graphs import Case
@@ -27,7 +29,7 @@ def is_local(subject: Subject, directed: bool) -> bool:
 
     def run(part: Case) -> torch.Tensor:
         with torch.no_grad():
-            return subject.oracle(stack, part.x, part.edge_index, part.values)
+            return subject.oracle(copy.deepcopy(stack), part.x, part.edge_index, part.values)
 
     try:
         whole = run(case)

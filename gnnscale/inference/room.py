@@ -6,6 +6,7 @@ A run would else be refused after the layers that come before, or after an epoch
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.features import entering, type_of
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.stand_in import copy_of
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ def _widths(
         if isinstance(phase, Neighbourhood):
             widths = [x.shape[1], *(context.slots[slot].shape[1] for slot in phase.slots)]
             found.append((phase, widths, type_of(x)))
+            # The layer itself may keep what it sees first.
+            phase = replace(phase, module=copy_of(phase.module).to(device))
         x = phase(x, context)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class Probe:
         """
         source, target = self.edge_index
         return self._with_edges((target * self.num_nodes - source).argsort(stable=True))
+
+    def tied(self) -> Probe:
+        """With rows as a ReLU leaves them: many are equal in a channel."""
+        return replace(self, rows=[x.relu() for x in self.rows])
 
     def around(self, rows: Tensor, hops: int) -> Probe:
         """What is within some hops of some nodes, which come first."""

@@ -144,6 +144,8 @@ class Trial:
         symmetric, both_ways_said = False, needs_symmetry(self.phase.module)
         if self.level != "whole" and (change := layer.draws()):
             return Verdict(changes.DRAWS, change, padded=padded)
+        if self.level != "whole" and (change := layer.keeps()):
+            return Verdict(changes.STATE, change, padded=padded)
         kinds = list(product((False, True) if self.training else (False,), (False, True)))
         # What lies elsewhere first: some of it is within every reach that is tried here.
         for training, both_ways in kinds:
@@ -233,6 +235,7 @@ class Layer:
 
     def _hold(self, trial: Trial, module: nn.Module) -> None:
         self._module, self._kept = module, Kept(module)
+        self._unused = copy.deepcopy(module)
         self._phase = replace(trial.phase, module=module, on_adjacency=None)
         pad_pieces_of(module, self.padded)
         set_mode(module, training=False)
@@ -245,7 +248,7 @@ class Layer:
             self.run(base)
         if generator is not None:
             redraw(self._module, generator)
-        self._kept = Kept(self._module)
+        self._kept, self._unused = Kept(self._module), copy.deepcopy(self._module)
         finite = True
         for training in (True, False) if trial.training else (False,):
             self.set_mode(training)
@@ -255,13 +258,16 @@ class Layer:
     def set_mode(self, training: bool) -> None:
         """Training or evaluation mode."""
         set_mode(self._module, training)
+        set_mode(self._unused, training)
 
-    def run(self, probe: Probe, seed: int = 0, same_draws: bool = True) -> Tensor:
-        """Its output for a graph, `[num_nodes, values]`."""
+    def run(
+        self, probe: Probe, seed: int = 0, same_draws: bool = True, unused: bool = False
+    ) -> Tensor:
+        """Its output for a graph, `[num_nodes, values]`; `unused`: of a copy that ran on none."""
         self._kept.restore()
         phase = self._phase
-        if self._fresh:
-            phase = replace(phase, module=copy.deepcopy(self._module))
+        if self._fresh or unused:
+            phase = replace(phase, module=copy.deepcopy(self._unused))
             pad_pieces_of(phase.module, self.padded)
         seed_all(seed)
         x, *beside = probe.rows
@@ -283,6 +289,13 @@ class Layer:
         base = circle(self.values, 9, symmetric=True, rough=False)
         first, second = (self.run(base, seed, same_draws=False) for seed in (0, 1))
         change = _change(first, second, second)
+        return change if change > _TOLERANCE[self.dtype] else 0.0
+
+    def keeps(self) -> float:
+        """By how much its output depends on the graphs that it ran on before."""
+        graph = circle(self.values, 14, symmetric=True, rough=True)
+        found, wanted = self.run(graph), self.run(graph, unused=True)
+        change = _change(found, wanted, wanted)
         return change if change > _TOLERANCE[self.dtype] else 0.0
 
     def difference(self, comparisons: Iterable[Comparison]) -> tuple[Reason, float] | None:

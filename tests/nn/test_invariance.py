@@ -200,7 +200,6 @@ NEAR = {
     "max-aggregated SAGE": lambda: pyg.SAGEConv(5, 3, aggr="max"),
     "median": lambda: pyg.SAGEConv(5, 3, aggr="median"),
     "set transformer": lambda: pyg.SAGEConv(5, 3, aggr=aggr.SetTransformerAggregation(5, heads=1)),
-    "sorted": lambda: pyg.SAGEConv(5, 3, aggr=aggr.SortAggregation(k=1)),
     "power mean": lambda: pyg.GENConv(5, 3, aggr="powermean", learn_p=True),
     "difference": lambda: DifferenceConv(5, 3),
     "lazy": lambda: pyg.GATConv(-1, 3),
@@ -256,6 +255,11 @@ def test_aggregations_that_pad_to_the_greatest_degree_are_refused(kind):
 
 
 # --- graphs beside ----------------------------------------------------------------------------
+
+
+def test_an_aggregation_that_takes_what_is_equal_as_it_comes_is_refused():
+    with pytest.raises(InexactConvolution, match="order in which edges arrive"):
+        check(pyg.SAGEConv(5, 3, aggr=aggr.SortAggregation(k=1)))
 
 
 class Attending(nn.Module):
@@ -324,9 +328,21 @@ class Caching(nn.Module):
         return x * self.degrees
 
 
+class CachingOne(nn.Module):
+    """Keeps a number: it fits every graph."""
+
+    degree = None
+
+    def forward(self, x, edge_index):
+        if self.degree is None:
+            self.degree = 1 + edge_index.size(1) / x.size(0)
+        return x * self.degree
+
+
 def test_what_keeps_or_draws_is_named():
-    with pytest.raises(InexactConvolution, match="kept from the graph that it saw first"):
-        check(Caching())
+    for caching in (Caching(), CachingOne()):
+        with pytest.raises(InexactConvolution, match="kept from the graph that it saw first"):
+            check(caching)
     always = Made(lambda h, s, t, n: nn.functional.dropout(h, 0.5))
     with pytest.raises(InexactConvolution, match="random numbers in evaluation mode"):
         check(always)
