@@ -60,7 +60,10 @@ def dry_run(
                     ) from error
                 if refusal is not None:
                     raise refusal
-        settle_unused(model.encoder.blocks if isinstance(model, GraphModel) else model)
+        # Of a `GraphModel` the blocks alone: readout and head have not run.
+        settle_unused(
+            nn.ModuleList(model.encoder.blocks) if isinstance(model, GraphModel) else model
+        )
     if isinstance(task, NodeTask):
         task.check_output(x.shape[1], graph)
     return x
