@@ -76,8 +76,8 @@ def stream(
     Raises:
         InputError: the graph has no features, or of another width than the model's; or `memory` is
             too small, with the smallest that would do.
-        InexactConvolution: a convolution reaches further than the one hop that it is taken to reach
-            where nothing is declared.
+        InexactConvolution: a layer depends on what a piece of the graph does not hold.
+        UnsupportedModel: a layer fails on some pieces.
         StoreError: `storage` cannot be written.
     """
     check_features(model, graph)

@@ -1,44 +1,18 @@
 """PyG's convolutions that run as they are: how far each reaches.
 
 One hop is the node, its in-neighbours and the edges between. Every propagation inside costs one,
-and degrees of neighbours that enter cost one more. A norm inside that takes statistics of the rows
-reaches all of them: the reach of such an instance is left undeclared, and checked before first use.
+and degrees of neighbours that enter cost one more. What a norm inside reads is found by the check
+before first use (`invariance`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from torch import nn
 from torch_geometric.nn import conv as pyg
-from torch_geometric.nn import norm as pyg_norm
 
-from gnnscale.nn import statistics
-from gnnscale.nn.pyg_convs import is_norm
 from gnnscale.nn.registry import reach_of, register
 
 
-def _within(hops: int | Callable[[Any], int | None]) -> Callable[[Any], int | None]:
-    """A reach that holds unless a norm inside reads all rows."""
-
-    def reach(conv: nn.Module) -> int | None:
-        if any(is_norm(module) and _reads_all_rows(module) for module in conv.modules()):
-            return None
-        return hops(conv) if callable(hops) else hops
-
-    return reach
-
-
-def _reads_all_rows(norm: nn.Module) -> bool:
-    local = statistics.is_row_local(norm) or isinstance(norm, pyg_norm.MessageNorm)
-    running = getattr(getattr(norm, "module", norm), "running_mean", None) is not None
-    return not (local or running)
-
-
-def _cheb(conv: pyg.ChebConv) -> int | None:
-    if conv.normalization is None:
-        return None  # scaled by the largest degree of the whole graph
+def _cheb(conv: pyg.ChebConv) -> int:
     steps = len(conv.lins) - 1
     return steps + 2 if steps else 1  # what leaves a node arrives one hop further out
 
@@ -81,9 +55,9 @@ for _one_hop in (
     pyg.TransformerConv,
     pyg.WLConvContinuous,
 ):
-    register(_one_hop, hops=_within(1))
+    register(_one_hop, hops=1)
 for _normalised in (pyg.FAConv, pyg.LGConv, pyg.PDNConv):
-    register(_normalised, hops=_within(lambda conv: 2 if conv.normalize else 1))
+    register(_normalised, hops=lambda conv: 2 if conv.normalize else 1)
 register(pyg.EGConv, hops=_eg)
 register(pyg.ARMAConv, hops=lambda conv: conv.num_layers + 1)
 register(pyg.GatedGraphConv, hops=lambda conv: conv.num_layers)
@@ -92,4 +66,4 @@ register(pyg.AntiSymmetricConv, hops=_antisymmetric)
 register(pyg.HypergraphConv, hops=3, symmetric=True)
 # Those read out-degrees, or go along edges both ways.
 register(pyg.ChebConv, hops=_cheb, symmetric=True)
-register(pyg.DirGNNConv, hops=_within(_directed), symmetric=True)
+register(pyg.DirGNNConv, hops=_directed, symmetric=True)

@@ -224,6 +224,5 @@ def _module(function: Any) -> nn.Module:
 
 register(pyg.GCNConv, propagation=_gcn, hops=2)  # the degrees of in-neighbours enter
 register(pyg.SAGEConv, propagation=_sage, hops=1)
-# GIN's own reach is undeclared: a norm inside may reach all. Those of opaque.py look for norms.
-register(pyg.GINConv, propagation=_gin)
+register(pyg.GINConv, propagation=_gin, hops=1)
 register(pyg.GCN2Conv, propagation=_gcn2, hops=lambda conv: 2 if conv.normalize else 1)

@@ -44,7 +44,7 @@ def register(
             degrees of its neighbours, it needs the edges that arrive at them; and so on. Used for
             exact inference in chunks. Beside `propagation`, for instances that do not read as one.
             Where arguments decide (K, the number of layers), a function from an instance to its
-            reach, or to None where that has to be checked before first use.
+            reach, or to None where it is not known. Declared or not, it is checked before use.
         symmetric: the reach holds on symmetric graphs only, since edges that leave a node count
             (out-degrees), and chunks are read with the edges that arrive.
 

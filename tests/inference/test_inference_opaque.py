@@ -112,7 +112,7 @@ def test_both_ways_on_symmetric_graphs(name, graph, chunk_rows):
 RING = torch.stack([torch.arange(40), (torch.arange(40) + 1) % 40])
 
 
-@pytest.mark.parametrize("name", BOTH_WAYS)
+@pytest.mark.parametrize("name", sorted(BOTH_WAYS.keys() - {"Cheb, one"}))  # which reads no edge
 def test_both_ways_are_refused_on_directed_graphs(name):
     graph = Graph.from_arrays(RING, torch.randn(40, 5), edge_attr=torch.randn(40, 2))
     model = LayeredGNN([BOTH_WAYS[name]()])
