@@ -88,7 +88,7 @@ def _choices(function: Callable[..., Any]) -> list[_Choice]:
         if not any(word in str(written) for word in ("bool", "Literal")):
             continue
         by_place = parameter.kind is not parameter.KEYWORD_ONLY
-        names = getattr(function, "__globals__", {})
+        names = getattr(inspect.unwrap(function), "__globals__", {})
         hint = eval(written, names) if isinstance(written, str) else written
         found.append(_Choice(name, place if by_place else 2**31, *_allowed(hint)))
     return found

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import aggr
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import GnnscaleError, InexactConvolution, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
@@ -32,6 +33,7 @@ _KNOWN: dict[Hashable, Verdict] = {}
 _MOST_KNOWN = 1000
 
 
+@choices_checked
 @torch.no_grad()
 def check_invariance(
     phase: Neighbourhood,
