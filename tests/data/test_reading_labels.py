@@ -104,6 +104,7 @@ ASKED = [
      {"classification", "regression"}),
     (np.array([0, 1, NAN, 2, -1, 0, 1]), "whole numbers as floats, from -1 to 2",
      {"classification", "regression"}),
+    (np.full(NODES, -1.0), "whole numbers as floats, from -1 to -1", {"regression"}),
     (np.full(NODES, NAN), "NaN everywhere", {"classification", "regression", "multilabel"}),
     (np.array([-1, 1, 1, -1, 1, 1, 1]), "-1 and 1 and no 0", {"regression"}),
     (np.array([[0, 1]] * 4 + [[1, 9]] * 3), "0, 1 and 9", {"regression"}),
@@ -130,6 +131,9 @@ WRONG = [
     (np.full((NODES, 2), 255, np.uint8), "multilabel", "y holds 255"),
     (np.array([[1, -1]] * NODES), "multilabel", "-1 and 1 and no 0"),
     (np.zeros((NODES, 2, 2)), None, r"y has shape \(7, 2, 2\)"),
+    (np.zeros((NODES, 0)), "multilabel", r"y has shape \(7, 0\)"),
+    (np.full(NODES, 2**64 - 1, np.uint64), None, "y holds 18446744073709551615; whole numbers go"),
+    ([0, 1, 1e300, 0, 1, 2, 0], "classification", r"labels go up to 1e\+300"),
 ]
 
 

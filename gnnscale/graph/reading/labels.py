@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 TASKS = ("classification", "multilabel", "regression")
 _EXACT = 1 << 24  # whole numbers up to here are the same in float32
 _MANY = 1024  # class numbers with gaps are asked about from here on: a head is a row for each
+_MEANT = (
+    "say num_classes= if there are so many classes, or number them through: "
+    "numpy.unique(y, return_inverse=True)[1]"
+)
 _USED = 10  # if fewer than one in so many is used
 _FEW = 100  # whole floats beside NaN are classes up to here, or where each has ten rows
 
@@ -81,7 +85,7 @@ def read_labels(
         InputError: values that no reading, or not that of `task`, allows; or several readings are
             possible: the words for each are in the message.
     """
-    if y.dim() not in (1, 2):
+    if y.dim() not in (1, 2) or (y.dim() == 2 and y.size(0) and not y.size(1)):
         raise InputError(f"y has shape {tuple(y.shape)}; labels are [{of}s] or [{of}s, columns]")
     found = _Found.of(y)
     chosen = _task_of(y, found) if task is None else task
@@ -271,10 +275,10 @@ def _task_of(y: Tensor, found: _Found) -> str:
         known = y.numel() - found.nan
         if found.nan and not found.minus and found.high < max(_FEW, known / _USED):
             return "classification"  # they are floats for NaN, which integers do not have
-        low, high = (int(x) for x in (min(found.low, -1 if found.minus else found.low), found.high))
+        low, high = (-1, max(found.high, -1)) if found.minus else (found.low, found.high)
         raise InputError(
-            f"y holds whole numbers as floats, from {low} to {high}: classes, or quantities? Say "
-            "task='classification' or task='regression'"
+            f"y holds whole numbers as floats, from {low:g} to {high:g}: classes, or quantities? "
+            "Say task='classification' or task='regression'"
         )
     if not found.marks:
         if found.odd_low == found.odd_high and found.zeros and found.ones and found.part is None:
@@ -319,6 +323,13 @@ def _classes(y: Tensor, found: _Found, num_classes: int | None, of: str) -> Labe
             "y holds -1 and 1 and no 0: give (y > 0) for two classes; where -1 is unlabelled, give "
             "NaN for it, in floats, and say task='classification'"
         )
+    if num_classes is not None and found.high >= max(num_classes, 1):
+        raise InputError(
+            f"labels go up to {found.high:g}, outside the classes 0..{num_classes - 1}"
+        )
+    rows = y.size(0)
+    if num_classes is None and found.high >= max(_MANY, _USED * rows):
+        raise InputError(f"labels go up to {found.high:,g} for {rows:,} rows: {_MEANT}")
     made = _integers(y.reshape(-1) if y.dim() == 2 else y)
     if y.dtype == torch.bool:
         return Labels(made, "classification", 2)
@@ -334,13 +345,7 @@ def _unused(y: Tensor, classes: Tensor, high: int) -> str:
     Raises:
         InputError: they are so many that no one meant it.
     """
-    count, rows = high + 1, classes.numel()
-    words = (
-        f"give num_classes={count} if there are so many classes, or number them through: "
-        "numpy.unique(y, return_inverse=True)[1]"
-    )
-    if count > max(_MANY, _USED * rows):
-        raise InputError(f"labels go up to {high:,} for {rows:,} rows: {words}")
+    count = high + 1
     seen = torch.zeros(count, dtype=torch.bool)
     for block in blocks(classes):
         if count <= 1 << 16:
@@ -354,7 +359,7 @@ def _unused(y: Tensor, classes: Tensor, high: int) -> str:
             "num_classes=256"
         )
     if count > _MANY and used * _USED < count:
-        raise InputError(f"labels go up to {high:,} and use {used:,} numbers: {words}")
+        raise InputError(f"labels go up to {high:,} and use {used:,} numbers: {_MEANT}")
     if used == 1:
         return f"all labels are of class {high}"
     if used == count:
@@ -393,7 +398,8 @@ def _several(y: Tensor, found: _Found, of: str) -> Labels:
 
 def _quantities(y: Tensor) -> Labels:
     if not y.is_floating_point():
-        exact = y.numel() == 0 or y.dtype == torch.bool or int(y.abs().max()) <= _EXACT
+        bounds = [rows.aminmax() for rows in blocks(y) if rows.numel()]
+        exact = all(int(b.min) >= -_EXACT and int(b.max) <= _EXACT for b in bounds)
         y = y.float() if exact else y.double()
     return Labels(y, "regression", y.size(1) if y.dim() == 2 else 1)
 

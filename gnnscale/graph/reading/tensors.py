@@ -25,7 +25,7 @@ def tensor(value: Any, what: str = "an array") -> Tensor:
             raise InputError(f"{what} is sparse; give it dense: .to_dense()")
         value = value.detach().cpu()
         if value.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch hardly computes them
-            value = value.long()
+            return tensor(value.numpy(), what)
         return value if type(value) is Tensor else value.as_subclass(Tensor)  # an EdgeIndex
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         count = np.ma.count_masked(value)
@@ -39,10 +39,14 @@ def tensor(value: Any, what: str = "an array") -> Tensor:
         raise InputError(f"{what} cannot be made an array: {error}") from error
     if array.dtype.kind not in "biuf":
         hint = ""
-        if array.dtype.kind == "O":
+        if what == "y" and (array.dtype.kind in "SU" or isinstance(next(array.flat, None), str)):
+            hint = ", as numpy.unique(y, return_inverse=True)[1] makes of names"
+        elif array.dtype.kind == "O":
             hint = " in an array: .astype(float) makes NaN of None, .toarray() an array of a matrix"
         raise InputError(f"{what} is {array.dtype}; give numbers{hint}")
     if array.dtype.kind == "u" and array.itemsize > 1:
+        if array.itemsize == 8 and array.size and int(array.max()) > _LARGEST:
+            raise InputError(f"{what} holds {array.max()}; whole numbers go up to {_LARGEST}")
         array = array.astype(np.int64)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -54,4 +58,5 @@ def tensor(value: Any, what: str = "an array") -> Tensor:
     return torch.from_numpy(array)
 
 
+_LARGEST = 2**63 - 1
 _KNOWN = {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
