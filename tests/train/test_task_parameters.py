@@ -255,6 +255,7 @@ def test_lazy_parameters_get_their_shapes(tmp_path, bare_runs):
         def __init__(self):
             super().__init__()
             self.inner = nn.LazyLinear(4)
+            self.unused = nn.LazyLinear(4)
 
     trainer = run_of("cluster", Lazy(), tmp_path, epochs=1)
     trainer.fit()
