@@ -179,7 +179,7 @@ def _bound_for(rest: int, taken: int) -> int:
 
 
 def _listed(model: LayeredGNN, graph: Graph, held: int) -> str:
-    arrays = {**node_arrays(model, graph), **({"the trainer": held} if held else {})}
+    arrays = {**node_arrays(model, graph), **({"what is held already": held} if held else {})}
     return ", ".join(f"{name} {in_words(size)}" for name, size in arrays.items()) or "nothing"
 
 

@@ -22,7 +22,10 @@ from gnnscale.inference.engine import share_of, stream
 from gnnscale.inference.layer_file import reserve
 from gnnscale.inference.layers import Chunks
 from gnnscale.inference.metrics import Kept, Metric
+from gnnscale.inference.room import output_bytes
 from gnnscale.nn import LayeredGNN
+
+_ORDERED = 32  # bytes a row of a result in another order than the graph's: ids, sorted
 
 
 def evaluate(
@@ -140,6 +143,8 @@ def predict(
     wanted = wanted_rows(nodes, graph.num_nodes)
     if position is not None:
         wanted = position if wanted is None else position[wanted]
+    if options.get("memory", "auto") != "auto":
+        options["held"] = options.get("held", 0) + _taken(model, graph, wanted, out, options)
     chunks = stream(model, graph, **options)
     if out is None:
         return _collect(chunks, graph.num_nodes, wanted, _in_memory)
@@ -162,6 +167,20 @@ def predict(
     if not comm.is_main() and _version(out) != written:
         return _collect(chunks, graph.num_nodes, wanted, _in_memory)
     return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
+
+
+def _taken(
+    model: LayeredGNN,
+    graph: Graph,
+    wanted: Tensor | None,
+    out: str | Path | None,
+    options: dict[str, Any],
+) -> int:
+    """Bytes that the result takes, where it is not in a file, and the order of its rows."""
+    count = graph.num_nodes if wanted is None else wanted.numel()
+    device = torch.device(options.get("device", "cpu"))
+    row = output_bytes(model, graph, device) if out is None and graph.num_nodes else 0
+    return count * (row + (0 if wanted is None else _ORDERED))
 
 
 def _version(path: str | Path) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ A run would else be refused after the layers that come before, or after an epoch
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 from typing import Any
@@ -47,7 +48,7 @@ def check_room(model: LayeredGNN, graph: Graph, layers: Layers) -> None:
         return
     with evaluation_mode(model):
         try:
-            found = _widths(model, phases, graph, layers.device)
+            found, _ = _widths(model, phases, graph, layers.device)
         except Exception:  # on a graph that it was not made for; on its own it says what is wrong
             logger.debug("no widths of %s on a few nodes", type(model).__name__, exc_info=True)
             return
@@ -59,10 +60,23 @@ def check_room(model: LayeredGNN, graph: Graph, layers: Layers) -> None:
         raise largest[1]
 
 
+@torch.no_grad()
+def output_bytes(model: LayeredGNN, graph: Graph, device: torch.device) -> int:
+    """Bytes of a row of the model's output; 0 where a few nodes do not tell."""
+    phases = [phase for block in model.phases for phase in block]
+    with evaluation_mode(model), contextlib.suppress(Exception):
+        _, out = _widths(model, phases, graph, device)
+        return out[:1].nbytes
+    return 0
+
+
 def _widths(
     model: LayeredGNN, phases: list[Any], graph: Graph, device: torch.device
-) -> list[tuple[Neighbourhood, list[int], torch.dtype]]:
-    """What each opaque convolution reads: columns of its input and of its slots, and their type."""
+) -> tuple[list[tuple[Neighbourhood, list[int], torch.dtype]], Any]:
+    """What each opaque convolution reads: columns of its input and of its slots, and their type.
+
+    The model's output on a few nodes comes with it.
+    """
     nodes = min(_FEW, graph.num_nodes)
     each = torch.arange(nodes)
     carried: dict[str, Any] = {
@@ -86,7 +100,7 @@ def _widths(
             # The layer itself may keep what it sees first.
             phase = replace(phase, module=copy_of(phase.module).to(device))
         x = phase(x, context)
-    return found
+    return found, x
 
 
 def _rows(x: Tensor | CSR, count: int) -> Tensor | CSR:

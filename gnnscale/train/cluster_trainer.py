@@ -345,7 +345,7 @@ class ClusterTrainer(Trainer):
             same_split = self._shared.split == self.config.split
             if same_split and torch.equal(self._shared.partition.assignment, part.assignment):
                 return self._shared
-        clustered = stored_once(self.graph, part, path, self.config.split)
+        clustered = stored_once(self.graph, part, path, self.config.split, self.config.memory)
         self._count("cluster", time.monotonic() - started)
         return clustered
 

@@ -35,6 +35,7 @@ from gnnscale.train.optimizers import describe
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.trainer import Trainer
 
+_EDGES_AT_ONCE = 1 << 18  # of evaluation: opaque layers take some hundred bytes for each
 _NODES_AT_ONCE = 8192  # of evaluation: a layer of them, 64 wide, takes 2 MiB and stays in the cache
 # A forward pass over that of a training step, which goes back too.
 _FORWARD_SHARE = 1 / 3
@@ -280,10 +281,13 @@ class GraphTrainer(Trainer):
         return torch.cat(rows).cpu()
 
     def _chunks(self, ids: Tensor) -> list[Tensor]:
-        """Graphs that are evaluated at once: so many that they have `chunk_rows` nodes or so."""
+        """Graphs that are evaluated at once: their nodes (`chunk_rows`) and edges are few."""
         assert self._graph.node_ptr is not None
-        nodes = self._graph.node_ptr.diff()[ids].cumsum(0)
+        starts = self._graph.node_ptr
+        nodes = starts.diff()[ids].cumsum(0)
+        edges = self._graph.adj.indptr[starts].diff()[ids].cumsum(0)
         numbers = nodes.div(self.config.chunk_rows or _NODES_AT_ONCE, rounding_mode="floor")
+        numbers += edges.div(_EDGES_AT_ONCE, rounding_mode="floor")
         return list(ids.split(numbers.unique_consecutive(return_counts=True)[1].tolist()))
 
     def _assembled(self, graphs: Tensor) -> Batch:

@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 from gnnscale import comm
-from gnnscale.errors import RunMismatch
+from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
+from gnnscale.graph.checks import memory_bytes
+from gnnscale.inference.budget import in_words
 from gnnscale.train.config import TrainConfig
+from gnnscale.train.memory import resident_arrays
 from gnnscale.train.run_folder import RunFolder
 
+_WRITING = 512 * 10**6  # bytes that writing a clustered graph to files takes at most
+_SORTING = 40  # bytes an edge, while a graph in memory is renumbered
 # What a rank may have of its own, or its host.
 _OWN = {"device", "prefetch", "storage", "memory", "store", "progress"}
 
@@ -107,13 +112,42 @@ def share_weights(model: nn.Module) -> None:
             value.copy_(whole)
 
 
-def stored_once(graph: Graph, part: Partition, path: Path | None, split: str) -> ClusteredGraph:
-    """Cluster a graph: in memory on every rank; at a path on rank 0, whose files others open."""
+def stored_once(
+    graph: Graph, part: Partition, path: Path | None, split: str, memory: int | str = "auto"
+) -> ClusteredGraph:
+    """Cluster a graph: in memory on every rank; at a path on rank 0, whose files others open.
+
+    Args:
+        graph: the graph.
+        part: its partition.
+        path: where it is written; None for memory.
+        split: whose training nodes come first in a cluster.
+        memory: what that may take; "auto" takes no more than writing to files does.
+
+    Raises:
+        InputError: it is to be in memory, and `memory` does not hold it.
+    """
+    bound = _WRITING if memory == "auto" else memory_bytes(memory)
+    if path is None and memory != "auto":
+        _check_copy(graph, bound)
+    budget = max(1, min(_WRITING, bound // 2))
     if path is None or comm.world_size() == 1:
-        return cluster(graph, part, path, split=split)
+        return cluster(graph, part, path, split=split, memory=budget)
 
     def write() -> None:
-        cluster(graph, part, path, split=split)
+        cluster(graph, part, path, split=split, memory=budget)
 
     comm.from_main(write)
     return open_graph(path)
+
+
+def _check_copy(graph: Graph, bound: int) -> None:
+    arrays = sum(resident_arrays({"": graph}).values())
+    needed = arrays + _SORTING * graph.num_edges + 16 * graph.num_nodes
+    if needed > bound:
+        raise InputError(
+            f"laying a graph in memory out by clusters takes a copy of it, {in_words(needed)} "
+            f"with the sort of its edges, and memory= is {in_words(bound)}: give "
+            f"memory={in_words(needed)!r} or more, or a graph that is laid out in files: "
+            "gnnscale.cluster(graph, gnnscale.partition(graph, …), path=…)"
+        )

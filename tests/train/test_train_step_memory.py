@@ -13,6 +13,7 @@ from torch_geometric import nn as pyg
 
 import gnnscale as gs
 from gnnscale.errors import InputError
+from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
 from gnnscale.nn import Block, LayeredGNN
 from gnnscale.nn.context import run_phases
@@ -94,3 +95,26 @@ def test_a_batch_that_has_no_room_is_refused_with_what_would_do(caplog):
     chosen.fit()
     assert fewer <= chosen.loader.clusters_per_batch < wanted
     assert any("may take more than memory='1MB'" in r.getMessage() for r in caplog.records)
+
+
+def test_a_copy_of_the_graph_counts(tmp_path):
+    with pytest.raises(InputError, match=r"takes a copy of it, .*laid out in files") as refused:
+        trainer_with("100kB", 1).fit()
+    bound = re.search(r"give memory='(.*?)'", str(refused.value))[1]
+    trainer_with(bound, 1).prepare()
+
+
+def test_what_is_predicted_counts_unless_it_goes_to_a_file(tmp_path):
+    graph = small_graph(nodes=4000)
+    trainer = gs.ClusterTrainer(
+        gs.nn.GCN(5, 4, 2, 100), graph, num_parts=4, method="random", memory="1GB", progress=False
+    )
+    expected = trainer.predict()
+    given = {"position": trainer.position, "memory": "1MB"}
+    with pytest.raises(InputError, match="held already") as refused:
+        predict(trainer.model, trainer.graph, **given)
+    bound = re.search(r"give memory='(.*?)'", str(refused.value))[1]
+    found = predict(trainer.model, trainer.graph, **{**given, "memory": bound})
+    assert torch.allclose(found, expected, atol=1e-5)
+    found = predict(trainer.model, trainer.graph, out=tmp_path / "out.npy", **given)
+    assert torch.allclose(found, expected, atol=1e-5)

@@ -49,7 +49,7 @@ def clusters_for(
         )
         count("partition", part.seconds)
     started = time.monotonic()
-    clustered = stored_once(graph, part, path, config.split)
+    clustered = stored_once(graph, part, path, config.split, config.memory)
     count("cluster", time.monotonic() - started)
     return clustered
 
