@@ -386,10 +386,9 @@ class KeptRun(FullGraph):
         return "epochs" if epoch >= self._until else None
 
     def _finish(self) -> None:
-        state = {} if self.folder is None else self._state()
+        state = self._state()
         if self._best is not None:
-            self._last = snapshot(self.learnt.weights())
-            state["model"] = self._last
+            state["model"] = self._last = snapshot(state["model"])
             self.learnt.take(self._best)
         self.report.final = self._evaluate(self._sets())
         self._memory.look()

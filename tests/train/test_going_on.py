@@ -100,6 +100,8 @@ def test_every_trainer_goes_on(make, in_folder, tmp_path):
 
 
 RANKS = """
+if "stages" in sys.argv[1]:
+    small_runs.ClusterTrainer = gs.PipelineTrainer
 options, folder = json.loads(sys.argv[1]), sys.argv[2]
 whole = small_runs.small_trainer(None, **{**options, "epochs": 4})
 expected = whole.fit()
@@ -111,8 +113,11 @@ for place in (None, folder):
 """
 
 
-def test_ranks_go_on_together(forks, tmp_path):
-    options = {"epochs": 2, "num_parts": 14, "clusters_per_batch": 1, "evaluate_every": 3}
+@pytest.mark.parametrize(
+    "more", [{}, pytest.param({"stages": [1], "micro_batches": 2}, marks=pytest.mark.slow)]
+)
+def test_ranks_go_on_together(more, forks, tmp_path):
+    options = {"epochs": 2, "num_parts": 14, "clusters_per_batch": 1, "evaluate_every": 3, **more}
     Ranks(forks, RANKS, 2, json.dumps(options), str(tmp_path / "run")).finish()
 
 

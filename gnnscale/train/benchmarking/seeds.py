@@ -63,7 +63,8 @@ def bench(
 
     A benchmark that was interrupted goes on when it is called again, in the middle of a run;
     complete runs are not repeated. Fewer `runs` report on the first seeds alone, more train what is
-    missing. The runs in `out` must have the same settings.
+    missing, and with more `epochs` each goes on. The runs in `out` must have the same settings
+    otherwise.
 
     Args:
         graph: what a trainer takes.
