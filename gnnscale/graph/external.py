@@ -81,7 +81,8 @@ def build_graph(
         names: what the nodes are called where the edges come from.
 
     Returns:
-        The graph, memory-mapped. Columns ascend in every row, parallel edges by weight.
+        The graph, memory-mapped. Columns ascend in every row, parallel edges by weight: of a node's
+        self-loops, the last is the heaviest.
 
     Raises:
         InputError: an id is out of range, features are not finite or of another number, labels or

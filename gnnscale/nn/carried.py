@@ -34,9 +34,9 @@ def check_carried(model: Any, carried: Mapping[str, Tensor]) -> None:
     faults += [fault for phase in opaque for fault in _type_faults(phase, carried)]
     if faults:
         raise InputError(list(dict.fromkeys(faults)))
-    if model not in _SPOKEN_OF and opaque + [p for p in phases if isinstance(p, Propagate)]:
+    if model not in _SPOKEN_OF and (words := _about_weights(phases, carried)) is not None:
         _SPOKEN_OF.add(model)
-        _speak_of_weights(phases, carried)
+        logger.warning(words)
 
 
 def _type_faults(phase: Neighbourhood, carried: Mapping[str, Tensor]) -> list[str]:
@@ -56,7 +56,8 @@ def _type_faults(phase: Neighbourhood, carried: Mapping[str, Tensor]) -> list[st
     ]
 
 
-def _speak_of_weights(phases: list[Any], carried: Mapping[str, Tensor]) -> None:
+def _about_weights(phases: list[Any], carried: Mapping[str, Tensor]) -> str | None:
+    """What is to be said of weights that no layer takes, or that stand where none is looked for."""
     takers: list[str] = []
     others: list[str] = []
     reads_attributes = False
@@ -68,17 +69,17 @@ def _speak_of_weights(phases: list[Any], carried: Mapping[str, Tensor]) -> None:
             weighted = "edge_weight" in phase.given and phase.on_adjacency is None
             (takers if weighted else others).append(type(phase.module).__name__)
             reads_attributes |= "edge_attr" in phase.given
-    if "edge_weight" in carried and not takers:
-        logger.warning(
-            "edge_weight is not used: %s take none. Layers that do are GCNConv, GraphConv, SGConv, "
-            "TAGConv and others whose forward has edge_weight; leave edge_weight out of the graph "
-            "if it is not meant for them",
-            ", ".join(dict.fromkeys(others)),
+    if "edge_weight" in carried and others and not takers:
+        return (
+            f"edge_weight is not used: {', '.join(dict.fromkeys(others))} take none. Layers that "
+            "do are GCNConv, GraphConv, SGConv, TAGConv and others whose forward has edge_weight; "
+            "leave edge_weight out of the graph if it is not meant for them"
         )
     attr = carried.get("edge_attr")
     column = attr is not None and attr.is_floating_point() and attr.shape[1:].numel() == 1
     if column and takers and not reads_attributes and "edge_weight" not in carried:
-        logger.warning(
+        return (
             "edge_attr has one column, which no layer takes: if it holds weights (as PyG's GDC "
             "leaves them), give it as edge_weight=edge_attr.view(-1), edge_attr=None"
         )
+    return None
