@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from gnnscale.errors import InputError
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.copies import first_rows, halves, joined
-from gnnscale.train.dry_run import settle_unused
 from gnnscale.train.learnt import Learnt
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.undone import undone
@@ -82,6 +81,8 @@ def try_loss(
         out, batch = out[:_ROWS], first_rows(batch, _ROWS, edge_labels)
     with torch.enable_grad(), evaluation_mode(learnt):
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in learnt.parameters()):
+            from gnnscale.train.dry_run import settle_unused
+
             task.loss(out.clone().requires_grad_(), batch)
             settle_unused(learnt.task)
         with undone(task, learnt.task, out.device):
