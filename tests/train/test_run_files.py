@@ -55,8 +55,7 @@ def layerwise_trainer(folder, **options):
 
 KINDS = {
     "finished": (cluster_run, False, {"lr": 0.05}),
-    "stopped": (cluster_run, True, {"lr": 0.05}),
-    "same settings": (cluster_run, True, {}),  # the id alone differs
+    "stopped": (cluster_run, True, {}),  # of the other run the id alone differs
     "layer by layer": (layerwise_trainer, False, {"lr": 0.05}),
 }
 
@@ -83,10 +82,9 @@ def damages(kept):
         name, whole = file.relative_to(kept.folder), file.read_bytes()
         yield name, "missing", None
         yield name, "cut", whole[: len(whole) // 2]
-        for _ in range(3):
-            flipped = bytearray(whole)
-            flipped[place := chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
-            yield name, f"byte {place} of {len(whole)}", bytes(flipped)
+        flipped = bytearray(whole)  # more of them: benchmarks/faults/foreign.py
+        flipped[place := chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        yield name, f"byte {place} of {len(whole)}", bytes(flipped)
         if (kept.other / name).exists():
             yield name, "of the other run", (kept.other / name).read_bytes()
 
@@ -122,7 +120,7 @@ def test_nothing_else_is_given_in_silence(kept, tmp_path):
                 wrong.append(f"{name}, {what}: {verb} gives other weights")
         shutil.rmtree(folder)
     assert not wrong, "\n".join(wrong)
-    assert refused > 20
+    assert refused > 12
 
 
 def test_a_process_killed_while_it_begins_anew_leaves_no_half_of_the_old_run(tmp_path, monkeypatch):
