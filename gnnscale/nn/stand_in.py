@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 from gnnscale.errors import UnsupportedModel
-from gnnscale.nn import statistics
 
 _DRAWN = 0.5  # what every row draws, of whatever is continuous
 _DRAWS = {
@@ -53,21 +52,38 @@ def redraw(module: nn.Module, generator: torch.Generator) -> None:
     """Draw all parameters anew, and move buffers: a gate that starts at 0 hides its branch.
 
     Matrices are normal with a variance of one over their columns; vectors and numbers, which may be
-    scales, variances or temperatures, lie in [0.5, 1.5]. Buffers keep their sign and magnitude,
-    since many must (a variance, an average degree); integers and masks stay as they are.
+    scales, variances or temperatures, lie in [0.5, 1.5].
     """
-    for parameter in module.parameters():
-        if is_lazy(parameter) or not parameter.is_floating_point():
-            continue  # lazy still: nothing that ran uses it
+    _move(module.buffers(), generator)
+    for parameter in filter(_is_drawn, module.parameters()):
         drawn = torch.randn if parameter.dim() > 1 else torch.rand
         values = drawn(parameter.shape, generator=generator, dtype=parameter.dtype)
         columns = max(1, parameter.size(-1)) if parameter.dim() else 1
         parameter.data.copy_(values / columns**0.5 if parameter.dim() > 1 else values + 0.5)
-    for buffer in module.buffers():
-        if is_lazy(buffer) or not buffer.is_floating_point() or not bool(buffer.isfinite().all()):
-            continue
-        factor = torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype) + 0.5
-        buffer.copy_(torch.where(buffer == 0, factor / 2, buffer * factor))
+
+
+def move(module: nn.Module, generator: torch.Generator) -> None:
+    """Move parameters and buffers, for a layer that takes no others than such as its own."""
+    _move(module.buffers(), generator)
+    _move(module.parameters(), generator)
+
+
+def leave(module: nn.Module, generator: torch.Generator) -> None:
+    """Leave all as it is, for a layer that takes nothing else."""
+
+
+def _move(tensors: Iterable[Tensor], generator: torch.Generator) -> None:
+    """Change values and keep their sign and magnitude, which some need: a variance is positive.
+
+    What is 0 is in [0.25, 0.75] then. Integers and masks stay as they are.
+    """
+    for values in filter(_is_drawn, tensors):
+        factor = torch.rand(values.shape, generator=generator, dtype=values.dtype) + 0.5
+        values.data.copy_(torch.where(values == 0, factor / 2, values * factor))
+
+
+def _is_drawn(values: Tensor) -> bool:
+    return not is_lazy(values) and values.is_floating_point()  # lazy still: nothing uses it
 
 
 def set_mode(module: nn.Module, training: bool) -> None:
@@ -77,7 +93,8 @@ def set_mode(module: nn.Module, training: bool) -> None:
     """
     module.train(training)
     for part in module.modules():
-        if statistics.uses_running_statistics(part):
+        # By what they hold: one's own, and what torch.jit made of others, are of no known class.
+        if all(getattr(part, name, None) is not None for name in ("running_mean", "running_var")):
             part.eval()
 
 

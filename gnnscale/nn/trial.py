@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -19,7 +20,7 @@ from gnnscale.nn.padding import pad_pieces_of
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.nn.probes import Probe, Values, circle, examples_of, piece_of
 from gnnscale.nn.registry import needs_symmetry
-from gnnscale.nn.stand_in import Kept, SameDraws, copy_of, redraw, seed_all, set_mode
+from gnnscale.nn.stand_in import Kept, SameDraws, copy_of, leave, move, redraw, seed_all, set_mode
 
 Level = Literal["pieces", "graphs", "whole"]
 
@@ -202,7 +203,7 @@ class Layer:
     """A stand-in of a layer on trial, with what it is given.
 
     Parameters drawn anew in float64 and normal rows, as far as it runs on them, and that to finite
-    values; else its own parameters, rows of the user's, float32.
+    values; else parameters near its own or its own, rows of the user's, float32.
     """
 
     def __init__(self, trial: Trial, padded: bool, fresh: bool) -> None:
@@ -213,13 +214,13 @@ class Layer:
         self.values: Values
         failure: LayerFailed | None = None
         fallback = None
-        for self.dtype, given, drawn in product(_TOLERANCE, (False, True), (True, False)):
+        for self.dtype, given, draw in product(_TOLERANCE, (False, True), (redraw, move, leave)):
             generator = torch.Generator().manual_seed(0)
             rows = trial.rows if given else None
             self.values = Values(trial.widths, trial.examples, rows, self.dtype, generator)
             self._hold(trial, copy.deepcopy(original).to(self.dtype))
             try:
-                finite = self._drawn(trial, generator if drawn else None)
+                finite = self._drawn(trial, functools.partial(draw, generator=generator))
             except LayerFailed as error:
                 failure = failure or error
                 continue
@@ -240,14 +241,13 @@ class Layer:
         pad_pieces_of(module, self.padded)
         set_mode(module, training=False)
 
-    def _drawn(self, trial: Trial, generator: torch.Generator | None) -> bool:
+    def _drawn(self, trial: Trial, draw: Callable[[nn.Module], None]) -> bool:
         base = trial._circle(self.values, trial.phase.hops, both_ways=False)
         if any(
             isinstance(p, nn.parameter.UninitializedParameter) for p in self._module.parameters()
         ):
             self.run(base)
-        if generator is not None:
-            redraw(self._module, generator)
+        draw(self._module)
         self._kept, self._unused = Kept(self._module), copy.deepcopy(self._module)
         finite = True
         for training in (True, False) if trial.training else (False,):

@@ -227,6 +227,34 @@ def test_a_known_propagation_with_a_hook_has_its_reach():
         check(conv)
 
 
+def scripted():
+    parts = nn.Linear(10, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)
+    return torch.jit.script(nn.Sequential(*parts))
+
+
+class Held(nn.Module):
+    """Looks up what is an id, keeps an array and a gate, and draws edges in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 5)
+        self.array = np.arange(3)
+
+    def forward(self, x, edge_index):
+        if self.training:
+            edge_index = edge_index[:, torch.rand(edge_index.size(1)) > 0.2]
+        h = self.embedding(x[:, 0].long())
+        return h.index_add(0, edge_index[1], h[edge_index[0]])
+
+
+def test_unusual_layers_pass():
+    normed = nn.utils.parametrizations.spectral_norm(nn.Linear(10, 4))
+    for inner in (scripted(), normed):
+        check(pyg.EdgeConv(inner))
+    ids = torch.randint(0, 7, (9, 5)).float()
+    check_invariance(Neighbourhood(Held(), 0), [ids], RING)
+
+
 ALL_ROWS = {
     "GraphNorm": lambda: pyg.GraphNorm(4),
     "PairNorm": lambda: pyg.PairNorm(),
