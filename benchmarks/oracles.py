@@ -25,7 +25,8 @@ themselves, by 1e-4: 200 summands at 6e-8 are 1e-5.
 
 An outcome is one of
 - exact;
-- refused: a `GnnscaleError` that names a class of the stack, and why;
+- refused: a `GnnscaleError` that names a class of the stack, and why, or says that the loss is nan
+  where PyG's output is;
 - no oracle: PyG itself fails or does not repeat itself, and we gave something;
 - **wrong**;
 - **bare**: any other exception, and a refusal that names no class.
@@ -39,8 +40,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -89,8 +90,9 @@ def try_cell(subject: Subject, kind: str, way: str, tolerance: float) -> Cell:
         ours, oracle = WAYS[way](subject, case)
     except gs.GnnscaleError as error:
         told = str(error)
-        known = any(name in told for name in _class_names(subject))
-        return Cell("refused" if known else "bare", f"{type(error).__name__}: {told}")
+        named = any(name in told for name in _class_names(subject))
+        named |= "loss is nan" in told and not pyg_runs(subject, kind, way)
+        return Cell("refused" if named else "bare", f"{type(error).__name__}: {told}")
     except Exception as error:
         return Cell("bare", f"{type(error).__name__}: {error}")
     try:
@@ -127,30 +129,17 @@ def try_subject(
     return cells
 
 
-def count(found: dict[str, dict[str, dict[str, Cell]]]) -> dict[str, dict[str, int]]:
-    """Cells of some subjects by way and outcome."""
-    return {
-        way: {
-            outcome: number
-            for outcome in OUTCOMES
-            if (
-                number := sum(
-                    cells[k][way].outcome == outcome for cells in found.values() for k in cells
-                )
-            )
-        }
-        for way in WAYS
-    }
-
-
-def told(cells: dict[str, dict[str, Cell]]) -> dict[str, dict[str, list[str]]]:
-    """What was not exact: by outcome and message, the cells."""
+def of_subject(cells: dict[str, dict[str, Cell]]) -> dict[str, Any]:
+    """What is written of a subject: counts by way and outcome; cells by outcome and message."""
+    counts: dict[str, dict[str, int]] = {way: {} for way in WAYS}
     said: dict[str, dict[str, list[str]]] = {}
     for kind, ways in cells.items():
         for way, (outcome, detail) in ways.items():
+            counts[way][outcome] = counts[way].get(outcome, 0) + 1
             if outcome != "exact":
+                detail = re.sub(r"\d+(\.\d+)?%", "…%", detail)[:400]
                 said.setdefault(outcome, {}).setdefault(detail, []).append(f"{kind}, {way}")
-    return said
+    return {"counts": counts, "not exact": said}
 
 
 def chosen(options: argparse.Namespace) -> dict[str, list[Subject]]:
@@ -171,40 +160,55 @@ def check_all_are_there() -> None:
         raise SystemExit(f"neither tried nor excused: {sorted(missing)}")
 
 
-def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Try what is chosen."""
+def run(options: argparse.Namespace, console: Console) -> dict[str, dict[str, Any]]:
+    """Try what is chosen: by group and subject, what came of it."""
     check_all_are_there()
     tolerance = 1e-4 if options.float32 else 1e-9
-    found: dict[str, dict[str, dict[str, dict[str, Cell]]]] = {}
-    started = time.monotonic()
+    found: dict[str, dict[str, Any]] = {}
     for group, subjects in chosen(options).items():
-        if not subjects:
-            continue
-        found[group] = {}
         kinds = pyg_models.GRAPHS if group == "PyG's models" else KINDS
         for subject in subjects:
-            cells = found[group][subject.name] = try_subject(subject, kinds, tolerance)
-            counts = Counter(cell.outcome for ways in cells.values() for cell in ways.values())
-            line = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
-            if set(counts) & {*FAULTS, "though local", "no oracle"} or options.show:
-                console.print(f"{subject.name}: {line}", highlight=False, markup=False)
-            for outcome, details in told(cells).items():
-                for detail, where in details.items():
-                    if outcome in FAULTS or options.show:
-                        text = f"    {outcome}: {detail[:300]}  [{len(where)}: {'; '.join(where)}]"
-                        console.print(text, highlight=False, markup=False, soft_wrap=True)
+            of = of_subject(try_subject(subject, kinds, tolerance))
+            found.setdefault(group, {})[subject.name] = of
+            tell(subject.name, of, options.show, console)
+    return found
+
+
+def tell(name: str, of: dict[str, Any], everything: bool, console: Console) -> None:
+    """Print what came of a subject, where it is not all right or all is asked for."""
+    total: Counter[str] = Counter()
+    for counts in of["counts"].values():
+        total.update(counts)
+    if everything or set(total) & {*FAULTS, "though local", "no oracle"}:
+        line = ", ".join(f"{number} {outcome}" for outcome, number in total.items())
+        console.print(f"{name}: {line}", highlight=False, markup=False)
+    for outcome, details in of["not exact"].items():
+        for detail, where in details.items():
+            if outcome in FAULTS or everything:
+                text = f"    {outcome}: {detail}  [{len(where)}: {'; '.join(where)}]"
+                console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def summary(found: dict[str, dict[str, Any]], tolerance: float) -> dict[str, Any]:
+    """The result: counts by group, way and outcome before what they are made of."""
+    counts = {
+        group: {
+            way: {
+                outcome: number
+                for outcome in OUTCOMES
+                if (number := sum(s["counts"][way].get(outcome, 0) for s in of.values()))
+            }
+            for way in WAYS
+        }
+        for group, of in found.items()
+    }
     return {
-        "options": {key: value for key, value in vars(options).items() if value},
         "tolerance": tolerance,
-        "seconds": round(time.monotonic() - started),
-        "subjects": {group: len(cells) for group, cells in found.items()},
-        "counts": {group: count(cells) for group, cells in found.items()},
-        "not exact": {
-            group: {name: said for name, cells in of.items() if (said := told(cells))}
-            for group, of in found.items()
-        },
+        "subjects": {group: len(of) for group, of in found.items()},
+        "counts": counts,
         "not built": pyg_layers.NOT_BUILT,
         "environment": environment("cpu"),
+        "of subjects": found,
     }
 
 
@@ -243,7 +247,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     console = Console()
-    result = run(options, console)
+    found = run(options, console)
+    result = summary(found, 1e-4 if options.float32 else 1e-9)
     if not (options.only or options.quick or options.float32):
         write_json(RESULT, result)
     show(result, console)

@@ -142,16 +142,16 @@ def _outputs(subject: Subject, stack: list[nn.Module], case: Case) -> Figures:
 
 
 def pyg_runs(subject: Subject, kind: str, way: str) -> bool:
-    """Whether PyG takes the whole graph, in the mode of a way."""
+    """Whether PyG takes the whole graph, in the mode of a way, and gives numbers."""
     stack = new_stack(subject)
     for module in stack:
         module.train(way in ("clusters", "gradient"))
     case = make_case(kind, subject)
     try:
-        subject.oracle(stack, case.x, case.edge_index, case.values)
+        out = subject.oracle(stack, case.x, case.edge_index, case.values)
+        return bool(out.isfinite().all())
     except Exception:
         return False
-    return True
 
 
 def difference(ours: Figures, theirs: Figures) -> float:
