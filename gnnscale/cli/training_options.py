@@ -237,7 +237,7 @@ Storage = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    option(EVALUATION, "What it may hold of a layer: 1GB, …", "auto", metavar="SIZE|auto"),
+    option(EVALUATION, "What the run may add to its process: 1GB, …", "auto", metavar="SIZE|auto"),
 ]
 Store = Annotated[
     Path | None,

@@ -81,7 +81,8 @@ class Pieces:
 
         The error names the smallest bound that would do.
         """
-        if not self._measured:
+        whole = self.cost.of(self._adj.num_nodes, self._adj.nnz)
+        if not self._measured or whole <= self._budget.most:
             return None
         nodes, edges = self._costliest_row()
         needed = self.cost.of(nodes, edges)
