@@ -85,3 +85,12 @@ def test_small_files_may_unpack_to_a_gigabyte(monkeypatch):
     monkeypatch.setenv(unpacking.VARIABLE, "a lot")
     with pytest.raises(gs.InputError):
         unpack_limit(10)
+
+
+def test_raw_files_of_pygs(bombs, tmp_path):
+    raw = tmp_path / "Flickr" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("class_map.json", "role.json", "feats.npy", "adj_full.npz"):
+        (raw / name).write_bytes((bombs / "a.npz").read_bytes())
+    with pytest.raises(gs.StoreError, match=r"adj_full.npz .* unpacks to more than"):
+        gs.load("flickr", root=tmp_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import pickle
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from typing_extensions import override
 
 from gnnscale.errors import StoreError
+from gnnscale.graph.unpacking import check_archive
 
 _REMEDY = "gnnscale runs no code out of files. Fetch the file from where its authors publish it"
 
@@ -25,8 +27,15 @@ def check_pickled(raw: Path, processed: Path) -> None:
     """Look through what PyG would load out of its folders.
 
     Raises:
-        StoreError: a file holds something else than numbers and tensors, or is damaged.
+        StoreError: a file holds something else than numbers and tensors, unpacks to too much, or is
+            damaged.
     """
+    for path in sorted(raw.glob("*.npz")):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                check_archive(archive, path, path.stat().st_size)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{path} is damaged, or cannot be read: {error}") from error
     for path in sorted(raw.glob("ind.*")):
         if path.suffix != ".index":
             check_pickle(path)
