@@ -81,8 +81,7 @@ def check_invariance(
         key = both
     try:
         verdict = _known(key, trial.on_made_up_graphs)
-        # Weights may differ: the reverse of an edge only has to be there to lead to it.
-        if verdict.symmetric and not Adjacency(adj.indptr, adj.indices).symmetric:
+        if verdict.symmetric and not _has_reverse_edges(adj):
             raise InexactConvolution(
                 f"{name} depends on {changes.SYMMETRY.what}, which no halo of incoming edges holds "
                 "on a directed graph; inference in chunks would be silently wrong. "
@@ -104,10 +103,23 @@ def check_invariance(
         raise InexactConvolution(_message(name, verdict, phase.hops, adj.num_nodes))
 
 
+def _has_reverse_edges(adj: Adjacency) -> bool:
+    """Whether every edge has a reverse; weights may differ, since it only has to lead there."""
+    if adj.values is None:
+        return adj.symmetric
+    if "has_reverse_edges" not in adj.cache:
+        adj.cache["has_reverse_edges"] = Adjacency(adj.indptr, adj.indices).symmetric
+    return adj.cache["has_reverse_edges"]
+
+
 def first_rows(x: Tensor | CSR) -> Tensor:
     """The first of some rows, dense: what `check_invariance` asks for."""
     few = min(ROWS, x.shape[0])
-    return x[:few] if isinstance(x, Tensor) else x.select_rows(torch.arange(few)).to_dense()
+    return (
+        x[:few]
+        if isinstance(x, Tensor)
+        else x.select_rows(torch.arange(few, device=x.device)).to_dense()
+    )
 
 
 def _key(trial: Trial) -> tuple[Hashable, ...]:
