@@ -93,8 +93,10 @@ def _open(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:  # another user's, in a folder that both may write
-        return os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if not path.exists():  # in a folder for reading only
+            raise
+        return os.open(path, os.O_RDONLY)  # another user's
 
 
 def _in_use(folder: Path, descriptor: int) -> RunInUse:

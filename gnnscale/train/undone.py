@@ -30,7 +30,7 @@ def undone(task: Any, modules: nn.Module, device: torch.device) -> Iterator[None
     own = [(g, _state(g)) for g in attributes.values() if isinstance(g, _GENERATORS)]
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)  # every rank finds the same
+        _seed(device)
         try:
             yield
         finally:
@@ -50,6 +50,14 @@ def undone(task: Any, modules: nn.Module, device: torch.device) -> Iterator[None
                 parameter.grad = gradient
             if attributes:
                 _refill(vars(task), attributes)
+
+
+def _seed(device: torch.device) -> None:
+    """Seed what is put back, and no other device; every rank finds the same."""
+    torch.default_generator.manual_seed(0)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(0)
 
 
 def _state(generator: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from small_runs import small_trainer
 
 import gnnscale as gs
+from gnnscale.errors import RunInUse
 from gnnscale.graph import locks
 from gnnscale.train import run_lock
 from gnnscale.train.run_lock import sole_writer
@@ -101,10 +102,17 @@ def test_where_there_are_no_locks_it_is_told_once(tmp_path, monkeypatch):
 
 
 def test_a_folder_for_reading_only_needs_none(tmp_path, monkeypatch):
-    def refuse(path):
-        raise PermissionError(errno.EACCES, "Permission denied")
+    opened = os.open
 
-    monkeypatch.setattr(run_lock, "_open", refuse)
+    def as_system_does(path, flags, *mode):
+        if flags & (os.O_CREAT | os.O_RDWR):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", as_system_does)
     with sole_writer(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+    (tmp_path / run_lock.LOCK_FILE).write_text("")
+    with sole_writer(tmp_path), pytest.raises(RunInUse), sole_writer(tmp_path):
+        pass
