@@ -149,7 +149,8 @@ class LayeredGNN(nn.Module):
             )
             edge_attr = None if edge_attr is None else edge_attr[order]
             edge_type = None if edge_type is None else edge_type[order]
-            place = order.argsort()
+            place = torch.empty_like(order)
+            place[order] = torch.arange(order.numel(), device=order.device)
         elif edge_weight is not None:
             raise InputError("edge_weight goes with an edge_index; an adjacency carries its own")
         adj = as_adjacency(adj, x.shape[0])
