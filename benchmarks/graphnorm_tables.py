@@ -120,18 +120,21 @@ def speed() -> list[Table]:
 
 def tu_() -> list[Table]:
     tables = []
-    for (model,), of_model in grouped(read_runs("graphnorm-tu"), "model").items():
+    every = [{"folds": tu.FOLDS, **run} for run in read_runs("graphnorm-tu")]
+    for (model,), of_model in grouped(every, "model").items():
         table = Table(
             *("data set", "norm", "paper's protocol", "published", "epoch by validation"),
             *("90 % of the best's", "90 % of its own", "final, training"),
             title=f"{model.upper()}: test accuracy, %; epochs to a training accuracy",
         )
-        for (data,), runs in sorted(grouped(of_model, "data").items(), key=tu_order):
+        for (data, folds), runs in sorted(grouped(of_model, "data", "folds").items(), key=tu_order):
+            which = "" if folds == tu.FOLDS else f", {folds} of {tu.FOLDS} folds"
             finals = {run["norm"]: final(run) for run in runs}
             for run in sorted(runs, key=lambda run: list(tu.NORMS).index(run["norm"])):
-                published = tu.PUBLISHED.get(run["norm"], {}).get(data) if model == "gin" else None
+                alike = model == "gin" and folds == tu.FOLDS
+                published = tu.PUBLISHED.get(run["norm"], {}).get(data) if alike else None
                 table.add_row(
-                    f"{data}, {run['epochs']} epochs",
+                    f"{data}, {run['epochs']} epochs{which}",
                     run["norm"] + (", trained on all" if run["protocol"] == "folds" else ""),
                     spread(run["best_epoch"]),
                     "" if published is None else f"{published:.1f}",
@@ -146,8 +149,9 @@ def tu_() -> list[Table]:
     return tables
 
 
-def tu_order(item: tuple[tuple[str], Runs]) -> int:
-    return tu.SETS.index(item[0][0])
+def tu_order(item: tuple[tuple[str, int], Runs]) -> tuple[int, int]:
+    (data, folds), _ = item
+    return tu.SETS.index(data), -folds
 
 
 def final(run: dict[str, Any]) -> float:
