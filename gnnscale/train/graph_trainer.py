@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.errors import InputError
+from gnnscale.errors import InexactConvolution, InputError
 from gnnscale.graph import Graph, store_graph
 from gnnscale.graph.files import atomic_write
 from gnnscale.graph.reading.labels import labelled
@@ -328,9 +328,28 @@ class GraphTrainer(Trainer):
                 f"the model returned {list(out.shape)} for {batch.clusters.numel()} graphs; a "
                 "readout returns one row a graph"
             )
+        if not each_alone:
+            self._check_alone(batch, out)
         if isinstance(self.task, NodeTask):
             self.task.check_output(out.size(1), self._rows)
         try_loss(self.learnt, self.task, out, batch)
+
+    @torch.no_grad()
+    def _check_alone(self, batch: Batch, out: Tensor) -> None:
+        """Compare some graphs' outputs with those of each by itself: layers have been checked."""
+        near = 1e-3 * float(out.abs().max())  # float32 leaves 1e-5 or so
+        with evaluation_mode(self.model):
+            for graph, together in zip(batch.clusters, out, strict=True):
+                one = self._assembled(graph.reshape(1).cpu()).to(self.device)
+                context = Context.of(one, training=False)
+                alone = self.model(one.x, one.adj, context=context)  # type: ignore[arg-type]
+                if not torch.allclose(alone[0], together, rtol=0, atol=near, equal_nan=True):
+                    raise InexactConvolution(
+                        f"the output of graph {int(graph)} changes by "
+                        f"{float((alone[0] - together).abs().max()):.2g} where another graph lies "
+                        "beside it, and no layer does that: readout and head must keep to the rows "
+                        "of a graph; graphs_per_batch=1 with chunk_rows=1 runs each by itself"
+                    )
 
     @override
     def _evaluation_interval(self) -> int:

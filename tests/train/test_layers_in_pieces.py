@@ -121,3 +121,29 @@ def test_graphs_side_by_side_do_not_influence_each_other(complete, hops):
                 for data in graphs
             ]
         assert torch.allclose(made.predict(), torch.cat(alone), atol=1e-4)
+
+
+class Centre(nn.Module):
+    """A head that reads the outputs of other graphs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.lin(x) - x.mean(0, keepdim=True).sum()
+
+
+def test_a_head_keeps_to_its_graph():
+    nodes = torch.arange(4)
+    edges = torch.stack([nodes, nodes.roll(1)])
+    graphs = [Data(x=X[nodes + i], edge_index=edges, y=torch.tensor([i % 2])) for i in range(6)]
+    split = {"train": range(4), "test": range(4, 6)}
+    for more, fine in (({}, False), ({"graphs_per_batch": 1, "chunk_rows": 1}, True)):
+        model = LayeredGNN([Block(pyg.SAGEConv(4, 4))], Centre())
+        made = gs.GraphTrainer(model, graphs, epochs=1, split=split, progress=False, **more)
+        if fine:
+            made.fit()
+            continue
+        with pytest.raises(InexactConvolution, match=r"where another graph lies beside"):
+            made.predict()
