@@ -9,19 +9,25 @@ from itself and from the clusters that send it most.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gnnscale import comm
+from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
+from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.mapped import read_rows
+from gnnscale.inference.budget import in_words
 from gnnscale.loader import Batch
-from gnnscale.nn import Context
-from gnnscale.nn.context import Runner
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.peak import PeakBytes
+
+logger = logging.getLogger(__name__)
 
 _MARGIN = 1.4  # as that of `inference.opaque_cost`, and for what dropout keeps
 _EDGES_AT_ONCE = 1 << 18
@@ -38,17 +44,19 @@ class StepCost(NamedTuple):
         return int(self.node * nodes + self.edge * edges)
 
 
-def step_cost(model: nn.Module, batch: Batch, runner: Runner, prefetch: int) -> StepCost:
+def step_cost(
+    forward: Callable[[Any], Tensor], model: nn.Module, batch: Batch, prefetch: int
+) -> StepCost:
     """Measure a step of a model, which is left as it was.
 
     Args:
+        forward: from a batch to what the loss is of; the model is in evaluation mode.
         model: the model; its parameters have their shapes.
         batch: a batch, on the device of the model.
-        runner: how blocks are run: with checkpoints, less is kept.
         prefetch: batches that are prepared while a step runs.
     """
     nodes, edges = max(1, batch.num_nodes), batch.adj.nnz
-    once, more = (_peak(model, some, runner) for some in (batch, _with_a_ring(batch)))
+    once, more = (_peak(forward, model, some) for some in (batch, _with_a_ring(batch)))
     of_edge = max(0, more - once) / nodes
     # Gradients are held between steps too, and counted there.
     once -= sum(parameter.nbytes for parameter in model.parameters())
@@ -108,6 +116,54 @@ class Batches:
         return self._within
 
 
+def clusters_with_room(
+    cost: StepCost | None,
+    seen: ClusteredGraph,
+    wanted: int,
+    memory: int | str,
+    held: int,
+    *,
+    fewer: bool,
+) -> int:
+    """How many clusters a batch may have, the same on every rank.
+
+    Args:
+        cost: of a step; None where this rank has no bound.
+        seen: what is trained on.
+        wanted: clusters of a batch.
+        memory: the bound.
+        held: bytes of it that are taken beside a step.
+        fewer: whether there may be fewer clusters.
+
+    Raises:
+        InputError: they have no room, and may not be fewer; with the smallest bound that would do.
+    """
+    batches, fit = Batches(seen, wanted), wanted
+    if cost is not None:
+        fit = min(wanted, batches.that_fit(cost, memory_bytes(memory) - held))
+        if fit == min(wanted, seen.num_parts):
+            fit = wanted
+    if comm.world_size() > 1:
+        fit = min(comm.gather_objects(fit))
+    if fit >= wanted:
+        return wanted
+    if fit and fewer:
+        logger.warning(
+            "a step on %d clusters may take more than memory=%r: clusters_per_batch=%d",
+            wanted,
+            memory,
+            fit,
+        )
+        return fit
+    instead = f"clusters_per_batch={fit}" if fit else "more and smaller clusters (num_parts)"
+    most = min(wanted, seen.num_parts)
+    needed = in_words(0 if cost is None else held + cost.of(*batches.largest(most)))
+    raise InputError(
+        f"memory={memory!r}: a step on {wanted} clusters takes up to {needed} with what the run "
+        f"holds; give memory={needed!r}, or {instead}"
+    )
+
+
 def _edges_with(seen: ClusteredGraph, cluster: int, others: int) -> int:
     """Edges that arrive at a cluster from itself and from the others that send it the most."""
     adj = seen.graph.adj
@@ -122,9 +178,8 @@ def _edges_with(seen: ClusteredGraph, cluster: int, others: int) -> int:
     return own + int(counts.topk(min(others, seen.num_parts)).values.sum())
 
 
-def _peak(model: nn.Module, batch: Batch, runner: Runner) -> int:
+def _peak(forward: Callable[[Any], Tensor], model: nn.Module, batch: Batch) -> int:
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    context = Context.of(batch, training=False, runner=runner)
     devices = [batch.adj.device] if batch.adj.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
@@ -132,7 +187,7 @@ def _peak(model: nn.Module, batch: Batch, runner: Runner) -> int:
         evaluation_mode(model),
         PeakBytes() as counted,
     ):
-        out = model(batch.x, batch.adj, context=context)
+        out = forward(batch)
         if out.requires_grad:
             torch.autograd.grad(out.sum(), learnt, allow_unused=True)
     return counted.peak

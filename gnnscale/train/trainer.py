@@ -23,11 +23,9 @@ from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
-from gnnscale.graph.checks import memory_bytes
-from gnnscale.inference.budget import in_words
 from gnnscale.inference.engine import in_one_chunk
 from gnnscale.loader import Batch, ClusterLoader
-from gnnscale.nn import LayeredGNN
+from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.context import Runner, run_phases
@@ -50,7 +48,7 @@ from gnnscale.train.ranks import agree
 from gnnscale.train.report import Report
 from gnnscale.train.running import RunningStatistics
 from gnnscale.train.shared_gradients import SharedGradients
-from gnnscale.train.step_memory import Batches, step_cost
+from gnnscale.train.step_memory import clusters_with_room, step_cost
 from gnnscale.train.task import Task
 from gnnscale.train.updates import Updates
 
@@ -345,39 +343,25 @@ class Trainer(KeptRun):
         Raises:
             InputError: it does not, and the clusters of a batch were given.
         """
-        fewer, needed = self._clusters_with_room(batch)
-        if comm.world_size() > 1:
-            fewer = min(comm.gather_objects(fewer))
-        wanted = self.loader.clusters_per_batch
-        if fewer >= wanted:
-            return
-        if not fewer or not self._takes_fewer:
-            instead = f"clusters_per_batch={fewer}" if fewer else "more and smaller clusters"
-            raise InputError(
-                f"memory={self.config.memory!r}: a step on {wanted} clusters takes up to "
-                f"{in_words(needed)} with what the run holds; give memory={in_words(needed)!r}, "
-                f"{instead}, or checkpoint_activations=True"
-            )
-        logger.warning(
-            "a step on %d clusters may take more than memory=%r: clusters_per_batch=%d",
-            wanted,
-            self.config.memory,
-            fewer,
-        )
-        self.loader.clusters_per_batch = fewer
-
-    def _clusters_with_room(self, batch: Batch) -> tuple[int, int]:
-        """How many clusters of a batch have room, and what all of them take with what is held."""
-        wanted = self.loader.clusters_per_batch
-        if self.config.memory == "auto":
-            return wanted, 0
         checkpoints = self.config.checkpoint_activations
         runner = checkpointed(run_phases) if checkpoints else run_phases
-        cost = step_cost(self.model, batch, runner, self.loader.prefetch)
-        batches, held = Batches(self.loader.clustered, wanted), self._held_bytes()
-        fewer = batches.that_fit(cost, memory_bytes(self.config.memory) - held)
-        needed = 0 if fewer >= wanted else held + cost.of(*batches.largest(wanted))
-        return fewer, needed
+
+        def forward(some: Batch) -> Tensor:
+            context = Context.of(some, training=False, runner=runner)
+            return self.model(some.x, some.adj, context=context)  # type: ignore[arg-type]
+
+        loader, memory = self.loader, self.config.memory
+        cost = None
+        if memory != "auto":
+            cost = step_cost(forward, self.model, batch, loader.prefetch)
+        loader.clusters_per_batch = clusters_with_room(
+            cost,
+            loader.clustered,
+            loader.clusters_per_batch,
+            memory,
+            self._held_bytes(),
+            fewer=self._takes_fewer,
+        )
 
     def _make_runner(self) -> Runner:
         runner = CompiledRows(self.device) if self.config.compile else run_phases

@@ -15,8 +15,7 @@ import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
-from gnnscale.nn import Block, LayeredGNN
-from gnnscale.nn.context import run_phases
+from gnnscale.nn import Block, Context, LayeredGNN
 from gnnscale.train.step_memory import Batches, _peak, _with_a_ring, step_cost
 from tests.strategies import graphs
 
@@ -61,10 +60,14 @@ def test_a_step_takes_what_is_said_whatever_its_batch(name):
     clustered = gs.cluster(graph, gs.partition(graph, 6, method="random", seed=0))
     assemble = Assembler(clustered)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    cost = step_cost(model, assemble(torch.tensor([0])), run_phases, 0)
+
+    def forward(batch):
+        return model(batch.x, batch.adj, context=Context.of(batch, training=False))
+
+    cost = step_cost(forward, model, assemble(torch.tensor([0])), 0)
     for clusters in ([1], [1, 2], [0, 1, 2, 3, 4, 5]):
         batch = assemble(torch.tensor(clusters))
-        taken = _peak(model, batch, run_phases)
+        taken = _peak(forward, model, batch)
         assert taken <= cost.of(batch.num_nodes, batch.adj.nnz) <= 4 * taken + 10**5
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
@@ -95,6 +98,24 @@ def test_a_batch_that_has_no_room_is_refused_with_what_would_do(caplog):
     chosen.fit()
     assert fewer <= chosen.loader.clusters_per_batch < wanted
     assert any("may take more than memory='1MB'" in r.getMessage() for r in caplog.records)
+
+
+def test_an_opaque_layer_trained_alone_has_the_same_bound(caplog):
+    graph = small_graph(nodes=600)
+    part = gs.partition(graph, 12, method="random")
+
+    def trained(memory, clusters):
+        model = gs.nn.GAT(graph.num_features, 16, 2, graph.num_classes)
+        gs.LayerwiseTrainer(
+            model, gs.cluster(graph, part), clusters_per_batch=clusters, memory=memory,
+            controller=gs.FixedEpochs(1), progress=False,
+        ).fit()  # fmt: skip
+
+    with pytest.raises(InputError, match="a step on 12 clusters takes up to") as refused:
+        trained("900kB", 12)
+    trained(re.search(r"give memory='(.*?)'", str(refused.value))[1], 12)
+    trained("900kB", None)
+    assert any("may take more than memory='900kB'" in r.getMessage() for r in caplog.records)
 
 
 def test_a_copy_of_the_graph_counts(tmp_path):

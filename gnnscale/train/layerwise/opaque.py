@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnscale import comm
 from gnnscale.graph import ClusteredGraph
@@ -23,10 +23,13 @@ from gnnscale.inference.layers import Layer as Rows
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.loader.reading import Ranges, take_features
+from gnnscale.nn import Context
 from gnnscale.nn.phases import Collect
+from gnnscale.nn.propagation import densify
 from gnnscale.train.layerwise.layer import Layer
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Stream
+from gnnscale.train.step_memory import clusters_with_room, step_cost
 
 
 @dataclass
@@ -77,6 +80,23 @@ class ClusterBatches:
             rank=self._rank,
             world_size=comm.world_size(),
             device=device,
+        )
+
+    def keep_within(self, stage: Stage, memory: int | str, held: int, fewer: bool) -> None:
+        """Take as many clusters a step as `memory` has room for: see `clusters_with_room`."""
+
+        def forward(batch: SlottedBatch) -> Tensor:
+            context, x = Context.of(batch, training=False), batch.x
+            for phase in stage.trained_phases:
+                x = phase(x, context)
+            return densify(x)  # type: ignore[arg-type]
+
+        cost, loader = None, self._loader
+        if memory != "auto":
+            trained = nn.ModuleList(stage.modules)
+            cost = step_cost(forward, trained, self.sample(), loader.prefetch)
+        loader.clusters_per_batch = clusters_with_room(
+            cost, self._seen, loader.clusters_per_batch, memory, held, fewer=fewer
         )
 
     def __len__(self) -> int:

@@ -115,8 +115,8 @@ class LayerwiseTrainer(LayerLoop):
             20 seconds have passed since the last.
         chunk_rows: rows at once where the whole graph is gone through; chosen by size when None.
         storage: a folder for layers and rows, instead of memory.
-        memory: bytes that inference over the whole graph may add to what the process holds, for
-            layers and the pieces of opaque convolutions; "auto" goes by what there is.
+        memory: bytes that passes over the whole graph, and steps on clusters, may add to what the
+            process holds; see `ClusterTrainer`. "auto" goes by what there is.
         progress: show a progress bar on a terminal.
 
     Raises:
@@ -200,6 +200,7 @@ class LayerwiseTrainer(LayerLoop):
             raise InputError(faults)
         assert not isinstance(task, str)
         layered = as_layered(model)
+        self._takes_fewer = clusters_per_batch is None
         self._sizes = [1, 1]  # clusters, and how many of them a step
         if _is_opaque(layered):
             sizes = (layered, split, inductive, num_parts, clusters_per_batch)
@@ -367,7 +368,9 @@ class LayerwiseTrainer(LayerLoop):
         if stage.is_separable:
             return self._views.collect(stage, streams)
         assert self._clustered is not None
-        return self._views.clusters(stage, streams, self._clustered, self._sizes[1])
+        training, held = self._views.clusters(stage, streams, self._clustered, self._sizes[1])
+        training.keep_within(stage, self.config.memory, self._held_bytes(), self._takes_fewer)
+        return training, held
 
     # --- all layers together ----------------------------------------------------------------
 

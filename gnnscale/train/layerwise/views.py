@@ -26,7 +26,7 @@ from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.dry_run import dry_run
 from gnnscale.train.first_hop import SomeRows
-from gnnscale.train.layerwise.layer import TrainingBatches, ValidationRows
+from gnnscale.train.layerwise.layer import ValidationRows
 from gnnscale.train.layerwise.opaque import ClusterBatches, WholeGraph
 from gnnscale.train.layerwise.rows import RowValidation, TrainingRows
 from gnnscale.train.layerwise.stages import Stage
@@ -160,7 +160,7 @@ class Views:
         streams: list[Stream],
         clustered: ClusteredGraph,
         clusters_per_batch: int,
-    ) -> tuple[TrainingBatches, ValidationRows | None]:
+    ) -> tuple[ClusterBatches, ValidationRows | None]:
         """What an opaque stage trains on and is evaluated on; the graph is in clustered order."""
         seen = clustered.view("train" if self._config.inductive else "all")
         training = ClusterBatches(
