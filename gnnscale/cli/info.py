@@ -139,7 +139,8 @@ def _show_run(path: Path, verify: bool) -> None:
     from gnnscale.train.checkpoint import load_tree
     from gnnscale.train.run_folder import RunFolder
 
-    about = RunFolder(path).describe()
+    folder = RunFolder(path)
+    about = folder.describe()
     file = path / "report.json"
     report = Report.load(file) if file.exists() else Report(headline=about["task"]["headline"])
     config, data = about["config"], about["data"]
@@ -172,8 +173,9 @@ def _show_run(path: Path, verify: bool) -> None:
     files = [f for f in ("checkpoint.safetensors", "model.safetensors") if (path / f).exists()]
     if not files:
         raise StoreError(f"{path} has no checkpoint: it was stopped before the first step")
-    for file_name in files:
-        load_tree(path / file_name)
+    folder.state()  # the checkpoint, and that what it names is there and of this run
+    if complete:
+        load_tree(path / "model.safetensors")
     if (path / "partition.npz").exists():
         Partition.load(path / "partition.npz")
         files.append("partition.npz")
