@@ -219,7 +219,7 @@ LOOP: dict[str, Case | Refused] = {
 }
 INFERENCE: dict[str, Case | Refused] = {
     "storage": Case(".", counts("files")),
-    "memory": Refused(1, "memory=1"),
+    "memory": Refused(1, "memory="),
 }
 CLUSTERS: dict[str, Case | Refused] = {
     "graph": Case(graph(60), learns),
