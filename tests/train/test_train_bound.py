@@ -39,7 +39,8 @@ with MemoryMeter() as meter:
     before = meter.reset().anonymous
     try:
         trainer.fit()
-        trainer.predict(out=folder + "/out.npy")
+        if name == "GCN":
+            trainer.predict(out=folder + "/out.npy")
     except InputError as error:
         print(error)
 print(meter.peak.anonymous - before)
