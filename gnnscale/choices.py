@@ -56,18 +56,21 @@ def choices_checked(function: Callable[P, R]) -> Callable[P, R]:
         if found is None:
             found = _choices(function)
         faults = []
+        placed: Any = list(args)
         for choice in found:
             by_name = choice.name in kwargs
-            if not by_name and choice.place >= len(args):
+            if not by_name and choice.place >= len(placed):
                 continue
-            value: Any = kwargs[choice.name] if by_name else args[choice.place]
-            if isinstance(value, np.bool_) and by_name:
-                value = kwargs[choice.name] = bool(value)
+            given: Any = kwargs if by_name else placed
+            key = choice.name if by_name else choice.place
+            value = given[key]
+            if isinstance(value, np.bool_):
+                value = given[key] = bool(value)
             if not choice.allows(value):
                 faults.append(choice.fault(value))
         if faults:
             raise InputError(faults)
-        return function(*args, **kwargs)
+        return function(*placed, **kwargs)
 
     return checked
 

@@ -125,7 +125,7 @@ def test_places_names_and_types():
         return first, flag, kind
 
     assert function(1, True, kind="any text") == (1, True, "any text")
-    assert function(1, flag=np.True_) == (1, True, None)
+    assert function(1, flag=np.True_)[1] is True and function(1, np.True_)[1] is True
     with pytest.raises(gs.InputError, match="flag='True' must be True or False"):
         function(1, "True")
     with pytest.raises(gs.InputError, match="2 faults"):

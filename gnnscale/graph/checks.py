@@ -170,8 +170,7 @@ def label_faults(y: Tensor, task: str, num_classes: int, expected: int, level: s
                 f"classification wants integer labels [{level}s]; y is {y.dtype} {tuple(y.shape)}"
             )
         else:
-            bounds = [rows.aminmax() for rows in blocks(y)]
-            low, high = min(int(b.min) for b in bounds), max(int(b.max) for b in bounds)
+            low, high = bounds(y)
             if low < -1:
                 faults.append(f"labels go down to {low}; classes start at 0, -1 is unlabelled")
             if high >= num_classes:

@@ -16,7 +16,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.graph.mapped import read_rows
 from gnnscale.graph.row_blocks import row_blocks
-from gnnscale.inference.budget import in_words
+from gnnscale.inference.budget import Budget, in_words
 from gnnscale.inference.layers import Layers
 from gnnscale.inference.opaque_cost import gathering_cost, measure
 from gnnscale.kernels import CSR, spmm
@@ -59,8 +59,7 @@ class Pieces:
         assert layers.budget is not None
         self._phase, self._adj, self._layers, self._budget = phase, adj, layers, layers.budget
         nodes, edges = adj.num_nodes, adj.nnz
-        worth = self._budget.is_given or nodes + edges > _SMALL
-        self._measured = worth and nodes > 0 and edges > 0
+        self._measured = is_measured(self._budget, nodes, edges)
         self.cost = gathering_cost()
         if self._measured:
             self.cost = measure(phase, widths, dtype, carried, layers.device)
@@ -197,6 +196,12 @@ class Pieces:
             f"{edges:,} edges and {nodes:,} nodes{reach}: {in_words(needed)} at once. "
             f"{self._budget.too_small_for(needed)}, {remedy}"
         )
+
+
+def is_measured(budget: Budget, nodes: int, edges: int) -> bool:
+    """Whether a layer is measured before it runs: on a small graph only where a bound is given."""
+    worth = budget.is_given or nodes + edges > _SMALL
+    return worth and nodes > 0 and edges > 0
 
 
 def most_edges(adj: Adjacency) -> int:

@@ -17,7 +17,7 @@ from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.mapped import read_rows
 from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.inference.layers import Layers
-from gnnscale.inference.pieces import Pieces
+from gnnscale.inference.pieces import Pieces, is_measured
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.features import entering, type_of
@@ -44,7 +44,8 @@ def check_room(model: LayeredGNN, graph: Graph, layers: Layers) -> None:
     """
     phases = [phase for block in model.phases for phase in block]
     opaque = any(isinstance(phase, Neighbourhood) for phase in phases)
-    if not (opaque and graph.num_nodes and graph.num_edges):
+    assert layers.budget is not None
+    if not (opaque and is_measured(layers.budget, graph.num_nodes, graph.num_edges)):
         return
     with evaluation_mode(model):
         try:

@@ -363,8 +363,7 @@ class KeptRun(FullGraph):
         if best is None or (value > best if higher else value < best):
             self.report.best_epoch = row["epoch"]
             if self.config.keep == "best":
-                weights = self.learnt.weights()
-                self._best = {k: v.detach().cpu().clone() for k, v in weights.items()}
+                self._best = snapshot(self.learnt.weights())
 
     def _evaluate_between_epochs(self) -> dict[str, dict[str, float]]:
         return_freed_memory()  # or what steps use would stay beside the layers of the whole graph

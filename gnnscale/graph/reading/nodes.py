@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph.checks import blocks
+from gnnscale.graph.checks import blocks, bounds
 from gnnscale.graph.reading.tensors import tensor
 
 #: From what nodes are called `[k]` to their numbers; the text says in errors what they are.
@@ -233,8 +233,7 @@ def _ids(array: Tensor, num_rows: int, what: str, of: str, find: Find | None) ->
         return array.long()
     if find is not None:
         return torch.from_numpy(find(array.numpy(), f"{what}: id"))
-    bounds = [rows.aminmax() for rows in blocks(array)]
-    low, high = min(int(b.min) for b in bounds), max(int(b.max) for b in bounds)
+    low, high = bounds(array)
     if low < 0 or high >= num_rows:
         raise InputError(
             f"{what} holds ids in [{low}, {high}]; allowed is [0, {num_rows - 1}]"

@@ -20,6 +20,7 @@ from gnnscale.nn import LayeredGNN
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import LayerwiseConfig
+from gnnscale.train.going_on import snapshot
 from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.optimizers import describe
 from gnnscale.train.report import Report
@@ -112,7 +113,7 @@ def fine_tune(tuner: ClusterTrainer, greedy: float | None) -> bool:
     Raises:
         GnnscaleError: the loss is no longer finite; the model then has the weights that it had.
     """
-    before = {name: value.detach().clone() for name, value in tuner.learnt.weights().items()}
+    before = snapshot(tuner.learnt.weights())
     try:
         report = tuner.fit()
     except GnnscaleError as error:
