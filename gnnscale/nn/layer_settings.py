@@ -7,13 +7,17 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from gnnscale.nn.propagation import OVERRIDABLE
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_PLAIN = (
+    *(bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device),
+    *(np.number, np.bool_, range),  # to which there are no weak references
+)
 # Made of a class, or changed by a mode.
 _FEW = 64
 _OMITTED = {"inspector", "training", "_parameters", "_buffers", "_modules"}

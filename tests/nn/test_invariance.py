@@ -17,6 +17,7 @@ from torch_geometric.utils import degree, softmax
 from gnnscale.errors import InexactConvolution, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.nn import check_invariance
+from gnnscale.nn.layer_settings import settings_of
 from gnnscale.nn.on_rows import as_layer
 from gnnscale.nn.padding import takes_padded
 from gnnscale.nn.phases import Neighbourhood, Rows, Statistics
@@ -449,6 +450,14 @@ def test_what_was_found_is_kept_by_class_and_settings(monkeypatch):
     monkeypatch.setattr(Fresh, "forward", lambda self, x, edge_index: x - x.mean(0))
     with pytest.raises(InexactConvolution):
         check(Fresh(local))
+
+
+@pytest.mark.parametrize("held", [np.int64(3), np.bool_(True), range(3), np.zeros(3), slice])
+def test_what_was_found_is_kept_whatever_a_layer_holds(held):
+    layer = Made(LOCAL["sum"])
+    layer.held = held
+    assert settings_of(layer) == settings_of(layer) != settings_of(Made(LOCAL["sum"]))
+    hash(settings_of(layer))
 
 
 def test_a_layer_that_cannot_be_copied_is_named():
