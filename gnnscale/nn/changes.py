@@ -77,6 +77,11 @@ DRAWS = Reason(
     "Draw only where self.training is set",
     whole=False,
 )
+CHOICE = Reason(
+    "a random choice among all nodes or edges",
+    "others lie beside them or they come in another order",
+    "Draw for each by itself, as torch.rand(edge_index.size(1)) < p does",
+)
 STATE = Reason(
     "what it kept from the graph that it saw first",
     "it is given another graph",

@@ -115,7 +115,13 @@ class Kept:
 
 
 class SameDraws(TorchDispatchMode):
-    """While it is on, every row draws the same: what dropout drops would depend on places."""
+    """While it is on, every row draws the same: what dropout drops would depend on places.
+
+    Attributes:
+        chosen: whether some of all rows were chosen at random, which no row does by itself.
+    """
+
+    chosen = False
 
     @override
     def __torch_dispatch__(
@@ -123,6 +129,7 @@ class SameDraws(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
+        self.chosen |= name in ("randperm", "multinomial")
         if name in _DRAWS:
             first = out[0] if isinstance(out, tuple) else out
             if name == "native_dropout":

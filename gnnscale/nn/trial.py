@@ -156,7 +156,8 @@ class Trial:
             if found is not None and found[0] is changes.SYMMETRY:
                 symmetric = True
             elif found is not None:
-                return Verdict(*found, training, padded=padded)
+                reason = changes.CHOICE if layer.chose else found[0]
+                return Verdict(reason, found[1], training, padded=padded)
         for training, both_ways in kinds if in_pieces else ():
             if symmetric and not both_ways:
                 continue
@@ -208,6 +209,7 @@ class Layer:
 
     def __init__(self, trial: Trial, padded: bool, fresh: bool) -> None:
         self.padded, self._fresh = padded, fresh
+        self.chose = False  # whether it chose some of all rows at random when it ran last
         original = copy_of(trial.phase.module)
         pad_pieces_of(original, padded)
         self.dtype: torch.dtype
@@ -273,8 +275,9 @@ class Layer:
         x, *beside = probe.rows
         try:
             if same_draws:
-                with SameDraws():
+                with SameDraws() as draws:
                     out = phase.run(x, probe.edge_index, probe.carried, beside)
+                self.chose = draws.chosen
             else:
                 out = phase.run(x, probe.edge_index, probe.carried, beside)
         except Exception as error:

@@ -380,6 +380,29 @@ def test_what_keeps_or_draws_is_named():
 # --- rows alone -------------------------------------------------------------------------------
 
 
+class Choosing(pyg.SAGEConv):
+    """Leaves edges out in training, so many of all or each by itself."""
+
+    def __init__(self, of_all):
+        super().__init__(5, 4)
+        self.of_all = of_all
+
+    def forward(self, x, edge_index):
+        count = edge_index.size(1)
+        if self.training and self.of_all:
+            edge_index = edge_index[:, torch.randperm(count)[: count // 2]]
+        elif self.training:
+            edge_index = edge_index[:, torch.rand(count) < 0.5]
+        return super().forward(x, edge_index)
+
+
+def test_a_random_choice_among_all_is_named_and_the_remedy_works():
+    with pytest.raises(InexactConvolution, match=r"random choice among all.*training mode.*rand"):
+        check(Choosing(of_all=True))
+    check(Choosing(of_all=True), training=False)
+    check(Choosing(of_all=False))
+
+
 class Centre(nn.Module):
     def forward(self, x):
         return x - x.mean(0)
