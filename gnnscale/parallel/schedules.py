@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import accumulate, count, pairwise
 
 from gnnscale.errors import InputError
 from gnnscale.parallel.tables import ROWS, Action, Kind
@@ -40,6 +40,18 @@ class Schedule:
     def splits_backward(self) -> bool:
         """Whether gradients of inputs and of weights are computed apart."""
         return any(action.kind == "weight_grad" for row in self.table for action in row)
+
+    def batches_kept(self, in_one_process: bool) -> int:
+        """How many micro-batches' activations a process keeps at a time, at most.
+
+        Parts of the model count as their share of its stages, rounded up.
+        """
+        most = []
+        for row in self.table:
+            ends = ("backward", "weight_grad")
+            kept = [(action.kind == "forward") - (action.kind in ends) for action in row]
+            most.append(max(accumulate(kept), default=0))
+        return max(1, -(-(sum(most) if in_one_process else max(most)) // self.stages))
 
     def source_of(self, action: Action) -> Action | None:
         """The action of a neighbouring stage whose result this one takes.

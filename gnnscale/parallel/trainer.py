@@ -289,6 +289,10 @@ class PipelineTrainer(ClusterTrainer):
         return self.clustered.view("train") if self.config.inductive else self.clustered
 
     @override
+    def _batches_kept(self) -> int:
+        return self.schedule.batches_kept(in_one_process=self._mesh is None)
+
+    @override
     def _sample_batch(self) -> Batch:
         return sample_of(self._seen())
 

@@ -45,7 +45,7 @@ class StepCost(NamedTuple):
 
 
 def step_cost(
-    forward: Callable[[Any], Tensor], model: nn.Module, batch: Batch, prefetch: int
+    forward: Callable[[Any], Tensor], model: nn.Module, batch: Batch, prefetch: int, kept: int = 1
 ) -> StepCost:
     """Measure a step of a model, which is left as it was.
 
@@ -54,6 +54,7 @@ def step_cost(
         model: the model; its parameters have their shapes.
         batch: a batch, on the device of the model.
         prefetch: batches that are prepared while a step runs.
+        kept: batches of which all that is kept for the backward pass is there at a time.
     """
     nodes, edges = max(1, batch.num_nodes), batch.adj.nnz
     once, more = (_peak(forward, model, some) for some in (batch, _with_a_ring(batch)))
@@ -61,12 +62,12 @@ def step_cost(
     # Gradients are held between steps too, and counted there.
     once -= sum(parameter.nbytes for parameter in model.parameters())
     of_node = max(0.0, (once - of_edge * edges) / nodes)
-    ahead = 2 + prefetch  # one is trained on, one handed over
+    ahead = 1 + kept + prefetch  # those trained on, one handed over
     carried = sum(value.nbytes for value in (batch.x, batch.y) if isinstance(value, Tensor))
     attributes = 0 if batch.edge_attr is None else batch.edge_attr.nbytes
     return StepCost(
-        _MARGIN * of_node + ahead * (carried / nodes + 24),
-        _MARGIN * of_edge + ahead * (attributes / max(1, edges) + 8) + 16,
+        _MARGIN * kept * of_node + ahead * (carried / nodes + 24),
+        _MARGIN * kept * of_edge + ahead * (attributes / max(1, edges) + 8) + 16,
     )
 
 

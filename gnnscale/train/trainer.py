@@ -353,7 +353,7 @@ class Trainer(KeptRun):
         loader, memory = self.loader, self.config.memory
         cost = None
         if memory != "auto":
-            cost = step_cost(forward, self.model, batch, loader.prefetch)
+            cost = step_cost(forward, self.model, batch, loader.prefetch, self._batches_kept())
         loader.clusters_per_batch = clusters_with_room(
             cost,
             loader.clustered,
@@ -362,6 +362,10 @@ class Trainer(KeptRun):
             self._held_bytes(),
             fewer=self._takes_fewer,
         )
+
+    def _batches_kept(self) -> int:
+        """Batches that a step has under way at a time."""
+        return 1
 
     def _make_runner(self) -> Runner:
         runner = CompiledRows(self.device) if self.config.compile else run_phases

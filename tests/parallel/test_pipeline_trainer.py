@@ -223,3 +223,15 @@ def test_a_device_that_dies_is_named_and_the_run_goes_on(forks, tmp_path):
     assert killed.wait() == [1, -9]
     assert "rank 1 of 2 is gone" in killed.errors()[0]
     Ranks(forks, GONE_ON, *arguments).finish()
+
+
+def test_micro_batches_that_are_kept_together_count_in_memory():
+    def trainer(**options):
+        return gs.PipelineTrainer(
+            gs.nn.GCN(5, 64, 4, 3), small_graph(600), stages=[2], num_parts=6, clusters_per_batch=2,
+            method="random", progress=False, memory="4MB", **options,
+        )  # fmt: skip
+
+    trainer(schedule="gpipe", micro_batches=1).prepare()
+    with pytest.raises(InputError, match="a step on 2 clusters takes up to"):
+        trainer(schedule="gpipe", micro_batches=30).prepare()

@@ -174,3 +174,12 @@ def test_tables_that_cannot_run_are_refused(rows, faults):
 def test_what_does_not_fit_is_refused_with_a_remedy(arguments, message):
     with pytest.raises(InputError, match=message):
         make_schedule(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "together", "apart"), [("gpipe", 8, 2), ("1f1b", 3, 1), ("zbv", 4, 1)]
+)
+def test_micro_batches_that_are_kept_at_a_time(name, together, apart):
+    schedule = make_schedule(name, 4, 8)
+    assert schedule.batches_kept(in_one_process=True) == together
+    assert schedule.batches_kept(in_one_process=False) == apart
