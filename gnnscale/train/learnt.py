@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -145,7 +146,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, nn.Module):
         registered = ("_parameters", "_buffers", "_modules")
         yield from ((k, v) for k, v in vars(value).items() if k not in registered)
-    elif isinstance(value, Mapping | list | tuple):
+    elif isinstance(value, Mapping | list | tuple | deque):
         if len(value) <= _MOST:
             yield from value.items() if isinstance(value, Mapping) else enumerate(value)
     elif isinstance(value, functools.partial):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 
 import pytest
 import torch
@@ -196,7 +197,7 @@ def test_a_task_holds_parameters_in_slots_its_class_and_its_parts():
         __slots__ = ("deep", "never")
 
         def __init__(self):
-            self.deep = {"a.b": [nn.Linear(2, 2)]}
+            self.deep = {"a.b": deque([nn.Linear(2, 2)])}
 
     class Holds(Plain):
         shared = nn.Parameter(torch.ones(1))

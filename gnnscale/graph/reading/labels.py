@@ -37,7 +37,7 @@ _EXACT = 1 << 24  # whole numbers up to here are the same in float32
 _MANY = 1024  # class numbers with gaps are asked about from here on: a head is a row for each
 _MEANT = (
     "say num_classes= if there are so many classes, or number them through: "
-    "numpy.unique(y, return_inverse=True)[1]"
+    "numpy.unique(y, return_inverse=True)[1]; for quantities say task='regression'"
 )
 _USED = 10  # if fewer than one in so many is used
 _FEW = 100  # whole floats beside NaN are classes up to here, or where each has ten rows
