@@ -54,7 +54,10 @@ def graphs() -> gs.Graph:
         for at, name in enumerate(("default", "other"))
     }
     y = torch.arange(20) % CLASSES
-    return dataclasses.replace(whole, node_ptr=ptr, y=y, y_level="graph", splits=splits)
+    source, target = whole.edge_index
+    within = whole.edge_index[:, number[source] == number[target]]
+    adj = gs.Adjacency.from_edge_index(within, whole.num_nodes)
+    return dataclasses.replace(whole, adj=adj, node_ptr=ptr, y=y, y_level="graph", splits=splits)
 
 
 def model(depth: int = 2, norm: str = "batch_norm") -> gs.nn.LayeredGNN:

@@ -369,7 +369,10 @@ def test_every_trainer_does_without_labels(kind, monkeypatch):
 
     task = Loss(SUMS["all nodes"], lambda batch: batch.train_index.numel())
     if kind == "graph":
-        graphs = dataclasses.replace(bare(), node_ptr=torch.arange(0, 49, 4))
+        ring = torch.arange(48)  # twelve rings of four
+        edges = torch.stack([ring, ring - ring % 4 + (ring + 1) % 4])
+        adj = gs.Adjacency.from_edge_index(edges, 48)
+        graphs = dataclasses.replace(bare(48), adj=adj, node_ptr=torch.arange(0, 49, 4))
         split = {"train": range(8), "val": range(8, 12)}
         options = {"graphs_per_batch": 3, "split": split, "epochs": 2, "progress": False}
         trainer = gs.GraphTrainer(MODELS["gin"](), graphs, task=task, **options)

@@ -128,8 +128,9 @@ def test_a_reach_that_is_under_declared_is_found_before_training(tmp_path):
             scaled = self.linear(x) / (1 + degree(edge_index[1], x.size(0))).unsqueeze(1)
             return self.propagate(edge_index, x=scaled)
 
+    run = tmp_path / "run"
     with pytest.raises(InexactConvolution, match="ByDegree"):
-        ClusterTrainer([ByDegree()], small_graph(), run_dir=tmp_path / "run", progress=False).fit()
+        ClusterTrainer([ByDegree()], small_graph(), 4, run_dir=run, progress=False).fit()
     assert not (tmp_path / "run").exists()
 
 
