@@ -3,7 +3,8 @@
 By the names of its `forward`, after the graph's structure: `edge_weight` (or `edge_weights`,
 `weight`, `weights`), `edge_attr` (`edge_attrs`, `edge_feat`, `edge_features`), `edge_type`,
 `node_type` and `batch`, each also in the plural. A `forward` that hands on `*args` or `**kwargs`
-is given what the convolutions inside it take. One without a default is needed; but a `batch`, which
+is given what the convolutions inside it take, or what it names in its text (`kwargs.get("batch")`).
+One without a default is needed; but a `batch`, which
 is zeros where there is one graph.
 
 PyG's convolutions all have `edge_attr` in their signature, and use it where they were built for it:
@@ -142,7 +143,9 @@ def _with_handed_on(layer: nn.Module, own: Taken, by_name: bool) -> Taken:
     inside = _inside(layer)
     taken = [taken_by(child) for child in inside]
     if not inside:
-        read = _read_by_messages(layer) if isinstance(layer, MessagePassing) else CARRIED
+        read = CARRIED
+        if isinstance(layer, MessagePassing):
+            read = _read_by_messages(layer) | _named_in(layer.forward)
         taken = [Taken({name: name for name in CARRIED & read})]
     first, *others = taken
     names = {
@@ -178,6 +181,12 @@ def _read_by_messages(layer: MessagePassing) -> frozenset[str]:
         for method in (layer.message, layer.edge_update, layer.aggregate, layer.update)
         for name in method.__code__.co_varnames[: method.__code__.co_argcount]  # type: ignore
     )
+
+
+def _named_in(forward: Any) -> frozenset[str]:
+    """What a `forward` names in its text, as `kwargs.get("edge_weight")` does."""
+    consts = getattr(getattr(forward, "__code__", None), "co_consts", ())
+    return frozenset(value for value in consts if isinstance(value, str))
 
 
 def _by_edge_dim(then: str) -> Callable[[Any], dict[str, Any]]:

@@ -44,6 +44,13 @@ class InMessages(pyg.MessagePassing):
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
 
+class Asks(Weighted):
+    """A user's layer that looks for weights in what comes, and calls them otherwise inside."""
+
+    def forward(self, x, edge_index, **kwargs):
+        return super().forward(x, edge_index, kwargs.get("edge_weight"))
+
+
 class Wrapper(nn.Module):
     """A user's layer that hands on what comes."""
 
@@ -73,6 +80,7 @@ class Required(nn.Module):
 TAKE_WEIGHTS = {
     "by another name": Weighted,
     "messages": InMessages,
+    "asked for": Asks,
     "AntiSymmetric": lambda: pyg.AntiSymmetricConv(5),
     "GPS": lambda: pyg.GPSConv(5, pyg.GCNConv(5, 5), norm=None),
     "wrapper": lambda: Wrapper(pyg.GCNConv(5, 5)),
