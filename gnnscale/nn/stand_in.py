@@ -144,6 +144,23 @@ class SameDraws(TorchDispatchMode):
         return out
 
 
+class InFull(TorchDispatchMode):
+    """While it is on, what a layer casts to half precision is of another type, as its copy is."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    @override
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if kwargs.get("dtype") in (torch.float16, torch.bfloat16):
+            kwargs = {**kwargs, "dtype": self._dtype}
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """The random numbers of torch, NumPy and Python as they were; no autocast, nothing compiled."""

@@ -20,7 +20,17 @@ from gnnscale.nn.padding import pad_pieces_of
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.nn.probes import Probe, Values, circle, examples_of, piece_of
 from gnnscale.nn.registry import needs_symmetry
-from gnnscale.nn.stand_in import Kept, SameDraws, copy_of, leave, move, redraw, seed_all, set_mode
+from gnnscale.nn.stand_in import (
+    InFull,
+    Kept,
+    SameDraws,
+    copy_of,
+    leave,
+    move,
+    redraw,
+    seed_all,
+    set_mode,
+)
 
 Level = Literal["pieces", "graphs", "whole"]
 
@@ -274,12 +284,13 @@ class Layer:
         seed_all(seed)
         x, *beside = probe.rows
         try:
-            if same_draws:
-                with SameDraws() as draws:
+            with InFull(self.dtype):
+                if same_draws:
+                    with SameDraws() as draws:
+                        out = phase.run(x, probe.edge_index, probe.carried, beside)
+                    self.chose = draws.chosen
+                else:
                     out = phase.run(x, probe.edge_index, probe.carried, beside)
-                self.chose = draws.chosen
-            else:
-                out = phase.run(x, probe.edge_index, probe.carried, beside)
         except Exception as error:
             raise LayerFailed(
                 f"a graph of {probe.num_nodes} nodes and {probe.edge_index.size(1)} edges "

@@ -248,7 +248,19 @@ class Held(nn.Module):
         return h.index_add(0, edge_index[1], h[edge_index[0]])
 
 
+class InHalf(nn.Module):
+    """Computes in half precision whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = pyg.SAGEConv(5, 3).to(torch.bfloat16)
+
+    def forward(self, x, edge_index):
+        return self.conv(x.to(torch.bfloat16), edge_index).to(x.dtype)
+
+
 def test_unusual_layers_pass():
+    check(InHalf())
     normed = nn.utils.parametrizations.spectral_norm(nn.Linear(10, 4))
     for inner in (scripted(), normed):
         check(pyg.EdgeConv(inner))
