@@ -176,7 +176,7 @@ def _message(name: str, found: Verdict, hops: int, nodes: int) -> str:
     where = " (that is enough on an undirected graph)" if found.symmetric else ""
     return (
         f"{told}Declare its reach{where}: gs.nn.register({name}, hops={found.enough}), or "
-        f"Block(conv, hops={found.enough})"
+        f"Block(conv, hops={found.enough}), with act=None where it is the last layer"
     )
 
 
