@@ -15,6 +15,7 @@ from gnnscale.nn.context import CARRIED
 from gnnscale.nn.layer_names import make_act, make_norm
 from gnnscale.nn.phases import Join, Phase, Save, concatenate
 from gnnscale.nn.registry import check_hops
+from gnnscale.nn.signature import as_written
 from gnnscale.nn.steps import AnyStep, Step, phases_of
 from gnnscale.nn.widths import channels
 
@@ -69,6 +70,7 @@ class Block(nn.Module):
         takes: Collection[str] | None = None,
     ) -> None:
         super().__init__()
+        conv = as_written(conv)
         steps = order.split("-") if isinstance(order, str) else []
         if "conv" not in steps or len(set(steps)) < len(steps) or set(steps) - set(STEPS):
             raise InputError(

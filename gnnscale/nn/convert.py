@@ -19,7 +19,7 @@ from gnnscale.nn.chain import Chain
 from gnnscale.nn.layered import LayeredGNN
 from gnnscale.nn.propagation import has_hooks, is_intercepted
 from gnnscale.nn.sequential import read_list, read_sequential
-from gnnscale.nn.signature import is_convolution
+from gnnscale.nn.signature import as_written, is_convolution
 from gnnscale.nn.widths import holds_matrix
 
 
@@ -99,6 +99,7 @@ def as_layered(
         InputError: norm, dropout or residual are given for a list that says itself what it does.
         UnsupportedModel: naming what cannot be expressed.
     """
+    model = as_written(model)
     if isinstance(model, LayeredGNN):
         return model
     if isinstance(model, BasicGNN):
@@ -108,7 +109,7 @@ def as_layered(
     if isinstance(model, nn.Sequential) and has_hooks(model):
         raise UnsupportedModel("nn.Sequential has hooks, which blocks would skip")
     if isinstance(model, list | tuple | nn.ModuleList | nn.Sequential):
-        modules = list(model)
+        modules = [as_written(module) for module in model]
         for module in modules:
             if not isinstance(module, nn.Module):
                 raise UnsupportedModel(f"{module!r} in the list is no module of torch")

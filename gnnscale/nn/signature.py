@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+from typing import Any
 
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
 from gnnscale.nn.registry import is_registered
+
+logger = logging.getLogger(__name__)
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -24,6 +28,19 @@ def parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
 def _of_class(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
     _, *rest = inspect.signature(cls.forward).parameters.items()
     return dict(rest)
+
+
+def as_written(module: Any) -> Any:
+    """What `torch.compile` made a module of: what it makes hides the layers and what they take."""
+    original = getattr(module, "_orig_mod", None)
+    if not isinstance(original, nn.Module):
+        return module
+    logger.warning(
+        "%s is run as it is written, not as torch.compile made it; trainers compile with "
+        "compile=True",
+        type(original).__name__,
+    )
+    return original
 
 
 def required(module: nn.Module) -> list[str]:

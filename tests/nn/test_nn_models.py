@@ -290,3 +290,16 @@ def test_to_pyg_keeps_residuals_that_were_added():
 def test_features_that_do_not_fit_are_named(x):
     with pytest.raises(InputError, match=r"x is a tensor|takes 5 features, x has 6"):
         gsnn.GCN(5, 4, 2, 3)(x, torch.tensor([[0], [1]]))
+
+
+def test_what_torch_compile_made_is_run_as_written(caplog):
+    def compiled(module):
+        return torch.compile(module, backend="eager")
+
+    x, edges = torch.randn(9, 5), torch.randint(0, 9, (2, 30))
+    convs = [pyg.SAGEConv(5, 4), pyg.GATConv(4, 3)]
+    wanted = convs[1](convs[0](x, edges).relu(), edges)
+    assert_equal(as_layered([compiled(conv) for conv in convs])(x, edges), wanted, 1e-5)
+    assert "SAGEConv is run as it is written" in caplog.text
+    model = pyg.GCN(5, 4, 2, 3)
+    assert_equal(as_layered(compiled(model))(x, edges), model(x, edges), 1e-5)
