@@ -37,7 +37,8 @@ class _Choice(NamedTuple):
 
     def fault(self, value: Any) -> str:
         *most, last = [*map(repr, self.values), *(kind.__name__ for kind in self.kinds)]
-        return f"{self.name}={value!r} must be {', '.join(most)} or {last}"
+        words = f"{', '.join(most)} or {last}" if most else last
+        return f"{self.name}={value!r} must be {words}"
 
 
 def choices_checked(function: Callable[P, R]) -> Callable[P, R]:

@@ -20,6 +20,7 @@ _PLAIN = (
 )
 # Made of a class, or changed by a mode.
 _FEW = 64
+_SHARED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 _OMITTED = {"inspector", "training", "_parameters", "_buffers", "_modules"}
 
 
@@ -66,6 +67,10 @@ def _of(value: Any, seen: set[int]) -> Hashable:
         return (type(value).__name__, *(_of(part, seen) for part in value))
     if isinstance(value, types.MethodType):
         return (_of(value.__func__, seen), _of(value.__self__, seen))
+    own = getattr(value, "__dict__", None)
+    if own and not isinstance(value, _SHARED) and id(value) not in seen:
+        seen.add(id(value))  # settings in an object of the user's may change
+        return (_Same(value), _of(own, seen))
     return _Same(value)
 
 

@@ -78,8 +78,19 @@ def task_faults(task: Any) -> list[str]:
     """What a task holds that would be trained wrongly, or not at all, in words."""
     faults = []
     kind = type(task).__name__
-    for name, part in _walk(task, "", set()):
-        if isinstance(part, nn.Module):
+    try:
+        found = list(_walk(task, "", set()))
+    except RecursionError:
+        return [
+            f"{kind} holds objects within objects, too deep to look through: keep what is learnt"
+            " in attributes of the task"
+        ]
+    for name, part in found:
+        if isinstance(part, set | frozenset):
+            faults.append(
+                f"{kind}.{name} is a set of what is learnt, which has no order: make it a list"
+            )
+        elif isinstance(part, nn.Module):
             faults += _state_faults(f"{kind}.{name}", part)
         elif isinstance(part, Optimizer):
             faults.append(
@@ -122,7 +133,7 @@ def _is_within(module: nn.Module, known: set[int]) -> bool:
 
 
 def _walk(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Modules, parameters, other leaves that require gradients, and optimizers, each once.
+    """Modules, parameters, other leaves that require gradients, optimizers and sets, each once.
 
     Names tell the way there, and are the same in every process. A module is not looked into, unless
     it is the task itself: what torch does not register is then found, for `task_faults`.
@@ -135,6 +146,10 @@ def _walk(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(value, Tensor):
         if value.is_leaf and value.requires_grad:
+            yield name, value
+        return
+    if isinstance(value, set | frozenset):
+        if len(value) <= _MOST and any(isinstance(v, nn.Module | nn.Parameter) for v in value):
             yield name, value
         return
     for key, part in _parts(value):

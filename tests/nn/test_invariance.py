@@ -500,3 +500,22 @@ def test_a_layer_that_cannot_be_copied_is_named():
     layer.generator = (i for i in range(3))
     with pytest.raises(UnsupportedModel, match=r"Made cannot be copied.*__deepcopy__"):
         check(layer)
+
+
+def test_settings_in_an_object_of_the_users_count():
+    class Settings:
+        kind = "local"
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.settings = Settings()
+
+        def forward(self, x, edge_index):
+            return x - x.mean(0) if self.settings.kind == "mean" else x.clone()
+
+    layer = Layer()
+    before = settings_of(layer)
+    assert before == settings_of(layer)
+    layer.settings.kind = "mean"
+    assert before != settings_of(layer)

@@ -335,3 +335,21 @@ def test_two_ranks_learn_what_one_process_does(forks, tmp_path, bare_runs):
             if key != "task:calls":
                 there = found[0][name][key]
                 torch.testing.assert_close(there, value, rtol=1e-6, atol=1e-6, msg=f"{name}: {key}")
+
+
+def test_what_is_learnt_in_a_set_or_too_deep_is_refused():
+    class InSet(gs.NodeTask):
+        def __init__(self):
+            super().__init__()
+            self.parts = {nn.Linear(2, 2)}
+
+    class Deep(gs.NodeTask):
+        def __init__(self):
+            super().__init__()
+            self.chain: dict = {}
+            for _ in range(20_000):
+                self.chain = {"next": self.chain}
+
+    for task, words in ((InSet(), "a list"), (Deep(), "too deep")):
+        with pytest.raises(InputError, match=words):
+            gs.ClusterTrainer(gs.nn.GCN(IN, 8, 2, CLASSES), small_graph(), task=task)
