@@ -181,7 +181,9 @@ class KeptRun(FullGraph):
                 where the last call ended; True insists on that; False begins anew, with the present
                 weights and the first epoch.
             epochs: how many the run has when this call ends, those of earlier calls included; None
-                for the trainer's `epochs`, which without a `run_dir` are so many more.
+                for the trainer's `epochs`, which without a `run_dir` are so many more. More of them
+                also continue a run that a callback has stopped; one that stopped early needs a
+                larger `early_stopping`.
 
         Returns:
             The report. The model then has the weights that `keep` asks for.

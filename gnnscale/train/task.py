@@ -42,6 +42,9 @@ class Task(Protocol):
     update and of all ranks; of one batch, its loss as it is. It is so with every trainer: a batch
     is a micro-batch of `PipelineTrainer`, `batch_rows` rows of a layer of `LayerwiseTrainer`.
 
+    The trial leaves attributes, parameters, buffers and random generators as they were; what a loss
+    writes into another tensor (a memory bank) stays, so keep such a thing in a buffer.
+
     Random numbers that a loss draws come best from torch's own generator, whose state is kept with
     the run.
 
