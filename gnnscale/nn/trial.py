@@ -218,7 +218,7 @@ class Layer:
     """
 
     def __init__(self, trial: Trial, padded: bool, fresh: bool) -> None:
-        self.padded, self._fresh = padded, fresh
+        self.padded, self._fresh, self._whole = padded, fresh, trial.level == "whole"
         self.chose = False  # whether it chose some of all rows at random when it ran last
         original = copy_of(trial.phase.module)
         pad_pieces_of(original, padded)
@@ -272,10 +272,12 @@ class Layer:
         set_mode(self._module, training)
         set_mode(self._unused, training)
 
-    def run(
-        self, probe: Probe, seed: int = 0, same_draws: bool = True, unused: bool = False
-    ) -> Tensor:
-        """Its output for a graph, `[num_nodes, values]`; `unused`: of a copy that ran on none."""
+    def run(self, probe: Probe, seed: int = 0, unused: bool = False) -> Tensor:
+        """Its output for a graph, `[num_nodes, values]`; `unused`: of a copy that ran on none.
+
+        In training every row draws the same. In evaluation nothing that is drawn may matter, or be
+        drawn for rows in their order from a seed of the layer's own.
+        """
         self._kept.restore()
         phase = self._phase
         if self._fresh or unused:
@@ -285,7 +287,7 @@ class Layer:
         x, *beside = probe.rows
         try:
             with InFull(self.dtype):
-                if same_draws:
+                if self._module.training or self._whole:
                     with SameDraws() as draws:
                         out = phase.run(x, probe.edge_index, probe.carried, beside)
                     self.chose = draws.chosen
@@ -301,7 +303,7 @@ class Layer:
     def draws(self) -> float:
         """By how much its output changes with the seed of random numbers."""
         base = circle(self.values, 9, symmetric=True, rough=False)
-        first, second = (self.run(base, seed, same_draws=False) for seed in (0, 1))
+        first, second = (self.run(base, seed) for seed in (0, 1))
         change = _change(first, second, second)
         return change if change > _TOLERANCE[self.dtype] else 0.0
 

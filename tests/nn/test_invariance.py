@@ -389,6 +389,22 @@ def test_what_keeps_or_draws_is_named():
         check(always)
 
 
+def seeded(rows):
+    """Draws from a seed of its own: a number a channel, or for each row in their order."""
+
+    def draw(h, source, target, n):
+        of_its_own = torch.Generator().manual_seed(0)
+        return h + torch.randn(n if rows else 1, h.size(1), generator=of_its_own)
+
+    return Made(draw)
+
+
+def test_what_is_drawn_from_a_seed_of_its_own_may_not_go_by_rows():
+    check(seeded(rows=False))
+    with pytest.raises(InexactConvolution, match="the order of nodes"):
+        check(seeded(rows=True))
+
+
 # --- rows alone -------------------------------------------------------------------------------
 
 
