@@ -51,9 +51,9 @@ def speed_(args: argparse.Namespace) -> None:
 
 def tu_(args: argparse.Namespace) -> None:
     grid = product(args.models, args.protocols, args.graphs or tu.SETS, tu.NORMS)
-    fewer = {} if args.folds == tu.FOLDS else {"folds": args.folds}
+    names = ("data", "model", "norm", "protocol", "epochs", "folds")
     settings = [
-        {"data": data, "model": m, "norm": norm, "protocol": p, "epochs": tu.EPOCHS[data], **fewer}
+        dict(zip(names, (data, m, norm, p, tu.EPOCHS[data], args.folds), strict=True))
         for m, p, data, norm in grid
     ]
     run_all("graphnorm-tu", tu.cross_validate, settings, threads=args.threads)

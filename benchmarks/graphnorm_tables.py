@@ -120,7 +120,7 @@ def speed() -> list[Table]:
 
 def tu_() -> list[Table]:
     tables = []
-    every = [{"folds": tu.FOLDS, **run} for run in read_runs("graphnorm-tu")]
+    every = read_runs("graphnorm-tu")
     for (model,), of_model in grouped(every, "model").items():
         table = Table(
             *("data set", "norm", "paper's protocol", "published", "epoch by validation"),
@@ -175,14 +175,18 @@ def draw() -> None:
     from matplotlib.figure import Figure
 
     runs = [run for run in read_runs("graphnorm-tu") if run["protocol"] == "validation"]
-    models = list(grouped(runs, "model"))
+    runs = [run for run in runs if run["folds"] == tu.FOLDS]
+    models, sets = (
+        list(grouped(runs, "model")),
+        [s for s in tu.SETS if s in {run["data"] for run in runs}],
+    )
     if not models:
         return
-    figure = Figure(figsize=(3.0 * len(tu.SETS), 2.6 * len(models)), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(sets), 2.6 * len(models)), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(models), len(tu.SETS), squeeze=False)
+    grid = figure.subplots(len(models), len(sets), squeeze=False)
     for row, (model,) in zip(grid, models, strict=True):
-        for axes, data in zip(row, tu.SETS, strict=True):
+        for axes, data in zip(row, sets, strict=True):
             for run in runs:
                 if (run["model"], run["data"]) == (model, data):
                     epochs = range(1, len(run["train"]) + 1)
