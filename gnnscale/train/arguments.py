@@ -122,8 +122,8 @@ def choice_faults(
             faults.append(f"unknown {name} {choice!r}; there are {there_are}, or a function")
     if parameter_groups is not None and not callable(parameter_groups):
         faults.append(f"parameter_groups={parameter_groups!r}: a function of the model")
-    items = callbacks if isinstance(callbacks, Sequence) else [callbacks]
-    if not all(hasattr(callback, "on_epoch_end") for callback in items):
+    listed = isinstance(callbacks, Sequence)
+    if not listed or not all(hasattr(callback, "on_epoch_end") for callback in callbacks):
         faults.append(f"callbacks={callbacks!r}: a list of Callbacks")
     return faults
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,7 +46,8 @@ def make_optimizer(
             they leave out, is a last group.
 
     Raises:
-        InputError: no optimizer has that name, or the model has nothing to train.
+        InputError: no optimizer has that name, the function makes none that a loop can step, or
+            the model has nothing to train.
     """
     if parameter_groups is None:
         parameters: list[Any] = [p for p in learnt.parameters() if p.requires_grad]
@@ -55,13 +57,26 @@ def make_optimizer(
     if not parameters:
         raise InputError("the model has no parameters that require gradients")
     if callable(choice):
-        return choice(parameters)
+        return _checked(choice(parameters), choice)
     if choice == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
     if choice not in OPTIMIZERS:
         raise InputError(f"unknown optimizer {choice!r}; there are {', '.join(OPTIMIZERS)}")
     kind = torch.optim.Adam if choice == "adam" else torch.optim.AdamW
     return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def _checked(made: Any, choice: Any) -> Optimizer:
+    """What a function made, if it is an optimizer that takes a step without a closure."""
+    if not isinstance(made, Optimizer):
+        raise InputError(f"optimizer={_name(choice)} returns {type(made).__name__}, no optimizer")
+    closure = inspect.signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise InputError(
+            f"optimizer={_name(choice)}: {type(made).__name__} evaluates the loss several times a "
+            f"step, and trainers do once; take {', '.join(OPTIMIZERS)} or another of torch.optim"
+        )
+    return made
 
 
 def make_scheduler(

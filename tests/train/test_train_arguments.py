@@ -265,3 +265,14 @@ def test_inductive_training_sees_training_nodes_and_their_edges_alone():
     transductive = small_trainer(None, keep="last", evaluate_every=99)
     transductive.fit()
     assert not torch.equal(weights_of(transductive)["convs.0.bias"], found[0]["convs.0.bias"])
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.LBFGS, lambda parameters: None])
+def test_what_trainers_cannot_step_is_no_optimizer(optimizer):
+    with pytest.raises(InputError, match=r"evaluates the loss several times|no optimizer"):
+        small_trainer(None, optimizer=optimizer).fit()
+
+
+def test_callbacks_are_a_list():
+    with pytest.raises(InputError, match="a list of Callbacks"):
+        small_trainer(None, callbacks=gs.Callback())
