@@ -186,7 +186,7 @@ def find_card(name: str, root: str | Path | None = None) -> Card | None:
     """
     for folder in roots(root):
         path = folder / name / CARD_FILE
-        if path.is_file():
+        if os.path.isfile(path):
             return read_card(path)
     return None
 
@@ -245,7 +245,7 @@ def unknown_name(name: str, root: str | Path | None = None) -> InputError:
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     message = f"no data set is called {name!r}.{hint} There are: {', '.join(names) or 'none'}"
     message += "; a path to an .npz or a folder; synthetic:planted?nodes=10000"
-    if Path(name).exists():
+    if os.path.exists(name):
         message += f". A file or folder of this name is here: write './{name}' to load it"
     return InputError(message)
 

@@ -113,12 +113,12 @@ def load(
         given = read_options(f"data set {entry.name}", query, options, PYG_OPTIONS)
         return load_pyg(entry, root, download, given)
     if card is None:
-        if is_heterogeneous(base) and not Path(base).exists():
+        if is_heterogeneous(base) and not os.path.exists(base):
             raise InputError(
                 f"{base!r} has several kinds of nodes or edges; gnnscale trains on one kind: make "
                 "it one with torch_geometric's HeteroData.to_homogeneous and Graph.from_data"
             )
-        if is_family(base) and not Path(base).exists():
+        if is_family(base) and not os.path.exists(base):
             raise InputError(
                 f"there is no data set {base!r}; there are {', '.join(members_of(base))}"
             )
@@ -130,7 +130,7 @@ def load(
 
 def _split_query(text: str) -> tuple[str, str]:
     """Split "a.npz?seed=1"; a file whose name has a question mark is taken as it is."""
-    if "?" not in text or Path(text).exists():
+    if "?" not in text or os.path.exists(text):
         return text, ""
     base, _, query = text.partition("?")
     return base, query
@@ -144,7 +144,7 @@ def _is_path(base: str) -> bool:
 
 def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
     path = Path(os.path.abspath(expanded(path)))
-    if path.is_dir():
+    if os.path.isdir(path):
         if is_store(path):
             return _load_store(path, query, options)
         if is_stored_graph(path):
@@ -152,8 +152,11 @@ def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
             return dataclasses.replace(open_stored_graph(path), source=str(path))
         if (path / CARD_FILE).is_file():
             return _load_card(read_card(path / CARD_FILE), query, options, None, None)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give a folder of arrays, an .npz or a store")
+    if not os.path.exists(path):
+        raise InputError(
+            f"{path} does not exist or is not accessible; give a folder of arrays, an .npz or a "
+            "store"
+        )
     given = read_options(str(path), query, options, OPTIONS)
     return _from_arrays(path, given, {"name": path.stem}, str(path))
 

@@ -147,7 +147,7 @@ def read_at(descriptor: int, offset: int, into: memoryview) -> int:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}.part"  # "." and "/" have no name
 
 
 def _new_file(path: Path) -> IO[bytes]:
@@ -228,6 +228,9 @@ def _renameat2() -> Any:
     return getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
 
 
+_NAME_MAX = 255  # bytes of a file's name, of the common file systems
+
+
 def checked_path(path: Any) -> Path:
     """A path given by a user.
 
@@ -240,7 +243,11 @@ def checked_path(path: Any) -> Path:
         raise InputError(f"a path is text or a Path, not {path!r}") from None
     if "\0" in text:
         raise InputError(f"a path holds no null character: {text!r}")
-    return Path(text)
+    path = Path(text)
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    if longest > _NAME_MAX:  # even to ask whether it is there raises an error
+        raise InputError(f"a name in {text!r} has {longest} bytes; {_NAME_MAX} is the most")
+    return path
 
 
 def expanded(path: Any) -> Path:

@@ -214,13 +214,16 @@ def check_replaceable(
     Raises:
         StoreError: something else is there.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         return
     if not path.is_dir():
         raise StoreError(f"{path} exists and is not a folder; choose another path")
     if path == Path.cwd():
         raise StoreError(f"{path} is the working directory; give the {kind} a folder of its own")
-    found = {entry.name for entry in path.iterdir()}
+    try:
+        found = set(os.listdir(path))
+    except OSError as error:
+        raise StoreError(f"could not read {path}: {error.strerror}") from error
     if found and not is_ours(path):
         raise StoreError(
             f"{path} exists and is no gnnscale {kind}; choose another path or remove it"

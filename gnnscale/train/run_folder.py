@@ -83,7 +83,7 @@ class RunFolder:
         Raises:
             StoreError: they cannot.
         """
-        nearest = next(p for p in (self.path, *self.path.parents) if p.exists())
+        nearest = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise StoreError(f"the run folder {self.path} cannot be written ({nearest})")
 
@@ -117,7 +117,7 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        return (self.path / "run.json").exists()
+        return os.path.exists(self.path / "run.json")  # False too where it may not be asked
 
     def describe(self) -> dict[str, Any]:
         """What `begin` wrote.

@@ -46,7 +46,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Warns:
         RuntimeWarning: its file system has no locks; once.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     descriptor = _lock_file(folder)
     if descriptor is None:  # read-only: a finished run is opened, and nothing is written
         yield
