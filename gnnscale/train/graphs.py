@@ -15,6 +15,7 @@ from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Split
 from gnnscale.graph.checks import overlaps
 from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.loader.graph_loader import of_graphs
+from gnnscale.nn.context import CARRIED
 from gnnscale.train.arguments import as_data, read_graph
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,19 @@ def _from_pyg(graphs: Any, task: Any) -> Graph:
             f"graphs={type(graphs).__name__}: a Graph with node_ptr, a PyG data set or a list of "
             "PyG Data, one graph or more"
         )
+    for name in (
+        "x",
+        "edge_index",
+        "y",
+        *sorted(CARRIED - {"batch"}),
+    ):  # PyG leaves out what the first has not
+        lacking = [i for i, data in enumerate(listed) if data.get(name) is None]
+        if 0 < len(lacking) < len(listed):
+            raise InputError(
+                f"the graphs do not hold the same attributes: {len(lacking)} of {len(listed)} have "
+                f"no {name}, the first of them is graph {lacking[0]}; give it to all, or take it "
+                "from all"
+            )
     try:
         batch = Batch.from_data_list(listed)
     except (KeyError, AttributeError, RuntimeError) as error:

@@ -309,3 +309,16 @@ def test_faults_are_named():
         trainer(network=model(1)).fit()
     with pytest.raises(InputError, match="validation graphs"):
         trainer(split={"train": range(9)}, early_stopping=3).fit()
+
+
+@pytest.mark.parametrize("name", ["x", "edge_index", "y", "edge_attr"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_what_some_graphs_lack_is_named(name, at):
+    edges = torch.tensor([[0, 1], [1, 0]])
+    graphs = [
+        Data(x=torch.ones(2, 3), edge_index=edges, y=torch.tensor([i]), edge_attr=torch.ones(2, 4))
+        for i in range(2)
+    ]
+    graphs[at][name] = None
+    with pytest.raises(InputError, match=f"1 of 2 have no {name}, the first of them is graph {at}"):
+        as_graphs(graphs)
