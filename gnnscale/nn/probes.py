@@ -16,6 +16,7 @@ from gnnscale.nn.reach import halo
 _SAMPLED = 256  # values of the graph that others are drawn from
 _MOST_EDGES = 1 << 18  # of a piece of the user's graph, times channels: 2 MB in float64
 _MOST_NODES = 10_000
+_MOST_ROUNDS = 24  # each takes what arrives, or new nodes, twice as many as before
 
 
 @dataclass(frozen=True)
@@ -182,19 +183,26 @@ def circle(values: Values, size: int, *, symmetric: bool, rough: bool) -> Probe:
 
 
 def piece_of(values: Values, adj: CSR, carried: Mapping[str, Tensor]) -> Probe:
-    """A piece of the user's graph: nodes, and the edges among them, not too many."""
+    """A piece of the user's graph: nodes, and the edges among them, not too many.
+
+    It grows from some nodes along the edges that arrive, and from others where no more arrive: a
+    layer may read all rows only where there are many.
+    """
     most = max(64, min(_MOST_EDGES // max(1, *values.widths), 10 * _MOST_NODES))
+    most_nodes = min(_MOST_NODES, most)
     generator = torch.Generator().manual_seed(0)
-    fresh = torch.randint(adj.shape[0], (8,), generator=generator).unique().to(adj.device)
-    nodes, found, edges = fresh[:0], fresh[:0], 0
-    known: Tensor = fresh
-    while fresh.numel():
+    known = nodes = found = fresh = torch.empty(0, dtype=torch.int64, device=adj.device)
+    edges, starts = 0, 8
+    for _ in range(_MOST_ROUNDS):
+        if not fresh.numel():
+            drawn = torch.randint(adj.shape[0], (starts,), generator=generator).unique()
+            fresh = drawn.to(adj.device)
+            fresh = fresh[~torch.isin(fresh, known)]
+            known, starts = torch.cat([known, fresh]), min(2 * starts, most_nodes)
         degrees = adj.indptr[fresh + 1] - adj.indptr[fresh]
         fresh = fresh[degrees <= most // 4]
         counts = (adj.indptr[fresh + 1] - adj.indptr[fresh]).cumsum(0)
-        fresh = fresh[counts <= most - edges][: _MOST_NODES - nodes.numel()]
-        if not fresh.numel():
-            break
+        fresh = fresh[counts <= most - edges][: most_nodes - nodes.numel()]
         _, at = adj.row_positions(fresh)
         nodes, found, edges = torch.cat([nodes, fresh]), torch.cat([found, at]), edges + at.numel()
         sources = adj.indices[at].long().unique()

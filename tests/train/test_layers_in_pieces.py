@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 import gnnscale as gs
 from gnnscale.errors import InexactConvolution
 from gnnscale.nn import Block, LayeredGNN
+from tests.train.small_runs import CLASSES, IN
 
 NODES = 48
 GENERATOR = torch.Generator().manual_seed(0)
@@ -147,3 +148,24 @@ def test_a_head_keeps_to_its_graph():
             continue
         with pytest.raises(InexactConvolution, match=r"where another graph lies beside"):
             made.predict()
+
+
+def test_what_is_read_only_of_many_rows_is_found_where_no_path_leads_far():
+    class OfMany(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.near, self.all = pyg.SAGEConv(IN, CLASSES), nn.Linear(IN, CLASSES)
+
+        def forward(self, x, edge_index):
+            away = self.all(x).mean(0) if len(x) > 100 else 0.0
+            return self.near(x, edge_index) - away
+
+    corners = torch.arange(300).view(-1, 3)
+    sides = [corners[:, [a, b]].t() for a in range(3) for b in range(3) if a != b]
+    graph = gs.Graph.from_arrays(
+        torch.cat(sides, 1), torch.randn(300, IN), torch.arange(300) % CLASSES,
+        train_mask=torch.arange(300) < 100,
+    )  # fmt: skip
+    trainer = gs.ClusterTrainer([OfMany()], graph, 6, method="random", progress=False)
+    with pytest.raises(InexactConvolution, match="OfMany depends on rows that no path leads from"):
+        trainer.fit()
