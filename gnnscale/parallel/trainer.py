@@ -38,7 +38,7 @@ from gnnscale.parallel.profile import Profile, profile
 from gnnscale.parallel.schedules import Schedule
 from gnnscale.parallel.stages import Stage, cut
 from gnnscale.parallel.timeline import Timeline
-from gnnscale.train.additive import summed_loss
+from gnnscale.train.additive import counted, summed_loss
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.cluster_trainer import ClusterTrainer, sample_of
 from gnnscale.train.contexts import training_context
@@ -338,7 +338,7 @@ class PipelineTrainer(ClusterTrainer):
         assert self._engine is not None
         if comm.world_size(self.group) > 1:  # its own: pipelines add theirs up below
             waiting = [b and replace(b, step_train_nodes=b.train_index.numel()) for b in waiting]
-        own = [0.0 if b is None else self.task.normaliser(b) for b in waiting]
+        own = [0.0 if b is None else counted(self.task, b) for b in waiting]
         agreed = agree_on(own, self._interrupted(), self.group, self.stage_group)
         totals, taking, self._stopping = agreed
         for total in totals:

@@ -48,7 +48,48 @@ def summed_loss(task: Task, out: Tensor, batch: Any) -> Tensor:
     of the losses of its batches, weighted by their normalisers.
     """
     loss = task.loss(out, batch)
+    if out.requires_grad and torch.is_grad_enabled():
+        _check_depends(task, loss)
     return loss if is_additive(task) else loss * task.normaliser(batch)
+
+
+def counted(task: Task, batch: Any) -> float:
+    """A batch's normaliser.
+
+    Raises:
+        InputError: it is no finite number from 0 on.
+    """
+    found = task.normaliser(batch)
+    try:
+        value = math.nan if isinstance(found, str) else float(found)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InputError(
+            f"{type(task).__name__}.normaliser returned {found!r}; it returns what a batch counts "
+            "for, a finite number from 0 on: how many targets the loss sums over "
+            "(batch.train_index.numel(), batch.adj.num_edges), 0 for a batch to be skipped"
+        )
+    return value
+
+
+def check_counted(task: Task, weight: float, where: str) -> None:
+    """See that something was trained on.
+
+    Args:
+        task: the task.
+        weight: the sum of the normalisers of all batches.
+        where: of which batches, in words.
+
+    Raises:
+        InputError: it is 0.
+    """
+    if not weight:
+        raise InputError(
+            f"no batch of {where} counted: {type(task).__name__}.normaliser is 0 for each of them, "
+            "and nothing was learnt. Return how many targets of a batch the loss sums over "
+            "(batch.train_index.numel(), batch.adj.num_edges)"
+        )
 
 
 def try_loss(
@@ -70,8 +111,9 @@ def try_loss(
         edge_labels: whether its labels are of edges.
 
     Raises:
-        InputError: the loss is no scalar, or makes parameters; or loss or normaliser is not
-            additive, and the task does not say so.
+        InputError: the loss is no scalar, does not depend on the output, or makes parameters; the
+            normaliser is no number from 0 on; or one of them is not additive, and the task does
+            not say so.
     """
     if type(task) is NodeTask:
         return
@@ -91,7 +133,7 @@ def try_loss(
 
 
 def _try(task: Task, out: Tensor, batch: Any) -> None:
-    def value(rows: Tensor, batch: Any, number: int) -> float:
+    def loss_of(rows: Tensor, batch: Any, number: int) -> Tensor:
         # Draws that are seeded by epoch or step differ too from one number to the next.
         seen = replace(batch, epoch=number % 2, step=number)
         loss = task.loss(rows.clone().requires_grad_(), seen)
@@ -101,9 +143,17 @@ def _try(task: Task, out: Tensor, batch: Any) -> None:
                 f"{type(task).__name__}.loss returned {found}; it returns one number, a tensor of "
                 "no dimensions: the sum over a batch's targets, as .sum() gives it"
             )
-        return float(loss.detach())
+        return loss
 
-    value(out, batch, 0)
+    def value(rows: Tensor, batch: Any, number: int) -> float:
+        return float(loss_of(rows, batch, number).detach())
+
+    loss, targets = loss_of(out, batch, 0), batch.train_index.numel()
+    if counted(task, batch):
+        _check_depends(task, loss)
+    elif targets:
+        kind = type(task).__name__
+        logger.warning("%s.normaliser skips a batch of %d training nodes: it is 0", kind, targets)
     if not is_additive(task):
         return
     one, other = halves(batch)
@@ -112,8 +162,8 @@ def _try(task: Task, out: Tensor, batch: Any) -> None:
     try:
         parts = [(out, one), (turned, other), (torch.cat([out, turned]), both)]
         first, again = ([value(*part, number) for part in parts] for number in range(2))
-        weights = [float(task.normaliser(part)) for _, part in parts]
-        weighed_again = [float(task.normaliser(part)) for _, part in parts]
+        weights = [counted(task, part) for _, part in parts]
+        weighed_again = [counted(task, part) for _, part in parts]
     except InputError:
         raise
     except Exception as error:  # of a task that reads what a batch of two copies has not
@@ -125,6 +175,17 @@ def _try(task: Task, out: Tensor, batch: Any) -> None:
         raise InputError(_fault(task, *first))
     if weights == weighed_again and _differ([weights[0] + weights[1]], weights[2:], _SAME):
         raise InputError(_normaliser_fault(task, *weights))
+
+
+def _check_depends(task: Task, loss: Any) -> None:
+    """See that there is something to learn from a loss."""
+    if not getattr(loss, "requires_grad", False):
+        kind = type(task).__name__
+        raise InputError(
+            f"{kind}.loss does not depend on the model's output: it has no gradient. Compute it "
+            "from `out` by what can be differentiated (no argmax, item, detach or no_grad); for a "
+            f"batch without targets, return 0 from {kind}.normaliser, or out.sum() * 0 as the loss"
+        )
 
 
 def _check_complete(learnt: Learnt, task: Task, known: set[int]) -> None:

@@ -24,7 +24,12 @@ from gnnscale.train.task import Task
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+_NAMED: dict[str, Callable[..., Optimizer]] = {
+    "adam": functools.partial(torch.optim.Adam, fused=True),
+    "adamw": functools.partial(torch.optim.AdamW, fused=True),
+    "sgd": functools.partial(torch.optim.SGD, momentum=0.9),
+}
+OPTIMIZERS = (*_NAMED,)
 SCHEDULERS = ("cosine", "onecycle")
 
 
@@ -46,30 +51,40 @@ def make_optimizer(
             they leave out, is a last group.
 
     Raises:
-        InputError: no optimizer has that name, the function makes none that a loop can step, or
-            the model has nothing to train.
+        InputError: no optimizer has that name, the function makes none that a loop can step, the
+            groups are none, or the model has nothing to train.
     """
     if parameter_groups is None:
         parameters: list[Any] = [p for p in learnt.parameters() if p.requires_grad]
     else:
         assert isinstance(learnt, Learnt)
-        parameters = _with_task(parameter_groups(learnt.model), learnt.task)
+        parameters = _with_task(_groups(parameter_groups(learnt.model)), learnt.task)
     if not parameters:
         raise InputError("the model has no parameters that require gradients")
     if callable(choice):
-        return _checked(choice(parameters), choice)
-    if choice == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
-    if choice not in OPTIMIZERS:
+        make: OptimizerFactory = choice
+    elif choice not in OPTIMIZERS:
         raise InputError(f"unknown optimizer {choice!r}; there are {', '.join(OPTIMIZERS)}")
-    kind = torch.optim.Adam if choice == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    else:
+        make = functools.partial(_NAMED[choice], lr=lr, weight_decay=weight_decay)
+    try:
+        made = make(parameters)
+    except (TypeError, ValueError, RuntimeError) as error:
+        groups = "" if parameter_groups is None else " with parameter_groups"
+        name = _name(choice) if callable(choice) else repr(choice)
+        raise InputError(f"optimizer={name}{groups} cannot be made: {error}") from error
+    return _checked(made, choice) if callable(choice) else made
 
 
 def _checked(made: Any, choice: Any) -> Optimizer:
     """What a function made, if it is an optimizer that takes a step without a closure."""
     if not isinstance(made, Optimizer):
         raise InputError(f"optimizer={_name(choice)} returns {type(made).__name__}, no optimizer")
+    if isinstance(made, torch.optim.SparseAdam):
+        raise InputError(
+            f"optimizer={_name(choice)}: SparseAdam takes sparse gradients, and those of trainers "
+            f"are dense; take {', '.join(OPTIMIZERS)} or another of torch.optim"
+        )
     closure = inspect.signature(made.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise InputError(
@@ -140,14 +155,33 @@ def _name(function: Any) -> str:
     )
 
 
-def _with_task(groups: Iterable[Any], task: nn.Module) -> list[Any]:
-    """Groups, or parameters, or these with their names, and of a task's what is not among them."""
-    groups = [
-        {**group, "params": _listed(group["params"])} if isinstance(group, dict) else group
-        for group in groups
-    ]
+def _groups(given: Any) -> list[Any]:
+    """What `parameter_groups` returned: groups, or parameters, or these with their names."""
+    try:
+        groups = [
+            {**group, "params": _listed(group["params"])} if isinstance(group, dict) else group
+            for group in given
+        ]
+        if all(isinstance(p, Tensor) for p in _parameters(groups)):
+            return groups
+    except (TypeError, KeyError, IndexError):
+        pass
+    raise InputError(
+        f"parameter_groups returned {given!r:.200}; it returns parameters of the model, or groups "
+        "of them as torch.optim takes them: [{'params': list(model.parameters()), 'lr': 0.01}]"
+    )
+
+
+def _parameters(groups: list[Any]) -> list[Any]:
+    """The parameters of groups, without their names."""
     given = [p for g in groups for p in (g["params"] if isinstance(g, dict) else [g])]
-    known = {id(p[1] if isinstance(p, tuple) else p) for p in given}
+    return [p[1] if isinstance(p, tuple) else p for p in given]
+
+
+def _with_task(groups: list[Any], task: nn.Module) -> list[Any]:
+    """Groups, and of a task's parameters what is not among them."""
+    given = [p for g in groups for p in (g["params"] if isinstance(g, dict) else [g])]
+    known = set(map(id, _parameters(groups)))
     named = bool(given) and isinstance(given[0], tuple)
     left = [
         (f"task:{name}", p) if named else p

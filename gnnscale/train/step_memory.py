@@ -63,7 +63,8 @@ def step_cost(
     once -= sum(parameter.nbytes for parameter in model.parameters())
     of_node = max(0.0, (once - of_edge * edges) / nodes)
     ahead = 1 + kept + prefetch  # those trained on, one handed over
-    carried = sum(value.nbytes for value in (batch.x, batch.y) if isinstance(value, Tensor))
+    held = (batch.x, batch.y, getattr(batch, "rows", None))
+    carried = sum(value.nbytes for value in held if isinstance(value, Tensor))
     attributes = 0 if batch.edge_attr is None else batch.edge_attr.nbytes
     return StepCost(
         _MARGIN * kept * of_node + ahead * (carried / nodes + 24),

@@ -70,11 +70,16 @@ class Task(Protocol):
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         """The **sum** of the losses of a batch's targets, a scalar. `out`: the model's output.
 
+        Batches of `LayerwiseTrainer` have no `x`, and without opaque layers no edges: keep
+        `graph.x` in `prepare`, and take its rows by `batch.node_id`.
+
         With `additive = False`, the loss of the batch, such as a mean.
         """
 
     def normaliser(self, batch: Batch) -> float:
         """What a batch counts for: losses are divided by the sum over an update's batches.
+
+        A finite number from 0 on; an epoch in which no batch counts is an error.
 
         Trainers add up those of all ranks, each of which is asked for its own batch (whose
         `step_train_nodes` are then its own too). 0 skips the batch. With `additive = False`, the

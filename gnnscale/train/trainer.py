@@ -30,7 +30,7 @@ from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.compiling import CompiledRows
 from gnnscale.nn.context import Runner, run_phases
 from gnnscale.nn.invariance import Level
-from gnnscale.train.additive import summed_loss, try_loss
+from gnnscale.train.additive import check_counted, counted, summed_loss, try_loss
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.contexts import training_context
@@ -195,7 +195,7 @@ class Trainer(KeptRun):
             batch = batch.to(self.device, non_blocking=True)
             if comm.world_size(self.group) > 1:  # its own: ranks add theirs up below
                 batch = replace(batch, step_train_nodes=batch.train_index.numel())
-            own, nodes = self.task.normaliser(batch), batch.num_nodes
+            own, nodes = counted(self.task, batch), batch.num_nodes
         takes_part = batch is not None and (own > 0 or self._running.synchronised)
         stop = self._interrupted()
         normaliser, self._stopping, taking = agree(own, takes_part, stop, self.group)
@@ -221,6 +221,7 @@ class Trainer(KeptRun):
 
     def _end_epoch(self, progress: Progress) -> dict[str, Any]:
         self._meter.over_ranks(self.group)
+        check_counted(self.task, self._meter.weight, f"epoch {self.loader.epoch}")
         loss = self._meter.mean_loss()
         if not math.isfinite(loss):
             raise GnnscaleError(

@@ -48,7 +48,7 @@ def dense(x: Tensor | CSR) -> Tensor:
 
 
 def assert_belongs_together(batch: RowBatch) -> None:
-    x, y = dense(batch.x), batch.y
+    x, y = dense(batch.rows), batch.y
     assert y is not None
     assert torch.equal(x, (y + 1.0).unsqueeze(1).expand(-1, WIDTH))
     assert torch.equal(dense(batch.slots["beside"]), -x)
@@ -137,7 +137,7 @@ def test_half_rows_are_computed_with_as_float32(tmp_path):
                 None, torch.arange(4), 2, 0, 0, device,
             )  # fmt: skip
             for batch in (*rows.epoch(0), *rows.in_order(3)):
-                assert batch.x.dtype == torch.float32 and bool((batch.x == 1.5).all())
+                assert batch.rows.dtype == torch.float32 and bool((batch.rows == 1.5).all())
                 assert batch.y is None
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.loader import Assembler
-from gnnscale.train.additive import summed_loss, try_loss
+from gnnscale.train.additive import counted, summed_loss, try_loss
 from gnnscale.train.copies import first_rows, joined
 from gnnscale.train.learnt import Learnt
 from tests.strategies import graphs
@@ -184,6 +184,54 @@ def test_a_loss_is_one_number(found):
         tried(Loss(found), batch_of(0, 3))
 
 
+@pytest.mark.parametrize("found", [None, "a", float("nan"), float("inf"), -1, torch.ones(2)])
+def test_a_normaliser_is_a_number(found):
+    batch = batch_of(0, 3)
+    for additive in (True, False):
+        task = Loss(SUMS["cross entropy"], lambda batch: found)
+        task.additive = additive
+        with pytest.raises(InputError, match=r"Loss\.normaliser returned .*finite number from 0"):
+            tried(task, batch)
+    right = [3, np.float32(3), np.int64(3), torch.tensor(3)]
+    found = Loss(None, lambda batch: right.pop())
+    assert [counted(found, batch) for _ in range(4)] == [3.0] * 4
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_an_epoch_that_skips_every_batch_is_no_success(kind, caplog):
+    with pytest.raises(InputError, match=r"no batch of epoch 1.* counted: Loss\.normaliser is 0"):
+        run_of(kind, Loss(SUMS["cross entropy"], lambda batch: 0)).fit()
+    assert "Loss.normaliser skips a batch" in caplog.text
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_normaliser_is_a_number_in_every_step(kind):
+    calls = itertools.count()
+    trial = Loss(SUMS["cross entropy"], lambda batch: next(calls) and batch.step_train_nodes)
+    run_of(kind, trial).prepare()
+    number, calls = next(calls), itertools.count()
+
+    def then_none(batch):
+        return batch.train_index.numel() if next(calls) < number else None
+
+    with pytest.raises(InputError, match=r"Loss\.normaliser returned None"):
+        run_of(kind, Loss(SUMS["cross entropy"], then_none)).fit()
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [lambda o, b: torch.tensor(3.0), lambda o, b: ce(o.detach(), b, reduction="sum")],
+)
+@pytest.mark.parametrize("additive", [True, False])
+def test_a_loss_depends_on_the_output(constant, additive):
+    task = Loss(constant)
+    task.additive = additive
+    with pytest.raises(InputError, match=r"Loss\.loss does not depend on the model's output"):
+        tried(task, batch_of(0, 3))
+    with pytest.raises(InputError, match=r"Loss\.loss does not depend on the model's output"):
+        summed_loss(task, torch.randn(48, CLASSES, requires_grad=True), batch_of(0, 3))
+
+
 class Moves(nn.Module, OfNodes):
     """A loss that changes whatever a loss can."""
 
@@ -333,6 +381,41 @@ def test_a_layer_without_edges_says_so():
     task = Loss(SUMS["edges"])
     with pytest.raises(InputError, match=r"Loss.loss reads what layer-wise training has not.*edge"):
         run_of("layer by layer", task).fit()
+
+
+class Features(Loss):
+    """Outputs are to be the first features, which it keeps; original ids to rows by `position`."""
+
+    def __init__(self, position=None):
+        super().__init__(lambda o, b: (o - self.x[self.place(b.node_id), :CLASSES]).square().sum())
+        self.place = (lambda ids: ids) if position is None else (lambda ids: position[ids])
+        self.seen = {}
+
+    def prepare(self, graph, split):
+        self.x = graph.x
+
+    def loss(self, out, batch):
+        rows = self.place(batch.node_id)
+        self.seen |= dict(zip(batch.node_id.tolist(), self.x[rows].tolist(), strict=True))
+        return super().loss(out, batch)
+
+    def normaliser(self, batch):
+        return batch.train_index.numel()
+
+
+@pytest.mark.parametrize("model", ["gcn", "gat"])
+def test_a_layers_input_is_not_taken_for_features(model):
+    options = {"num_parts": 4, "clusters_per_batch": 2, "progress": False}
+    graph, count = small_graph(), lambda batch: batch.train_index.numel()
+    with pytest.raises(InputError, match=r"Loss\.loss reads what layer-wise.*batch\.node_id"):
+        task = Loss(SUMS["features"], count)
+        gs.LayerwiseTrainer(MODELS[model](), graph, task=task, **options).fit()
+    clustered = gs.cluster(graph, gs.partition(graph, 4, method="random"))
+    for data, position in ((graph, None), (clustered, clustered.position)):
+        task = Features(position)
+        gs.LayerwiseTrainer(MODELS[model](), data, task=task, epochs=1, **options).fit()
+        train = graph.train_mask.nonzero().flatten().tolist()
+        assert [task.seen[node] for node in train] == graph.x[train].tolist()
 
 
 class Links(Loss):

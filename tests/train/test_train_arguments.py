@@ -14,6 +14,8 @@ import gnnscale as gs
 from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.train import ClusterTrainer
+from gnnscale.train.learnt import Learnt
+from gnnscale.train.optimizers import make_optimizer
 
 
 def test_all_faults_at_once(tmp_path):
@@ -267,10 +269,33 @@ def test_inductive_training_sees_training_nodes_and_their_edges_alone():
     assert not torch.equal(weights_of(transductive)["convs.0.bias"], found[0]["convs.0.bias"])
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.LBFGS, lambda parameters: None])
-def test_what_trainers_cannot_step_is_no_optimizer(optimizer):
-    with pytest.raises(InputError, match=r"evaluates the loss several times|no optimizer"):
-        small_trainer(None, optimizer=optimizer).fit()
+@pytest.mark.parametrize(
+    ("optimizer", "fault"),
+    [
+        (torch.optim.LBFGS, "evaluates the loss several times"),
+        (lambda parameters: None, "no optimizer"),
+        (torch.optim.SparseAdam, "SparseAdam takes sparse gradients"),
+        (lambda parameters: torch.optim.Adam(parameters, lr=-1), "cannot be made: Invalid"),
+    ],
+)
+def test_what_trainers_cannot_step_is_no_optimizer(optimizer, fault):
+    with pytest.raises(InputError, match=fault):
+        small_trainer(None, optimizer=optimizer).start()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", torch.optim.RMSprop])
+@pytest.mark.parametrize("found", [None, 3, [3], [None], [{"lr": 1.0}], [{"params": 3}], ["abc"]])
+def test_groups_of_parameters_hold_parameters(found, optimizer):
+    with pytest.raises(InputError, match=r"parameter_groups returned .*model\.parameters\(\)"):
+        make_optimizer(optimizer, Learnt(nn.Linear(1, 1), gs.NodeTask()), 0.1, 0, lambda m: found)
+
+
+def test_a_parameter_in_two_groups_is_named():
+    def twice(model):
+        return [{"params": list(model.parameters())} for _ in range(2)]
+
+    with pytest.raises(InputError, match="'adam' with parameter_groups cannot be made: some"):
+        small_trainer(None, parameter_groups=twice).start()
 
 
 def test_callbacks_are_a_list():

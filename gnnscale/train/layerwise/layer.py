@@ -123,7 +123,7 @@ class Layer:
         return self._run(batch, Context.of(batch, training=False))
 
     def _run(self, batch: Any, context: Context) -> Tensor:
-        x = batch.x
+        x = batch.rows
         norm = getattr(batch, "norm", None)
         for phase in self.stage.trained_phases:
             x = norm(x) if norm is not None and phase is norm.phase else phase(x, context)

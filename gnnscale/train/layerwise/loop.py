@@ -20,7 +20,7 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.additive import summed_loss
+from gnnscale.train.additive import check_counted, counted, summed_loss
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.kept_run import KeptRun
@@ -191,7 +191,7 @@ class LayerLoop(KeptRun):
         """Train on a batch, None for a rank that has none; whether a rank was interrupted."""
         own = 0.0
         if batch is not None:
-            own = self.task.normaliser(batch)
+            own = counted(self.task, batch)
         takes_part = batch is not None and (own > 0 or self._running.synchronised)
         normaliser, stopping, taking = agree(own, takes_part, interrupted)
         if normaliser:
@@ -213,11 +213,12 @@ class LayerLoop(KeptRun):
         self, layer: Layer, account: dict[str, Any], progress: Progress
     ) -> dict[str, Any]:
         self._meter.over_ranks()
+        where = f"epoch {layer.epoch + 1} of layer {self._number + 1}"
+        check_counted(self.task, self._meter.weight, where)
         loss = self._meter.mean_loss()
         # A last step that overflows does not show in the loss.
         if not (math.isfinite(loss) and layer.is_finite()):
             layer.revert()
-            where = f"epoch {layer.epoch + 1} of layer {self._number + 1}"
             fault = f"the training loss is {loss} in {where}"
             if math.isfinite(loss):
                 fault = f"after {where}, weights are no longer finite"

@@ -34,12 +34,14 @@ from gnnscale.train.step_memory import clusters_with_room, step_cost
 
 @dataclass
 class SlottedBatch(Batch):
-    """A batch whose features are a frozen layer.
+    """A batch with the rows of a frozen layer. Without `x`: they are no features to a task.
 
     Attributes:
+        rows: of the frozen layer `[num_nodes, width]`, dense or sparse.
         slots: its rows of what the stage reads beside them, by slot.
     """
 
+    rows: Tensor | CSR | None = None
     slots: dict[str, Tensor | CSR] = field(default_factory=dict)
 
 
@@ -86,7 +88,7 @@ class ClusterBatches:
         """Take as many clusters a step as `memory` has room for: see `clusters_with_room`."""
 
         def forward(batch: SlottedBatch) -> Tensor:
-            context, x = Context.of(batch, training=False), batch.x
+            context, x = Context.of(batch, training=False), batch.rows
             for phase in stage.trained_phases:
                 x = phase(x, context)
             return densify(x)  # type: ignore[arg-type]
@@ -142,8 +144,7 @@ class ClusterBatches:
         starts, ends = self._starts[clusters], self._starts[clusters + 1]
         ranges = list(zip(starts.tolist(), ends.tolist(), strict=True))
         slots = {slot: self._taken(parts, ranges) for slot, parts in self._slots.items()}
-        x = self._taken([self._x], ranges)
-        return SlottedBatch(**{**vars(batch), "x": x}, slots=slots)
+        return SlottedBatch(**vars(batch), rows=self._taken([self._x], ranges), slots=slots)
 
     def _taken(self, parts: list[Rows], ranges: Ranges) -> Tensor | CSR:
         only = parts[0]

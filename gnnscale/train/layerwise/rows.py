@@ -39,7 +39,8 @@ class RowBatch:
     """Rows of a stage with their labels: to a task, a batch whose nodes are all training nodes.
 
     Attributes:
-        x: aggregated rows `[num_nodes, width]`, dense or sparse.
+        rows: aggregated rows `[num_nodes, width]`, dense or sparse. They are the layer's, and no
+            features: a task that reads `x` finds none.
         slots: rows of what the stage reads beside them, by slot.
         y: labels of the nodes.
         node_id: int64 `[num_nodes]`, original ids.
@@ -51,7 +52,7 @@ class RowBatch:
         norm: see `Rows`.
     """
 
-    x: Tensor | CSR
+    rows: Tensor | CSR
     slots: dict[str, Tensor | CSR]
     y: Tensor | None
     node_id: Tensor
@@ -71,7 +72,7 @@ class RowBatch:
 def as_rows(batch: Batch) -> RowBatch:
     """The training nodes of a batch, which are all of its nodes, as rows."""
     return RowBatch(
-        x=batch.x,  # type: ignore[arg-type]
+        rows=batch.x,  # type: ignore[arg-type]
         slots={},
         y=batch.y,
         node_id=batch.node_id,
@@ -200,7 +201,7 @@ class TrainingRows:
             self._every = (ones, torch.arange(count, device=self._device))
         parts = {slot: part.to(self._device, non_blocking=True) for slot, part in read.items()}
         return RowBatch(
-            x=parts.pop(AGGREGATED),
+            rows=parts.pop(AGGREGATED),
             slots=parts,
             y=y,
             node_id=node_id,

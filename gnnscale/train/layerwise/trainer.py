@@ -285,15 +285,18 @@ class LayerwiseTrainer(LayerLoop):
                 f"{kind} has parameters of the model ({', '.join(shared)}): layer-wise training "
                 "freezes a layer before it trains the next; use ClusterTrainer"
             )
-        if not any(stage.is_separable for stage in self._trained):
-            try_loss(learnt, self.task, out, batch, self.graph.y_level == "edge")
-            return
+        in_rows = any(stage.is_separable for stage in self._trained)
+        seen: Any = as_rows(batch) if in_rows else dataclasses.replace(batch, x=None)
         try:
-            try_loss(learnt, self.task, out, as_rows(batch))
+            try_loss(learnt, self.task, out, seen, not in_rows and self.graph.y_level == "edge")
         except (AttributeError, TypeError) as error:
+            without = "x and edges" if in_rows else "x"
             raise InputError(
                 f"{kind}.loss reads what layer-wise training has not ({error}): its batches are "
-                "rows of training nodes, with y and node_id and without edges; use ClusterTrainer"
+                f"rows of nodes, with y and node_id and without {without}, as a layer's input is "
+                "not the graph's features. For features, keep graph.x in prepare and take its rows "
+                "by batch.node_id, in a ClusteredGraph by its position[batch.node_id]; else use "
+                "ClusterTrainer"
             ) from error
 
     def _check_norms(self) -> None:
