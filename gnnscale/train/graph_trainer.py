@@ -17,6 +17,7 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InexactConvolution, InputError
 from gnnscale.graph import Graph, store_graph
+from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.files import atomic_write
 from gnnscale.graph.reading.labels import labelled
 from gnnscale.inference.evaluate import wanted_rows
@@ -24,11 +25,22 @@ from gnnscale.loader import Batch
 from gnnscale.loader.batch import Assembler
 from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters, labelled_by_graph
 from gnnscale.nn import Context, GraphModel
+from gnnscale.nn.checkpointing import checkpointed
+from gnnscale.nn.context import Runner, run_phases
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.additive import try_loss
 from gnnscale.train.arguments import as_task, choice_faults, device_faults
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import GraphConfig
+from gnnscale.train.graph_memory import (
+    GraphsCost,
+    Needs,
+    check_steps,
+    cut,
+    graphs_cost,
+    needs,
+    sizes_of,
+)
 from gnnscale.train.graphs import as_graphs, graphs_as_rows, with_split
 from gnnscale.train.identity import describe_data
 from gnnscale.train.optimizers import describe
@@ -37,6 +49,11 @@ from gnnscale.train.trainer import Trainer
 
 _EDGES_AT_ONCE = 1 << 18  # of evaluation: opaque layers take some hundred bytes for each
 _NODES_AT_ONCE = 8192  # of evaluation: a layer of them, 64 wide, takes 2 MiB and stays in the cache
+_SMALL = 1 << 9  # nodes and edges of a graph that the model is tried on within a bound
+# Bytes by graph and by node of the data set, of what batches are put together with.
+_HELD_OF_GRAPH, _HELD_OF_NODE = 192, 8
+_RESULTS = 4  # copies of an output, as they are joined, put into order and measured
+_ORDERED = 64  # bytes by graph that is wanted: ids, places, sizes
 # A forward pass over that of a training step, which goes back too.
 _FORWARD_SHARE = 1 / 3
 
@@ -66,6 +83,11 @@ class GraphTrainer(Trainer):
         prefetch: batches prepared ahead by a thread. With 0, which is best for graphs of some
             hundred nodes on the CPU, each is prepared when it is needed.
         chunk_rows: nodes at once in evaluation, as whole graphs; chosen by size when None.
+        memory: bytes that `fit`, `evaluate` and `predict` may add to what the process holds, as
+            "2GB" or a number. Evaluation takes fewer graphs at once until it fits. A step that has
+            no room is refused before training, with the smallest bound that would do and a
+            `graphs_per_batch` that fits; so is a graph that has none alone. What is predicted
+            counts, with `out=` too. "auto" sets no bound.
 
     Under `torchrun` every rank takes every R-th batch, as with `ClusterTrainer`.
 
@@ -128,6 +150,7 @@ class GraphTrainer(Trainer):
         checkpoint_every: int | str = "auto",
         prefetch: int = 2,
         chunk_rows: int | None = None,
+        memory: int | str = "auto",
         progress: bool = True,
     ) -> None:
         arguments = locals()
@@ -162,6 +185,7 @@ class GraphTrainer(Trainer):
             model = GraphModel(model, "mean" if readout is None else readout)
         self._graph, self._rows = graph, rows
         self._fingerprint: str | None = None
+        self._evaluation_cost: GraphsCost | None = None
         self._whole = graphs_as_clusters(graph, split)
         super().__init__(
             model,
@@ -229,6 +253,7 @@ class GraphTrainer(Trainer):
         self.prepare()  # layers are checked, lazy parameters get their shapes
         self._inference_options()  # moves the model
         ids, place = wanted.unique(return_inverse=True)
+        self._check_evaluation(ids, head)
         result = self._outputs(ids, head)[place]
         if out is not None:
             with atomic_write(out) as file:
@@ -258,6 +283,7 @@ class GraphTrainer(Trainer):
         known = labelled(y, self._rows.task)
         chosen = {name: split[name] & known for name in sets}
         ids = torch.stack(list(chosen.values())).any(0).nonzero().squeeze(1)
+        self._check_evaluation(ids)
         outputs, found = self._outputs(ids, head=True), {}
         for name, mask in chosen.items():
             metrics = self.task.metrics()
@@ -273,25 +299,97 @@ class GraphTrainer(Trainer):
             return self._outputs(torch.arange(1), head)[:0]
         rows = []
         with evaluation_mode(self.model):
-            for graphs in self._chunks(ids):
+            for graphs in self._chunks(ids, head):
                 batch = self._assembled(graphs).to(self.device)
                 context = Context.of(batch, training=False)
                 out = self.model.embed(batch.x, context)  # type: ignore[arg-type]
                 rows.append(self.model.predict(out, context) if head else out)
         return torch.cat(rows).cpu()
 
-    def _chunks(self, ids: Tensor) -> list[Tensor]:
+    def _chunks(self, ids: Tensor, head: bool) -> list[Tensor]:
         """Graphs that are evaluated at once: their nodes (`chunk_rows`) and edges are few."""
-        assert self._graph.node_ptr is not None
-        starts = self._graph.node_ptr
-        nodes = starts.diff()[ids].cumsum(0)
-        edges = self._graph.adj.indptr[starts].diff()[ids].cumsum(0)
+        nodes, edges = (sizes.cumsum(0) for sizes in sizes_of(self._graph, ids))
         numbers = nodes.div(self.config.chunk_rows or _NODES_AT_ONCE, rounding_mode="floor")
         numbers += edges.div(_EDGES_AT_ONCE, rounding_mode="floor")
-        return list(ids.split(numbers.unique_consecutive(return_counts=True)[1].tolist()))
+        chunks = list(ids.split(numbers.unique_consecutive(return_counts=True)[1].tolist()))
+        if self.config.memory == "auto":
+            return chunks
+        cost = self._cost_of_evaluation()
+        room = memory_bytes(self.config.memory) - self._beside_evaluation(ids.numel(), head)
+        return [
+            part
+            for chunk in chunks
+            for part in chunk.split(cut(cost.of_graphs(*sizes_of(self._graph, chunk)), room))
+        ]
 
     def _assembled(self, graphs: Tensor) -> Batch:
         return labelled_by_graph(Assembler(self._whole), self._graph.y)(graphs)
+
+    # --- what may be added to the process ---------------------------------------------------
+
+    def _check_evaluation(self, ids: Tensor, head: bool = True) -> None:
+        """Refuse, before any is run, graphs of which one has no room by itself."""
+        memory = self.config.memory
+        if memory != "auto" and (refused := self._needs_of_evaluation(ids, head).refused(memory)):
+            raise InputError(refused)
+
+    def _needs_of_evaluation(self, ids: Tensor, head: bool = True) -> Needs:
+        cost = self._cost_of_evaluation()
+        return needs(self._graph, ids, cost, self._beside_evaluation(ids.numel(), head))
+
+    def _cost_of_evaluation(self) -> GraphsCost:
+        if self._evaluation_cost is None:
+            self._evaluation_cost = self._cost(run_phases, training=False, copies=2)
+        return self._evaluation_cost
+
+    def _cost(self, runner: Runner, *, training: bool, copies: int) -> GraphsCost:
+        def forward(some: Batch) -> Tensor:
+            context = Context.of(some, training=False, runner=runner)
+            return self.model(some.x, some.adj, context=context)  # type: ignore[arg-type]
+
+        sample, memory = self._sample_batch().to(self.device), self.config.memory
+        return graphs_cost(forward, self.model, sample, memory, training=training, copies=copies)
+
+    def _beside_evaluation(self, count: int, head: bool) -> int:
+        """Bytes that are held while so many graphs are evaluated, their results among them."""
+        batch = self._sample_batch().to(self.device)
+        with torch.no_grad(), evaluation_mode(self.model):
+            context = Context.of(batch, training=False)
+            out = self.model.embed(batch.x, context)  # type: ignore[arg-type]
+            row = (self.model.predict(out, context) if head else out)[:1].nbytes
+        fixed = self._cost_of_evaluation().fixed
+        return self._beside_graphs() + fixed + count * (_RESULTS * row + _ORDERED)
+
+    def _beside_graphs(self) -> int:
+        """Bytes that are held beside some graphs: the run's state, arrays of the data set."""
+        graphs, nodes = self._graph.num_graphs, self._graph.num_nodes
+        return self._held_bytes() + _HELD_OF_GRAPH * graphs + _HELD_OF_NODE * nodes
+
+    @override
+    def start(self) -> None:
+        self.prepare()
+        self._check_memory()
+        super().start()
+
+    def _check_memory(self) -> None:
+        """Find before training what has no room within `memory`, in a step or in evaluation."""
+        config, costs, evaluated = self.config, None, Needs()
+        held = self._beside_graphs()
+        if config.memory != "auto":
+            if self._sets():
+                split, y = self._rows.split(config.split), self._rows.y
+                assert split is not None and y is not None
+                chosen = torch.stack([split[name] for name in self._sets()]).any(0)
+                ids = (chosen & labelled(y, self._rows.task)).nonzero().squeeze(1)
+                evaluated = self._needs_of_evaluation(ids)
+            checkpoints = config.checkpoint_activations
+            runner = checkpointed(run_phases) if checkpoints else run_phases
+            cost = self._cost(runner, training=True, copies=2 + config.prefetch)
+            evaluated = max(evaluated, needs(self._graph, torch.arange(0), cost, held))
+            seen = self.loader.clustered
+            drawn = seen.sizes.nonzero().squeeze(1)
+            costs, held = cost.of_graphs(*sizes_of(self._graph, drawn)), held + cost.fixed
+        check_steps(costs, config.graphs_per_batch, config.memory, held, evaluated)
 
     # --- what the shared loop asks for ------------------------------------------------------
 
@@ -306,9 +404,12 @@ class GraphTrainer(Trainer):
     @override
     def _sample_batch(self) -> Batch:
         ids = self._loader.steps(0)[0][0]
-        assert self._graph.node_ptr is not None
-        largest = self._graph.node_ptr.diff()[ids].argsort(descending=True)[:2]
-        return self._assembled(ids[largest])
+        nodes, edges = sizes_of(self._graph, ids)
+        if self.config.memory != "auto":  # what the largest take is not known yet
+            small = nodes + edges <= _SMALL
+            ids = ids[small] if bool(small.any()) else ids[(nodes + edges).argmin()].reshape(1)
+            nodes = sizes_of(self._graph, ids)[0]
+        return self._assembled(ids[nodes.argsort(descending=True)[:2]])
 
     @override
     def _dry_run(self) -> None:

@@ -57,7 +57,7 @@ def step_cost(
         kept: batches of which all that is kept for the backward pass is there at a time.
     """
     nodes, edges = max(1, batch.num_nodes), batch.adj.nnz
-    once, more = (_peak(forward, model, some) for some in (batch, _with_a_ring(batch)))
+    once, more = (step_peak(forward, model, some) for some in (batch, _with_a_ring(batch)))
     of_edge = max(0, more - once) / nodes
     # Gradients are held between steps too, and counted there.
     once -= sum(parameter.nbytes for parameter in model.parameters())
@@ -180,7 +180,8 @@ def _edges_with(seen: ClusteredGraph, cluster: int, others: int) -> int:
     return own + int(counts.topk(min(others, seen.num_parts)).values.sum())
 
 
-def _peak(forward: Callable[[Any], Tensor], model: nn.Module, batch: Batch) -> int:
+def step_peak(forward: Callable[[Any], Tensor], model: nn.Module, batch: Batch) -> int:
+    """Bytes that a model's pass over a batch allocates, forward and backward, at the most."""
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     devices = [batch.adj.device] if batch.adj.device.type == "cuda" else []
     with (

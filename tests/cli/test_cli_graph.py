@@ -64,3 +64,8 @@ def test_every_argument_of_the_trainer_is_an_option():
     options = {p.name for p in typer.main.get_command(app).commands["train"].params}
     arguments = inspect.signature(gs.GraphTrainer).parameters.keys()
     assert arguments - {"model", "graphs", "callbacks", "parameter_groups"} <= options
+
+
+def test_a_bound_that_does_not_hold_a_step_is_refused(gnnscale, graphs):
+    done = gnnscale(*GRAPHS, "--memory", "1kB", code=2)
+    assert "memory='1kB'" in done.stderr and "give memory='" in done.stderr

@@ -268,6 +268,7 @@ CASES: dict[str, dict[str, Case | Refused]] = {
         "graphs": Case(dataclasses.replace(graphs(), x=graphs().x * 2), learns),
         "readout": Case("max", learns),
         "graphs_per_batch": Case(3, draws),
+        "memory": INFERENCE["memory"],
         "compile": Case(True, counts("compiled")),
     },
 }  # fmt: skip

@@ -16,7 +16,7 @@ from gnnscale.errors import InputError
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.train.step_memory import Batches, _peak, _with_a_ring, step_cost
+from gnnscale.train.step_memory import Batches, _with_a_ring, step_cost, step_peak
 from tests.strategies import graphs
 
 few = settings(max_examples=15, deadline=None)
@@ -67,7 +67,7 @@ def test_a_step_takes_what_is_said_whatever_its_batch(name):
     cost = step_cost(forward, model, assemble(torch.tensor([0])), 0)
     for clusters in ([1], [1, 2], [0, 1, 2, 3, 4, 5]):
         batch = assemble(torch.tensor(clusters))
-        taken = _peak(forward, model, batch)
+        taken = step_peak(forward, model, batch)
         assert taken <= cost.of(batch.num_nodes, batch.adj.nnz) <= 4 * taken + 10**5
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
