@@ -173,9 +173,12 @@ def roots(root: str | Path | None = None) -> list[Path]:
 def _as_path(label: str, given: Any) -> Path:
     # Not graph.files.checked_path: listing cards must not import torch, which graph/ does.
     try:
-        return Path(given)
+        path = Path(given)
     except TypeError:
         raise InputError(f"{label}: a path is text or a Path, not {given!r}") from None
+    if "\0" in str(path):
+        raise InputError(f"{label}: a path holds no null character: {str(path)!r}")
+    return path
 
 
 def find_card(name: str, root: str | Path | None = None) -> Card | None:

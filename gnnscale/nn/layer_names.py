@@ -55,6 +55,8 @@ def make_norm(
     Raises:
         InputError: no norm has that name, the width is needed and unknown, or arguments are wrong.
     """
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise InputError(f"norm_kwargs={arguments!r}: a mapping of arguments by name, or None")
     if arguments and not isinstance(norm, str):
         raise InputError(f"norm_kwargs={dict(arguments)!r} go with a norm given by name")
     if norm is None or isinstance(norm, nn.Module):

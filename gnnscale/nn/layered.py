@@ -18,9 +18,9 @@ from gnnscale.nn.block import Block
 from gnnscale.nn.carried import check_carried
 from gnnscale.nn.chain import Chain
 from gnnscale.nn.context import CARRIED, Context
-from gnnscale.nn.features import entering
+from gnnscale.nn.features import entering, type_of
 from gnnscale.nn.numbered import block_phases, head_phases, state_of
-from gnnscale.nn.phases import Collect, Phase, Save, slots_of
+from gnnscale.nn.phases import Collect, Neighbourhood, Phase, Save, slots_of
 from gnnscale.nn.segments import pointers_of
 from gnnscale.nn.to_pyg import to_sequential
 from gnnscale.nn.widths import width_after
@@ -142,6 +142,9 @@ class LayeredGNN(nn.Module):
             raise InputError(
                 f"the model's first layer takes {self.in_channels} features, x has {x.shape[1]}"
             )
+        # An opaque layer may look numbers up, as an embedding does.
+        if not type_of(x).is_floating_point and not isinstance(self.phases[0][0], Neighbourhood):
+            raise InputError(f"x has dtype {type_of(x)}; features are floating point (x.float())")
         place = None
         if isinstance(adj, Tensor) and adj.layout == torch.strided:
             adj, order = Adjacency.with_permutation(

@@ -341,8 +341,9 @@ def _build(cls: type[BasicGNN], arguments: dict[str, Any]) -> LayeredGNN:
     arguments.update(arguments.pop("kwargs", {}))
     spec = spec_of(cls.__name__, arguments)
     check_arguments(arguments)
-    if not isinstance(arguments["act_kwargs"], Mapping | None):
-        raise InputError(f"act_kwargs={arguments['act_kwargs']!r}: a mapping or None")
+    tables = ((name, arguments[name]) for name in ("act_kwargs", "norm_kwargs"))
+    if wrong := [(name, given) for name, given in tables if not isinstance(given, Mapping | None)]:
+        raise InputError([f"{name}={given!r}: a mapping or None" for name, given in wrong])
     if isinstance(arguments["act"], str) and not arguments["act_kwargs"]:
         make_act(arguments["act"])  # refuses what has no such name, or cannot be built without more
     residual, norm = arguments.pop("residual"), arguments["norm"]

@@ -39,6 +39,7 @@ from gnnscale.parallel.schedules import Schedule
 from gnnscale.parallel.stages import Stage, cut
 from gnnscale.parallel.timeline import Timeline
 from gnnscale.train.additive import counted, summed_loss
+from gnnscale.train.arguments import refuse_arrays
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.cluster_trainer import ClusterTrainer, sample_of
 from gnnscale.train.contexts import training_context
@@ -155,6 +156,7 @@ class PipelineTrainer(ClusterTrainer):
         progress: bool = True,
     ) -> None:
         arguments = locals()
+        refuse_arrays(arguments, PipelineConfig)
         comm.start()
         model, faults = as_layered(model), []
         if order not in ("drawn", "size", "balanced"):

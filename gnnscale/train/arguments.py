@@ -7,15 +7,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.graph.reading.labels import TASKS, with_task
 from gnnscale.partitioning import METHODS
+from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
 from gnnscale.train.learnt import task_faults
 from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS
 from gnnscale.train.precision import precision_faults
 from gnnscale.train.task import NodeTask, Task
+
+
+def refuse_arrays(arguments: dict[str, Any], config: type[TrainConfig]) -> None:
+    """Refuse arrays for arguments that are one word, number or flag: comparing them is no answer.
+
+    Raises:
+        InputError: naming each.
+    """
+    names = {field.name for field in dataclasses.fields(config)} - {"class_weight", "split"}
+    if faults := [
+        f"{name} is one value, not an array: {value!r}"
+        for name, value in arguments.items()
+        if name in names and isinstance(value, np.ndarray | Tensor) and value.ndim
+    ]:
+        raise InputError(faults)
 
 
 def as_data(data: Any, task: Any = "auto") -> Graph | ClusteredGraph:

@@ -22,7 +22,14 @@ from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import Propagation, as_layered, first_propagation
 from gnnscale.partitioning import partition
-from gnnscale.train.arguments import as_data, as_seen, as_task, choice_faults, device_faults
+from gnnscale.train.arguments import (
+    as_data,
+    as_seen,
+    as_task,
+    choice_faults,
+    device_faults,
+    refuse_arrays,
+)
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
 from gnnscale.train.first_hop import first_hop
@@ -184,6 +191,7 @@ class ClusterTrainer(Trainer):
         progress: bool = True,
     ) -> None:
         arguments = locals()
+        refuse_arrays(arguments, ClusterConfig)
         if not isinstance(split, str) or not isinstance(inductive, bool):
             raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
         data = as_data(graph, task)
@@ -211,7 +219,7 @@ class ClusterTrainer(Trainer):
         faults += [*config.faults(), *impossible]
         faults += choice_faults(optimizer, scheduler, method, parameter_groups, callbacks)
         faults += device_faults(config.device, config.precision)
-        if precompute and whole.x is None:
+        if precompute is True and whole.x is None:
             faults.append("precompute=True: the graph has no features x to propagate")
         try:
             task = as_task(task, whole, split, metric, class_weight, label_smoothing)

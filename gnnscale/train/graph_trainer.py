@@ -29,7 +29,7 @@ from gnnscale.nn.checkpointing import checkpointed
 from gnnscale.nn.context import Runner, run_phases
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.train.additive import try_loss
-from gnnscale.train.arguments import as_task, choice_faults, device_faults
+from gnnscale.train.arguments import as_task, choice_faults, device_faults, refuse_arrays
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import GraphConfig
 from gnnscale.train.graph_memory import (
@@ -154,6 +154,7 @@ class GraphTrainer(Trainer):
         progress: bool = True,
     ) -> None:
         arguments = locals()
+        refuse_arrays(arguments, GraphConfig)
         graph = as_graphs(graphs, task)
         if isinstance(split, Mapping):
             graph, split = with_split(graph, split), "given"

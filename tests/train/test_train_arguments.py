@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -301,3 +303,26 @@ def test_a_parameter_in_two_groups_is_named():
 def test_callbacks_are_a_list():
     with pytest.raises(InputError, match="a list of Callbacks"):
         small_trainer(None, callbacks=gs.Callback())
+
+
+@pytest.mark.parametrize("trainer", [ClusterTrainer, gs.LayerwiseTrainer, gs.PipelineTrainer])
+@pytest.mark.parametrize("value", [np.arange(2), torch.arange(2)], ids=["array", "tensor"])
+def test_an_array_for_one_value_is_refused_by_name(trainer, value):
+    graph, model = small_graph(), gs.nn.GCN(IN, HIDDEN, 2, CLASSES)
+    for name in inspect.signature(trainer).parameters.keys() - {"model", "graph"}:
+        try:
+            trainer(model, graph, **{name: value})
+        except gs.GnnscaleError as error:
+            assert name in str(error) or name == "run_dir", error  # "a path is text, not …"
+        else:
+            assert name in ("class_weight", "task"), name
+
+
+def test_tables_and_features_of_other_types_are_refused_by_name():
+    for name in ("norm_kwargs", "act_kwargs"):
+        for value in (-4.2e16, "a", [1], torch.ones(3)):
+            with pytest.raises(InputError, match=name):
+                gs.nn.GAT(IN, HIDDEN, 2, CLASSES, norm="batch_norm", **{name: value})
+    x = torch.ones(6, IN, dtype=torch.int8)
+    with pytest.raises(InputError, match="features are floating point"):
+        gs.nn.GCN(IN, HIDDEN, 2, CLASSES)(x, torch.zeros(2, 3, dtype=torch.int64))

@@ -23,7 +23,14 @@ from gnnscale.nn import LayeredGNN, as_layered
 from gnnscale.nn.modes import evaluation_mode
 from gnnscale.nn.phases import Neighbourhood
 from gnnscale.train.additive import try_loss
-from gnnscale.train.arguments import as_data, as_seen, as_task, choice_faults, device_faults
+from gnnscale.train.arguments import (
+    as_data,
+    as_seen,
+    as_task,
+    choice_faults,
+    device_faults,
+    refuse_arrays,
+)
 from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.identity import describe_data
@@ -170,6 +177,7 @@ class LayerwiseTrainer(LayerLoop):
         progress: bool = True,
     ) -> None:
         arguments = locals()
+        refuse_arrays(arguments, LayerwiseConfig)
         data = as_data(graph, task)
         whole = data.graph if isinstance(data, ClusteredGraph) else data
         controller = FixedEpochs(80) if controller is None else controller
