@@ -1,3 +1,4 @@
+# make help         this text
 # make quickstart   train and evaluate on a real graph of 117,659 nodes (installs into .venv first)
 # make test         the test suite (some minutes)
 # make check        the proof that takes longer: whatever is marked `slow` (up to 20 minutes)
@@ -19,8 +20,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # In benchmarks names, imports and signatures are checked, not what may be None or of which union.
 SCRIPTS := union-attr index arg-type assignment operator misc return-value var-annotated override
 
-.PHONY: quickstart test check lint format bench clean
+.PHONY: help quickstart test check lint format bench clean
 .DELETE_ON_ERROR:
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python examples/quickstart.py
