@@ -29,10 +29,10 @@ from rich.table import Table
 
 import gnnscale as gs
 from gnnscale.graph import is_store
-from gnnscale.graph.checks import memory_bytes
-from gnnscale.graph.files import read_json, write_json
-from gnnscale.train.memory import Footprint, MemoryMeter
-from gnnscale.train.report import environment
+from gnnscale.storage.files import read_json, write_json
+from gnnscale.storage.memory import memory_bytes
+from gnnscale.train.run.memory import Footprint, MemoryMeter
+from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "amazon2m.json"
 # Cluster-GCN (Chiang et al., KDD 2019), tables 8 and 13: what the paper took with a V100.

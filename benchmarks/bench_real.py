@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from gnnscale.benchmarking import BenchReport
 from gnnscale.data import find_card
-from gnnscale.graph.files import write_json
-from gnnscale.train import BenchReport
+from gnnscale.storage.files import write_json
 
 # The graphs in the order in which they run, and the models of each by trainer: what fits into
 # half an hour on two cores. On WordNet and Debian a full-batch run takes minutes:

@@ -19,9 +19,9 @@ from rich.table import Table
 from torch import nn
 
 import gnnscale as gs
-from gnnscale.data.amazon2m import EDGES
-from gnnscale.graph.files import write_json
-from gnnscale.train.report import environment
+from gnnscale.data.synthetic.amazon import EDGES
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.report import environment
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = 15_000

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from gnnscale.graph.files import write_json
-from gnnscale.train.report import environment
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.report import environment
 
 RESULTS = Path(__file__).parent / "results"
 Setting = dict[str, Any]

@@ -23,8 +23,8 @@ from faults.kills import kill_campaign
 from rich.console import Console
 from rich.table import Table
 
-from gnnscale.graph.files import read_json, write_json
-from gnnscale.train.report import environment
+from gnnscale.storage.files import read_json, write_json
+from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "fault_campaign.json"
 CAMPAIGNS = {

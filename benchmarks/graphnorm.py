@@ -33,8 +33,8 @@ from campaign import RESULTS, run_all
 from rich.console import Console
 from rich.logging import RichHandler
 
-from gnnscale.graph.files import write_json
-from gnnscale.train.report import environment
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.report import environment
 
 
 def equality(args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import gnnscale as gs
 from gnnscale.nn import Moments
-from gnnscale.nn.statistics import uses_running_statistics
+from gnnscale.nn.norms.statistics import uses_running_statistics
 
 GRAPHS = ("amazon_computers", "coauthor_cs", "facebook_pages")
 # None of it is tuned: one setting, so that the norms alone differ.

@@ -31,8 +31,6 @@ from torch_geometric.nn import GraphNorm
 from torch_geometric.nn.resolver import activation_resolver
 
 import gnnscale as gs
-from gnnscale.graph import array_folder, mapped
-from gnnscale.graph.files import write_json
 from gnnscale.kernels import (
     CSR,
     activation_dropout,
@@ -46,7 +44,9 @@ from gnnscale.kernels import (
     spmm,
 )
 from gnnscale.loader.batch import Assembler
-from gnnscale.train.report import environment
+from gnnscale.storage import array_folder, mapped
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "kernels.json"
 Ways = dict[str, Callable[[], Any]]

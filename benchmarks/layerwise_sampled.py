@@ -26,8 +26,8 @@ from torch.nn import functional
 import gnnscale as gs
 from gnnscale.inference import make_metric
 from gnnscale.kernels import CSR
-from gnnscale.nn.propagation import linear_rows
-from gnnscale.train.memory import MemoryMeter
+from gnnscale.nn.convs.propagation import linear_rows
+from gnnscale.train.run.memory import MemoryMeter
 
 _DENSE = 0.1  # filled: from here on dense rows are faster
 

@@ -29,8 +29,8 @@ from pyarrow import csv
 from rich.console import Console
 from rich.table import Table
 
-from gnnscale.graph.files import read_json, write_json
-from gnnscale.train.report import environment
+from gnnscale.storage.files import read_json, write_json
+from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "load_ogb.json"
 NODES, EDGES, FEATURES, CLASSES = 2_449_029, 61_859_140, 100, 47

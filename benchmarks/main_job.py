@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import gnnscale as gs
-from gnnscale.graph.files import write_json
-from gnnscale.train.memory import memory_use
-from gnnscale.train.report import environment
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.memory import memory_use
+from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "main_job.json"
 

@@ -59,8 +59,8 @@ from rich.table import Table
 from torch_geometric.nn import conv as pyg
 
 import gnnscale as gs
-from gnnscale.graph.files import write_json
-from gnnscale.train.report import environment
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "oracles.json"
 GROUPS = {

@@ -36,11 +36,11 @@ from rich.console import Console
 from rich.table import Table
 
 import gnnscale as gs
-from gnnscale.graph.files import write_json
-from gnnscale.partitioning import launch
-from gnnscale.partitioning.memory import peak_memory
-from gnnscale.train.memory import MemoryMeter, footprint
-from gnnscale.train.report import environment
+from gnnscale.partitioning.native import launch
+from gnnscale.partitioning.native.memory import peak_memory
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.memory import MemoryMeter, footprint
+from gnnscale.train.run.report import environment
 
 RESULTS = Path(__file__).parent / "results"
 

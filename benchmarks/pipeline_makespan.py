@@ -24,15 +24,15 @@ import gnnscale as gs
 from gnnscale import comm
 from gnnscale.loader import Batch
 from gnnscale.nn import Context
-from gnnscale.nn.context import run_phases
+from gnnscale.nn.blocks.context import run_phases
 from gnnscale.parallel import Event, Timeline, make_schedule, simulate
-from gnnscale.parallel.engine import TorchEngine
-from gnnscale.parallel.passes import Computation
-from gnnscale.parallel.profile import Profile, profile
+from gnnscale.parallel.engine.distributed import TorchEngine
+from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.simulate.profile import Profile, profile
 from gnnscale.parallel.stages import cut
 from gnnscale.parallel.tables import Kind
-from gnnscale.train.contexts import training_context
+from gnnscale.train.steps.contexts import training_context
 from gnnscale.train.task import NodeTask
 
 _WARM_UP = 2  # steps: memory is allocated, kernels are compiled, connections made

@@ -26,10 +26,10 @@ from rich.table import Table
 
 import gnnscale as gs
 from gnnscale.graph import is_store
-from gnnscale.graph.files import write_json
-from gnnscale.train.allocator import kept_buffers
-from gnnscale.train.memory import MemoryMeter, resident_arrays
-from gnnscale.train.report import environment
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.allocator import kept_buffers
+from gnnscale.train.run.memory import MemoryMeter, resident_arrays
+from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"
 WARM_UP = 20  # steps: compiling, and buffers that reach their size

@@ -40,9 +40,9 @@ from rich.table import Table
 from step_floor import Floor, synchronise
 from step_profile import profile
 
-from gnnscale.graph.files import write_json
 from gnnscale.kernels import num_threads
-from gnnscale.train.report import environment
+from gnnscale.storage.files import write_json
+from gnnscale.train.run.report import environment
 
 RESULTS = Path(__file__).parent / "results"
 logger = logging.getLogger(__name__)

@@ -42,11 +42,10 @@ _HOMES = {
     "gnnscale.partitioning": ("partition",),
     "gnnscale.data": ("from_edge_list", "load"),
     "gnnscale.loader": ("Batch", "ClusterLoader"),
+    "gnnscale.benchmarking": ("BenchReport", "CrossValidation", "baselines", "bench", "k_fold"),
     "gnnscale.train": (
-        "BenchReport",
         "Callback",
         "ClusterTrainer",
-        "CrossValidation",
         "FixedEpochs",
         "GraphTrainer",
         "LayerwiseTrainer",
@@ -56,9 +55,6 @@ _HOMES = {
         "Report",
         "Task",
         "TensorBoard",
-        "baselines",
-        "bench",
-        "k_fold",
         "load_run",
     ),
 }
@@ -125,6 +121,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from gnnscale import nn
+    from gnnscale.benchmarking import BenchReport, CrossValidation, baselines, bench, k_fold
     from gnnscale.data import from_edge_list, load
     from gnnscale.errors import (
         GnnscaleError,
@@ -150,10 +147,8 @@ if TYPE_CHECKING:
     from gnnscale.parallel import PipelineTrainer
     from gnnscale.partitioning import partition
     from gnnscale.train import (
-        BenchReport,
         Callback,
         ClusterTrainer,
-        CrossValidation,
         FixedEpochs,
         GraphTrainer,
         LayerwiseTrainer,
@@ -163,8 +158,5 @@ if TYPE_CHECKING:
         Report,
         Task,
         TensorBoard,
-        baselines,
-        bench,
-        k_fold,
         load_run,
     )

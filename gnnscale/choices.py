@@ -110,3 +110,12 @@ def _allowed(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...]]:
         parts = [_allowed(part) for part in get_args(hint)]
         return sum((p[0] for p in parts), ()), sum((p[1] for p in parts), ())
     return (), (get_origin(hint) or hint,)
+
+
+def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> list[str]:
+    """Faults of an argument that is a whole number from `least` to `most`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and least <= value <= most:
+        return []
+    limit = f"at most {most}" if whole and value > most else f"at least {least}"
+    return [f"{name}={value!r} must be a whole number, {limit}"]

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 _IMPORTED = (
-    "gnnscale.graph.store",
+    "gnnscale.graph.store.cluster_folder",
     "gnnscale.parallel",
     "gnnscale.partitioning",
-    "gnnscale.train.dry_run",
+    "gnnscale.train.steps.dry_run",
     "rich.progress",
     "safetensors.torch",
     "small_runs",

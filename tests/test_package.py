@@ -117,7 +117,7 @@ def test_quickstart_runs_and_leaves_the_baselines_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Six of its forty epochs are enough for that, and one of the baseline's ten."""
-    from gnnscale.train import baseline
+    from gnnscale.benchmarking import baseline
 
     short = functools.partial(baseline.perceptron, epochs=1)
     monkeypatch.setattr(baseline, "perceptron", short)

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import gnnscale as gs
-from gnnscale.graph import array_folder
+from gnnscale.storage import array_folder
 
 FEW = 400
 #: Arrays of which a flipped bit can give another value that is as good, where no checksum is

@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 
 import gnnscale as gs
 from gnnscale.graph import verify_store
-from gnnscale.graph.files import read_json
-from gnnscale.train.checkpoint import load_tree
-from gnnscale.train.run_folder import RunFolder
+from gnnscale.storage.files import read_json
+from gnnscale.train.run.checkpoint import load_tree
+from gnnscale.train.run.folder import RunFolder
 
 _NODES = 60
 

@@ -26,7 +26,7 @@ import torch
 import gnnscale as gs
 from faults.life import graph_of
 from gnnscale.data.pyg.closed import check_pickle, check_tensors
-from gnnscale.train.layerwise.policy import StopPolicy
+from gnnscale.train.controllers.policy import StopPolicy
 
 Make = Callable[[Path], Any]
 
@@ -165,7 +165,7 @@ def _weights(trainer: Any) -> dict[str, torch.Tensor]:
 
 _HOLD = """
 import pathlib, sys, time
-from gnnscale.train.run_lock import sole_writer
+from gnnscale.train.run.lock import sole_writer
 with sole_writer(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

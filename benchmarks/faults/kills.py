@@ -26,11 +26,11 @@ import torch
 
 import gnnscale as gs
 from faults.life import LIVES, PARTS, PHASES, graph_of
-from gnnscale.graph.files import read_json
 from gnnscale.partitioning.cache import read_entry
+from gnnscale.storage.files import read_json
 from gnnscale.train import Report
-from gnnscale.train.checkpoint import load_tree
-from gnnscale.train.run_folder import RunFolder
+from gnnscale.train.run.checkpoint import load_tree
+from gnnscale.train.run.folder import RunFolder
 
 _TIMES = ("seconds", "nodes_per_second", "aggregate_seconds")
 

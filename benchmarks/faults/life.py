@@ -27,9 +27,10 @@ from typing import Any
 import torch
 
 import gnnscale as gs
-from gnnscale.train import BenchReport, Report
-from gnnscale.train.layerwise.policy import StopPolicy
-from gnnscale.train.run_folder import RunFolder
+from gnnscale.benchmarking import BenchReport
+from gnnscale.train import Report
+from gnnscale.train.controllers.policy import StopPolicy
+from gnnscale.train.run.folder import RunFolder
 
 PHASES = ("partition", "build", "training", "checkpoint")
 #: Trained on the store that was built; on the graph in memory, which the run then has to keep;
@@ -40,9 +41,9 @@ RANKS = 3
 _DATA = "synthetic:planted?nodes=600&classes=4&features=16"
 _IMPORTED_BY_LIVES = (
     "gnnscale.data.loading",
-    "gnnscale.graph.store",
+    "gnnscale.graph.store.cluster_folder",
     "gnnscale.partitioning.dispatch",
-    "gnnscale.train.dry_run",
+    "gnnscale.train.steps.dry_run",
     "rich.progress",
     "safetensors.torch",
     "torch.distributed",

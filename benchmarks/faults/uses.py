@@ -14,9 +14,9 @@ import torch
 import gnnscale as gs
 from faults.odd_values import CLASSES, EDGES, FEATURES, NODES
 from gnnscale.data import read_card
-from gnnscale.graph.files import read_json
+from gnnscale.storage.files import read_json
 from gnnscale.train import Report
-from gnnscale.train.checkpoint import load_tree
+from gnnscale.train.run.checkpoint import load_tree
 
 _random = np.random.default_rng(0)
 _of = np.arange(NODES) % 3

@@ -18,12 +18,11 @@ from gnnscale.errors import InputError, RunMismatch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gnnscale.benchmarking import BenchReport, SeedResult
+    from gnnscale.benchmarking.seeds import Evaluator
     from gnnscale.cli.settings import Settings
     from gnnscale.data import Card
     from gnnscale.data.recipes import Recipe
-    from gnnscale.train import BenchReport
-    from gnnscale.train.benchmarking import SeedResult
-    from gnnscale.train.benchmarking.seeds import Evaluator
 
 _OWN = ("dataset", "recipe", "trainer", "runs", "seed", "to", "download", "verbose")
 # Of `train`: what a benchmark has its own of, or fixes.
@@ -165,11 +164,11 @@ def _bench(
     folder: Path,
     download: bool,
 ) -> None:
+    from gnnscale.benchmarking import bench as run_bench
     from gnnscale.cli.layerwise import trainer_arguments
     from gnnscale.cli.settings import build_model
     from gnnscale.cli.sources import check_not_fixed, open_data
     from gnnscale.graph import ClusteredGraph
-    from gnnscale.train import bench as run_bench
 
     data = open_data(dataset, download)
     graph = data.graph if isinstance(data, ClusteredGraph) else data
@@ -250,7 +249,7 @@ def _tell_run(result: SeedResult, metric: str) -> None:
 
 
 def _tell(report: BenchReport, folder: Path, seed: int) -> None:
-    from gnnscale.train.benchmarking.tables import comparison_columns, comparison_rows, remarks
+    from gnnscale.benchmarking.tables import comparison_columns, comparison_rows, remarks
 
     line(report.text())
     table = Table(*(Column(plain(name)) for name in comparison_columns(report)))

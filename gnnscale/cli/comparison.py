@@ -34,8 +34,8 @@ def baselines_of_run(
     graph: Graph, trainer: KeptRun, report: Report, where: str
 ) -> dict[str, float]:
     """The baselines for a run, by its own metric; kept in its folder, for they take a while."""
-    from gnnscale.graph.files import read_json, write_json
-    from gnnscale.train import baselines
+    from gnnscale.benchmarking import baselines
+    from gnnscale.storage.files import read_json, write_json
 
     split, metric = trainer.config.split, report.headline
     asked: dict[str, Any] = {

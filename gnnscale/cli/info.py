@@ -136,8 +136,8 @@ def _show_run(path: Path, verify: bool) -> None:
     from gnnscale.errors import StoreError
     from gnnscale.graph import Partition, is_store, verify_store
     from gnnscale.train import Report
-    from gnnscale.train.checkpoint import load_tree
-    from gnnscale.train.run_folder import RunFolder
+    from gnnscale.train.run.checkpoint import load_tree
+    from gnnscale.train.run.folder import RunFolder
 
     folder = RunFolder(path)
     about = folder.describe()

@@ -12,7 +12,7 @@ from gnnscale.cli.console import err, line
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
-    from gnnscale.train.layerwise.learned import LearnedController
+    from gnnscale.train.controllers.learned import LearnedController
 
 CONTROLLER_FILE = "controller.safetensors"
 _OF_CONTROLLERS = frozenset({"controller_file", "controller_kwargs"})
@@ -122,8 +122,8 @@ def _controller(
     folder: Path,
     anew: bool,
 ) -> Any:
-    from gnnscale.train.layerwise.controllers import FixedEpochs, Plateau
-    from gnnscale.train.layerwise.learned import LearnedController
+    from gnnscale.train.controllers.learned import LearnedController
+    from gnnscale.train.controllers.stopping import FixedEpochs, Plateau
 
     if kind == "fixed":
         return FixedEpochs(arguments["epochs"])
@@ -142,7 +142,7 @@ def _learned(
     arguments: dict[str, Any], data: Any, model: Callable[[], Any], path: Path, anew: bool
 ) -> LearnedController:
     """Learn a controller, or take the one that was learned so for the run in the folder."""
-    from gnnscale.train.layerwise.learned import LearnedController
+    from gnnscale.train.controllers.learned import LearnedController
 
     if path.exists() and not anew:
         known = LearnedController.load(path)

@@ -209,7 +209,7 @@ def _train(
 
 def _tell(graph: Graph, chosen: Settings, run: KeptRun, report: Report, compare: bool) -> None:
     from gnnscale.cli.comparison import baselines_of_run, comparison_table
-    from gnnscale.train.report_table import layers_table
+    from gnnscale.train.run.report_table import layers_table
 
     if report.layers:
         out.print(layers_table(report))

@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gnnscale.data.amazon2m import amazon2m
     from gnnscale.data.cards import Card, KnownResult, find_card, find_data, list_cards, read_card
-    from gnnscale.data.edge_list import from_edge_list
     from gnnscale.data.loading import load
     from gnnscale.data.preprocessing import preprocess
-    from gnnscale.data.synthetic import planted
+    from gnnscale.data.synthetic.amazon import amazon2m
+    from gnnscale.data.synthetic.named import planted
+    from gnnscale.data.tables.edge_list import from_edge_list
 
 __all__ = [
     "Card",
@@ -33,14 +33,14 @@ __all__ = [
 _HOME = {
     "Card": "cards",
     "KnownResult": "cards",
-    "amazon2m": "amazon2m",
+    "amazon2m": "synthetic.amazon",
     "find_card": "cards",
     "find_data": "cards",
     "list_cards": "cards",
     "read_card": "cards",
-    "from_edge_list": "edge_list",
+    "from_edge_list": "tables.edge_list",
     "load": "loading",
-    "planted": "synthetic",
+    "planted": "synthetic.named",
     "preprocess": "preprocessing",
 }
 

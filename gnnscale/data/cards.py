@@ -208,7 +208,8 @@ def no_data(card: Card, root: str | Path | None = None) -> StoreError:
     places = ", ".join(map(str, dict.fromkeys(_places(card, root))))
     return StoreError(
         f"the data of {card.name!r} are not shipped with their card, {card.path}; they come from "
-        f"{card.source}. Save them as an .npz (its keys: gnnscale.data.arrays) called "
+        f"{card.source}. Save them as an .npz "
+        f"(its keys: gnnscale.data.formats.array_graphs) called "
         f"{card.name}.npz, in a folder named by root= or {ROOT_VARIABLE}, or give its path: "
         f"load({card.name!r}, data='path/to.npz'). Or make the graph yourself: "
         f"gnnscale.Graph.from_data(data). Looked for: {places}"

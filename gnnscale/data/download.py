@@ -26,7 +26,7 @@ from urllib3.exceptions import NameResolutionError
 
 from gnnscale.data.part_file import locked_part
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import expanded, write_json
+from gnnscale.storage.files import expanded, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -2,15 +2,16 @@
 
 =========================  =========================================================================
 ``wordnet``                a data set with a card (see :mod:`gnnscale.data.cards`)
-``path/to/graph``          a folder or an ``.npz`` of arrays (see :mod:`gnnscale.data.arrays`), a
-                           folder with a card, or a folder written by ``cluster`` or
-                           ``build_graph``. A bare name is never a path: write ``./name``
+``path/to/graph``          a folder or an ``.npz`` of arrays (see
+                           :mod:`gnnscale.data.formats.array_graphs`), a folder with a card, or
+                           a folder written by ``cluster`` or ``build_graph``. A bare name is
+                           never a path: write ``./name``
 ``ogbn-arxiv``             a data set of the Open Graph Benchmark (see
                            :func:`gnnscale.data.ogb.loading.load_ogb`)
 ``planetoid/cora``         a data set that PyTorch Geometric reads (see
                            :func:`gnnscale.data.pyg.loading.load_pyg`)
-``synthetic:planted?...``  a generator (see :mod:`gnnscale.data.synthetic`), ``amazon2m`` for
-                           graphs of any size on disk (see :mod:`gnnscale.data.amazon2m`)
+``synthetic:planted?...``  a generator (see :mod:`gnnscale.data.synthetic.named`), ``amazon2m`` for
+                           graphs of any size on disk (see :mod:`gnnscale.data.synthetic.amazon`)
 =========================  =========================================================================
 """
 
@@ -23,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from gnnscale.choices import choices_checked
-from gnnscale.data.arrayfiles import read_arrays
-from gnnscale.data.arrays import graph_from_arrays
 from gnnscale.data.cards import (
     CARD_FILE,
     LEVELS,
@@ -36,16 +35,18 @@ from gnnscale.data.cards import (
     read_card,
     unknown_name,
 )
+from gnnscale.data.formats.array_files import read_arrays
+from gnnscale.data.formats.array_graphs import graph_from_arrays
 from gnnscale.data.ogb import is_ogb
 from gnnscale.data.ogb.loading import load_ogb
 from gnnscale.data.options import PREFIX, Option, as_query, read_bool, read_options
 from gnnscale.data.preprocessing import preprocess
 from gnnscale.data.pyg.catalogue import find_pyg, is_family, is_heterogeneous, members_of
 from gnnscale.data.pyg.loading import load_pyg
-from gnnscale.data.synthetic import load_synthetic
+from gnnscale.data.synthetic.named import load_synthetic
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, is_store, is_stored_graph, open_graph, open_stored_graph
-from gnnscale.graph.files import checked_path, expanded
+from gnnscale.storage.files import checked_path, expanded
 
 
 def read_steps(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from gnnscale.graph.locks import NoLocks, lock
+from gnnscale.storage.locks import NoLocks, lock
 
 logger = logging.getLogger(__name__)
 

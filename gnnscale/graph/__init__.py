@@ -1,20 +1,20 @@
 """Graphs, partitions, the cluster-contiguous layout and its on-disk format."""
 
 from gnnscale.graph.adjacency import Adjacency, as_adjacency
+from gnnscale.graph.build.edge_files import edge_chunks
+from gnnscale.graph.build.external import build_graph
 from gnnscale.graph.clustered import ClusteredGraph, cluster
-from gnnscale.graph.edge_files import edge_chunks
-from gnnscale.graph.external import build_graph
 from gnnscale.graph.graph import Graph, Split
-from gnnscale.graph.graph_folder import (
+from gnnscale.graph.induced import subgraph
+from gnnscale.graph.names import NodeNames
+from gnnscale.graph.partition import Partition, PartitionQuality
+from gnnscale.graph.store.cluster_folder import is_store, open_graph, verify_store
+from gnnscale.graph.store.graph_folder import (
     is_stored_graph,
     open_stored_graph,
     store_graph,
     verify_stored_graph,
 )
-from gnnscale.graph.induced import subgraph
-from gnnscale.graph.names import NodeNames
-from gnnscale.graph.partition import Partition, PartitionQuality
-from gnnscale.graph.store import is_store, open_graph, verify_store
 
 __all__ = [
     "Adjacency",

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.errors import InputError
-from gnnscale.graph.mapped import read_rows, release
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import read_rows, release
 
 _AT_ONCE = 1 << 22  # numbers: arrays are checked in blocks, with no mask of the whole
-
-
-def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> list[str]:
-    """Faults of an argument that is a whole number from `least` to `most`."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if whole and least <= value <= most:
-        return []
-    limit = f"at most {most}" if whole and value > most else f"at least {least}"
-    return [f"{name}={value!r} must be a whole number, {limit}"]
-
-
-def memory_bytes(memory: int | str) -> int:
-    """Bytes of an amount of memory: a number of them, or text as "512MB" (powers of 1000).
-
-    Raises:
-        InputError: it is neither.
-    """
-    if isinstance(memory, str):
-        units = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMG]?B)?\s*", memory)
-        if found is not None:
-            unit = (found[2] or "").replace("KB", "kB")
-            memory = int(float(found[1]) * units.get(unit, 1))
-    if isinstance(memory, str) or whole_faults("memory", memory, 1):
-        raise InputError(f'memory={memory!r} must be a number of bytes, or text such as "512MB"')
-    return int(memory)
 
 
 def edge_index_faults(edge_index: Tensor, num_nodes: int | None) -> list[str]:

@@ -16,12 +16,12 @@ from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.graph import Graph, Split
-from gnnscale.graph.mapped import prove, release
 from gnnscale.graph.partition import Partition
 from gnnscale.kernels import CSR
 from gnnscale.kernels.rows import order_by_part
+from gnnscale.storage.mapped import prove, release
+from gnnscale.storage.memory import memory_bytes
 
 
 @dataclass(eq=False)
@@ -124,7 +124,7 @@ class ClusteredGraph:
             StoreError: the folder cannot be written, or the disk is full.
         """
         if path is not None:
-            from gnnscale.graph.streamed import original_on_disk
+            from gnnscale.graph.store.streamed import original_on_disk
 
             return original_on_disk(self, path, memory_bytes(memory))
         # Every graph owns the same range of nodes in both orders.
@@ -176,8 +176,8 @@ def cluster(
         _check_feature_type(graph, features)
     layout = _layout(graph, part, split)
     if path is not None:
-        from gnnscale.graph.store import open_graph
-        from gnnscale.graph.streamed import cluster_to_disk
+        from gnnscale.graph.store.cluster_folder import open_graph
+        from gnnscale.graph.store.streamed import cluster_to_disk
 
         cluster_to_disk(graph, part, layout, path, split, features, budget)
         return open_graph(path)

@@ -15,11 +15,11 @@ from typing_extensions import override
 from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.mapped import read_rows
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.labels import TASKS
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import read_rows
 
 if TYPE_CHECKING:
     import networkx

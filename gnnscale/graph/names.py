@@ -11,9 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale.errors import InputError
-from gnnscale.graph.mapped import loaded
 from gnnscale.graph.reading.nodes import is_marks
 from gnnscale.graph.reading.tensors import tensor
+from gnnscale.storage.mapped import loaded
 
 if TYPE_CHECKING:
     import pyarrow

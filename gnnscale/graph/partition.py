@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import DamagedStore, InputError, StoreError
-from gnnscale.graph.files import atomic_write, checked_path
 from gnnscale.graph.row_blocks import row_blocks
+from gnnscale.storage.files import atomic_write, checked_path
 
 if TYPE_CHECKING:
     from gnnscale.graph.graph import Graph

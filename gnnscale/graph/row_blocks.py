@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from gnnscale.graph.mapped import is_mapped, read_rows, release
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import is_mapped, read_rows, release
 
 _MOST = 1 << 22  # entries of a block, and rows: what is derived of each takes tens of bytes
 

@@ -17,12 +17,12 @@ from torch.nn.parameter import UninitializedParameter
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.graph.checks import memory_bytes
-from gnnscale.graph.mapped import is_mapped
-from gnnscale.graph.memory import available_memory
 from gnnscale.inference.ranks import ranks_here
-from gnnscale.nn import LayeredGNN, statistics
-from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
+from gnnscale.nn import LayeredGNN
+from gnnscale.nn.blocks.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
+from gnnscale.nn.norms import statistics
+from gnnscale.storage.mapped import is_mapped
+from gnnscale.storage.memory import available_memory, memory_bytes
 
 # Of a graph in a file: whoever keeps it there wants a small process. More is read faster, since the
 # adjacency is walked once for every block of columns, but only as long as it is a few.

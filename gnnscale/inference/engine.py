@@ -23,16 +23,17 @@ from torch import Tensor
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.graph.scratch import scratch_root
 from gnnscale.inference.budget import default_chunk_rows, inference_budget
 from gnnscale.inference.layers import Chunks, Layer, Layers
 from gnnscale.inference.ranks import Share, divide, undivided
 from gnnscale.inference.room import check_room
 from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
-from gnnscale.nn import GraphModel, LayeredGNN, features
-from gnnscale.nn.carried import check_carried
-from gnnscale.nn.modes import evaluation_mode
+from gnnscale.nn import GraphModel, LayeredGNN
+from gnnscale.nn.blocks import features
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.convs.carried import check_carried
+from gnnscale.storage.scratch import scratch_root
 
 
 def stream(

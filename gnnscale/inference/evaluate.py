@@ -14,8 +14,6 @@ from torch import Tensor
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.graph.files import atomic_write
-from gnnscale.graph.mapped import map_array, read_rows, release
 from gnnscale.graph.reading.labels import labelled
 from gnnscale.graph.reading.nodes import read_ids
 from gnnscale.inference.engine import share_of, stream
@@ -24,6 +22,8 @@ from gnnscale.inference.layers import Chunks
 from gnnscale.inference.metrics import Kept, Metric
 from gnnscale.inference.room import output_bytes
 from gnnscale.nn import LayeredGNN
+from gnnscale.storage.files import atomic_write
+from gnnscale.storage.mapped import map_array, read_rows, release
 
 _ORDERED = 32  # bytes a row of a result in another order than the graph's: ids, sorted
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.inference.ranks import Share
-from gnnscale.nn.segments import within
-from gnnscale.nn.statistics import Moments, apply_stats, partial_stats
+from gnnscale.nn.blocks.segments import within
+from gnnscale.nn.norms.statistics import Moments, apply_stats, partial_stats
 
 _Part = tuple[int, int, Moments]  # the first of some segments, the one after their last
 

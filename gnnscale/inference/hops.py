@@ -21,8 +21,8 @@ from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
 from gnnscale.kernels import spmm
-from gnnscale.nn.propagation import Operator, Propagation
-from gnnscale.nn.stacked import Stacked
+from gnnscale.nn.convs.propagation import Operator, Propagation
+from gnnscale.nn.convs.stacked import Stacked
 
 
 @dataclass(frozen=True)

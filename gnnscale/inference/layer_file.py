@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import StoreError
-from gnnscale.graph.files import read_at
 from gnnscale.inference.write_behind import WriteBehind
+from gnnscale.storage.files import read_at
 
 Columns = tuple[int, int]
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnscale.graph.mapped import is_mapped, loaded, read_rows
 from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.inference.budget import Budget
 from gnnscale.inference.layer_file import Columns, LayerFile
 from gnnscale.inference.ranks import Share, undivided
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import is_mapped, loaded, read_rows
 
 _ALIGNED = 16  # float32 columns of a cache line
 

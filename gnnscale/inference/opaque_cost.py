@@ -19,9 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gnnscale.costs.peak import PeakBytes
 from gnnscale.graph.graph import EDGE_VALUES
-from gnnscale.nn.peak import PeakBytes
-from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.blocks.phases import Neighbourhood
 
 # Over what is counted: workspace within torch's operations, and what the heap fragments. Measured
 # on a star of 4·10⁵ nodes: PNA 1.35, Transformer 1.05, GAT, GATv2, GEN, EdgeConv, SAGE 0.8 to 1.1.

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from gnnscale.nn import statistics
-from gnnscale.nn.phases import Collect, Dropout, Neighbourhood, Propagate, Save, Statistics
+from gnnscale.nn.blocks.phases import Collect, Dropout, Neighbourhood, Propagate, Save, Statistics
+from gnnscale.nn.norms import statistics
 
 
 @dataclass

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gnnscale.costs.peak import PeakBytes
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
-from gnnscale.graph.mapped import read_rows
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.inference.budget import Budget, in_words
 from gnnscale.inference.layers import Layers
 from gnnscale.inference.opaque_cost import gathering_cost, measure
 from gnnscale.kernels import CSR, spmm
-from gnnscale.nn.peak import PeakBytes
-from gnnscale.nn.phases import Neighbourhood
-from gnnscale.nn.reach import Halo, halo
+from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.convs.reach import Halo, halo
+from gnnscale.storage.mapped import read_rows
 
 logger = logging.getLogger(__name__)
 

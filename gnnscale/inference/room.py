@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.mapped import read_rows
 from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.inference.layers import Layers
 from gnnscale.inference.pieces import Pieces, is_measured
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.features import entering, type_of
-from gnnscale.nn.modes import evaluation_mode
-from gnnscale.nn.phases import Neighbourhood
-from gnnscale.nn.stand_in import copy_of
+from gnnscale.nn.blocks.features import entering, type_of
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.invariance.stand_in import copy_of
+from gnnscale.storage.mapped import read_rows
 
 logger = logging.getLogger(__name__)
 

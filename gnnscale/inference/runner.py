@@ -27,12 +27,12 @@ from gnnscale.inference.passes import Pass, plan_passes
 from gnnscale.inference.pieces import Pieces
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context
-from gnnscale.nn.invariance import ROWS, Level, check_invariance, first_rows
-from gnnscale.nn.on_rows import as_layer
-from gnnscale.nn.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
-from gnnscale.nn.propagation import Propagation, call_rows, densify
-from gnnscale.nn.reach import Halo, run_on_halo
-from gnnscale.nn.segments import segment_of_rows, segments_for
+from gnnscale.nn.blocks.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
+from gnnscale.nn.blocks.segments import segment_of_rows, segments_for
+from gnnscale.nn.convs.propagation import Propagation, call_rows, densify
+from gnnscale.nn.convs.reach import Halo, run_on_halo
+from gnnscale.nn.invariance.check import ROWS, Level, check_invariance, first_rows
+from gnnscale.nn.invariance.on_rows import as_layer
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import IO
 
-from gnnscale.graph.files import AT_ONCE
+from gnnscale.storage.files import AT_ONCE
 
 Piece = tuple[int, memoryview]  # where it goes in the file, and its bytes
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
-from gnnscale.graph.mapped import read_ranges
 from gnnscale.kernels import CSR, induced_subgraph
 from gnnscale.loader.reading import TakenRows, take_features
+from gnnscale.storage.mapped import read_ranges
 
 
 @dataclass

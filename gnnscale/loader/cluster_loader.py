@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale.choices import whole_faults
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph
-from gnnscale.graph.checks import whole_faults
 from gnnscale.kernels import CSR
 from gnnscale.loader.batch import Batch
 from gnnscale.loader.courier import Assemble, Courier, Prepared, make_assembler

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from gnnscale.graph import Adjacency, ClusteredGraph
 from gnnscale.graph.graph import EDGE_VALUES
-from gnnscale.graph.mapped import loaded, read_ranges, release
 from gnnscale.kernels import CSR
 from gnnscale.loader.batch import Batch, graphs_of_clusters, pointers_among
 from gnnscale.loader.reading import Ranges, take_features
+from gnnscale.storage.mapped import loaded, read_ranges, release
 
 _INT32_MAX = 2**31 - 1
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.graph.mapped import is_mapped, read_ranges
 from gnnscale.graph.row_blocks import slice_rows
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import is_mapped, read_ranges
 
 Ranges = list[tuple[int, int]]
 _HALF = (torch.float16, torch.bfloat16)

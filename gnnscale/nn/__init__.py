@@ -2,17 +2,17 @@
 
 from torch_geometric.nn import DiffGroupNorm, MessageNorm
 
-from gnnscale.nn import opaque, pyg_multihop  # noqa: F401 - they register PyG's convolutions
-from gnnscale.nn.block import Block
-from gnnscale.nn.cluster_gcn import ClusterGCNConv
-from gnnscale.nn.context import Context
-from gnnscale.nn.convert import as_layered
-from gnnscale.nn.deep_models import GCNII, DeepGCN
-from gnnscale.nn.encoders import CategoricalEncoder, atom_encoder, bond_encoder
-from gnnscale.nn.first_hop import first_propagation
-from gnnscale.nn.invariance import check_invariance
-from gnnscale.nn.layered import LayeredGNN, Slot
-from gnnscale.nn.matrices import (
+from gnnscale.nn.blocks.block import Block
+from gnnscale.nn.blocks.context import Context
+from gnnscale.nn.blocks.first_hop import first_propagation
+from gnnscale.nn.blocks.layered import LayeredGNN, Slot
+from gnnscale.nn.convert.pyg_models import as_layered
+from gnnscale.nn.convs import (
+    opaque,  # noqa: F401 - they register PyG's convolutions
+    pyg_multihop,  # noqa: F401 - they register PyG's convolutions
+)
+from gnnscale.nn.convs.cluster_gcn import ClusterGCNConv
+from gnnscale.nn.convs.matrices import (
     Coefficients,
     Mean,
     RowNormalisation,
@@ -20,7 +20,11 @@ from gnnscale.nn.matrices import (
     SymmetricNormalisation,
     Unweighted,
 )
-from gnnscale.nn.models import (
+from gnnscale.nn.convs.propagation import Propagation
+from gnnscale.nn.convs.registry import propagation_of, register
+from gnnscale.nn.convs.stacked import Branched, Stacked
+from gnnscale.nn.invariance.check import check_invariance
+from gnnscale.nn.models.by_name import (
     APPNP,
     GAT,
     GCN,
@@ -34,7 +38,11 @@ from gnnscale.nn.models import (
     GraphSAGE,
     from_spec,
 )
-from gnnscale.nn.norms import (
+from gnnscale.nn.models.deep import GCNII, DeepGCN
+from gnnscale.nn.models.encoders import CategoricalEncoder, atom_encoder, bond_encoder
+from gnnscale.nn.models.readout import GraphModel
+from gnnscale.nn.models.sign import SIGN
+from gnnscale.nn.norms.layers import (
     BatchNorm,
     GraphNorm,
     GraphSizeNorm,
@@ -43,13 +51,8 @@ from gnnscale.nn.norms import (
     MeanSubtractionNorm,
     PairNorm,
 )
-from gnnscale.nn.propagation import Propagation
-from gnnscale.nn.readout import GraphModel
-from gnnscale.nn.registry import propagation_of, register
-from gnnscale.nn.sign import SIGN
-from gnnscale.nn.stacked import Branched, Stacked
-from gnnscale.nn.statistics import Form, Moments, apply_stats, partial_stats, register_norm
-from gnnscale.nn.with_norm import with_norm
+from gnnscale.nn.norms.replacing import with_norm
+from gnnscale.nn.norms.statistics import Form, Moments, apply_stats, partial_stats, register_norm
 
 __all__ = [
     "APPNP",

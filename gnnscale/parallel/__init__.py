@@ -7,9 +7,9 @@ A schedule is a table: what every device runs, in which order. The same table dr
 from gnnscale.parallel.config import PipelineConfig
 from gnnscale.parallel.micro_batches import balance_micro_batches, order_micro_batches
 from gnnscale.parallel.schedules import Schedule, make_schedule
-from gnnscale.parallel.simulator import simulate
+from gnnscale.parallel.simulate.simulator import simulate
+from gnnscale.parallel.simulate.timeline import Event, Timeline, Transfer
 from gnnscale.parallel.tables import Action
-from gnnscale.parallel.timeline import Event, Timeline, Transfer
 from gnnscale.parallel.trainer import PipelineTrainer
 
 __all__ = [

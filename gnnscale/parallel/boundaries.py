@@ -12,11 +12,11 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.context import run_phases
-from gnnscale.nn.features import entering
-from gnnscale.nn.modes import evaluation_mode
-from gnnscale.nn.phases import Collect, Read, Save
-from gnnscale.nn.propagation import densify
+from gnnscale.nn.blocks.context import run_phases
+from gnnscale.nn.blocks.features import entering
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.blocks.phases import Collect, Read, Save
+from gnnscale.nn.convs.propagation import densify
 
 _ROWS = 8  # of a drawn graph; any number tells widths
 

@@ -15,12 +15,9 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
-from gnnscale.graph.files import read_json, write_json
 from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import as_layered
-from gnnscale.nn.phases import Neighbourhood
-from gnnscale.parallel.agreement import agree_on, draws
-from gnnscale.parallel.bandwidth import measure_bandwidth
+from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.parallel.config import (
     Layout,
     PipelineConfig,
@@ -28,26 +25,29 @@ from gnnscale.parallel.config import (
     layout_of,
     local_devices,
 )
-from gnnscale.parallel.engine import TorchEngine
-from gnnscale.parallel.executor import LocalExecutor
+from gnnscale.parallel.engine.agreement import agree_on, draws
+from gnnscale.parallel.engine.distributed import TorchEngine
+from gnnscale.parallel.engine.local import LocalExecutor
+from gnnscale.parallel.engine.observed import exchanged, refuse_synchronised
+from gnnscale.parallel.engine.optimizer_state import part_of, whole
+from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.micro_batches import BalancedLoader, order_micro_batches
-from gnnscale.parallel.observed import exchanged, refuse_synchronised
-from gnnscale.parallel.optimizer_state import part_of, whole
-from gnnscale.parallel.passes import Computation
-from gnnscale.parallel.profile import Profile, profile
 from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.simulate.bandwidth import measure_bandwidth
+from gnnscale.parallel.simulate.profile import Profile, profile
+from gnnscale.parallel.simulate.timeline import Timeline
 from gnnscale.parallel.stages import Stage, cut
-from gnnscale.parallel.timeline import Timeline
-from gnnscale.train.additive import counted, summed_loss
+from gnnscale.storage.files import read_json, write_json
 from gnnscale.train.arguments import refuse_arrays
-from gnnscale.train.callbacks import Callback
 from gnnscale.train.cluster_trainer import ClusterTrainer, sample_of
-from gnnscale.train.contexts import training_context
-from gnnscale.train.progress import Progress
-from gnnscale.train.running import RunningStatistics
-from gnnscale.train.shared_gradients import SharedGradients
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.progress import Progress
+from gnnscale.train.steps.additive import counted, summed_loss
+from gnnscale.train.steps.contexts import training_context
+from gnnscale.train.steps.running import RunningStatistics
+from gnnscale.train.steps.shared_gradients import SharedGradients
+from gnnscale.train.steps.undone import undone
 from gnnscale.train.task import NodeTask, Task
-from gnnscale.train.undone import undone
 
 logger = logging.getLogger(__name__)
 

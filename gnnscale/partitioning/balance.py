@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from gnnscale.kernels.threads import njit_serial
 from gnnscale.partitioning.coarse import add, lightest, tree_of
+from gnnscale.partitioning.native.structure import Structure
 from gnnscale.partitioning.repair import UNRELEASED
 from gnnscale.partitioning.rows import let_go
-from gnnscale.partitioning.structure import Structure
 
 
 def even_out(

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from gnnscale.errors import DamagedStore, StoreError
-from gnnscale.graph.files import cache_root
 from gnnscale.graph.partition import Partition
+from gnnscale.storage.files import cache_root
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gnnscale.graph.array_folder import ArrayFolder, open_arrays
-from gnnscale.graph.edge_sort import Edges, write_edges
-from gnnscale.graph.files import read_json
+from gnnscale.graph.build.edge_sort import Edges, write_edges
 from gnnscale.kernels.threads import njit_serial
-from gnnscale.partitioning.launch import work_folder
+from gnnscale.partitioning.native.launch import work_folder
 from gnnscale.partitioning.rows import RowBlocks, let_go
+from gnnscale.storage.array_folder import ArrayFolder, open_arrays
+from gnnscale.storage.files import read_json
 
 _SORT = 256 << 20  # bytes of memory that a sort takes
 

@@ -20,19 +20,18 @@ from numpy.typing import NDArray
 
 from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError, MissingDependency, PartitionError
-from gnnscale.graph.checks import memory_bytes
 from gnnscale.graph.graph import Graph
-from gnnscale.graph.memory import available_memory
 from gnnscale.graph.partition import Partition
 from gnnscale.partitioning.cache import cache_folder, entry_path, read_entry, write_entry
 from gnnscale.partitioning.inductive import partition_training_nodes
-from gnnscale.partitioning.memory import estimated_peak, fitting_preset
 from gnnscale.partitioning.methods import RUNNERS, Job
-from gnnscale.partitioning.native import KAMINPAR_PRESETS, available_threads
+from gnnscale.partitioning.native.libraries import KAMINPAR_PRESETS, available_threads
+from gnnscale.partitioning.native.memory import estimated_peak, fitting_preset
+from gnnscale.partitioning.native.structure import as_structure
 from gnnscale.partitioning.repair import checked_assignment, repair
 from gnnscale.partitioning.sharing import share_parts
-from gnnscale.partitioning.structure import as_structure
 from gnnscale.partitioning.weights import balance_faults, node_weights
+from gnnscale.storage.memory import available_memory, memory_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph, subgraph
 from gnnscale.graph.induced import pointers_among
-from gnnscale.graph.mapped import is_mapped
 from gnnscale.graph.partition import Partition
 from gnnscale.kernels.threads import njit_serial
 from gnnscale.partitioning.derived import induced
+from gnnscale.partitioning.native.structure import Structure, undirected
 from gnnscale.partitioning.rows import ENTRIES, let_go
-from gnnscale.partitioning.structure import Structure, undirected
+from gnnscale.storage.mapped import is_mapped
 
 _AROUND = 1 << 14  # entries that come with any one of a file: Linux maps 64 KiB at once
 

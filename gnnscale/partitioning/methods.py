@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from gnnscale.errors import InputError
 from gnnscale.partitioning.balance import even_out
-from gnnscale.partitioning.native import Piece, kaminpar_pieces, metis_pieces
+from gnnscale.partitioning.native.libraries import Piece, kaminpar_pieces, metis_pieces
+from gnnscale.partitioning.native.structure import Structure, undirected
 from gnnscale.partitioning.plain import contiguous_parts, random_parts
 from gnnscale.partitioning.repair import repair
 from gnnscale.partitioning.streaming import run_streaming
-from gnnscale.partitioning.structure import Structure, undirected
 from gnnscale.partitioning.weights import node_weights
 
 Assignment = NDArray[np.int32]

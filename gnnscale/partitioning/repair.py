@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gnnscale.errors import PartitionError
 from gnnscale.kernels.threads import njit_serial
+from gnnscale.partitioning.native.structure import IntArray, Structure
 from gnnscale.partitioning.rows import let_go
-from gnnscale.partitioning.structure import IntArray, Structure
 
 UNRELEASED = 256  # parts whose rows, of a structure in a file, are resident at once
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gnnscale.graph.mapped import is_mapped, read_rows, release
+from gnnscale.storage.mapped import is_mapped, read_rows, release
 
 #: Entries of a block: 4 MiB, which a second-level cache nearly holds and a disk reads at its speed.
 ENTRIES = 1 << 20

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from gnnscale.kernels.threads import njit_parallel, njit_serial, num_threads
 from gnnscale.partitioning import coarse
 from gnnscale.partitioning.coarse import add, lightest, tree_of
+from gnnscale.partitioning.native.structure import IntArray, as_structure, check_request
 from gnnscale.partitioning.rows import RowBlocks
-from gnnscale.partitioning.structure import IntArray, as_structure, check_request
 
 _CHUNK = 2048  # nodes decided at a time, enough work to be worth waking a second thread for
 _SCRATCH = 8  # bytes a node, for the counts of all threads

@@ -1,11 +1,7 @@
 """Trainers: the shared loop, Cluster-GCN, tasks, checkpoints, reports and baselines."""
 
-from gnnscale.train.baseline import baselines, label_propagation, majority, perceptron
-from gnnscale.train.benchmarking import BenchReport, bench
-from gnnscale.train.callbacks import Callback, TensorBoard
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import ClusterConfig, TrainConfig
-from gnnscale.train.cross_validation import CrossValidation, k_fold
 from gnnscale.train.graph_trainer import GraphTrainer
 from gnnscale.train.layerwise import (
     FixedEpochs,
@@ -13,19 +9,18 @@ from gnnscale.train.layerwise import (
     LearnedController,
     Plateau,
 )
-from gnnscale.train.report import Report
-from gnnscale.train.runs import Run, load_run
+from gnnscale.train.run.callbacks import Callback, TensorBoard
+from gnnscale.train.run.loading import Run, load_run
+from gnnscale.train.run.report import Report
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.trainer import Trainer
 from gnnscale.train.trainers import TRAINERS
 
 __all__ = [
     "TRAINERS",
-    "BenchReport",
     "Callback",
     "ClusterConfig",
     "ClusterTrainer",
-    "CrossValidation",
     "FixedEpochs",
     "GraphTrainer",
     "LayerwiseTrainer",
@@ -38,11 +33,5 @@ __all__ = [
     "TensorBoard",
     "TrainConfig",
     "Trainer",
-    "baselines",
-    "bench",
-    "k_fold",
-    "label_propagation",
     "load_run",
-    "majority",
-    "perceptron",
 ]

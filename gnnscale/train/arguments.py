@@ -16,9 +16,9 @@ from gnnscale.graph.reading.labels import TASKS, with_task
 from gnnscale.partitioning import METHODS
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
-from gnnscale.train.learnt import task_faults
-from gnnscale.train.optimizers import OPTIMIZERS, SCHEDULERS
-from gnnscale.train.precision import precision_faults
+from gnnscale.train.steps.learnt import task_faults
+from gnnscale.train.steps.optimizers import OPTIMIZERS, SCHEDULERS
+from gnnscale.train.steps.precision import precision_faults
 from gnnscale.train.task import NodeTask, Task
 
 

@@ -17,11 +17,11 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
-from gnnscale.graph.mapped import is_mapped
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import Propagation, as_layered, first_propagation
 from gnnscale.partitioning import partition
+from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.arguments import (
     as_data,
     as_seen,
@@ -30,13 +30,13 @@ from gnnscale.train.arguments import (
     device_faults,
     refuse_arrays,
 )
-from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import ClusterConfig
-from gnnscale.train.first_hop import first_hop
-from gnnscale.train.identity import describe_data
-from gnnscale.train.optimizers import describe
 from gnnscale.train.ranks import stored_once
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.identity import describe_data
 from gnnscale.train.sizes import evaluation_interval, sizes_for
+from gnnscale.train.steps.first_hop import first_hop
+from gnnscale.train.steps.optimizers import describe
 from gnnscale.train.task import Task
 from gnnscale.train.trainer import Trainer
 
@@ -412,7 +412,7 @@ class ClusterTrainer(Trainer):
             return
         in_memory = isinstance(self._data, ClusteredGraph) and self._data.path is None
         if in_memory or (isinstance(self._data, Graph) and self._data.source is None):
-            from gnnscale.graph.store import write_store
+            from gnnscale.graph.store.cluster_folder import write_store
 
             write_store(self._clustered, self.folder.graph)
 

@@ -12,9 +12,9 @@ from typing import Any
 from typing_extensions import override
 
 from gnnscale.errors import InputError
-from gnnscale.graph.checks import memory_bytes
 from gnnscale.partitioning.weights import balance_faults
-from gnnscale.train.optimizers import is_described
+from gnnscale.storage.memory import memory_bytes
+from gnnscale.train.steps.optimizers import is_described
 
 # May differ when a run is resumed: they change where and how fast, not what is computed.
 # (Another device or machine is warned of when the checkpoint is read.) `compile` is none of them:

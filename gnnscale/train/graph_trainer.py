@@ -17,22 +17,20 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InexactConvolution, InputError
 from gnnscale.graph import Graph, store_graph
-from gnnscale.graph.checks import memory_bytes
-from gnnscale.graph.files import atomic_write
 from gnnscale.graph.reading.labels import labelled
 from gnnscale.inference.evaluate import wanted_rows
 from gnnscale.loader import Batch
 from gnnscale.loader.batch import Assembler
 from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters, labelled_by_graph
 from gnnscale.nn import Context, GraphModel
-from gnnscale.nn.checkpointing import checkpointed
-from gnnscale.nn.context import Runner, run_phases
-from gnnscale.nn.modes import evaluation_mode
-from gnnscale.train.additive import try_loss
+from gnnscale.nn.blocks.checkpointing import checkpointed
+from gnnscale.nn.blocks.context import Runner, run_phases
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.storage.files import atomic_write
+from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.arguments import as_task, choice_faults, device_faults, refuse_arrays
-from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import GraphConfig
-from gnnscale.train.graph_memory import (
+from gnnscale.train.evaluators.graph_memory import (
     GraphsCost,
     Needs,
     check_steps,
@@ -42,8 +40,10 @@ from gnnscale.train.graph_memory import (
     sizes_of,
 )
 from gnnscale.train.graphs import as_graphs, graphs_as_rows, with_split
-from gnnscale.train.identity import describe_data
-from gnnscale.train.optimizers import describe
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.identity import describe_data
+from gnnscale.train.steps.additive import try_loss
+from gnnscale.train.steps.optimizers import describe
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.trainer import Trainer
 
@@ -414,7 +414,7 @@ class GraphTrainer(Trainer):
 
     @override
     def _dry_run(self) -> None:
-        from gnnscale.train.dry_run import dry_run
+        from gnnscale.train.steps.dry_run import dry_run
 
         batch = self._sample_batch().to(self.device)
         each_alone = self.config.graphs_per_batch == 1 and self.config.chunk_rows == 1

@@ -25,29 +25,29 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.allocator import kept_buffers, return_freed_memory
-from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
-from gnnscale.train.evaluation import FullGraph
-from gnnscale.train.going_on import check_epochs, is_over, snapshot, unchanged
-from gnnscale.train.identity import describe_model, describe_task
-from gnnscale.train.interrupt import deferred_interrupt
-from gnnscale.train.memory import MemoryMeter, memory_use, resident_arrays
-from gnnscale.train.progress import Progress
+from gnnscale.train.evaluators.full_graph import FullGraph
 from gnnscale.train.ranks import (
     check_same_on_all_ranks,
     check_world_size,
     share_weights,
     with_own,
 )
-from gnnscale.train.repeatable import repeatable
-from gnnscale.train.report import (
+from gnnscale.train.run.allocator import kept_buffers, return_freed_memory
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.folder import RunFolder
+from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchanged
+from gnnscale.train.run.identity import describe_model, describe_task
+from gnnscale.train.run.interrupt import deferred_interrupt
+from gnnscale.train.run.memory import MemoryMeter, memory_use, resident_arrays
+from gnnscale.train.run.progress import Progress
+from gnnscale.train.run.report import (
     Report,
     environment,
     warn_of_another_environment,
 )
-from gnnscale.train.run_folder import RunFolder
+from gnnscale.train.steps.repeatable import repeatable
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from torch import nn
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
-from gnnscale.graph.checks import memory_bytes
 from gnnscale.inference.budget import in_words
+from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.config import TrainConfig
-from gnnscale.train.memory import resident_arrays
-from gnnscale.train.run_folder import RunFolder
+from gnnscale.train.run.folder import RunFolder
+from gnnscale.train.run.memory import resident_arrays
 
 _WRITING = 512 * 10**6  # bytes that writing a clustered graph to files takes at most
 _SORTING = 40  # bytes an edge, while a graph in memory is renumbered

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.graph import ClusteredGraph, Graph
-from gnnscale.graph.mapped import read_rows
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import read_rows
 
 # Of a batch's widest activation. What is larger leaves the caches between the phases of a layer,
 # and its pages are fresh at every step (inference takes its chunks by the same figure).

@@ -26,31 +26,31 @@ from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.inference.engine import in_one_chunk
 from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.checkpointing import checkpointed
-from gnnscale.nn.compiling import CompiledRows
-from gnnscale.nn.context import Runner, run_phases
-from gnnscale.nn.invariance import Level
-from gnnscale.train.additive import check_counted, counted, summed_loss, try_loss
-from gnnscale.train.callbacks import Callback
+from gnnscale.nn.blocks.checkpointing import checkpointed
+from gnnscale.nn.blocks.compiling import CompiledRows
+from gnnscale.nn.blocks.context import Runner, run_phases
+from gnnscale.nn.invariance.check import Level
 from gnnscale.train.config import TrainConfig
-from gnnscale.train.contexts import training_context
 from gnnscale.train.kept_run import KeptRun
-from gnnscale.train.meter import Meter
-from gnnscale.train.optimizers import (
+from gnnscale.train.ranks import agree
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Progress
+from gnnscale.train.run.report import Report
+from gnnscale.train.steps.additive import check_counted, counted, summed_loss, try_loss
+from gnnscale.train.steps.contexts import training_context
+from gnnscale.train.steps.optimizers import (
     SCHEDULERS,
     make_optimizer,
     make_scheduler,
     watched_figure,
 )
-from gnnscale.train.precision import MixedPrecision
-from gnnscale.train.progress import Progress
-from gnnscale.train.ranks import agree
-from gnnscale.train.report import Report
-from gnnscale.train.running import RunningStatistics
-from gnnscale.train.shared_gradients import SharedGradients
-from gnnscale.train.step_memory import clusters_with_room, step_cost
+from gnnscale.train.steps.precision import MixedPrecision
+from gnnscale.train.steps.running import RunningStatistics
+from gnnscale.train.steps.shared_gradients import SharedGradients
+from gnnscale.train.steps.step_memory import clusters_with_room, step_cost
+from gnnscale.train.steps.updates import Updates
 from gnnscale.train.task import Task
-from gnnscale.train.updates import Updates
 
 logger = logging.getLogger(__name__)
 
@@ -326,7 +326,7 @@ class Trainer(KeptRun):
 
         It also gives lazy parameters (`in_channels=-1`) their shapes.
         """
-        from gnnscale.train.dry_run import dry_run
+        from gnnscale.train.steps.dry_run import dry_run
 
         batch, edge_labels = self._sample_batch().to(self.device), self.graph.y_level == "edge"
         one_batch = batch.num_nodes == self.graph.num_nodes

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 import gnnscale as gs
+from gnnscale.benchmarking import BenchReport
 from gnnscale.cli.bench import choose_recipe, official_evaluator, unlike
 from gnnscale.cli.options import Trainer
 from gnnscale.cli.settings import build_model, settings
 from gnnscale.data import find_card
 from gnnscale.errors import InputError
-from gnnscale.train import TRAINERS, BenchReport
+from gnnscale.train import TRAINERS
 from tests.cli.conftest import FAST, GRAPH
 from tests.cli.test_cli_train import CARD, train_options, write_mine
 from tests.data.ogb_layout import random_node_set, write_node_csv

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import gnnscale as gs
+from gnnscale.benchmarking import BenchReport
 from gnnscale.cli.settings import build_model, settings
 from gnnscale.data import find_card
 from gnnscale.errors import InputError
-from gnnscale.train import BenchReport
-from gnnscale.train.layerwise.learned import LearnedController
-from gnnscale.train.layerwise.policy import StopPolicy
+from gnnscale.train.controllers.learned import LearnedController
+from gnnscale.train.controllers.policy import StopPolicy
 from tests.cli.conftest import GRAPH
 from tests.cli.test_cli_train import CARD, assert_equal, train_options, weights_of, write_mine
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gnnscale as gs
-from gnnscale.graph.mapped import is_mapped
+from gnnscale.storage.mapped import is_mapped
 from tests.cli.conftest import GRAPH
 from tests.graph.same import assert_same_graph, tensors
 

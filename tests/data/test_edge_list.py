@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
 import gnnscale as gs
-from gnnscale.data import node_ids
+from gnnscale.data.tables import node_ids
+from gnnscale.data.tables.texts import hash_texts
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph, NodeNames, open_graph
-from gnnscale.kernels.texts import hash_texts
 from tests.graph.same import assert_same_graph
 
 EDGES = np.array([[0, 1, 2, 2, 4], [1, 2, 0, 2, 1]])
@@ -59,7 +59,7 @@ def expected(names: list, **more) -> Graph:
     ],
 )
 def test_ids_of_any_kind_are_numbered_in_their_order(tmp_path, monkeypatch, name, kind):
-    monkeypatch.setattr("gnnscale.graph.tables._BLOCK_BYTES", 1 << 6)
+    monkeypatch.setattr("gnnscale.graph.build.tables._BLOCK_BYTES", 1 << 6)
     names = {
         "gaps": [70, -3, 12, 9, 1_000],
         "text": ["zoë", "Bob", "x1", "ann", "7"],
@@ -137,7 +137,7 @@ def test_text_as_it_is_found(tmp_path, text, names, weights):
 
 
 def test_text_after_integers_makes_all_of_them_text(tmp_path, monkeypatch):
-    monkeypatch.setattr("gnnscale.graph.tables._BLOCK_BYTES", 1 << 6)
+    monkeypatch.setattr("gnnscale.graph.build.tables._BLOCK_BYTES", 1 << 6)
     lines = [f"{i},{i + 1}\n" for i in range(90)] + ["90,nine\n"]
     (tmp_path / "e.csv").write_text("".join(lines))
     graph = gs.from_edge_list(tmp_path / "e.csv")
@@ -210,13 +210,13 @@ def test_a_large_graph_stays_on_disk(tmp_path, monkeypatch):
     path = write(tmp_path / "e.csv", {"a": ["x", "y"], "b": ["y", "z"]})
     small = gs.from_edge_list(path, source="a")
     assert not list((tmp_path / "cache" / "graphs").iterdir())
-    monkeypatch.setattr("gnnscale.data.edge_list.IN_MEMORY", 10)
+    monkeypatch.setattr("gnnscale.data.tables.edge_list.IN_MEMORY", 10)
     large = gs.from_edge_list(path, source="a")
     assert Path(large.source).parent == tmp_path / "cache" / "graphs"
     assert large.fingerprint() == small.fingerprint()
     assert gs.load(large.source).names[:].tolist() == ["x", "y", "z"]
     with monkeypatch.context() as patch:
-        patch.setattr("gnnscale.data.edge_list.build_graph", None)
+        patch.setattr("gnnscale.data.tables.edge_list.build_graph", None)
         assert gs.from_edge_list(path, source="a", memory="1GB").source == large.source
     np.save(tmp_path / "o.npy", EDGES.clip(max=3))
     labels = [np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])]

@@ -13,9 +13,10 @@ import pytest
 import gnnscale as gs
 from gnnscale.data import kept
 from gnnscale.data.kept import open_kept
-from gnnscale.graph import build_graph, files, mapped
-from gnnscale.graph.array_folder import _meta_checksum
+from gnnscale.graph import build_graph
 from gnnscale.partitioning.cache import read_entry
+from gnnscale.storage import files, mapped
+from gnnscale.storage.array_folder import _meta_checksum
 
 EDGES = np.array([[0, 1, 2], [1, 2, 0]])
 

@@ -18,8 +18,8 @@ from gnnscale.data import list_cards
 from gnnscale.data.pyg import loading
 from gnnscale.data.pyg.catalogue import find_pyg
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.mapped import is_mapped
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import is_mapped
 from tests.data.pyg_layout import write_card, write_planetoid, write_ppi, write_saint, write_tu
 from tests.graph.same import assert_same_graph
 from tests.strategies import graphs

@@ -12,9 +12,9 @@ import pytest
 import gnnscale as gs
 from gnnscale.data.ogb.npz import open_npz
 from gnnscale.data.ogb.raw import open_raw, read_csv
-from gnnscale.graph import unpacking
-from gnnscale.graph.tables import table_batches
-from gnnscale.graph.unpacking import check_archive, unpack_limit
+from gnnscale.graph.build.tables import table_batches
+from gnnscale.storage import unpacking
+from gnnscale.storage.unpacking import check_archive, unpack_limit
 
 READERS = {
     "npz": lambda folder: gs.load(folder / "a.npz"),

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import DamagedStore
-from gnnscale.graph import array_folder, open_graph, verify_store
-from gnnscale.graph.mapped import Bound, map_array, prove, read_ranges, read_rows
+from gnnscale.graph import open_graph, verify_store
+from gnnscale.storage import array_folder
+from gnnscale.storage.mapped import Bound, map_array, prove, read_ranges, read_rows
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

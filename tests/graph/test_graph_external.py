@@ -23,12 +23,12 @@ from gnnscale.graph import (
     build_graph,
     cluster,
     edge_chunks,
-    graph_folder,
     is_store,
     is_stored_graph,
     open_stored_graph,
     verify_stored_graph,
 )
+from gnnscale.graph.store import graph_folder
 from tests.graph.resident import linux, resident_file_pages
 from tests.graph.same import assert_same_graph
 from tests.strategies import dense_adjacency
@@ -160,7 +160,7 @@ def test_one_array_is_one_chunk(tmp_path):
 
 
 def test_features_in_a_file_are_taken_block_by_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("gnnscale.graph.external._ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("gnnscale.graph.build.external._ROWS_AT_ONCE", 10)
     finite, sizes = np.isfinite, []
     monkeypatch.setattr(np, "isfinite", lambda a: sizes.append(len(a)) or finite(a))
     x = np.random.default_rng(0).random((35, 2))
@@ -245,7 +245,7 @@ def all_edges(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_of_edges(tmp_path, monkeypatch, dtype, order):
-    monkeypatch.setattr("gnnscale.graph.edge_files._EDGES_AT_ONCE", 3)
+    monkeypatch.setattr("gnnscale.graph.build.edge_files._EDGES_AT_ONCE", 3)
     edges = np.arange(14).reshape(2, 7).astype(dtype)
     for name, array in (("a", edges), ("b", edges.T)):
         np.save(tmp_path / f"{name}.npy", np.asarray(array, order=order))
@@ -257,7 +257,7 @@ def test_arrays_of_edges(tmp_path, monkeypatch, dtype, order):
 
 @pytest.mark.parametrize("name", ["e.csv", "e.csv.gz", "e.tsv", "e.txt"])
 def test_text_of_edges(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("gnnscale.graph.edge_files._EDGES_AT_ONCE", 3)
+    monkeypatch.setattr("gnnscale.graph.build.edge_files._EDGES_AT_ONCE", 3)
     sign = {".csv": ",", ".tsv": "\t", ".txt": "  "}[Path(name.removesuffix(".gz")).suffix]
     text = "".join(f"{a}{sign}{b}\n" for a, b in EDGES.T.tolist()).encode()
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)

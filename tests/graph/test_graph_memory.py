@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gnnscale.graph import memory
+from gnnscale.storage import memory
 
 LEAST = 1 << 20
 

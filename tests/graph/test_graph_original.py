@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gnnscale.errors import StoreError
 from gnnscale.graph import Graph, Partition, cluster, open_stored_graph
-from gnnscale.graph.mapped import is_mapped
+from gnnscale.storage.mapped import is_mapped
 from tests.graph.same import assert_same_graph, tensors
 from tests.strategies import graphs, partitions
 

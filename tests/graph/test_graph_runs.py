@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnscale.graph.runs import Runs
+from gnnscale.graph.build.runs import Runs
 
 
 @pytest.fixture(scope="module")

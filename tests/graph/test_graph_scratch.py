@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gnnscale.errors import StoreError
-from gnnscale.graph import scratch
-from gnnscale.graph.mapped import file_of, map_array
+from gnnscale.storage import scratch
+from gnnscale.storage.mapped import file_of, map_array
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import (
     Graph,
     Partition,
-    array_folder,
     cluster,
     is_store,
     open_graph,
     verify_store,
 )
-from gnnscale.graph.files import read_json, write_json
+from gnnscale.storage import array_folder
+from gnnscale.storage.files import read_json, write_json
 from tests.graph.rings import parts, ring
 from tests.graph.same import assert_same_clustered, assert_same_graph, tensors
 from tests.strategies import graphs, partitions

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from gnnscale.errors import StoreError
-from gnnscale.graph import cluster, files, open_graph, store, verify_store
-from gnnscale.graph.files import (
+from gnnscale.graph import cluster, open_graph, verify_store
+from gnnscale.graph.store import cluster_folder as store
+from gnnscale.storage import files
+from gnnscale.storage.files import (
     atomic_folder,
     atomic_write,
     held_folder,

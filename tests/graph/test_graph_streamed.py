@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph, shuffle, store
+from gnnscale.graph import (
+    ClusteredGraph,
+    Graph,
+    Partition,
+    cluster,
+    open_graph,
+)
+from gnnscale.graph.store import cluster_folder as store
+from gnnscale.graph.store import shuffle
 from tests.graph.same import assert_same_clustered
 from tests.strategies import graphs, partitions
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import StoreError
-from gnnscale.graph import mapped
+from gnnscale.storage import mapped
 from tests.graph.resident import linux, resident_file_pages
 
 

@@ -18,8 +18,14 @@ from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
 from gnnscale.inference import stream
 from gnnscale.kernels import CSR
-from gnnscale.nn import Block, Context, LayeredGNN, check_invariance, registry
-from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn import (
+    Block,
+    Context,
+    LayeredGNN,
+    check_invariance,
+)
+from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.convs import registry
 from tests.graph.resident import linux, resident_file_pages
 from tests.nn.layers import (
     assert_equal,

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch_geometric import nn as pyg
 
+from gnnscale.costs.peak import PeakBytes
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.graph.checks import memory_bytes
 from gnnscale.inference import stream
 from gnnscale.inference.budget import in_words, inference_budget
 from gnnscale.inference.opaque_cost import measure
 from gnnscale.inference.pieces import Pieces, most_edges, reachable_edges
 from gnnscale.nn import Block, LayeredGNN
-from gnnscale.nn.peak import PeakBytes
-from gnnscale.nn.phases import Neighbourhood
-from gnnscale.nn.reach import halo
+from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.convs.reach import halo
+from gnnscale.storage.memory import memory_bytes
 from tests.nn.layers import assert_equal, evaluated, few, shaken
 from tests.strategies import graphs
 

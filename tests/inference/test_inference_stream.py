@@ -22,7 +22,15 @@ from gnnscale.graph import Graph
 from gnnscale.inference import stream
 from gnnscale.inference.runner import Runner
 from gnnscale.kernels import CSR
-from gnnscale.nn import Block, LayeredGNN, Propagation, Sum, as_layered, register, registry
+from gnnscale.nn import (
+    Block,
+    LayeredGNN,
+    Propagation,
+    Sum,
+    as_layered,
+    register,
+)
+from gnnscale.nn.convs import registry
 from tests.budgets import few_columns
 from tests.nn.layers import (
     DegreeConv,

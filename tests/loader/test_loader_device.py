@@ -70,7 +70,7 @@ def test_what_graphs_may_lack_or_hold_otherwise(device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_graph_on_disk_is_copied_in_blocks(device, tmp_path, monkeypatch):
-    monkeypatch.setattr("gnnscale.graph.mapped._BLOCK_BYTES", 100)
+    monkeypatch.setattr("gnnscale.storage.mapped._BLOCK_BYTES", 100)
     graph = Graph.from_arrays(torch.randint(0, 40, (2, 300)), torch.randn(40, 7), num_nodes=40)
     disk = cluster(graph, Partition(torch.arange(40) % 5, 5), tmp_path / "store")
     clusters = torch.tensor([0, 2, 3])

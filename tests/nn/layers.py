@@ -13,7 +13,7 @@ from torch_geometric.nn import MessagePassing
 from gnnscale.graph import Graph
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.blocks.phases import Neighbourhood
 
 few = settings(max_examples=10)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import gnnscale as gs
 from gnnscale.errors import InputError
-from gnnscale.nn.encoders import CategoricalEncoder, atom_encoder, bond_encoder
+from gnnscale.nn.models.encoders import CategoricalEncoder, atom_encoder, bond_encoder
 
 
 def rows_of(sizes: list[int], rows: int) -> torch.Tensor:

@@ -17,10 +17,10 @@ from torch_geometric.utils import degree, softmax
 from gnnscale.errors import InexactConvolution, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.nn import check_invariance
-from gnnscale.nn.layer_settings import settings_of
-from gnnscale.nn.on_rows import as_layer
-from gnnscale.nn.padding import takes_padded
-from gnnscale.nn.phases import Neighbourhood, Rows, Statistics
+from gnnscale.nn.blocks.phases import Neighbourhood, Rows, Statistics
+from gnnscale.nn.convs.padding import takes_padded
+from gnnscale.nn.invariance.layer_settings import settings_of
+from gnnscale.nn.invariance.on_rows import as_layer
 from tests.nn.layers import DegreeConv, DifferenceConv, FarConv, few
 
 

@@ -14,7 +14,7 @@ from torch_geometric import nn as pyg
 import gnnscale.nn as gsnn
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn import Block, Context, LayeredGNN, Slot
-from gnnscale.nn.phases import Dropout, Neighbourhood, Propagate, Statistics
+from gnnscale.nn.blocks.phases import Dropout, Neighbourhood, Propagate, Statistics
 from tests.nn.layers import DifferenceConv, FarConv, assert_equal, few, shaken
 from tests.strategies import graphs
 

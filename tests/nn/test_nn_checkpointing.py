@@ -11,8 +11,8 @@ from torch_geometric.nn import GCNConv, SAGEConv
 
 import gnnscale as gs
 from gnnscale.graph import Adjacency
-from gnnscale.nn.checkpointing import checkpointed
-from gnnscale.nn.context import Context, run_phases
+from gnnscale.nn.blocks.checkpointing import checkpointed
+from gnnscale.nn.blocks.context import Context, run_phases
 
 IN, HIDDEN, OUT = 6, 8, 3
 

@@ -13,7 +13,7 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.nn import Block, ClusterGCNConv, LayeredGNN
-from gnnscale.nn.phases import Dropout, Propagate, Rows
+from gnnscale.nn.blocks.phases import Dropout, Propagate, Rows
 from tests.nn.layers import (
     assert_equal,
     assert_same_function,

@@ -13,9 +13,9 @@ from torch_geometric.nn import SAGEConv
 
 import gnnscale as gs
 from gnnscale.errors import MissingDependency
-from gnnscale.nn.checkpointing import checkpointed
-from gnnscale.nn.compiling import CompiledRows
-from gnnscale.nn.context import Context, run_phases
+from gnnscale.nn.blocks.checkpointing import checkpointed
+from gnnscale.nn.blocks.compiling import CompiledRows
+from gnnscale.nn.blocks.context import Context, run_phases
 
 # dynamo looks at the gradient of every tensor, and silences torch's warning of it elsewhere.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from torch_geometric.nn import SAGEConv
 
 from gnnscale.nn import as_layered
-from gnnscale.nn.phases import Neighbourhood
+from gnnscale.nn.blocks.phases import Neighbourhood
 from tests.strategies import graphs
 
 WAYS = list(itertools.product(("max", "min"), (False, True), (False, True)))

@@ -12,7 +12,7 @@ from torch_geometric import nn as pyg
 import gnnscale.nn as gsnn
 from gnnscale.errors import InputError
 from gnnscale.nn import Block, LayeredGNN, Propagation, Sum, propagation_of
-from gnnscale.nn.registry import reach_of
+from gnnscale.nn.convs.registry import reach_of
 from tests.nn.layers import (
     assert_equal,
     double_by_default,

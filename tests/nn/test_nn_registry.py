@@ -17,10 +17,10 @@ from gnnscale.nn import (
     as_layered,
     propagation_of,
     register,
-    registry,
 )
-from gnnscale.nn.propagation import OVERRIDABLE
-from gnnscale.nn.registry import reach_of
+from gnnscale.nn.convs import registry
+from gnnscale.nn.convs.propagation import OVERRIDABLE
+from gnnscale.nn.convs.registry import reach_of
 from tests.nn.layers import DegreeConv, assert_equal, is_opaque
 
 X = torch.randn(7, 5, generator=torch.Generator().manual_seed(1)).double()

@@ -18,7 +18,7 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.inference import stream
 from gnnscale.nn import Block, LayeredGNN, Slot, as_layered
-from gnnscale.nn.phases import Collect, Propagate
+from gnnscale.nn.blocks.phases import Collect, Propagate
 from tests.nn.layers import (
     DifferenceConv,
     assert_equal,

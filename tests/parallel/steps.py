@@ -12,7 +12,7 @@ from small_runs import CLASSES, HIDDEN, IN, small_graph
 import gnnscale as gs
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.parallel.passes import Computation
+from gnnscale.parallel.engine.passes import Computation
 from gnnscale.train.task import NodeTask
 
 BLOCKS = 4

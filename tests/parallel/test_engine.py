@@ -15,7 +15,7 @@ from steps import LAYOUTS, NORMS
 
 from gnnscale.errors import GnnscaleError
 from gnnscale.parallel import Action, make_schedule
-from gnnscale.parallel.wire import Packet, as_agreed, links, messages
+from gnnscale.parallel.engine.wire import Packet, as_agreed, links, messages
 
 # Gradients and running statistics of one step; bytes; what is refused.
 STEPS = """
@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.parallel import make_schedule
-from gnnscale.parallel.engine import TorchEngine
+from gnnscale.parallel.engine.distributed import TorchEngine
 from gnnscale.parallel.stages import cut
 from gnnscale.parallel.config import first_of
 

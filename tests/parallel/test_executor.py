@@ -18,10 +18,10 @@ from steps import (
 )
 from torch import nn
 
-from gnnscale.nn.checkpointing import checkpointed
+from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.parallel import Timeline, make_schedule
 from gnnscale.parallel.config import first_of
-from gnnscale.parallel.executor import LocalExecutor
+from gnnscale.parallel.engine.local import LocalExecutor
 from gnnscale.parallel.stages import cut
 
 CPU = torch.device("cpu")

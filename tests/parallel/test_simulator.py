@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.parallel.schedules import Schedule, make_schedule
-from gnnscale.parallel.simulator import simulate
+from gnnscale.parallel.simulate.simulator import simulate
+from gnnscale.parallel.simulate.timeline import Timeline
 from gnnscale.parallel.tables import ROWS
-from gnnscale.parallel.timeline import Timeline
 
 EQUAL = {"forward": 1.0, "backward": 2.0}
 

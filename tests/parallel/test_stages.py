@@ -26,8 +26,8 @@ from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.nn.checkpointing import checkpointed
-from gnnscale.nn.context import run_phases
+from gnnscale.nn.blocks.checkpointing import checkpointed
+from gnnscale.nn.blocks.context import run_phases
 from gnnscale.parallel.stages import cut, stage_faults
 
 IN, HIDDEN, OUT, NODES = 6, 8, 3, 30

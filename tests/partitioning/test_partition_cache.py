@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 
-from gnnscale.partitioning import launch, partition, streaming
+from gnnscale.partitioning import partition, streaming
+from gnnscale.partitioning.native import launch
 from tests.partitioning.partition_cases import installed, planted
 
 METHOD = next((name for name in ("metis", "kaminpar") if installed(name)), "streaming")

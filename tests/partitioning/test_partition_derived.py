@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from gnnscale.errors import PartitionError
 from gnnscale.graph import Adjacency, Graph, open_stored_graph
-from gnnscale.graph.external import build_graph
+from gnnscale.graph.build.external import build_graph
 from gnnscale.graph.induced import subgraph
-from gnnscale.graph.mapped import is_mapped
-from gnnscale.partitioning import derived, inductive, launch, partition, undirected
+from gnnscale.partitioning import (
+    derived,
+    inductive,
+    partition,
+    undirected,
+)
+from gnnscale.partitioning.native import launch
 from gnnscale.partitioning.rows import RowBlocks
+from gnnscale.storage.mapped import is_mapped
 from tests.partitioning.partition_cases import SEEING, graphs, planted
 from tests.partitioning.test_partition_mapped import in_file
 

@@ -11,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.graph import Graph
-from gnnscale.graph.mapped import map_array
-from gnnscale.partitioning import check_undirected, native, partition, run_streaming, undirected
+from gnnscale.partitioning import (
+    check_undirected,
+    partition,
+    run_streaming,
+    undirected,
+)
+from gnnscale.partitioning.native import libraries as native
+from gnnscale.partitioning.native.structure import Structure
 from gnnscale.partitioning.rows import RowBlocks, entry_blocks
-from gnnscale.partitioning.structure import Structure
+from gnnscale.storage.mapped import map_array
 from tests.partitioning.partition_cases import SEEING, graphs, planted
 
 

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from gnnscale.errors import InputError, PartitionError
-from gnnscale.partitioning import dispatch, launch, memory, partition
+from gnnscale.partitioning import dispatch, partition
+from gnnscale.partitioning.native import launch, memory
 from tests.partitioning.partition_cases import planted
 
 LEAST = 1 << 20  # less than any worker takes

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from gnnscale.errors import PartitionError
-from gnnscale.graph import files
-from gnnscale.partitioning import dispatch, launch, native, partition
-from gnnscale.partitioning.structure import Structure
+from gnnscale.partitioning import dispatch, partition
+from gnnscale.partitioning.native import launch
+from gnnscale.partitioning.native import libraries as native
+from gnnscale.partitioning.native.structure import Structure
+from gnnscale.storage import files
 from tests.partitioning.partition_cases import NATIVE, planted
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import gnnscale as gs
+from gnnscale.benchmarking import BenchReport
 from gnnscale.graph import Graph
-from gnnscale.train import BenchReport, ClusterTrainer, Report, kept_run
+from gnnscale.train import ClusterTrainer, Report, kept_run
 
 IN, HIDDEN, CLASSES = 5, 6, 3
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import gnnscale as gs
+from gnnscale.benchmarking import BenchReport, SeedResult, Spread
+from gnnscale.benchmarking.tables import figure_text
 from gnnscale.data.recipes import Published
 from gnnscale.errors import InputError, RunMismatch, StoreError
-from gnnscale.train.benchmarking import BenchReport, SeedResult, Spread
-from gnnscale.train.benchmarking.tables import figure_text
 from tests.train.small_runs import draw_nothing, read_no_memory
 
 SETTINGS: dict[str, Any] = {

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gnnscale as gs
+from gnnscale.benchmarking.cross_validation import CrossValidation, with_folds
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, Split
-from gnnscale.train.cross_validation import CrossValidation, with_folds
 from gnnscale.train.graphs import graphs_as_rows
 
 

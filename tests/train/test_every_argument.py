@@ -21,10 +21,10 @@ import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.inference import layer_file
 from gnnscale.loader import cluster_loader
-from gnnscale.nn import compiling, phases
-from gnnscale.nn.context import run_phases
+from gnnscale.nn.blocks import compiling, phases
+from gnnscale.nn.blocks.context import run_phases
 from gnnscale.train import Callback, NodeTask, kept_run, trainer
-from gnnscale.train.progress import Progress
+from gnnscale.train.run.progress import Progress
 
 TRAINERS = {
     "cluster": gs.ClusterTrainer,

@@ -9,12 +9,12 @@ from small_runs import CLASSES, HIDDEN, IN, small_graph
 import gnnscale as gs
 from gnnscale.errors import GnnscaleError, InputError, StoreError
 from gnnscale.graph import Graph
-from gnnscale.train.checkpoint import load_tree, save_tree
-from gnnscale.train.layerwise.controllers import Decision, FixedEpochs, LayerProgress, Plateau
-from gnnscale.train.layerwise.episodes import SampledTraining
-from gnnscale.train.layerwise.learned import LearnedController
-from gnnscale.train.layerwise.learning import Imitation, Learner, Outcome, Sampling
-from gnnscale.train.layerwise.policy import Observation, Step, StopPolicy
+from gnnscale.train.controllers.episodes import SampledTraining
+from gnnscale.train.controllers.learned import LearnedController
+from gnnscale.train.controllers.learning import Imitation, Learner, Outcome, Sampling
+from gnnscale.train.controllers.policy import Observation, Step, StopPolicy
+from gnnscale.train.controllers.stopping import Decision, FixedEpochs, LayerProgress, Plateau
+from gnnscale.train.run.checkpoint import load_tree, save_tree
 
 
 def run_layer(controller, losses, layer=0, layers=1, metrics=None, begin=True):

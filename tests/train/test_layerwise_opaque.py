@@ -16,7 +16,7 @@ from torch_geometric.nn import EdgeConv, GATConv, GCNConv, SAGEConv
 import gnnscale as gs
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import cluster
-from gnnscale.graph.graph_folder import store_graph
+from gnnscale.graph.store.graph_folder import store_graph
 from gnnscale.train import Callback, ClusterTrainer, FixedEpochs, LayerwiseTrainer
 from tests.budgets import few_columns
 

@@ -24,7 +24,7 @@ from small_runs import (
 
 import gnnscale as gs
 from gnnscale.errors import GnnscaleError, RunMismatch
-from gnnscale.train.checkpoint import load_tree
+from gnnscale.train.run.checkpoint import load_tree
 
 CONTROLLERS = {
     "fixed": lambda: gs.FixedEpochs(3),

@@ -12,9 +12,9 @@ import gnnscale as gs
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import Partition, cluster
 from gnnscale.train import load_run
-from gnnscale.train.layerwise.controllers import Decision
-from gnnscale.train.layerwise.learned import LearnedController
-from gnnscale.train.layerwise.policy import StopPolicy
+from gnnscale.train.controllers.learned import LearnedController
+from gnnscale.train.controllers.policy import StopPolicy
+from gnnscale.train.controllers.stopping import Decision
 from tests.train.small_runs import (
     MODELS,
     assert_same,

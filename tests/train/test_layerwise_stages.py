@@ -23,7 +23,7 @@ from torch_geometric import nn as pyg
 import gnnscale.nn as gsnn
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.nn.phases import Propagate
+from gnnscale.nn.blocks.phases import Propagate
 from gnnscale.train.layerwise.stages import stages_of
 from gnnscale.train.layerwise.streams import AGGREGATED
 from tests.nn.layers import assert_equal, dense, evaluated, shaken

@@ -15,7 +15,7 @@ from torch import nn
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.graph import Split
-from gnnscale.train.layerwise.controllers import Decision
+from gnnscale.train.controllers.stopping import Decision
 from gnnscale.train.layerwise.layer import Layer
 from tests.budgets import few_columns
 from tests.strategies import graphs

@@ -12,14 +12,14 @@ from small_runs import small_trainer
 
 import gnnscale as gs
 from gnnscale.errors import RunInUse
-from gnnscale.graph import locks
-from gnnscale.train import run_lock
-from gnnscale.train.run_lock import sole_writer
+from gnnscale.storage import locks
+from gnnscale.train.run import lock as run_lock
+from gnnscale.train.run.lock import sole_writer
 
 # Holds a folder; a process that it forked lives on, for as long as it is read from.
 HOLD = """
 import os, sys, time
-from gnnscale.train.run_lock import sole_writer
+from gnnscale.train.run.lock import sole_writer
 with sole_writer(__import__("pathlib").Path(sys.argv[1])):
     if os.fork() == 0:
         time.sleep(20)

@@ -17,7 +17,7 @@ import gnnscale as gs
 from gnnscale.inference import stream
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, propagation_of
-from gnnscale.train.first_hop import first_hop
+from gnnscale.train.steps.first_hop import first_hop
 from tests.nn.layers import assert_equal
 from tests.strategies import graphs, partitions
 

@@ -14,8 +14,8 @@ from torch import nn
 
 import gnnscale as gs
 from gnnscale.errors import InputError, RunMismatch, UnsupportedModel
-from gnnscale.train.learnt import Learnt
-from gnnscale.train.updates import Updates
+from gnnscale.train.steps.learnt import Learnt
+from gnnscale.train.steps.updates import Updates
 
 
 def stop_early(trainer):

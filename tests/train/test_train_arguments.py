@@ -16,8 +16,8 @@ import gnnscale as gs
 from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.train import ClusterTrainer
-from gnnscale.train.learnt import Learnt
-from gnnscale.train.optimizers import make_optimizer
+from gnnscale.train.steps.learnt import Learnt
+from gnnscale.train.steps.optimizers import make_optimizer
 
 
 def test_all_faults_at_once(tmp_path):

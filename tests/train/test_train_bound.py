@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from gnnscale.graph.checks import memory_bytes
+from gnnscale.storage.memory import memory_bytes
 from tests.graph.resident import linux
 
 SCRIPT = """
 import ctypes, sys, numpy as np, torch, gnnscale as gs
 from gnnscale.errors import InputError
-from gnnscale.train.memory import MemoryMeter
+from gnnscale.train.run.memory import MemoryMeter
 from torch_geometric import nn as pyg
 
 nodes, folder, name, memory = 200_000, *sys.argv[1:]

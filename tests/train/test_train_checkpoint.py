@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from small_runs import assert_same, small_trainer, weights_of
 
 from gnnscale.errors import StoreError
-from gnnscale.graph.files import atomic_write
-from gnnscale.train.checkpoint import load_tree, save_tree
-from gnnscale.train.run_folder import RunFolder
+from gnnscale.storage.files import atomic_write
+from gnnscale.train.run.checkpoint import load_tree, save_tree
+from gnnscale.train.run.folder import RunFolder
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32,
           torch.uint8, torch.bool]  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from small_runs import small_graph, small_trainer
 
 from gnnscale.errors import InputError, MissingDependency
-from gnnscale.train import evaluation
+from gnnscale.train.evaluators import full_graph as evaluation
 
 
 def test_several_sets_are_evaluated_in_one_pass(monkeypatch):

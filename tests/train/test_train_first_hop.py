@@ -21,8 +21,9 @@ from gnnscale.graph import Graph, open_graph, verify_store
 from gnnscale.graph import subgraph as subgraph_of
 from gnnscale.kernels import CSR
 from gnnscale.nn import first_propagation
-from gnnscale.train import ClusterTrainer, first_hop
-from gnnscale.train.first_hop import first_hop as compute
+from gnnscale.train import ClusterTrainer
+from gnnscale.train.steps import first_hop
+from gnnscale.train.steps.first_hop import first_hop as compute
 from tests.graph.resident import linux, resident_file_pages
 from tests.strategies import graphs, partitions
 

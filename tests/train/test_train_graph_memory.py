@@ -12,10 +12,10 @@ from torch_geometric.data import Data
 from torch_geometric.nn.aggr import Set2Set
 
 import gnnscale as gs
+from gnnscale.costs.peak import PeakBytes
 from gnnscale.errors import InputError
-from gnnscale.nn.peak import PeakBytes
-from gnnscale.train.graph_memory import cut, sizes_of
-from gnnscale.train.step_memory import step_peak
+from gnnscale.train.evaluators.graph_memory import cut, sizes_of
+from gnnscale.train.steps.step_memory import step_peak
 
 SPLIT = {"train": range(40), "val": range(40, 50), "test": range(50, 60)}
 

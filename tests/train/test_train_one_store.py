@@ -8,8 +8,8 @@ import torch
 import gnnscale as gs
 from gnnscale.errors import RunMismatch
 from gnnscale.graph import ClusteredGraph
-from gnnscale.graph.mapped import is_mapped
-from gnnscale.graph.store import write_store
+from gnnscale.graph.store.cluster_folder import write_store
+from gnnscale.storage.mapped import is_mapped
 from tests.train.small_runs import small_graph
 
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import small_graph, small_trainer
 
+from gnnscale.benchmarking import baselines, label_propagation, majority, perceptron
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph
-from gnnscale.train import Report, baselines, label_propagation, majority, perceptron
+from gnnscale.train import Report
 from tests.strategies import dense_adjacency, graphs
 
 

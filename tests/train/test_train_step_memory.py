@@ -16,7 +16,7 @@ from gnnscale.errors import InputError
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.train.step_memory import Batches, _with_a_ring, step_cost, step_peak
+from gnnscale.train.steps.step_memory import Batches, _with_a_ring, step_cost, step_peak
 from tests.strategies import graphs
 
 few = settings(max_examples=15, deadline=None)

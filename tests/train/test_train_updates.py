@@ -27,9 +27,10 @@ from torch_geometric.nn import GraphNorm, PairNorm
 import gnnscale as gs
 from gnnscale.errors import InputError, MissingDependency, RunMismatch
 from gnnscale.graph import Graph, Partition, cluster
-from gnnscale.nn.compiling import CompiledRows
-from gnnscale.nn.phases import Rows, Statistics
-from gnnscale.train import ClusterConfig, ClusterTrainer, precision, trainer
+from gnnscale.nn.blocks.compiling import CompiledRows
+from gnnscale.nn.blocks.phases import Rows, Statistics
+from gnnscale.train import ClusterConfig, ClusterTrainer, trainer
+from gnnscale.train.steps import precision
 
 # --- accumulation -------------------------------------------------------------------------------
 

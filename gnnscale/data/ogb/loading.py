@@ -27,8 +27,8 @@ from gnnscale.data.ogb.raw import open_raw
 from gnnscale.data.options import Option, as_query, read_options
 from gnnscale.errors import StoreError
 from gnnscale.graph import Graph
-from gnnscale.graph.files import cache_root
-from gnnscale.graph.graph_folder import store_graph
+from gnnscale.graph.store.graph_folder import store_graph
+from gnnscale.storage.files import cache_root
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from gnnscale.data.ogb.raw import missing, size_of
 from gnnscale.errors import StoreError
-from gnnscale.graph.files import held_folder, remove_abandoned
-from gnnscale.graph.unpacking import check_archive
+from gnnscale.storage.files import held_folder, remove_abandoned
+from gnnscale.storage.unpacking import check_archive
 
 _BYTES_AT_ONCE = 1 << 24
 _PREFIX = ".npz-"

@@ -13,7 +13,7 @@ from typing import Any
 from gnnscale.data.cards import ROOT_VARIABLE, find_card
 from gnnscale.data.ogb.catalogue import OGBEntry
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.files import cache_root, expanded, read_json, write_json
+from gnnscale.storage.files import cache_root, expanded, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ Both are given as a `Traversable` that has ``raw/`` and ``split/``: a `pathlib.P
 `zipfile.Path`. A gzip's and a zip's checksums are verified on the way, so that damage is told.
 
 A csv.gz is inflated by one thread and parsed by others, block by block, ahead of what is done with
-it. Floor: inflating it, which no second thread speeds up, and `gnnscale.kernels.numerals`.
+it. Floor: inflating it, which no second thread speeds up, and `gnnscale.data.ogb.numerals`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from gnnscale.data.ogb.numerals import parse_rows
 from gnnscale.errors import StoreError
-from gnnscale.graph.ahead import ahead
-from gnnscale.graph.unpacking import check_archive, too_large, unpack_limit
-from gnnscale.kernels.numerals import parse_rows
+from gnnscale.storage.ahead import ahead
+from gnnscale.storage.unpacking import check_archive, too_large, unpack_limit
 
 try:  # inflates faster; zlib where there is no wheel of it
     from isal.igzip import open as open_gzip

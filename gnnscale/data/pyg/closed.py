@@ -18,7 +18,7 @@ from typing import Any
 from typing_extensions import override
 
 from gnnscale.errors import StoreError
-from gnnscale.graph.unpacking import check_archive
+from gnnscale.storage.unpacking import check_archive
 
 _REMEDY = "gnnscale runs no code out of files. Fetch the file from where its authors publish it"
 

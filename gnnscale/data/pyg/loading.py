@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gnnscale.data.arrays import graph_from_arrays
 from gnnscale.data.cards import ROOT_VARIABLE, Card, find_card
+from gnnscale.data.formats.array_graphs import graph_from_arrays
 from gnnscale.data.kept import open_kept
 from gnnscale.data.options import as_query
 from gnnscale.data.preprocessing import preprocess
@@ -24,8 +24,8 @@ from gnnscale.data.pyg.catalogue import PyGEntry
 from gnnscale.data.pyg.reading import read_pyg
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph, store_graph
-from gnnscale.graph.files import cache_root, checked_path, expanded
 from gnnscale.kernels import CSR
+from gnnscale.storage.files import cache_root, checked_path, expanded
 
 logger = logging.getLogger(__name__)
 

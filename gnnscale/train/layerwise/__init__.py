@@ -1,13 +1,13 @@
 """Layer-wise training: every stage alone, on rows aggregated once."""
 
-from gnnscale.train.layerwise.controllers import (
+from gnnscale.train.controllers.learned import LearnedController
+from gnnscale.train.controllers.stopping import (
     Decision,
     FixedEpochs,
     LayerProgress,
     Plateau,
     StopController,
 )
-from gnnscale.train.layerwise.learned import LearnedController
 from gnnscale.train.layerwise.trainer import LayerwiseTrainer
 
 __all__ = [

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from gnnscale import comm
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
-from gnnscale.graph.mapped import is_mapped
 from gnnscale.partitioning import partition
+from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.ranks import stored_once
-from gnnscale.train.run_folder import RunFolder
+from gnnscale.train.run.folder import RunFolder
 
 
 def clusters_for(

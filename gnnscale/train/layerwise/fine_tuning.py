@@ -17,13 +17,13 @@ from typing_extensions import override
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.callbacks import Callback
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.config import LayerwiseConfig
-from gnnscale.train.going_on import snapshot
 from gnnscale.train.kept_run import KeptRun
-from gnnscale.train.optimizers import describe
-from gnnscale.train.report import Report
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.going_on import snapshot
+from gnnscale.train.run.report import Report
+from gnnscale.train.steps.optimizers import describe
 from gnnscale.train.task import Task
 
 LAYER = "fine-tuning"  # in the place of a layer's number

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.modes import evaluation_mode
-from gnnscale.nn.propagation import densify
-from gnnscale.train.contexts import training_context
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.convs.propagation import densify
 from gnnscale.train.layerwise.stages import Stage
-from gnnscale.train.learnt import Learnt
+from gnnscale.train.steps.contexts import training_context
+from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
 
 # Time of a forward pass over that of a step, of as many rows (as in sizes.evaluation_interval).

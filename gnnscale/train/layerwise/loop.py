@@ -20,24 +20,24 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.additive import check_counted, counted, summed_loss
-from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
+from gnnscale.train.controllers.stopping import Decision, LayerProgress, StopController
 from gnnscale.train.kept_run import KeptRun
-from gnnscale.train.layerwise.controllers import Decision, LayerProgress, StopController
 from gnnscale.train.layerwise.layer import Layer, TrainingBatches, ValidationRows
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Stream
-from gnnscale.train.meter import Meter
-from gnnscale.train.optimizers import make_optimizer
-from gnnscale.train.precision import MixedPrecision
-from gnnscale.train.progress import Progress
 from gnnscale.train.ranks import agree
-from gnnscale.train.report import Report
-from gnnscale.train.running import RunningStatistics
-from gnnscale.train.shared_gradients import SharedGradients
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Progress
+from gnnscale.train.run.report import Report
+from gnnscale.train.steps.additive import check_counted, counted, summed_loss
+from gnnscale.train.steps.optimizers import make_optimizer
+from gnnscale.train.steps.precision import MixedPrecision
+from gnnscale.train.steps.running import RunningStatistics
+from gnnscale.train.steps.shared_gradients import SharedGradients
+from gnnscale.train.steps.updates import Updates
 from gnnscale.train.task import Task
-from gnnscale.train.updates import Updates
 
 logger = logging.getLogger(__name__)
 

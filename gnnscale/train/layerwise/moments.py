@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import norm as pyg
 
-from gnnscale.nn import Context, statistics
-from gnnscale.nn.phases import Propagate, Rows, Save, Statistics
-from gnnscale.nn.propagation import is_plain_linear
-from gnnscale.nn.pyg_convs import SelfWeight
+from gnnscale.nn import Context
+from gnnscale.nn.blocks.phases import Propagate, Rows, Save, Statistics
+from gnnscale.nn.convs.propagation import is_plain_linear
+from gnnscale.nn.convs.pyg_convs import SelfWeight
+from gnnscale.nn.norms import statistics
 from gnnscale.train.layerwise.stages import Combine, Stage
 
 

@@ -24,12 +24,12 @@ from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.loader.reading import Ranges, take_features
 from gnnscale.nn import Context
-from gnnscale.nn.phases import Collect
-from gnnscale.nn.propagation import densify
+from gnnscale.nn.blocks.phases import Collect
+from gnnscale.nn.convs.propagation import densify
 from gnnscale.train.layerwise.layer import Layer
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Stream
-from gnnscale.train.step_memory import clusters_with_room, step_cost
+from gnnscale.train.steps.step_memory import clusters_with_room, step_cost
 
 
 @dataclass

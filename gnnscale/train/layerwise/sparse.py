@@ -14,7 +14,7 @@ from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.kernels.threads import num_threads
 from gnnscale.nn import Propagation
-from gnnscale.nn.stacked import Stacked
+from gnnscale.nn.convs.stacked import Stacked
 
 
 def sparse_product(propagation: Propagation, adj: Adjacency, x: CSR, nodes: Tensor) -> CSR:

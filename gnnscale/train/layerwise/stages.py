@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn import Context, LayeredGNN, Propagation
-from gnnscale.nn.phases import (
+from gnnscale.nn.blocks.phases import (
     Collect,
     Dropout,
     Features,

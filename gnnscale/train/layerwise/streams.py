@@ -26,7 +26,7 @@ from gnnscale.inference.engine import advance
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
 from gnnscale.kernels import CSR
-from gnnscale.nn.phases import Propagate
+from gnnscale.nn.blocks.phases import Propagate
 from gnnscale.train.layerwise.moments import WholeNorm, WholeNormGathering
 from gnnscale.train.layerwise.sparse import sparse_product
 from gnnscale.train.layerwise.stages import Stage

@@ -15,14 +15,13 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import ClusteredGraph, Graph
-from gnnscale.graph.graph_folder import store_graph
-from gnnscale.graph.store import write_store
+from gnnscale.graph.store.cluster_folder import write_store
+from gnnscale.graph.store.graph_folder import store_graph
 from gnnscale.inference.engine import check_features
 from gnnscale.loader import Batch
 from gnnscale.nn import LayeredGNN, as_layered
-from gnnscale.nn.modes import evaluation_mode
-from gnnscale.nn.phases import Neighbourhood
-from gnnscale.train.additive import try_loss
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.train.arguments import (
     as_data,
     as_seen,
@@ -31,11 +30,9 @@ from gnnscale.train.arguments import (
     device_faults,
     refuse_arrays,
 )
-from gnnscale.train.callbacks import Callback
 from gnnscale.train.config import LayerwiseConfig
-from gnnscale.train.identity import describe_data
+from gnnscale.train.controllers.stopping import FixedEpochs, StopController, controller_faults
 from gnnscale.train.layerwise.clustering import clusters_for, keep_clusters
-from gnnscale.train.layerwise.controllers import FixedEpochs, StopController, controller_faults
 from gnnscale.train.layerwise.fine_tuning import (
     Told,
     account_of,
@@ -51,10 +48,13 @@ from gnnscale.train.layerwise.rows import as_rows
 from gnnscale.train.layerwise.stages import Stage, stages_of
 from gnnscale.train.layerwise.streams import Stream
 from gnnscale.train.layerwise.views import Views
-from gnnscale.train.learnt import Learnt
-from gnnscale.train.optimizers import describe
-from gnnscale.train.report import Report
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.identity import describe_data
+from gnnscale.train.run.report import Report
 from gnnscale.train.sizes import sizes_for
+from gnnscale.train.steps.additive import try_loss
+from gnnscale.train.steps.learnt import Learnt
+from gnnscale.train.steps.optimizers import describe
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, subgraph
-from gnnscale.graph.mapped import is_mapped, read_ranges
 from gnnscale.graph.reading.labels import labelled
 from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.inference.layers import Layers
@@ -22,15 +21,16 @@ from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.loader.reading import take_features
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.modes import evaluation_mode
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.storage.mapped import is_mapped, read_ranges
 from gnnscale.train.config import LayerwiseConfig
-from gnnscale.train.dry_run import dry_run
-from gnnscale.train.first_hop import SomeRows
 from gnnscale.train.layerwise.layer import ValidationRows
 from gnnscale.train.layerwise.opaque import ClusterBatches, WholeGraph
 from gnnscale.train.layerwise.rows import RowValidation, TrainingRows
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Rows, Stream
+from gnnscale.train.steps.dry_run import dry_run
+from gnnscale.train.steps.first_hop import SomeRows
 from gnnscale.train.task import Task
 
 _DTYPES = {

@@ -1,0 +1,1 @@
+"""What work costs, in operations, bytes and seconds."""

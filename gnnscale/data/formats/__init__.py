@@ -1,0 +1,1 @@
+"""Graphs from files of arrays."""

@@ -1,0 +1,1 @@
+"""Graphs from tables in files: edges, nodes, and what nodes are called."""

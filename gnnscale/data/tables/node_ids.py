@@ -1,0 +1,255 @@
+"""From what nodes are called in files to their numbers: which ids there are, and whose each is."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow
+import torch
+from pyarrow import compute
+
+from gnnscale.data.tables.texts import hash_texts
+from gnnscale.errors import InputError
+from gnnscale.graph import NodeNames
+from gnnscale.storage.mapped import map_array
+
+_LEAST_RUN = 1 << 10
+_AT_ONCE = 1 << 18  # ids of each run that are merged at a time
+
+
+class NodeIds(Protocol):
+    """Numbers of nodes by what they are called."""
+
+    @property
+    def num_nodes(self) -> int: ...
+
+    @property
+    def names(self) -> NodeNames | None: ...
+
+    def find(self, ids: Any, what: str) -> np.ndarray:
+        """The nodes of ids `[k]`, int64.
+
+        Raises:
+            InputError: an id is of no node; `what` says whose it is.
+        """
+        ...
+
+
+class Numbers:
+    """Nodes that are called by their numbers, 0 to num_nodes − 1.
+
+    Args:
+        num_nodes: the number of nodes.
+        because: where that is known from, for errors.
+    """
+
+    names = None
+
+    def __init__(self, num_nodes: int, because: str) -> None:
+        self.num_nodes, self._because = num_nodes, because
+
+    def find(self, ids: Any, what: str) -> np.ndarray:
+        """See `NodeIds.find`."""
+        if (kind := getattr(ids, "dtype", np.dtype(object)).kind) not in "iu" and len(ids):
+            text = "text" if kind == "O" else f"{ids.dtype}"
+            raise InputError(
+                f"{what} is {text}, where {self._because} says that nodes are called by their "
+                "numbers; give features and labels as tables with an id column"
+            )
+        least, most = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
+        if least < 0 or most >= self.num_nodes:
+            wrong = least if least < 0 else most
+            raise InputError(
+                f"{what} {wrong} is not from 0 to {self.num_nodes - 1}, which {self._because} says "
+                "nodes are; give features and labels as tables with an id column"
+            )
+        return ids.astype(np.int64, copy=False)
+
+
+class Integers:
+    """Nodes that are called by integers of any kind.
+
+    Args:
+        ids: int64 `[num_nodes]`, of which no two are equal; may lie in a file.
+        memory: bytes for a table of all numbers from the least to the greatest, which is faster
+            than a search.
+    """
+
+    def __init__(self, ids: np.ndarray, memory: int) -> None:
+        self.num_nodes = ids.size
+        ids = ids if ids.flags.writeable else ids.copy()  # torch warns of read-only memory
+        self.names = NodeNames(torch.from_numpy(ids))
+        ascending = bool((ids[1:] > ids[:-1]).all())
+        self._order = None if ascending else np.argsort(ids)
+        self._sorted = ids if self._order is None else ids[self._order]
+        self._least = int(self._sorted[0]) if ids.size else 0
+        self._span = int(self._sorted[-1]) - self._least + 1 if ids.size else 0
+        self._table = None
+        if 8 * self._span <= memory:
+            self._table = np.full(self._span, -1, np.int64)
+            self._table[ids - self._least] = np.arange(ids.size)
+
+    def find(self, ids: Any, what: str) -> np.ndarray:
+        """See `NodeIds.find`."""
+        if (kind := getattr(ids, "dtype", np.dtype(object)).kind) not in "iu":
+            raise InputError(f"{what} is {'text' if kind == 'O' else ids.dtype}, nodes integers")
+        ids = ids.astype(np.int64, copy=False)
+        if not self.num_nodes or not ids.size:
+            if ids.size:
+                raise _absent(ids, what)
+            return ids
+        if self._table is not None:
+            inside = (ids >= self._least) & (ids < self._least + self._span)
+            if not inside.all():
+                raise _absent(ids[~inside], what)
+            nodes = self._table[ids - self._least]
+            known = nodes >= 0
+        else:
+            # Sorted first, so that a search through a file goes through it once.
+            unique, inverse = np.unique(ids, return_inverse=True)
+            places = np.searchsorted(self._sorted, unique).clip(max=self.num_nodes - 1)
+            known = (self._sorted[places] == unique)[inverse]
+            nodes = places if self._order is None else self._order[places]
+            nodes = nodes[inverse]
+        if not known.all():
+            raise _absent(ids[~known], what)
+        return nodes
+
+
+class Texts:
+    """Nodes that are called by text, held in memory, twice, and 16 bytes a name to look it up.
+
+    They are looked up by hashes, sorted once: a hash table, as Arrow's `index_in` makes of all
+    names at every call, costs as much for few ids as for many.
+
+    Args:
+        names: of which no two are equal.
+    """
+
+    def __init__(self, names: pyarrow.Array) -> None:
+        self._names = names
+        self.num_nodes = len(names)
+        self.names = NodeNames.from_arrow(names)
+        for seed in itertools.count():
+            hashes = _hashes(names, seed)
+            self._order = np.argsort(hashes)
+            self._hashes, self._seed = hashes[self._order], seed
+            if (self._hashes[1:] != self._hashes[:-1]).all():  # no two names share one
+                return
+
+    def find(self, ids: Any, what: str) -> np.ndarray:
+        """See `NodeIds.find`."""
+        ids = as_text(ids)
+        if ids.null_count:
+            raise InputError(f"{what} is empty {ids.null_count:,} times; fill it in")
+        # What comes in one chunk repeats, and what is unique is looked up once.
+        coded = compute.dictionary_encode(ids)
+        wanted = coded.dictionary
+        known = np.zeros(len(wanted), dtype=bool)
+        nodes = np.zeros(len(wanted), np.int64)
+        if self.num_nodes and len(wanted):
+            places = np.searchsorted(self._hashes, _hashes(wanted, self._seed))
+            nodes = self._order[places.clip(max=self.num_nodes - 1)]
+            equal = compute.equal(self._names.take(pyarrow.array(nodes)), wanted)
+            known = equal.to_numpy(zero_copy_only=False)
+        if not known.all():
+            raise _absent(wanted.filter(pyarrow.array(~known)).to_pylist(), what)
+        return nodes[coded.indices.to_numpy()]
+
+
+def _hashes(names: pyarrow.Array, seed: int) -> np.ndarray:
+    """A number of 64 bits for each name, uint64 `[names]`."""
+    if names.offset:
+        names = pyarrow.concat_arrays([names])
+    hashes = np.empty(len(names), np.uint64)
+    if hashes.size:
+        _, ends, text = names.buffers()
+        ends = np.frombuffer(ends, np.int64, len(names) + 1)
+        text = np.frombuffer(text or b"", np.uint8)
+        ends.flags.writeable = text.flags.writeable = False  # for one compiled kernel
+        hash_texts(ends, text, np.uint64(seed), hashes)
+    return hashes
+
+
+def as_text(ids: Any) -> pyarrow.Array:
+    """Ids as a column of text, whatever they are in the file."""
+    column = ids if isinstance(ids, pyarrow.Array) else pyarrow.array(ids)
+    return column.cast(pyarrow.large_string())
+
+
+def all_integers(chunks: Iterable[np.ndarray], memory: int, folder: Path) -> np.ndarray:
+    """All different ids, ascending, in bounded memory.
+
+    Args:
+        chunks: int64 `[k]`.
+        memory: bytes to use.
+        folder: of files for what does not fit; the result may lie in one.
+
+    Returns:
+        int64 `[ids]`.
+    """
+    most = max(_LEAST_RUN, memory // 24)  # ids, their copy when they are put together, and the sort
+    held: list[np.ndarray] = []
+    merged = np.empty(0, np.int64)
+    runs: list[np.ndarray] = []
+    for chunk in chunks:
+        held.append(_ascending(chunk))
+        if sum(part.size for part in held) <= max(most, merged.size) // 2:
+            continue
+        merged, held = _ascending(np.concatenate([merged, *held])), []
+        if merged.size > most:
+            runs.append(_in_file([merged], folder))
+            merged = np.empty(0, np.int64)
+    merged = _ascending(np.concatenate([merged, *held]))
+    if not runs:
+        return merged
+    return _in_file(_merged([*runs, merged]), folder)
+
+
+def all_texts(chunks: Iterable[pyarrow.Array]) -> pyarrow.Array:
+    """All different names, ascending by their bytes. Held in memory, twice for a moment."""
+    merged = pyarrow.array([], pyarrow.large_string())
+    held: list[pyarrow.Array] = []
+    for chunk in chunks:
+        held.append(compute.unique(as_text(chunk)))
+        if sum(map(len, held)) > len(merged):
+            merged, held = compute.unique(pyarrow.concat_arrays([merged, *held])), []
+    merged = compute.unique(pyarrow.concat_arrays([merged, *held]))
+    return merged.take(compute.sort_indices(merged))
+
+
+def _merged(runs: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Ascending runs as one, in blocks, each id once."""
+    starts = [0] * len(runs)
+    while any(start < run.size for start, run in zip(starts, runs, strict=True)):
+        ahead = [run[s : s + _AT_ONCE] for s, run in zip(starts, runs, strict=True)]
+        # Up to the least of the last ids, nothing can come any more.
+        last = min(int(part[-1]) for part in ahead if part.size)
+        ends = [int(np.searchsorted(part, last, side="right")) for part in ahead]
+        yield _ascending(np.concatenate([p[:e] for p, e in zip(ahead, ends, strict=True)]))
+        starts = [s + e for s, e in zip(starts, ends, strict=True)]
+
+
+def _ascending(ids: np.ndarray) -> np.ndarray:
+    """Different ids, ascending. `np.unique` hashes, which takes 60 times as long for some ids."""
+    ids = np.sort(ids)
+    first = np.ones(ids.size, dtype=bool)
+    np.not_equal(ids[1:], ids[:-1], out=first[1:])
+    return ids[first]
+
+
+def _in_file(blocks: Iterable[np.ndarray], folder: Path) -> np.ndarray:
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".ids", delete=False) as file:
+        for block in blocks:
+            file.write(block.data)
+        size = file.tell() // 8
+    return map_array(Path(file.name), np.dtype(np.int64), (size,)).numpy()
+
+
+def _absent(ids: Any, what: str) -> InputError:
+    return InputError(f"{len(ids):,} times {what} is of no node, first {ids[0]!r}; name it once")

@@ -1,0 +1,1 @@
+"""Graphs larger than memory, built from edges in any order by an external sort."""

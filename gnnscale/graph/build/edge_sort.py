@@ -1,0 +1,266 @@
+"""The external sort of `build_graph`: edges in any order to a stored adjacency.
+
+Every directed edge goes to a run, ordered by buckets of rows, of which memory holds as many as it
+takes and a scratch file the rest; some buckets after the others are then sorted and appended to the
+stored graph. Threads spread and sort pieces that fit the processor's cache, beside what reads the
+edges and what writes them. Floor: 6 bytes a directed edge (row within 2^16 and column; 8 where a
+bucket has more rows), written to the file and read again where memory does not hold them, and 4
+bytes of column written, hashed and flushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from gnnscale.errors import InputError
+from gnnscale.graph.adjacency import asymmetry
+from gnnscale.graph.build.runs import Runs
+from gnnscale.kernels import edges as kernels
+from gnnscale.kernels.threads import num_threads
+from gnnscale.storage.ahead import ahead
+from gnnscale.storage.array_folder import ArrayFile, ArrayFolder
+
+_BUCKETS = 2048  # at most: a run of the default memory then has some 100 kB a bucket
+_LEAST_PIECE = 64  # edges
+_SPREAD_PIECE = 1 << 18  # edges, as many as fit a processor's cache on their way
+_SORTED_PIECE = 1 << 17  # likewise, where buckets are small
+_INT32_MAX = 2**31 - 1
+
+#: Sources, targets and, where there are any, weights `[k]`.
+Edges = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def write_edges(
+    folder: ArrayFolder,
+    num_nodes: int,
+    chunks: Iterator[Edges],
+    undirected: bool,
+    coalesce: bool,
+    budget: int,
+) -> tuple[int, bool]:
+    """Write `indptr`, `indices` and, where there are weights, `edge_weight`.
+
+    Args:
+        folder: where.
+        num_nodes: the number of nodes.
+        chunks: edges whose ids are in range.
+        undirected: whether the reverse of every edge but self-loops is added.
+        coalesce: whether parallel edges are merged.
+        budget: bytes that may be used.
+
+    Returns:
+        The number of directed edges, and whether the matrix equals its transpose.
+    """
+    count = num_threads()
+    with (
+        Runs(folder.path, budget // 2) as runs,
+        ThreadPoolExecutor(count, "gnnscale-edges") as threads,
+    ):
+        spread = _Spread(num_nodes, undirected, budget // (count + 2))
+        for run in ahead(threads, spread.run, spread.pieces(chunks), count):
+            spread.add(run, runs)
+        weighted, index, total = bool(spread.weighted), spread.index, int(spread.counts.sum())
+        entry = index.itemsize + 4 * weighted
+        if not coalesce:
+            folder.expect(total * entry)
+        rows = None if coalesce else total
+        with (
+            folder.array("indptr", np.dtype(np.int64), (num_nodes + 1,)) as indptr,
+            folder.array("indices", index, (rows,)) as indices,
+            folder.optional("edge_weight", np.dtype(np.float32), (rows,), weighted) as weights,
+        ):
+            # Sorting takes an entry as it was read, twice on its way, and where it belongs.
+            most = budget // (2 * (count + 2) * (3 * (spread.row.itemsize + entry) + entry))
+            sort = _Sort(runs, spread, max(_LEAST_PIECE, most), coalesce)
+            written = _Written(indptr, indices, weights)
+            for part in ahead(threads, sort.sorted, sort.ranges(), count):
+                written.add(part, undirected)
+    return written.num_edges, undirected or written.asymmetry == 0
+
+
+class _Spread:
+    """Makes runs of edges: directed, ordered by bucket of rows.
+
+    Attributes:
+        index: the type of a column.
+        row: the type of the lowest bits of a row, which tell it from others of its bucket.
+        shift: row i lies in bucket `i >> shift`.
+        counts: the directed edges in every bucket.
+        weighted: whether there are weights; None until the first chunk has come.
+    """
+
+    def __init__(self, num_nodes: int, undirected: bool, budget: int) -> None:
+        self._both, self._budget, self.num_nodes = undirected, budget, num_nodes
+        self.index = np.dtype(np.int32 if num_nodes <= _INT32_MAX else np.int64)
+        self.shift = max(0, (num_nodes - 1).bit_length() - (_BUCKETS.bit_length() - 1))
+        self.row = np.dtype(np.uint16 if self.shift <= 16 else np.uint32)
+        self.counts = np.zeros(max(1, -(-num_nodes >> self.shift)) if num_nodes else 1, np.int64)
+        self.weighted: bool | None = None
+
+    def pieces(self, chunks: Iterator[Edges]) -> Iterator[list[np.ndarray]]:
+        """Cut chunks into copies: sources, targets and weights (`[0]` where there are none)."""
+        held: list[np.ndarray] = []
+        filled = 0
+        for chunk in chunks:
+            if self.weighted is None:
+                self.weighted = chunk[2] is not None
+            if self.weighted != (chunk[2] is not None):
+                raise InputError("some chunks of edges have weights and some have none")
+            at, size = 0, chunk[0].size
+            while at < size:
+                if not held:
+                    held = self._empty()
+                count = min(size - at, held[0].size - filled)
+                for into, given in zip(held, chunk, strict=True):
+                    if given is not None:
+                        into[filled : filled + count] = given[at : at + count]
+                filled += count
+                at += count
+                if filled == held[0].size:
+                    yield held
+                    held, filled = [], 0
+        if held:
+            yield [into[:filled] for into in held]
+
+    def run(self, piece: list[np.ndarray]) -> list[np.ndarray]:
+        """The edges of a piece by bucket: rows, columns, weights; and how many are in each."""
+        source, target, weight = piece
+        most = source.size * (1 + self._both)
+        row, col = np.empty(most, self.row), np.empty(most, self.index)
+        value = np.empty(most if weight.size else 0, np.float32)
+        counts = np.zeros(self.counts.size, np.int64)
+        size = kernels.spread_edges(
+            source, target, weight, self._both, self.shift, counts, row, col, value
+        )
+        return [row[:size], col[:size], value[:size], counts]
+
+    def add(self, run: list[np.ndarray], runs: Runs) -> None:
+        """Hand a run over."""
+        *arrays, counts = run
+        runs.add([(array, counts) for array in arrays[: 2 + bool(self.weighted)]])
+        self.counts += counts
+
+    def _empty(self) -> list[np.ndarray]:
+        weighted = bool(self.weighted)
+        # As it came, and up to twice as it is spread; half of the memory is for what is held.
+        record = 2 * self.index.itemsize + 4 * weighted
+        record += 2 * (self.row.itemsize + self.index.itemsize + 4 * weighted)
+        size = max(_LEAST_PIECE, min(self._budget // (2 * record), _SPREAD_PIECE))
+        return [
+            np.empty(size, self.index),
+            np.empty(size, self.index),
+            np.empty(size if weighted else 0, np.float32),
+        ]
+
+
+class _Part(NamedTuple):
+    """Rows in their order: where each begins, from 0, `[rows + 1]`; columns; weights, or `[0]`."""
+
+    pointers: np.ndarray
+    cols: np.ndarray
+    values: np.ndarray
+
+
+class _Range(NamedTuple):
+    """The rows `start` up to `stop`, of the buckets `first` up to `last`: all of them, or some."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    whole: bool
+
+
+class _Sort:
+    """Sorts ranges of rows whose entries are in runs."""
+
+    def __init__(self, runs: Runs, spread: _Spread, most: int, coalesce: bool) -> None:
+        self._runs, self._spread, self._most, self._coalesce = runs, spread, most, coalesce
+        self._own = 2 ** (8 * spread.row.itemsize) - 1
+        self._bits = max(1, (spread.num_nodes - 1).bit_length())
+
+    def ranges(self) -> Iterator[_Range]:
+        """All rows, some at a time."""
+        counts, shift = self._spread.counts, self._spread.shift
+        piece = min(self._most, _SORTED_PIECE)
+        if counts.max() > self._most:  # now, while no thread reads
+            self._runs.flush()
+        for first, last in _groups(counts, piece, (self._own + 1) >> shift):
+            start, stop = first << shift, min(last << shift, self._spread.num_nodes)
+            if last - first > 1 or counts[first] <= self._most:
+                yield _Range(first, last, start, stop, True)
+                continue
+            # One bucket may hold more than memory: its rows are then taken in several passes.
+            rows = np.zeros(stop - start, np.int64)
+            for (row,) in self._runs.read(first, last, 1):
+                rows += np.bincount(row - row.dtype.type(start & self._own), minlength=rows.size)
+            for a, b in _groups(rows, self._most, rows.size):
+                yield _Range(first, last, start + a, start + b, False)
+
+    def sorted(self, part: _Range) -> _Part:
+        """Sort a range."""
+        read = list(self._runs.read(part.first, part.last))
+        if not part.whole:
+            for arrays in read:
+                row = arrays[0] - self._spread.row.type(part.start & self._own)
+                arrays[:] = [array[row < part.stop - part.start] for array in arrays]
+        row, col, value = self._joined(read)
+        del read
+        pointers = np.zeros(part.stop - part.start + 1, np.int64)
+        cols, values = np.empty_like(col), np.empty_like(value)
+        kernels.sort_edges(row, col, value, part.start, self._bits, pointers, cols, values)
+        if self._coalesce:
+            left = kernels.merge_equal(pointers, cols, values)
+            cols, values = cols[:left], values[:left]
+        return _Part(pointers, cols, values)
+
+    def _joined(self, read: list[list[np.ndarray]]) -> list[np.ndarray]:
+        types = [self._spread.row, self._spread.index, np.dtype(np.float32)]
+        arrays = zip(*read, strict=True)
+        joined = [np.concatenate(parts) for parts in arrays]
+        return joined + [np.empty(0, dtype) for dtype in types[len(joined) :]]
+
+
+class _Written:
+    """What is written of the graph, range of rows by range.
+
+    Attributes:
+        num_edges: directed edges.
+        asymmetry: 0 in the end where the matrix equals its transpose, if it was asked for.
+    """
+
+    def __init__(self, indptr: ArrayFile, indices: ArrayFile, weights: ArrayFile | None) -> None:
+        self._indptr, self._indices, self._weights = indptr, indices, weights
+        self.num_edges = self.asymmetry = self._rows = 0
+        indptr.append(np.zeros(1, np.int64))
+
+    def add(self, part: _Part, symmetric: bool) -> None:
+        """Append rows; whether they are known to be of a symmetric matrix."""
+        pointers, cols, values = part
+        if not symmetric:
+            matrix = [torch.from_numpy(array) for array in part]
+            own = asymmetry(matrix[0], matrix[1], matrix[2], self._rows)
+            self.asymmetry = (self.asymmetry + own) % 2**64
+        self._rows += pointers.size - 1
+        self._indices.append(cols)
+        if self._weights is not None:
+            self._weights.append(values)
+        self._indptr.append(pointers[1:] + self.num_edges)
+        self.num_edges += int(pointers[-1])
+
+
+def _groups(counts: np.ndarray, most: int, at_once: int) -> Iterator[tuple[int, int]]:
+    """Cut into ranges of so many whose counts add up to at most `most`, or of a single one."""
+    ends = np.cumsum(counts)
+    first = 0
+    while first < counts.size:
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + most, "right")))
+        last = min(last, first + at_once)
+        yield first, last
+        first = last

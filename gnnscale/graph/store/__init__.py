@@ -1,0 +1,1 @@
+"""Graphs and clustered graphs in folders of arrays."""

@@ -1,0 +1,1 @@
+"""Models as blocks and phases: what they are, and how they run."""

@@ -1,0 +1,1 @@
+"""PyG's models as blocks, and back."""

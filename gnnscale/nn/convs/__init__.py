@@ -1,0 +1,1 @@
+"""Convolutions: which are propagations, what they read, how far they reach."""

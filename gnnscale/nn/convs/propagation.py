@@ -1,0 +1,214 @@
+"""Propagation: what a convolution is when it is a fixed sparse product and a dense transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Adjacency
+from gnnscale.kernels import CSR, propagate, sparse_linear
+from gnnscale.nn.convs.matrices import Matrix, Unweighted, coefficients, structure
+
+Operator = tuple[CSR, Tensor | None, Tensor | None, Tensor | None]  # A, left, right, diag
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """A convolution read as  x ↦ then( Q x Wᵀ + b + root(x) )  with Q = Pᴷ or Q = Σₖ cₖ Pᵏ.
+
+    Because Q and W commute, whichever order is narrower is computed; the layer-wise trainer
+    aggregates Q x once; and inference needs no halo.
+
+    Attributes:
+        matrix: P, or a function that returns it (where a buffer of the convolution enters it).
+        hops: K, at least 1.
+        weight: W `[out_channels, in_channels]`, or None for the identity.
+        bias: b `[out_channels]`, or None.
+        root: a row-local map of the input that is added, or None.
+        then: modules that follow, each row-local or a norm.
+        join: a row-local function of a slot's values and the propagated rows, before `then`
+            (GCNII's initial residual), or None.
+        powers: c_0 … c_K, or None for Pᴷ alone.
+
+    Raises:
+        InputError: `hops` or the number of `powers` is wrong.
+    """
+
+    matrix: Matrix | Callable[[], Matrix]
+    hops: int = 1
+    weight: nn.Parameter | None = None
+    bias: nn.Parameter | None = None
+    root: Callable[[Tensor], Tensor] | None = None
+    then: Sequence[nn.Module] = ()
+    join: Callable[..., Tensor] | None = None
+    powers: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.hops < 1:
+            raise InputError(f"hops={self.hops}: a propagation takes at least 1")
+        if self.powers is not None and len(self.powers) != self.hops + 1:
+            raise InputError(
+                f"{len(self.powers)} powers for hops={self.hops}: give one for each of the "
+                f"{self.hops + 1} from the identity to P^{self.hops}"
+            )
+
+    def width(self, width: int | None) -> int | None:
+        """Channels after it, given those before; None where unknown."""
+        return width if self.weight is None else self.weight.size(0)
+
+    def unweighted(self) -> Propagation:
+        """The same convolution where it is not given the graph's edge weights."""
+        return replace(self, matrix=lambda: Unweighted(self.resolve()))
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the graph's edge weights enter P."""
+        return getattr(self.resolve(), "weighted", True)
+
+    def transform_first(self, x: Tensor | CSR) -> bool:
+        """Whether P(XW) is taken rather than (PX)W: the narrower, and always on sparse features."""
+        return self.weight is not None and narrows(self.weight, x)
+
+    def resolve(self) -> Matrix:
+        """P's description, as the convolution stands now."""
+        # A Matrix is recognised by its method: it may itself be callable.
+        return self.matrix if hasattr(self.matrix, "coefficients") else self.matrix()  # type: ignore
+
+    def operator(self, adj: Adjacency, dtype: torch.dtype) -> Operator:
+        """P on a graph, for rows of a type."""
+        wide = torch.promote_types(dtype, torch.float32)  # degrees have more digits than a half
+        left, right, diag, weighted = coefficients(self.resolve(), adj, wide)
+        return structure(adj, weighted), left, right, diag
+
+    def horner(self, x: Tensor, adj: Adjacency) -> Tensor:
+        """The hops by Horner's rule, y ← P y + cₖ x, differentiable in x."""
+        operator = self.operator(adj, x.dtype)
+        out = self.start(x)
+        needs_gradient = torch.is_grad_enabled() and out.requires_grad
+        symmetric = needs_gradient and adj.symmetric  # looked up only for a backward pass
+        for k in reversed(range(self.hops)):
+            out = self.step(k, propagate(out, *operator, symmetric), x)
+        return out
+
+    def start(self, x: Tensor) -> Tensor:
+        """What the first hop of Horner's rule propagates."""
+        return x
+
+    def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
+        """What follows a hop of Horner's rule, row by row; `propagated` may be written to.
+
+        Args:
+            k: counts down from K − 1 to 0.
+            propagated: P y.
+            x: the rows that the hops began with.
+        """
+        if self.powers is None:
+            return propagated
+        if k == self.hops - 1:
+            propagated = propagated.mul_(self.powers[-1])
+        return propagated.add_(x, alpha=self.powers[k])
+
+    def aggregate(self, x: Tensor, adj: Adjacency) -> Tensor:
+        """Q x, differentiable in x. `x`: `[num_nodes, channels]`."""
+        return self.horner(x, adj)
+
+    def linear(self, x: Tensor | CSR) -> Tensor:
+        """X Wᵀ, without bias."""
+        assert self.weight is not None
+        return linear_rows(x, self.weight)
+
+    def combine(self, aggregated: Tensor | CSR, x: Tensor | CSR) -> Tensor:
+        """(Q X) Wᵀ + b + root(X), given Q X: the row-local rest, what L-GCN trains alone."""
+        if self.weight is not None:
+            return self.finish(linear_rows(aggregated, self.weight, self.bias), x, False)
+        return self.finish(densify(aggregated), x)
+
+    def finish(self, out: Tensor, x: Tensor | CSR, add_bias: bool = True) -> Tensor:
+        """Add the bias and root(x) to the propagated and transformed values."""
+        if add_bias and self.bias is not None:
+            out = out + self.bias
+        return out if self.root is None else out + call_rows(self.root, x)
+
+    def __call__(self, x: Tensor | CSR, adj: Adjacency) -> Tensor:
+        """The convolution up to `then`."""
+        if self.transform_first(x):
+            return self.finish(self.horner(self.linear(x), adj), x)
+        dense = densify(x)
+        return self.combine(self.aggregate(dense, adj), dense)
+
+
+def narrows(weight: Tensor, x: Tensor | CSR) -> bool:
+    """Whether a transform `[out_channels, in_channels]` is best made before propagation."""
+    return isinstance(x, CSR) or weight.size(0) < weight.size(1)
+
+
+def linear_rows(x: Tensor | CSR, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """X Wᵀ + b of dense or sparse rows."""
+    if isinstance(x, CSR):
+        return sparse_linear(x, weight, bias)
+    return functional.linear(x, weight, bias)
+
+
+def densify(x: Tensor | CSR) -> Tensor:
+    """The dense rows of a batch."""
+    return x.to_dense() if isinstance(x, CSR) else x
+
+
+def call_rows(module: Any, x: Tensor | CSR) -> Tensor:
+    """Apply a row-local module; a linear layer takes sparse rows without making them dense."""
+    if not isinstance(x, CSR):
+        return module(x)
+    weight = getattr(module, "weight", None)
+    if is_plain_linear(module) and isinstance(weight, Tensor):
+        return sparse_linear(x, weight, module.bias)
+    return module(x.to_dense())
+
+
+def is_plain_linear(module: Any) -> bool:
+    """Whether a module is x Wᵀ + b and nothing else: exact type, no hooks, no parametrizations."""
+    from torch_geometric.nn.dense.linear import Linear
+
+    return type(module) in (nn.Linear, Linear) and not is_intercepted(module)
+
+
+def is_intercepted(module: nn.Module) -> bool:
+    """Whether hooks, parametrizations or patched methods see calls that a fast path would skip."""
+    state = module.__dict__
+    return (
+        "parametrizations" in state["_modules"]
+        or has_hooks(module)
+        or not _BYPASSED.isdisjoint(state)
+        # Only what aggregates has these: every module of a model is looked at in every step.
+        or ("_propagate_forward_hooks" in state and any(map(state.get, _CONV_HOOKS)))
+        or bool(state.get("_explain"))
+    )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module has forward or backward hooks of its own."""
+    return any(map(module.__dict__.__getitem__, _HOOKS))
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_CONV_HOOKS = tuple(
+    f"_{step}_forward_{when}"
+    for step in ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update")
+    for when in ("pre_hooks", "hooks")
+)
+# What a subclass or an instance may replace, and a fast path would then bypass.
+OVERRIDABLE = (
+    "forward",
+    "message",
+    "message_and_aggregate",
+    "aggregate",
+    "update",
+    "edge_update",
+    "propagate",
+)
+_BYPASSED = frozenset(OVERRIDABLE)

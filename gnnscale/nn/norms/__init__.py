@@ -1,0 +1,1 @@
+"""Normalization layers, and models with others in their place."""

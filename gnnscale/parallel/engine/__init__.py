@@ -1,0 +1,1 @@
+"""What runs a schedule: one process, or one process a device."""

@@ -1,0 +1,1 @@
+"""What predicts how long a schedule takes, and draws it."""

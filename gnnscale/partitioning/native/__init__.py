@@ -1,0 +1,1 @@
+"""KaMinPar and METIS, run in a process of their own."""

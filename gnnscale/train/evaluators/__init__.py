@@ -1,0 +1,1 @@
+"""Who evaluates: full graph, per graph."""

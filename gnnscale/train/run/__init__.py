@@ -1,0 +1,1 @@
+"""A run: its folder, checkpoints, report, callbacks, and what it may take."""

@@ -1,0 +1,52 @@
+"""Learning curves as a picture."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Any
+
+from gnnscale.train.controllers.decisions import draw_loss_of_layers
+
+if TYPE_CHECKING:
+    from gnnscale.train.run.report import Report
+
+_SETS = {"train": "#888888", "val": "#1f77b4", "test": "#d62728"}
+
+
+def draw_curves(report: Report, file: IO[bytes]) -> None:
+    """Draw loss and headline metric over epochs to a PNG; layers trained one by one are marked."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Figure and canvas by hand: pyplot would pick a window system and keep global state.
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel=report.headline.replace("_", " "))
+    if report.layers:
+        draw_loss_of_layers(report, left)
+    else:
+        epochs = [row["epoch"] for row in report.rows]
+        left.plot(epochs, [row["loss"] for row in report.rows], color="#444444")
+    for name, colour in _SETS.items():
+        _draw_metric(report, f"{name}_{report.headline}", right, color=colour, label=name)
+    # Of layers each has a best epoch of its own.
+    if report.best_epoch is not None and not report.layers:
+        right.axvline(report.best_epoch, color="#bbbbbb", lw=1, ls="--", label="best")
+    if right.get_legend_handles_labels()[0]:
+        right.legend(frameon=False)
+    figure.suptitle(report.run.get("title", ""), fontsize=10)
+    figure.savefig(file, format="png", dpi=120)
+
+
+def _draw_metric(report: Report, key: str, axes: Any, color: str, label: str) -> None:
+    """A line a layer: the figures of one are of another classifier than those of the next."""
+    for _, rows in groupby(report.rows, key=lambda row: row.get("layer")):
+        points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", ms=3, color=color, label=label)
+            label = "_" + label.removeprefix("_")  # the legend has it once

@@ -1,0 +1,149 @@
+"""load_run: a run's model, graph and trainer again, in a new process."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gnnscale.errors import RunMismatch, StoreError
+from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
+from gnnscale.graph.store.graph_folder import is_stored_graph, open_stored_graph
+from gnnscale.nn import GraphModel, LayeredGNN, from_spec
+from gnnscale.train.arguments import as_data
+from gnnscale.train.cluster_trainer import ClusterTrainer
+from gnnscale.train.controllers.described import controller_from
+from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.run.folder import RunFolder
+from gnnscale.train.run.identity import describe_data
+from gnnscale.train.run.report import Report
+from gnnscale.train.steps.optimizers import is_described
+from gnnscale.train.task import NodeTask
+from gnnscale.train.trainers import TRAINERS
+
+# Arguments that may be functions.
+_CHOICES = ("optimizer", "scheduler", "method", "parameter_groups")
+
+
+class Run(NamedTuple):
+    """A finished or interrupted run.
+
+    Attributes:
+        model: with the best weights known.
+        graph: what it was trained on.
+        trainer: evaluates and predicts at once; `trainer.fit()` goes on where the run stopped.
+        report: the record so far.
+    """
+
+    model: LayeredGNN | GraphModel
+    graph: Graph | ClusteredGraph
+    trainer: KeptRun
+    report: Report
+
+
+def load_run(
+    path: str | Path,
+    *,
+    model: Any = None,
+    graph: Any = None,
+    device: str | None = None,
+    **arguments: Any,
+) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: the run folder.
+        model: a fresh model, for one that gnnscale cannot build by itself (models of `gs.nn` by
+            name it can; your own layers it cannot).
+        graph: the graph, for one that is not where the run found it.
+        device: another device than the run's.
+        arguments: what a configuration cannot hold: `optimizer=`, `scheduler=`, `task=`,
+            `parameter_groups=`, `controller=`, `fine_tune=`, `callbacks=` of the run, where they
+            were functions or objects of your own.
+
+    Raises:
+        StoreError: there is no run, or it is damaged.
+        RunMismatch: the model or graph is another one, or must be given; or a file in the folder is
+            of another run.
+    """
+    folder = RunFolder(path)
+    about = folder.describe()
+    weights, report = folder.weights()
+    trainer_class = TRAINERS.of_class(about["trainer"])
+    if trainer_class is None:
+        raise StoreError(f"{path} was trained by {about['trainer']}, which is unknown here")
+    if model is None:
+        if about["spec"] is None:
+            raise RunMismatch(
+                "this run's model is not one of gnnscale.nn by name: build it and pass model="
+            )
+        model = from_spec(about["spec"])
+    known = about["task"]
+    task = known["name"] if known["built_in"] else "auto"
+    data = _find_graph(folder, about, task) if graph is None else as_data(graph, task)
+    taken = inspect.signature(trainer_class).parameters
+    config = {name: value for name, value in about["config"].items() if name in taken}
+    if about["data"]["clustered"] and issubclass(trainer_class, ClusterTrainer):
+        config.pop("num_parts")
+    if device is not None:
+        config["device"] = device
+    if known["built_in"]:
+        settings = (known["headline"], known["class_weight"], known["label_smoothing"])
+        arguments.setdefault("task", NodeTask(known["name"], *settings))
+    elif "task" not in arguments:
+        raise RunMismatch(f"the run's task {known['name']!r} is your own: pass task=")
+    for name in _CHOICES:
+        if is_described(config.get(name)):
+            arguments.setdefault(name, _absent(name, config[name]))
+    if config.get("fine_tune"):
+        config["fine_tune"] = {
+            name: _absent("fine_tune", value) if name in _CHOICES and is_described(value) else value
+            for name, value in config["fine_tune"].items()
+        }
+    if "controller" in config and "controller" not in arguments:
+        arguments["controller"] = controller_from(config["controller"], folder.controller)
+    trainer = trainer_class(model, data, run_dir=path, **{**config, **arguments})
+    trainer.adopt(weights, Report(**report))
+    return Run(trainer.model, data, trainer, trainer.report)
+
+
+def _absent(name: str, description: str) -> Callable:
+    """Stands for a function that the configuration only names; needed for training alone."""
+
+    def absent(*_: Any) -> Any:
+        raise RunMismatch(f"the run's {name} was {description}: pass {name}= to load_run to go on")
+
+    absent.__qualname__ = description
+    return absent
+
+
+def _find_graph(folder: RunFolder, about: dict[str, Any], task: str) -> Graph | ClusteredGraph:
+    known, data = about["data"], as_data(_open_graph(folder, about["data"]), task)
+    whole = data.graph if isinstance(data, ClusteredGraph) else data
+    same = whole.fingerprint() == known["fingerprint"]
+    if not same or describe_data(data, known["fingerprint"])["clusters"] != known["clusters"]:
+        raise RunMismatch(
+            f"the graph at {known['source'] or folder.graph} is no longer the one of the run: pass "
+            "graph="
+        )
+    return data
+
+
+def _open_graph(folder: RunFolder, known: dict[str, Any]) -> Graph | ClusteredGraph:
+    if is_store(folder.graph):
+        clustered = open_graph(folder.graph)
+        return clustered if known["clustered"] else clustered.original()
+    if is_stored_graph(folder.graph):
+        # A run that is started anew must not clear it away.
+        return dataclasses.replace(open_stored_graph(folder.graph), source=str(folder.graph))
+    if known["source"] is None and folder.is_store_of_run(folder.store):
+        return open_graph(folder.store).original()
+    if known["source"] is None:
+        raise RunMismatch(f"the run's graph is not in {folder.graph} any more: pass graph=")
+    if known["clustered"]:
+        return open_graph(known["source"])
+    from gnnscale.data import load
+
+    return load(known["source"])

@@ -1,0 +1,245 @@
+"""Whether a task's loss is a sum over targets: what that means in a step, and a check of it.
+
+A trainer divides the losses of a step's batches, added up, by their normalisers, added up. Where
+losses are sums over targets that is the mean over all of them, however they are dealt to batches. A
+mean, taken for a sum, is divided once more, and training stands still.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gnnscale.errors import InputError
+from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.train.steps.copies import first_rows, halves, joined
+from gnnscale.train.steps.learnt import Learnt
+from gnnscale.train.steps.undone import undone
+from gnnscale.train.task import NodeTask, Task
+
+logger = logging.getLogger(__name__)
+
+_ROWS = 1024  # of a batch that a loss is tried on: it may compare all with all
+_EXACT = 5e-3  # of the values: a learning rate that is off by less harms nothing
+_SAME = 1e-4  # of the values: two calls that are further apart have drawn random numbers
+_DRAWS = 24
+# Twice the batch is twice a sum, in the mean over the draws. A mean gives 1. Negatives that avoid
+# edges give 2 but for the share of edges among pairs: the bounds leave room for a third of them.
+_TWICE = (1.7, 2.4)
+_ERRORS = 8.0  # standard errors that a deviation from 2 has to exceed as well
+
+
+def is_additive(task: Task) -> bool:
+    """Whether a task's loss is a sum over targets, as it is where the task says nothing."""
+    return bool(getattr(task, "additive", True))
+
+
+def summed_loss(task: Task, out: Tensor, batch: Any) -> Tensor:
+    """What a batch adds to the sum of a step, which is divided by the sum of the normalisers.
+
+    For a task that is not additive, the batch's loss times its normaliser: a step is then the mean
+    of the losses of its batches, weighted by their normalisers.
+    """
+    loss = task.loss(out, batch)
+    if out.requires_grad and torch.is_grad_enabled():
+        _check_depends(task, loss)
+    return loss if is_additive(task) else loss * task.normaliser(batch)
+
+
+def counted(task: Task, batch: Any) -> float:
+    """A batch's normaliser.
+
+    Raises:
+        InputError: it is no finite number from 0 on.
+    """
+    found = task.normaliser(batch)
+    try:
+        value = math.nan if isinstance(found, str) else float(found)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InputError(
+            f"{type(task).__name__}.normaliser returned {found!r}; it returns what a batch counts "
+            "for, a finite number from 0 on: how many targets the loss sums over "
+            "(batch.train_index.numel(), batch.adj.num_edges), 0 for a batch to be skipped"
+        )
+    return value
+
+
+def check_counted(task: Task, weight: float, where: str) -> None:
+    """See that something was trained on.
+
+    Args:
+        task: the task.
+        weight: the sum of the normalisers of all batches.
+        where: of which batches, in words.
+
+    Raises:
+        InputError: it is 0.
+    """
+    if not weight:
+        raise InputError(
+            f"no batch of {where} counted: {type(task).__name__}.normaliser is 0 for each of them, "
+            "and nothing was learnt. Return how many targets of a batch the loss sums over "
+            "(batch.train_index.numel(), batch.adj.num_edges)"
+        )
+
+
+def try_loss(
+    learnt: Learnt, task: Task, out: Tensor, batch: Any, edge_labels: bool = False
+) -> None:
+    """Run a task's loss on a sample batch, in evaluation mode; see that it is the sum it says.
+
+    Two disjoint sets of targets, on two copies of the batch without edges between them, are held
+    against both together, as one batch of both copies: so nodes, edges and graphs are targets
+    alike. Where the loss draws random numbers, the mean over draws is held against that of the
+    batch doubled, and refused only where it is far from twice as much. The task is left as it was,
+    and so are random generators; lazy parameters get their shapes.
+
+    Args:
+        learnt: the model and the task.
+        task: the task.
+        out: the model's output for the batch `[rows, channels]`.
+        batch: the batch.
+        edge_labels: whether its labels are of edges.
+
+    Raises:
+        InputError: the loss is no scalar, does not depend on the output, or makes parameters; the
+            normaliser is no number from 0 on; or one of them is not additive, and the task does
+            not say so.
+    """
+    if type(task) is NodeTask:
+        return
+    known = {id(parameter) for parameter in learnt.parameters()}
+    out = out.detach().to(torch.promote_types(out.dtype, torch.float32))
+    if out.size(0) == batch.num_nodes > _ROWS:
+        out, batch = out[:_ROWS], first_rows(batch, _ROWS, edge_labels)
+    with torch.enable_grad(), evaluation_mode(learnt):
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in learnt.parameters()):
+            from gnnscale.train.steps.dry_run import settle_unused
+
+            task.loss(out.clone().requires_grad_(), batch)
+            settle_unused(learnt.task)
+        with undone(task, learnt.task, out.device):
+            _try(task, out, batch)
+            _check_complete(learnt, task, known)
+
+
+def _try(task: Task, out: Tensor, batch: Any) -> None:
+    def loss_of(rows: Tensor, batch: Any, number: int) -> Tensor:
+        # Draws that are seeded by epoch or step differ too from one number to the next.
+        seen = replace(batch, epoch=number % 2, step=number)
+        loss = task.loss(rows.clone().requires_grad_(), seen)
+        if not isinstance(loss, Tensor) or loss.dim():
+            found = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError(
+                f"{type(task).__name__}.loss returned {found}; it returns one number, a tensor of "
+                "no dimensions: the sum over a batch's targets, as .sum() gives it"
+            )
+        return loss
+
+    def value(rows: Tensor, batch: Any, number: int) -> float:
+        return float(loss_of(rows, batch, number).detach())
+
+    loss, targets = loss_of(out, batch, 0), batch.train_index.numel()
+    if counted(task, batch):
+        _check_depends(task, loss)
+    elif targets:
+        kind = type(task).__name__
+        logger.warning("%s.normaliser skips a batch of %d training nodes: it is 0", kind, targets)
+    if not is_additive(task):
+        return
+    one, other = halves(batch)
+    turned = out.flip(0)  # other outputs of the same kind: log-probabilities stay such
+    both = joined(one, other, out.size(0))
+    try:
+        parts = [(out, one), (turned, other), (torch.cat([out, turned]), both)]
+        first, again = ([value(*part, number) for part in parts] for number in range(2))
+        weights = [counted(task, part) for _, part in parts]
+        weighed_again = [counted(task, part) for _, part in parts]
+    except InputError:
+        raise
+    except Exception as error:  # of a task that reads what a batch of two copies has not
+        logger.info("whether the loss is additive could not be found out: %s", error)
+        return
+    if _differ(first, again, _SAME):
+        _try_random(task, value, out, batch)
+    elif _differ([first[0] + first[1]], first[2:], _EXACT):
+        raise InputError(_fault(task, *first))
+    if weights == weighed_again and _differ([weights[0] + weights[1]], weights[2:], _SAME):
+        raise InputError(_normaliser_fault(task, *weights))
+
+
+def _check_depends(task: Task, loss: Any) -> None:
+    """See that there is something to learn from a loss."""
+    if not getattr(loss, "requires_grad", False):
+        kind = type(task).__name__
+        raise InputError(
+            f"{kind}.loss does not depend on the model's output: it has no gradient. Compute it "
+            "from `out` by what can be differentiated (no argmax, item, detach or no_grad); for a "
+            f"batch without targets, return 0 from {kind}.normaliser, or out.sum() * 0 as the loss"
+        )
+
+
+def _check_complete(learnt: Learnt, task: Task, known: set[int]) -> None:
+    """See that the loss has made no parameters: the optimizer would not know them."""
+    now = Learnt(learnt.model, task).task.named_parameters()
+    if made := [name for name, parameter in now if id(parameter) not in known]:
+        raise InputError(
+            f"{type(task).__name__}.loss makes the parameters {', '.join(made)}, which the "
+            "optimizer would never be given: make them in __init__, or in prepare"
+        )
+
+
+def _try_random(
+    task: Task, value: Callable[[Tensor, Any, int], float], out: Tensor, batch: Any
+) -> None:
+    """Hold the mean loss of a batch, over draws, against that of the batch twice."""
+    twice, rows = joined(batch, batch, out.size(0)), torch.cat([out, out])
+    pairs = np.array(
+        [(value(out, batch, number), value(rows, twice, number)) for number in range(_DRAWS)]
+    )
+    once, doubled = pairs.mean(0)
+    apart = 2 * pairs[:, 0] - pairs[:, 1]
+    error = apart.std(ddof=1) / math.sqrt(_DRAWS)
+    inside = _TWICE[0] <= doubled / once <= _TWICE[1] if once else True
+    if math.isfinite(error) and not inside and abs(apart.mean()) > _ERRORS * error:
+        raise InputError(_fault(task, once, once, doubled))
+
+
+def _differ(left: list[float], right: list[float], share: float) -> bool:
+    """Whether numbers are further apart than a share of them; never where one is not finite."""
+    return any(
+        math.isfinite(a) and math.isfinite(b) and abs(a - b) > share * max(abs(a), abs(b))
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def _fault(task: Task, one: float, other: float, both: float) -> str:
+    kind = type(task).__name__
+    return (
+        f"{kind}.loss is not a sum over targets: {one:.4g} for some of a batch, {other:.4g} for "
+        f"others, {both:.4g} for both together. A mean does that (F.cross_entropy without "
+        "reduction='sum'), and so does a term that does not grow with the batch (multiply it by "
+        "self.normaliser(batch)). Return the sum, which trainers divide by the normaliser. Or, "
+        "where a batch's loss is meant as it is (a softmax within the batch, a contrastive loss, a "
+        f"mean), write `additive = False` in {kind}: a step is then the mean of the losses of its "
+        "batches, weighted by their normalisers"
+    )
+
+
+def _normaliser_fault(task: Task, one: float, other: float, both: float) -> str:
+    kind = type(task).__name__
+    return (
+        f"{kind}.normaliser is not a number of targets: {one:.4g} for some of a batch, "
+        f"{other:.4g} for others, {both:.4g} for both together. Return how many targets the loss "
+        "sums over (batch.train_index.numel(), batch.adj.num_edges); or, where a batch's loss is "
+        f"meant as it is, write `additive = False` in {kind}"
+    )
