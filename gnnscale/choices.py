@@ -8,8 +8,6 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
-import numpy as np
-
 from gnnscale.errors import InputError
 
 P = ParamSpec("P")
@@ -65,7 +63,7 @@ def choices_checked(function: Callable[P, R]) -> Callable[P, R]:
             given: Any = kwargs if by_name else placed
             key = choice.name if by_name else choice.place
             value = given[key]
-            if isinstance(value, np.bool_):
+            if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
                 value = given[key] = bool(value)
             if not choice.allows(value):
                 faults.append(choice.fault(value))
@@ -94,11 +92,11 @@ def _choices(function: Callable[..., Any]) -> list[_Choice]:
         by_place = parameter.kind is not parameter.KEYWORD_ONLY
         names = getattr(inspect.unwrap(function), "__globals__", {})
         hint = eval(written, names) if isinstance(written, str) else written
-        found.append(_Choice(name, place if by_place else 2**31, *_allowed(hint)))
+        found.append(_Choice(name, place if by_place else 2**31, *parts_of(hint)))
     return found
 
 
-def _allowed(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...]]:
+def parts_of(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...]]:
     """The values and the types that a hint names."""
     if hint is bool:
         return (True, False), ()
@@ -107,7 +105,7 @@ def _allowed(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...]]:
     if get_origin(hint) is Literal:
         return get_args(hint), ()
     if get_origin(hint) in (Union, types.UnionType):
-        parts = [_allowed(part) for part in get_args(hint)]
+        parts = [parts_of(part) for part in get_args(hint)]
         return sum((p[0] for p in parts), ()), sum((p[1] for p in parts), ())
     return (), (get_origin(hint) or hint,)
 

@@ -1,0 +1,342 @@
+"""Arguments that are declared once: a dataclass is signature, check, saved values and help.
+
+    @dataclass(frozen=True)
+    class Options:
+        model: Any = required("What is trained.")
+        _: KW_ONLY
+        epochs: int = option(50, "Passes over the data.", least=1)
+
+    class Trainer:
+        '''Trains.'''
+
+        @takes(Options)
+        def __init__(self, options: Options) -> None: ...
+
+`Trainer(model, epochs=3)` is what type checkers, editors and `help()` see. Loads neither torch nor
+NumPy: `gnnscale --help` is made from declarations.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dataclasses
+import difflib
+import functools
+import inspect
+import math
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    overload,
+)
+
+from typing_extensions import Unpack
+
+from gnnscale.choices import parts_of
+from gnnscale.errors import InputError
+
+A = TypeVar("A")
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+_INT64 = 2**63
+
+
+class Details(TypedDict, total=False):
+    """What may be said of an argument beside its help.
+
+    Attributes:
+        least: the least number.
+        above: what a number is greater than.
+        resume: when a run that goes on may have another value: never ("fixed"), always ("free": it
+            changes where and how fast, not what is computed), or a greater one ("longer").
+        saved: whether it is a part of the configuration that is saved with a run.
+        heading: under which the command line lists it; without one it is no option there.
+        shown: its default in words, on the command line.
+        metavar: its value there, where the type does not tell.
+        option: its help there, where that is not the first line.
+    """
+
+    least: float
+    above: float
+    resume: Literal["fixed", "free", "longer"]
+    saved: bool
+    heading: str
+    shown: str
+    metavar: str
+    option: str
+
+
+def option(default: T, help: str, more: str = "", **details: Unpack[Details]) -> T:
+    """A field of a declaration.
+
+    Args:
+        default: of the argument.
+        help: one line, which documentation and command line share.
+        more: what only documentation says.
+        details: see `Details`.
+    """
+    said = {"help": help, "more": more, **details}
+    return dataclasses.field(default=default, metadata=said)
+
+
+def required(help: str, more: str = "", **details: Unpack[Details]) -> dict[str, Any]:
+    """The `metadata` of a field without a default: `field(metadata=required(…))`."""
+    return {"help": help, "more": more, **details}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument, as it is declared.
+
+    Attributes:
+        name: its name.
+        hint: its type; what is not known without torch is `Any` in it.
+        default: its default; `inspect.Parameter.empty` where it must be given.
+        written: its type as it is written.
+        said: help, and `Details`.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    written: str
+    said: Mapping[str, Any]
+
+    @property
+    def parts(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The values and the types that its hint names."""
+        return parts_of(self.hint)
+
+    def words(self) -> str:
+        """What it may be, in words; empty where anything may."""
+        values, kinds = self.parts
+        if any(kind not in _WORDS for kind in kinds):
+            return ""
+        words = [*map(repr, values), *(_WORDS[kind] + self._range(kind) for kind in kinds)]
+        if None in values:  # last, as one says it
+            words.remove("None")
+            words.append("None")
+        *most, last = dict.fromkeys(words)
+        return f"{', '.join(most)} or {last}" if most else last
+
+    def faults(self, value: Any) -> list[str]:
+        """What is wrong with a value, in words."""
+        if getattr(value, "ndim", 0) and (words := self.words()):
+            return [f"{self.name} is one value, not an array: {value!r}"]
+        if (words := self.words()) and not self._allows(value):
+            return [f"{self.name}={value!r} must be {words}"]
+        return []
+
+    def _allows(self, value: Any) -> bool:
+        values, kinds = self.parts
+        if any(type(value) is type(one) and value == one for one in values):
+            return True
+        return any(self._is_of(kind, value) for kind in kinds)
+
+    def _is_of(self, kind: Any, value: Any) -> bool:
+        if kind is Callable:
+            return callable(value)
+        if kind not in (int, float):
+            return isinstance(value, kind)
+        number = isinstance(value, int if kind is int else int | float)
+        if not number or isinstance(value, bool) or not math.isfinite(value):
+            return False
+        least, above = self.said.get("least", -math.inf), self.said.get("above", -math.inf)
+        return value >= least and value > above and (kind is float or abs(value) < _INT64)
+
+    def _range(self, kind: Any) -> str:
+        if kind not in (int, float):
+            return ""
+        least, above = self.said.get("least"), self.said.get("above")
+        from_, over = ("" if x is None else f"{x:g}" for x in (least, above))
+        return (f" from {from_} on" if from_ else "") + (f" above {over}" if over else "")
+
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    Callable: "a function",
+}
+
+
+@functools.cache
+def arguments_of(declaration: type[Any]) -> dict[str, Argument]:
+    """The arguments of a declaration by name, in the order of its signature."""
+    fields = {f.name: f for f in dataclasses.fields(declaration)}
+    empty = inspect.Parameter.empty
+    found = {}
+    for name in inspect.signature(declaration).parameters:
+        field = fields[name]
+        default = empty if field.default is dataclasses.MISSING else field.default
+        written = str(field.type)
+        found[name] = Argument(name, _hint(declaration, name), default, written, field.metadata)
+    return found
+
+
+def faults_of(declared: Any) -> list[str]:
+    """Every argument of an instance of a declaration that is of no type or out of range."""
+    given = arguments_of(declared.__class__).items()
+    return [fault for name, one in given for fault in one.faults(getattr(declared, name))]
+
+
+def plain_numbers(declared: Any) -> None:
+    """Make numbers of NumPy and torch Python's, in an instance that is being made."""
+    for name in arguments_of(declared.__class__):
+        value = getattr(declared, name)
+        if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+            with contextlib.suppress(ValueError, RuntimeError):
+                object.__setattr__(declared, name, value.item())
+
+
+class UnknownArgument(InputError, TypeError):
+    """An argument that is not declared."""
+
+
+class takes(Generic[P, A]):  # noqa: N801 - a decorator
+    """Give a function, or a method, the signature of a declaration.
+
+    It is called with an instance of the declaration, made of what the caller gives, in the place of
+    all arguments. Of a constructor the class's docstring gets a section "Args" from the help.
+
+    Args:
+        declaration: a dataclass; or any function of the arguments, which returns what is made of
+            them.
+
+    Example:
+        >>> def sizes(width: int, depth: int = 2) -> dict[str, int]:
+        ...     return {"width": width, "depth": depth}
+        >>> @takes(sizes)
+        ... def parameters(given: dict[str, int]) -> int:
+        ...     return given["depth"] * given["width"] ** 2
+        >>> parameters(3)
+        18
+    """
+
+    def __init__(self, declaration: Callable[P, A]) -> None:
+        self._declaration = declaration
+
+    @overload
+    def __call__(self, function: Callable[[A], R]) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[[S, A], R]) -> Callable[Concatenate[S, P], R]: ...
+
+    def __call__(self, function: Callable[..., R]) -> Callable[..., R]:
+        """Decorate."""
+        own = list(inspect.signature(function).parameters.values())
+        signature = inspect.signature(self._declaration)
+        method = len(own) == 2
+        make = self._declaration
+        name = function.__qualname__.removesuffix(".__init__")
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> R:
+            first, rest = (args[:1], args[1:]) if method else ((), args)
+            return function(*first, bound(name, make, signature, rest, kwargs))
+
+        taken = [*own[:1], *signature.parameters.values()] if method else None
+        shown = signature if taken is None else signature.replace(parameters=taken)
+        returned = inspect.signature(function).return_annotation
+        call.__signature__ = shown.replace(return_annotation=returned)  # type: ignore[attr-defined]
+        if not dataclasses.is_dataclass(make) or function.__name__ != "__init__":
+            return call
+        return _Constructor(call, make)  # type: ignore[return-value]
+
+
+class _Constructor:
+    """Takes the place of a constructor until its class is made, whose docstring it completes."""
+
+    def __init__(self, call: Callable[..., Any], declaration: Any) -> None:
+        self._call, self._declaration = call, declaration
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        setattr(owner, name, self._call)
+        if owner.__doc__ is not None:
+            owner.__doc__ = with_arguments(owner.__doc__, self._declaration)
+
+
+def bound(
+    name: str,
+    make: Callable[..., A],
+    signature: inspect.Signature,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> A:
+    """What a declaration makes of given arguments.
+
+    Raises:
+        UnknownArgument: naming every argument that there is not, and the nearest that there is.
+        TypeError: one is missing, or given twice.
+    """
+    names = signature.parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in names.values()) and kwargs.keys() - names:
+        raise UnknownArgument([f"{name}: {fault}" for fault in unknown(kwargs, names)])
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    return make(*args, **kwargs)
+
+
+def unknown(given: Sequence[str] | Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """In words, every name that is not known, with the nearest that is."""
+    faults = []
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            faults.append(
+                f"there is no argument {name!r}"
+                + (f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}")
+            )
+    return faults
+
+
+def with_arguments(docstring: str, declaration: Any) -> str:
+    """A docstring with a section "Args", before the section that comes after it by convention."""
+    own = inspect.cleandoc(docstring)
+    lines = ["Args:"]
+    for name, argument in arguments_of(declaration).items():
+        text = f"{name}: {argument.said['help']} {argument.said['more']}".strip()
+        lines += textwrap.wrap(
+            text, 96, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False
+        )
+    section = "\n".join(lines)
+    places = [own.find(f"\n{head}:\n") for head in ("Attributes", "Returns", "Raises", "Example")]
+    at = min((place for place in places if place >= 0), default=len(own))
+    return f"{own[:at].rstrip()}\n\n{section}\n{own[at:]}"
+
+
+class _Names(dict[str, Any]):
+    """The names of a module; those that are there for type checkers alone are `Any`."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name, Any)
+
+
+def _hint(declaration: type[Any], name: str) -> Any:
+    """The type of a field, read in the module of the class that declares it."""
+    for cls in declaration.__mro__:
+        written = vars(cls).get("__annotations__", {}).get(name)
+        if written is not None:
+            return _read(written, cls.__module__) if isinstance(written, str) else written
+    raise AttributeError(name)
+
+
+def _read(written: str, module: str) -> Any:
+    return eval(written, {}, _Names(vars(sys.modules[module])))

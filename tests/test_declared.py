@@ -1,0 +1,192 @@
+"""Arguments that are declared once: what callers, type checkers and editors see, and the checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from gnnscale.declared import (
+    UnknownArgument,
+    arguments_of,
+    faults_of,
+    option,
+    plain_numbers,
+    required,
+    takes,
+)
+from gnnscale.errors import InputError
+
+if TYPE_CHECKING:
+    from somewhere import Special
+
+
+@dataclass(frozen=True)
+class Common:
+    model: Any = field(metadata=required("What is trained."))
+    _: KW_ONLY
+    epochs: int = option(50, "Passes.", "They are of all data.", least=1)
+    lr: float = option(0.1, "Learning rate.", above=0)
+    patience: int | None = option(None, "Epochs.", least=1, resume="longer")
+    every: int | Literal["auto"] = option("auto", "Epochs between.", least=1)
+    keep: Literal["best", "last"] = option("best", "Weights.")
+    optimizer: Literal["adam", "sgd"] | Callable = option("adam", "Optimizer.")
+    fused: bool = option(False, "Whether to fuse.")
+    special: Special | None = option(None, "Anything.")
+    folder: str | Path | None = option(None, "A folder.")
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+
+
+@dataclass(frozen=True)
+class Own(Common):
+    graph: Any = field(metadata=required("What it is trained on."))
+    parts: int = option(4, "Parts.", least=1)
+    fused: bool = field(default=False, init=False)
+
+
+class Trainer:
+    """Trains.
+
+    More of it.
+
+    Raises:
+        InputError: always.
+    """
+
+    @takes(Own)
+    def __init__(self, options: Own) -> None:
+        self.options = options
+
+
+def test_what_a_caller_sees():
+    signature = inspect.signature(Trainer)
+    names = ["model", "graph", "parts", "epochs", "lr", "patience", "every", "keep"]
+    assert [*signature.parameters] == [*names, "optimizer", "special", "folder"]
+    assert signature.parameters["epochs"].default == 50
+    assert "fused" not in arguments_of(Own)
+    assert Trainer(1, 2, 3, epochs=4).options == Own(1, 2, 3, epochs=4)
+    assert not Trainer(1, 2).options.fused
+    doc = Trainer.__doc__
+    assert doc.index("More of it") < doc.index("Args:\n    model: What") < doc.index("Raises:")
+    assert "    epochs: Passes. They are of all data.\n" in doc
+
+
+def test_names_that_there_are_not():
+    with pytest.raises(
+        UnknownArgument, match=r"Trainer: .* 'epoch'; did you mean 'epochs'"
+    ) as caught:
+        Trainer(1, 2, epoch=3, fused=True)
+    assert len(caught.value.faults) == 2
+    for given, named in (((), "model"), ((1,), "graph"), ((1, 2, 3, 4), "too many")):
+        with pytest.raises(TypeError, match=named):
+            Trainer(*given)
+
+
+WRONG = {
+    "epochs": ([0, 2.5, True, "3", 2**63, None], "a whole number from 1 on"),
+    "lr": ([0, -1, float("nan"), float("inf"), "0.1", True], "a number above 0"),
+    "patience": ([0, "none"], "a whole number from 1 on or None"),
+    "every": ([0, "always", None], "'auto' or a whole number from 1 on"),
+    "keep": (["all", 1], "'best' or 'last'"),
+    "optimizer": (["adamm", 3], "'adam', 'sgd' or a function"),
+    "folder": ([3], "text, a path or None"),
+}
+RIGHT = {
+    "epochs": [1, np.int64(3), torch.tensor(2)],
+    "lr": [1, 0.5, np.float32(0.5)],
+    "patience": [1, None],
+    "every": [3, "auto"],
+    "keep": ["last"],
+    "optimizer": ["sgd", print],
+    "special": [object(), 3],
+    "folder": ["a", Path("a"), None],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_of_no_type_or_out_of_range(name):
+    values, words = WRONG[name]
+    for value in values:
+        assert faults_of(Own(1, 2, **{name: value})) == [f"{name}={value!r} must be {words}"]
+    (fault,) = faults_of(Own(1, 2, **{name: np.arange(2)}))
+    assert fault.startswith(f"{name} is one value, not an array")
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right(name):
+    for value in RIGHT[name]:
+        assert not faults_of(Own(1, 2, **{name: value}))
+
+
+def test_all_faults_at_once():
+    wrong = {name: values[0] for name, (values, _) in WRONG.items()}
+    assert len(faults_of(Own(1, 2, **wrong))) == len(wrong)
+
+
+def test_functions_take_what_a_function_makes():
+    def sizes(width: int, depth: int = 2, *, bias: bool = True, **more: Any) -> dict[str, Any]:
+        return {"width": width, "depth": depth, "bias": bias, **more}
+
+    @takes(sizes)
+    def built(given: dict[str, Any]) -> list[Any]:
+        """Builds."""
+        return [*given.values()]
+
+    assert built(3, bias=False, heads=4) == [3, 2, False, 4]
+    assert [*inspect.signature(built).parameters] == ["width", "depth", "bias", "more"]
+    assert built.__doc__ == "Builds." and built.__name__ == "built"
+    with pytest.raises(TypeError, match="width"):
+        built()
+
+
+def test_a_declaration_is_an_ordinary_dataclass():
+    assert dataclasses.replace(Own(1, 2), epochs=3).epochs == 3
+    assert arguments_of(Own)["patience"].said["resume"] == "longer"
+    assert issubclass(UnknownArgument, InputError)
+
+
+CALLS = """
+from test_declared import Trainer
+reveal_type(Trainer)
+Trainer(1, 2, 3, epochs=4, keep="last")
+Trainer(1, 2, epoch=4)
+Trainer(1, 2, epochs="4")
+Trainer(1)
+Trainer(1, 2, fused=True)
+Trainer(1, 2, keep="all")
+"""
+
+
+@pytest.mark.slow
+def test_what_type_checkers_see(tmp_path):
+    script = tmp_path / "calls.py"
+    script.write_text(CALLS)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--no-error-summary",
+            f"--cache-dir={tmp_path}",
+            str(script),
+        ],
+        capture_output=True,
+        text=True,
+        env={"MYPYPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}", "PATH": ""},
+        cwd=tmp_path,
+    )
+    found = done.stdout
+    assert "model: Any, graph: Any, parts: int =, *, epochs: int =, lr: float =" in found, done
+    wrong = [line for line in found.splitlines() if "calls.py" in line and "error" in line]
+    assert [int(line.split(":")[1]) for line in wrong] == [5, 6, 7, 8, 9], found
