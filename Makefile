@@ -2,6 +2,8 @@
 # make quickstart   train and evaluate on a real graph of 117,659 nodes (installs into .venv first)
 # make test         the test suite (some minutes)
 # make check        the proof that takes longer: whatever is marked `slow` (up to 20 minutes)
+# make docs         the site, into docs/_site/index.html (a minute); a warning is an error
+# make gallery      the examples run again, their output kept in docs/gallery (some minutes)
 # make lint         format, lint, import directions, types
 # make bench        the benchmarks, into benchmarks/results/ (hours; what they need stands below)
 # make format       put the code into its format
@@ -20,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # In benchmarks names, imports and signatures are checked, not what may be None or of which union.
 SCRIPTS := union-attr index arg-type assignment operator misc return-value var-annotated override
 
-.PHONY: help quickstart test check lint format bench clean
+.PHONY: help quickstart test check docs gallery lint format bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,8 +34,16 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.test
+check: $(VENV)/.test docs
 	$(BIN)/python -m pytest -m slow
+
+# What a page reads of the package is read anew: -E.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -E -n -W --keep-going docs docs/_site
+	@echo "docs/_site/index.html"
+
+gallery: $(VENV)/.docs
+	$(BIN)/python docs/extension/gallery.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
@@ -41,6 +51,7 @@ lint: $(VENV)/.lint
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/mypy examples
+	$(BIN)/mypy docs/extension
 	$(BIN)/mypy benchmarks $(addprefix --disable-error-code ,$(SCRIPTS))
 
 format: $(VENV)/.lint
@@ -63,7 +74,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/amazon2m.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) docs/_site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -79,6 +90,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: $(VENV)/.installed
 	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.installed

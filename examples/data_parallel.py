@@ -2,7 +2,7 @@
 
     torchrun --standalone --nproc-per-node 2 examples/data_parallel.py
 
-Run without torchrun it is one process. Several hosts: docs/distributed.md.
+Run without torchrun it is one process. Several hosts: docs/guide/distributed.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     torchrun --standalone --nproc-per-node 2 examples/pipeline.py
 
 Run without torchrun it is one process, with both halves on two GPUs where there are two, else in
-turn. When to take this and when data parallelism: docs/distributed.md.
+turn. When to take this and when data parallelism: docs/guide/distributed.md.
 """
 
 from __future__ import annotations

@@ -16,11 +16,15 @@ from typing import Any, NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("C*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("C*.md")])
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<mark>[^\n]+) -->\n+)?```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S
 )
 ELSEWHERE = ("rsync", "export", "pip", "git", "cd")  # programs that are not ours to check
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 class Block(NamedTuple):
@@ -51,7 +55,7 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_are_those_of_the_command_line(page: Path) -> None:
     for words in commands(page):
         parse(words)
@@ -88,7 +92,7 @@ def parse(words: list[str]) -> None:
         assert program in ELSEWHERE, words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_names_in_code_exist(page: Path) -> None:
     import gnnscale
 
@@ -100,7 +104,7 @@ def test_names_in_code_exist(page: Path) -> None:
                 assert node.value.id != "gs" or hasattr(gnnscale, node.attr), node.attr
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks/README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks/README.md"], ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith("http"):
@@ -130,7 +134,7 @@ def test_scripts_named_beside_figures_exist_and_have_their_options() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one namespace a page, on a small graph in place of those that are large or not here."""
     import gnnscale

@@ -51,6 +51,7 @@ class Adjacency(CSR):
 
     @property
     def num_nodes(self) -> int:
+        """Rows, which are also the columns."""
         return self.shape[0]
 
     @property
@@ -60,6 +61,7 @@ class Adjacency(CSR):
 
     @property
     def edge_weight(self) -> Tensor | None:
+        """`[num_edges]` in CSR order, None where all are 1."""
         return self.values
 
     @property

@@ -56,6 +56,7 @@ class ClusteredGraph:
 
     @property
     def num_parts(self) -> int:
+        """Clusters, which are the parts of the partition."""
         return self.offsets.numel() - 1
 
     @property

@@ -90,6 +90,7 @@ class Graph:
 
     @property
     def num_nodes(self) -> int:
+        """Nodes of all its graphs together."""
         return self.adj.num_nodes
 
     @property
@@ -99,18 +100,22 @@ class Graph:
 
     @property
     def num_features(self) -> int:
+        """Columns of `x`, 0 without features."""
         return 0 if self.x is None else self.x.shape[1]
 
     @property
     def num_graphs(self) -> int:
+        """1, or as many as `node_ptr` tells apart."""
         return 1 if self.node_ptr is None else self.node_ptr.numel() - 1
 
     @property
     def edge_index(self) -> Tensor:
+        """int64 `[2, num_edges]` in PyG's order: row 0 the sources, row 1 the targets."""
         return self.adj.edge_index
 
     @property
     def edge_weight(self) -> Tensor | None:
+        """`[num_edges]` in CSR order, None where all are 1."""
         return self.adj.edge_weight
 
     @property
@@ -134,14 +139,17 @@ class Graph:
 
     @property
     def train_mask(self) -> Tensor | None:
+        """Boolean `[num_nodes]` of the default split; None without one."""
         return None if (split := self.split()) is None else split.train
 
     @property
     def val_mask(self) -> Tensor | None:
+        """Boolean `[num_nodes]` of the default split; None without one."""
         return None if (split := self.split()) is None else split.val
 
     @property
     def test_mask(self) -> Tensor | None:
+        """Boolean `[num_nodes]` of the default split; None without one."""
         return None if (split := self.split()) is None else split.test
 
     @override

@@ -92,6 +92,7 @@ class Partition:
 
     @property
     def num_nodes(self) -> int:
+        """Nodes that are assigned."""
         return self.assignment.numel()
 
     @property

@@ -65,6 +65,7 @@ class Batch:
 
     @property
     def num_nodes(self) -> int:
+        """Rows of the batch."""
         return self.adj.num_nodes
 
     @property
@@ -74,6 +75,7 @@ class Batch:
 
     @property
     def edge_weight(self) -> Tensor | None:
+        """`[num_edges]` in CSR order, None where all are 1."""
         return self.adj.edge_weight
 
     @property

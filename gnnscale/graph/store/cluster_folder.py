@@ -1,4 +1,4 @@
-"""The on-disk format of a clustered graph. docs/format.md describes it.
+"""The on-disk format of a clustered graph. docs/reference/format.md describes it.
 
 A folder of arrays (see `array_folder`), whose `meta.json` says what else a graph is. First hops
 that were computed from it may be kept inside.

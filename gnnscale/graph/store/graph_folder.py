@@ -1,7 +1,7 @@
 """A graph as a folder of arrays: what the files are, and what `meta.json` says besides.
 
 A plain graph is stored by `build_graph`, a clustered one (see `store`) holds further arrays.
-docs/format.md describes both.
+docs/reference/format.md describes both.
 """
 
 from __future__ import annotations

@@ -29,12 +29,10 @@ PROPAGATIONS = {
 class ClusterGCNConv(MessagePassing):
     """X' = P X W + b, or [P X ‖ X] W + b, with one of Cluster-GCN's propagation matrices P.
 
-    | `propagation` | `diag_lambda` | P | |
-    |---|---|---|---|
-    | "mean" | 0 | D⁻¹A | eq. 1, row-normalised |
-    | "mean_plus_identity" | 0 | D⁻¹A + I | eq. 9 |
-    | "self_loops" | 0 | Ã = (D + I)⁻¹(A + I) | eq. 10 |
-    | "self_loops" | λ | Ã + λ·diag(Ã) | eq. 11, diagonal enhancement |
+    - `propagation="mean"`: D⁻¹A, row-normalised (eq. 1);
+    - `propagation="mean_plus_identity"`: D⁻¹A + I (eq. 9);
+    - `propagation="self_loops"`: Ã = (D + I)⁻¹(A + I) (eq. 10), and with `diag_lambda=λ`
+      Ã + λ·diag(Ã) (eq. 11, diagonal enhancement).
 
     The paper's A has no self-loops. Those of a graph that has some are left out of A and D, as PyG
     does: every node then has the one of weight 1 that I stands for, or none. A row without

@@ -110,6 +110,7 @@ class Timeline:
 
     @property
     def num_devices(self) -> int:
+        """Devices, each of which has at least one stage."""
         return max(self.placement) + 1
 
     @property
