@@ -23,6 +23,7 @@ ROOMS = (
     "gnnscale.loader",
     "gnnscale.train",
     "gnnscale.train.layerwise",
+    "gnnscale.benchmarking",
     "gnnscale.parallel",
     "gnnscale.inference",
     "gnnscale.comm",

@@ -15,6 +15,8 @@ from extension.public_names import public_path
 # `Graph`, `gs.partition`, `as_layered`; not `partition`, which may be an argument or a word.
 NAMED = re.compile(r"(?:gs\.|nn\.|gnnscale\.)[\w.]+|[A-Z]\w+|\w+_\w+")
 
+API = "reference/api/"  # the pages whose references are made of types and docstrings
+
 
 class Name(SphinxRole):
     """What stands in backticks: code, and a link where it is a public name."""
@@ -33,18 +35,17 @@ class Name(SphinxRole):
 
 
 def find(app: Any, env: Any, node: Any, contnode: nodes.Node) -> nodes.Node | None:
-    """A link to the public name of what a type names; else its text alone.
+    """On a page of the API, a link to the public name of what a type names; else its text alone.
 
     Other packages' names are text: the site is built where there is no network.
     """
-    by_hand = "refdoc" in node and not node["reftarget"].startswith("torch")
-    if node.get("refdomain") != "py" or by_hand:
+    here = env.current_document.docname
+    if node.get("refdomain") != "py" or not here.startswith(API):
         return None
     domain, path = env.get_domain("py"), public_path(node["reftarget"])
     found = domain.objects.get(path)
     if found is None:
         return contnode
-    here = env.current_document.docname
     uri = app.builder.get_relative_uri(here, found.docname) + f"#{found.node_id}"
     return nodes.reference("", "", contnode, internal=True, refuri=uri, reftitle=path)
 
