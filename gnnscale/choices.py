@@ -8,6 +8,8 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
+import numpy as np
+
 from gnnscale.errors import InputError
 
 P = ParamSpec("P")

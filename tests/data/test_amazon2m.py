@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gnnscale as gs
-from gnnscale.data import load
-from gnnscale.data.synthetic import amazon as amazon2m
+from gnnscale.data import amazon2m, load
 from gnnscale.data.synthetic.amazon import CLASSES, EDGES, FEATURES, NODES, Drawing
 from gnnscale.data.synthetic.hierarchy import divide, draw_edges, power_law_weights
 from gnnscale.errors import InputError, StoreError

@@ -15,10 +15,9 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import Graph
 from gnnscale.inference import stream
-from gnnscale.nn import Block, LayeredGNN, as_layered
+from gnnscale.nn import Block, LayeredGNN, as_layered, with_norm
 from gnnscale.nn.blocks.phases import Join, Save, Statistics
 from gnnscale.nn.convs.pyg_convs import is_norm
-from gnnscale.nn.norms import replacing as with_norm
 from tests.nn.layers import assert_equal, assert_same_function, evaluated
 from tests.nn.layers import shaken as shaken_
 from tests.strategies import graphs
