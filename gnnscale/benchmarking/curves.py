@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING
 
 from gnnscale.benchmarking.results import SETS, Spread
+from gnnscale.extras import from_extra
+from gnnscale.storage.pictures import blank_figure
 
 if TYPE_CHECKING:
     from gnnscale.benchmarking.results import BenchReport
@@ -20,13 +22,7 @@ def draw_band(report: BenchReport, file: IO[bytes], kind: str) -> None:
         file: what is written to.
         kind: "png" or "svg".
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Figure and canvas by hand: pyplot would pick a window system and keep global state.
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     for axes, names in ((left, ("loss",)), (right, SETS)):
         for name in names:
@@ -44,7 +40,7 @@ def draw_band(report: BenchReport, file: IO[bytes], kind: str) -> None:
     count = len(report.runs)
     figure.suptitle(f"{report.title}, {count} seed{'s' * (count != 1)}", fontsize=10)
     # One report, one file, byte for byte: no random ids, no date.
-    with rc_context({"svg.hashsalt": "gnnscale"}):
+    with from_extra("plots", "matplotlib").rc_context({"svg.hashsalt": "gnnscale"}):
         figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {})
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gnnscale.data.recipes import Published
 from gnnscale.errors import StoreError
 from gnnscale.storage.files import atomic_write, json_checksum, read_json, write_json
+from gnnscale.storage.pictures import plot_where_possible
 
 SETS = ("train", "val", "test")
 
@@ -137,6 +138,7 @@ class BenchReport:
         """Draw the learning curves, mean and deviation over seeds, to a .png or .svg.
 
         Raises:
+            MissingDependency: matplotlib is not installed.
             StoreError: the file cannot be written.
         """
         from gnnscale.benchmarking.curves import draw_band
@@ -157,7 +159,7 @@ class BenchReport:
         write_json(folder / "results.json", {**content, "checksum": json_checksum(content)})
         with atomic_write(folder / "results.md") as file:
             file.write(self.markdown().encode())
-        self.plot(folder / "curves.png")
+        plot_where_possible(self.plot, folder / "curves.png")
 
     @classmethod
     def load(cls, path: str | Path) -> BenchReport:

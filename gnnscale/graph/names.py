@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from typing_extensions import override
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import is_marks
 from gnnscale.graph.reading.tensors import tensor
+from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.mapped import loaded
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 class NodeNames:
@@ -40,8 +38,6 @@ class NodeNames:
     @classmethod
     def from_arrow(cls, column: pyarrow.Array) -> NodeNames:
         """Names from a column of text, without a copy where that is a `large_string`."""
-        import pyarrow
-
         column = column.cast(pyarrow.large_string())
         if column.offset or column.null_count:
             column = pyarrow.concat_arrays([column])
@@ -103,9 +99,6 @@ class NodeNames:
         Raises:
             InputError: no node is called so.
         """
-        import pyarrow
-        from pyarrow import compute
-
         known = self.to_arrow()
         try:
             wanted = pyarrow.array(names).cast(known.type)
@@ -123,8 +116,6 @@ class NodeNames:
 
     def to_arrow(self) -> pyarrow.Array:
         """The names as a column, in the order of the nodes."""
-        import pyarrow
-
         if self.ids is not None:
             return pyarrow.array(self.ids.numpy())
         assert self.ends is not None and self.text is not None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
+from gnnscale.extras import from_extra
 from gnnscale.graph.reading.labels import known_labels
 
 
@@ -120,6 +121,7 @@ class Ranking:
     higher_is_better = True
 
     def __init__(self, name: str) -> None:
+        from_extra("metrics", "sklearn.metrics")  # before there is anything to lose
         self.name = name
         self.scores: list[Tensor] = []
         self.labels: list[Tensor] = []
@@ -143,8 +145,7 @@ class Ranking:
 
     def compute(self) -> float:
         """See `Metric`."""
-        from sklearn import metrics
-
+        metrics = from_extra("metrics", "sklearn.metrics")
         figure_of = {
             "roc_auc": metrics.roc_auc_score,
             "average_precision": metrics.average_precision_score,

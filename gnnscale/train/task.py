@@ -167,6 +167,7 @@ class NodeTask:
             faults.append(f"{self.headline} needs two classes; the graph has {graph.num_classes}")
         if faults:
             raise InputError(faults)
+        self.metrics()  # a package that one of them needs may be missing
         if self.class_weight is not None:
             self._weight = self._class_weights(graph, graph.split(split))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnnscale.errors import InputError, MissingDependency
+from gnnscale.extras import missing
 
 LEVELS = {"ogbn-": "node", "ogbg-": "graph", "ogbl-": "link"}
 _FOLDERS = {"node": "nodeproppred", "graph": "graphproppred", "link": "linkproppred"}
@@ -151,7 +152,7 @@ def _master(level: str) -> dict[str, dict[str, str]]:
     """The table of a level: data set → field → text."""
     spec = importlib.util.find_spec("ogb")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingDependency("the data sets of OGB need its list of them: pip install ogb")
+        raise missing("ogb", "ogb")
     path = Path(spec.submodule_search_locations[0]) / _FOLDERS[level] / "master.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.ogb.catalogue import find_entry
-from gnnscale.errors import InputError, MissingDependency
+from gnnscale.errors import InputError
+from gnnscale.extras import from_extra
 
 _MODULES = {"node": "ogb.nodeproppred", "graph": "ogb.graphproppred"}
 
@@ -44,12 +45,7 @@ def official_metric(name: str, y_true: Any, y_pred: Any) -> dict[str, float]:
             f"{name}: y_true {truth.shape} and y_pred {_table(y_pred).shape}; expected "
             f"[rows, {entry.num_tasks}] and as many rows of {entry.outputs} outputs"
         )
-    try:
-        import importlib
-
-        evaluator = importlib.import_module(_MODULES[entry.level]).Evaluator(name)
-    except ImportError as error:
-        raise MissingDependency(f"OGB's Evaluator needs ogb: pip install ogb ({error})") from error
+    evaluator = from_extra("ogb", _MODULES[entry.level]).Evaluator(name)
     result = evaluator.eval({"y_true": truth, "y_pred": scores})
     return {metric: float(value) for metric, value in result.items()}
 

@@ -26,6 +26,7 @@ import numpy as np
 from gnnscale.data.ogb.numerals import parse_rows
 from gnnscale.errors import StoreError
 from gnnscale.storage.ahead import ahead
+from gnnscale.storage.arrow import csv, pyarrow
 from gnnscale.storage.unpacking import check_archive, too_large, unpack_limit
 
 try:  # inflates faster; zlib where there is no wheel of it
@@ -209,18 +210,15 @@ def _parsed(lines: bytes, dtype: np.dtype, columns: int, file: Traversable) -> n
 
 def _parsed_by_arrow(lines: bytes, dtype: np.dtype, columns: int, file: Traversable) -> np.ndarray:
     """As `_parsed`, of all that Arrow takes for numbers; several times slower."""
-    import pyarrow as pa
-    from pyarrow import csv
-
     names = [f"f{i}" for i in range(columns)]
-    kind = pa.from_numpy_dtype(dtype)
+    kind = pyarrow.from_numpy_dtype(dtype)
     try:
         table = csv.read_csv(
-            pa.BufferReader(lines),
+            pyarrow.BufferReader(lines),
             csv.ReadOptions(column_names=names),
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, kind)),
         )
-    except pa.ArrowInvalid as error:
+    except pyarrow.ArrowInvalid as error:
         words = "numbers" if dtype.kind == "f" else "whole numbers"
         raise StoreError(f"{file} does not hold {words}: {error}") from error
     block = np.empty((table.num_rows, columns), dtype)

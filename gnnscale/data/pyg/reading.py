@@ -13,6 +13,7 @@ import torch
 
 from gnnscale.data.pyg.catalogue import PyGEntry
 from gnnscale.data.pyg.closed import check_pickled
+from gnnscale.extras import from_extra
 from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR
 
@@ -139,10 +140,9 @@ def _folds(y: np.ndarray) -> dict[str, np.ndarray]:
     """The folds of Xu et al.: stratified, shuffled with seed 0; none where a class is too small."""
     if y.ndim != 1 or y.dtype.kind != "i" or np.unique(y, return_counts=True)[1].min() < _FOLDS:
         return {}
-    from sklearn.model_selection import StratifiedKFold
-
     fold = np.empty(y.size, np.int64)
-    drawn = StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(y, y)
+    model_selection = from_extra("metrics", "sklearn.model_selection")
+    drawn = model_selection.StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(y, y)
     for number, (_, test) in enumerate(drawn):
         fold[test] = number
     return {"fold": fold}

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-from pyarrow import compute, types
 
 from gnnscale.data.tables.node_ids import as_text
 from gnnscale.errors import InputError, StoreError
@@ -20,6 +18,8 @@ from gnnscale.graph.build.tables import (
     table_batches,
     table_kind,
 )
+from gnnscale.storage.arrow import compute, pyarrow, types
+
 
 _SOURCES = ("source", "src", "from", "from_id", "source_id", "u", "head", "node1", "id1")
 _TARGETS = ("target", "dst", "to", "to_id", "target_id", "v", "tail", "node2", "id2")

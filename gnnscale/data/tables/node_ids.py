@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow
 import torch
-from pyarrow import compute
 
 from gnnscale.data.tables.texts import hash_texts
 from gnnscale.errors import InputError
 from gnnscale.graph import NodeNames
+from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.mapped import map_array
 
 _LEAST_RUN = 1 << 10

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-from pyarrow import types
 
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, as_text
 from gnnscale.errors import InputError, StoreError
@@ -21,6 +19,7 @@ from gnnscale.graph.build.tables import (
     table_kind,
 )
 from gnnscale.graph.reading.labels import with_unknown
+from gnnscale.storage.arrow import pyarrow, types
 from gnnscale.storage.files import expanded
 
 _IDS = ("id", "node_id", "node", "name", "node_name")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.build.tables import table_batches, table_kind
+from gnnscale.storage.arrow import pyarrow
 from gnnscale.storage.files import expanded
-
-if TYPE_CHECKING:
-    import pyarrow
 
 _EDGES_AT_ONCE = 1 << 21
 
@@ -82,8 +79,6 @@ def _read(path: Path, dtype: np.dtype, start: int, first: int, count: int) -> np
 
 
 def _text_chunks(path: Path) -> Iterator[tuple[np.ndarray, ...]]:
-    import pyarrow
-
     # A weight may look like a whole number as long as one likes.
     for batch in table_batches(path, types={"f2": pyarrow.float64()}):
         yield edge_columns(path, batch.columns)

@@ -7,16 +7,15 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
 from gnnscale.errors import InputError, StoreError
+from gnnscale.storage.arrow import csv as arrow_csv
+from gnnscale.storage.arrow import parquet, pyarrow
 from gnnscale.storage.files import expanded
 from gnnscale.storage.unpacking import too_large, unpack_limit
-
-if TYPE_CHECKING:
-    import pyarrow
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": " "}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
@@ -39,8 +38,6 @@ def first_rows(path: Path) -> list[list[str]]:
     Raises:
         StoreError: it is missing or damaged.
     """
-    import pyarrow
-
     separator = _TEXT[str(table_kind(path))]
     try:
         with _open_text(path, separator) as file:
@@ -76,15 +73,11 @@ def table_batches(
     Raises:
         StoreError: it is missing, damaged, or no table of these types.
     """
-    import pyarrow  # a fifth of a second to import
-
     path = expanded(path)
     if not path.is_file():
         raise StoreError(f"{path} is missing")
     try:
         if table_kind(path) == ".parquet":
-            from pyarrow import parquet
-
             with parquet.ParquetFile(path) as file:
                 yield from file.iter_batches(_ROWS_AT_ONCE, columns=columns)
         else:
@@ -100,9 +93,6 @@ def column_names(path: Path, header: bool) -> list[str]:
         StoreError: it is missing or damaged.
     """
     if table_kind(path) == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
-
         try:
             return list(parquet.read_schema(path).names)
         except (OSError, pyarrow.ArrowException) as error:
@@ -116,28 +106,23 @@ def column_names(path: Path, header: bool) -> list[str]:
 def _text_batches(
     path: Path, header: bool, columns: Sequence[str] | None, types: dict[str, Any]
 ) -> Iterator[pyarrow.RecordBatch]:
-    import pyarrow
-    from pyarrow import csv as arrow
-
     separator = _TEXT[str(table_kind(path))]
     with _open_text(path, separator) as file:
         first = file.read(1)
         if not first:
             return  # an empty file is a table without rows
         file.unread(first)
-        reader = arrow.open_csv(
+        reader = arrow_csv.open_csv(
             pyarrow.PythonFile(file, mode="r"),
-            arrow.ReadOptions(block_size=_BLOCK_BYTES, autogenerate_column_names=not header),
-            arrow.ParseOptions(delimiter=separator),
-            arrow.ConvertOptions(column_types=types, include_columns=columns),
+            arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, autogenerate_column_names=not header),
+            arrow_csv.ParseOptions(delimiter=separator),
+            arrow_csv.ConvertOptions(column_types=types, include_columns=columns),
         )
         with reader:
             yield from reader
 
 
 def _open_text(path: Path, separator: str) -> _Lines:
-    import pyarrow
-
     return _Lines(path, pyarrow.input_stream(str(path), compression="detect"), separator == " ")
 
 

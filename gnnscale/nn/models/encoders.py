@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gnnscale.errors import InputError, MissingDependency
+from gnnscale.errors import InputError
+from gnnscale.extras import from_extra
 
 
 class CategoricalEncoder(nn.Module):
@@ -103,7 +103,7 @@ def atom_encoder(channels: int) -> CategoricalEncoder:
     Raises:
         MissingDependency: ogb is not installed.
     """
-    return CategoricalEncoder(_ogb_features().get_atom_feature_dims(), channels)
+    return CategoricalEncoder(from_extra("ogb", "ogb.utils.features").get_atom_feature_dims(), channels)
 
 
 def bond_encoder(channels: int) -> CategoricalEncoder:
@@ -112,16 +112,7 @@ def bond_encoder(channels: int) -> CategoricalEncoder:
     Raises:
         MissingDependency: ogb is not installed.
     """
-    return CategoricalEncoder(_ogb_features().get_bond_feature_dims(), channels)
-
-
-def _ogb_features() -> Any:
-    try:
-        return importlib.import_module("ogb.utils.features")
-    except ImportError as error:
-        raise MissingDependency(
-            f"what categories OGB's atoms and bonds have is asked of ogb: pip install ogb ({error})"
-        ) from error
+    return CategoricalEncoder(from_extra("ogb", "ogb.utils.features").get_bond_feature_dims(), channels)
 
 
 def _read_ogb_names(module: nn.Module, state: dict[str, Any], prefix: str, *arguments: Any) -> None:

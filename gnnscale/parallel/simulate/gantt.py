@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from gnnscale.storage.pictures import blank_figure
+
 if TYPE_CHECKING:
     from gnnscale.parallel.simulate.timeline import Timeline
 
@@ -22,13 +24,8 @@ def draw_timelines(timelines: Mapping[str, Timeline], file: IO[bytes]) -> None:
 
     Bars hold the micro-batch's number; those of a device's later stages are paler.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     lanes = sum(timeline.num_devices for timeline in timelines.values())
-    # Figure and canvas by hand: pyplot would pick a window system and keep global state.
-    figure = Figure(figsize=(11, 0.9 * len(timelines) + 0.45 * lanes), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(11, 0.9 * len(timelines) + 0.45 * lanes)
     rows = figure.subplots(len(timelines), 1, sharex=True, squeeze=False)[:, 0]
     longest = max(timeline.makespan for timeline in timelines.values())
     factor, unit = _unit(longest)

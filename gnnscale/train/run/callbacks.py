@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.errors import MissingDependency
+from gnnscale.extras import from_extra
 
 if TYPE_CHECKING:
     from gnnscale.train.kept_run import KeptRun
@@ -38,15 +38,12 @@ class TensorBoard(Callback):
         log_dir: the folder that `tensorboard --logdir` is given.
 
     Raises:
-        MissingDependency: tensorboard is not installed (`pip install tensorboard`).
+        MissingDependency: tensorboard is not installed.
     """
 
     def __init__(self, log_dir: str | Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingDependency("TensorBoard needs `pip install tensorboard`") from error
-        self._make = SummaryWriter
+        from_extra("tensorboard", "tensorboard")
+        self._make = from_extra("tensorboard", "torch.utils.tensorboard").SummaryWriter
         self._log_dir = str(log_dir)
         self._writer: Any = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any
 
+from gnnscale.storage.pictures import blank_figure
 from gnnscale.train.controllers.decisions import draw_loss_of_layers
 
 if TYPE_CHECKING:
@@ -15,12 +16,7 @@ _SETS = {"train": "#888888", "val": "#1f77b4", "test": "#d62728"}
 
 def draw_curves(report: Report, file: IO[bytes]) -> None:
     """Draw loss and headline metric over epochs to a PNG; layers trained one by one are marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Figure and canvas by hand: pyplot would pick a window system and keep global state.
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -42,6 +42,7 @@ from gnnscale.storage.files import (
     remove_abandoned,
     write_json,
 )
+from gnnscale.storage.pictures import plot_where_possible
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.run.checkpoint import read_tree, save_tree
 from gnnscale.train.run.lock import sole_writer
@@ -286,7 +287,7 @@ class RunFolder:
         report.run["id"] = self._id
         save_tree(self.path / _WEIGHTS, of_model(weights), {"run": self._id})
         report.save(self.path / _REPORT)
-        report.plot(self.path / "curves.png")
+        plot_where_possible(report.plot, self.path / "curves.png")
         self._save_state({**state, "finished": True}, report)
 
     def _save_state(self, state: dict[str, Any], report: Report) -> None:

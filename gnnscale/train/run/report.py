@@ -67,6 +67,7 @@ class Report:
         """Draw the learning curves to a PNG.
 
         Raises:
+            MissingDependency: matplotlib is not installed.
             StoreError: the file cannot be written.
         """
         from gnnscale.train.run.curves import draw_curves
