@@ -85,7 +85,7 @@ $(VENV)/bin/python:
 # torch first and alone: it is the large one, and TORCH_INDEX is for it.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) torch
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[plots]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed

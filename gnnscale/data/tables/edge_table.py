@@ -20,7 +20,6 @@ from gnnscale.graph.build.tables import (
 )
 from gnnscale.storage.arrow import compute, pyarrow, types
 
-
 _SOURCES = ("source", "src", "from", "from_id", "source_id", "u", "head", "node1", "id1")
 _TARGETS = ("target", "dst", "to", "to_id", "target_id", "v", "tail", "node2", "id2")
 _WEIGHTS = ("weight", "weights", "w", "edge_weight")

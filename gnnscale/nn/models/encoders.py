@@ -103,7 +103,9 @@ def atom_encoder(channels: int) -> CategoricalEncoder:
     Raises:
         MissingDependency: ogb is not installed.
     """
-    return CategoricalEncoder(from_extra("ogb", "ogb.utils.features").get_atom_feature_dims(), channels)
+    return CategoricalEncoder(
+        from_extra("ogb", "ogb.utils.features").get_atom_feature_dims(), channels
+    )
 
 
 def bond_encoder(channels: int) -> CategoricalEncoder:
@@ -112,7 +114,9 @@ def bond_encoder(channels: int) -> CategoricalEncoder:
     Raises:
         MissingDependency: ogb is not installed.
     """
-    return CategoricalEncoder(from_extra("ogb", "ogb.utils.features").get_bond_feature_dims(), channels)
+    return CategoricalEncoder(
+        from_extra("ogb", "ogb.utils.features").get_bond_feature_dims(), channels
+    )
 
 
 def _read_ogb_names(module: nn.Module, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
