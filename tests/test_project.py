@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gnnscale
+from gnnscale.extras import FEATURES
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -16,6 +17,7 @@ PINNED = dict(
     for line in (ROOT / "constraints.txt").read_text().splitlines()
     if line and not line.startswith("#")
 )
+CLAIMED = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 
 
 def test_one_version_in_package_citation_and_changelog() -> None:
@@ -38,11 +40,10 @@ def test_hooks_take_the_pinned_ruff() -> None:
 
 
 def test_hosted_ci_runs_every_python_that_is_claimed() -> None:
-    claimed = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
     workflow = (ROOT / ".github/workflows/ci.yml").read_text()
     matrix = re.search(r"python: \[(.*)\]", workflow)
-    assert matrix and re.findall(r"3\.\d+", matrix[1]) == claimed
-    assert PROJECT["requires-python"] == f">={claimed[0]}"
+    assert matrix and re.findall(r"3\.\d+", matrix[1]) == CLAIMED
+    assert PROJECT["requires-python"] == f">={CLAIMED[0]}"
 
 
 def test_hosted_ci_runs_what_the_projects_own_script_runs() -> None:
@@ -51,3 +52,21 @@ def test_hosted_ci_runs_what_the_projects_own_script_runs() -> None:
         for name in (".ci/run", ".github/workflows/ci.yml")
     ]
     assert targets[0] == targets[1] == {"lint", "test", "check"}
+
+
+def test_the_readme_tells_the_tested_versions() -> None:
+    table = re.search(r"^\| \| tested \|\n(?:\|.*\n)+", (ROOT / "README.md").read_text(), re.M)
+    assert table
+    told = dict(re.findall(r"^\| ([\w-]+) \| (\S+)", table[0], re.M))
+    assert {told.pop("Python")} <= set(CLAIMED)
+    assert told == {name: PINNED[name] for name in told}
+    extras = PROJECT["optional-dependencies"]
+    needed = [*PROJECT["dependencies"], *(p for extra in FEATURES for p in extras[extra])]
+    names = {re.split(r"[>=\[;]", need)[0] for need in needed} - {"gnnscale"}
+    assert set(told) <= names
+
+
+def test_the_readme_tells_the_extras() -> None:
+    table = re.search(r"^\| extra \|.*\n(?:\|.*\n)+", (ROOT / "README.md").read_text(), re.M)
+    assert table
+    assert set(re.findall(r"^\| `(\w+)` \|", table[0], re.M)) == {*FEATURES, "all"}
