@@ -14,8 +14,8 @@ from torch_geometric.nn import norm as pyg
 import gnnscale as gs
 from gnnscale.inference.engine import stream
 from gnnscale.kernels import CSR, graph_norm
-from gnnscale.nn.blocks.modes import evaluation_mode
-from gnnscale.nn.blocks.segments import segment_of_rows, segments_for
+from gnnscale.nn.modules import evaluation_mode
+from gnnscale.nn.norms.segments import segment_of_rows, segments_for
 
 CHANNELS = 64
 # Rows of every segment, by name.

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GraphNorm
 
 import gnnscale as gs
-from gnnscale.nn.blocks.segments import segment_of_rows
+from gnnscale.nn.norms.segments import segment_of_rows
 from gnnscale.train.run.allocator import kept_buffers
 
 ROWS, CHANNELS = 100_000, 256

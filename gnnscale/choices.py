@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
@@ -119,3 +121,14 @@ def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> li
         return []
     limit = f"at most {most}" if whole and value > most else f"at least {least}"
     return [f"{name}={value!r} must be a whole number, {limit}"]
+
+
+def number_faults(
+    name: str, value: Any, least: float = -math.inf, most: float = math.inf
+) -> list[str]:
+    """Faults of an argument that is a finite number from `least` to `most`."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if number and abs(value) < 1e300 and least <= value <= most:  # type: ignore[arg-type, operator]
+        return []
+    bounds = "" if math.inf in (-least, most) else f" in [{least:g}, {most:g}]"
+    return [f"{name}={value!r} must be a finite number{bounds}"]

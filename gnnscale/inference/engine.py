@@ -31,8 +31,8 @@ from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.nn.blocks import features
-from gnnscale.nn.blocks.modes import evaluation_mode
-from gnnscale.nn.convs.carried import check_carried
+from gnnscale.nn.blocks.carried import check_carried
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.scratch import scratch_root
 
 

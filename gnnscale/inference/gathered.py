@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.inference.ranks import Share
-from gnnscale.nn.blocks.segments import within
+from gnnscale.nn.norms.segments import within
 from gnnscale.nn.norms.statistics import Moments, apply_stats, partial_stats
 
 _Part = tuple[int, int, Moments]  # the first of some segments, the one after their last

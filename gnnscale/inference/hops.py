@@ -64,7 +64,7 @@ class Hops:
             own = value is not layer or (overwrite and plain)
             chunks = self._product(propagation, value, own)
             if not plain:
-                chunks = ((a, b, propagation.step(k, h, layer.rows(a, b))) for a, b, h in chunks)
+                chunks = ((a, b, propagation.hop(k, h, layer.rows(a, b))) for a, b, h in chunks)
             if k == 0:
                 yield from chunks
             else:

@@ -21,7 +21,7 @@ from gnnscale.inference.layers import Layers
 from gnnscale.inference.opaque_cost import gathering_cost, measure
 from gnnscale.kernels import CSR, spmm
 from gnnscale.nn.blocks.phases import Neighbourhood
-from gnnscale.nn.convs.reach import Halo, halo
+from gnnscale.nn.blocks.reach import Halo, halo
 from gnnscale.storage.mapped import read_rows
 
 logger = logging.getLogger(__name__)

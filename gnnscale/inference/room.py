@@ -20,9 +20,9 @@ from gnnscale.inference.pieces import Pieces, is_measured
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.features import entering, type_of
-from gnnscale.nn.blocks.modes import evaluation_mode
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.invariance.stand_in import copy_of
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import read_rows
 
 logger = logging.getLogger(__name__)

@@ -28,11 +28,10 @@ from gnnscale.inference.pieces import Pieces
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context
 from gnnscale.nn.blocks.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
-from gnnscale.nn.blocks.segments import segment_of_rows, segments_for
+from gnnscale.nn.blocks.reach import Halo, run_on_halo
 from gnnscale.nn.convs.propagation import Propagation, call_rows, densify
-from gnnscale.nn.convs.reach import Halo, run_on_halo
-from gnnscale.nn.invariance.check import ROWS, Level, check_invariance, first_rows
-from gnnscale.nn.invariance.on_rows import as_layer
+from gnnscale.nn.invariance.check import ROWS, Level, as_layer, check_invariance, first_rows
+from gnnscale.nn.norms.segments import segment_of_rows, segments_for
 
 logger = logging.getLogger(__name__)
 

@@ -4,13 +4,9 @@ from torch_geometric.nn import DiffGroupNorm, MessageNorm
 
 from gnnscale.nn.blocks.block import Block
 from gnnscale.nn.blocks.context import Context
-from gnnscale.nn.blocks.first_hop import first_propagation
-from gnnscale.nn.blocks.layered import LayeredGNN, Slot
+from gnnscale.nn.blocks.layered import LayeredGNN, Slot, first_propagation
 from gnnscale.nn.convert.pyg_models import as_layered
-from gnnscale.nn.convs import (
-    opaque,  # noqa: F401 - they register PyG's convolutions
-    pyg_multihop,  # noqa: F401 - they register PyG's convolutions
-)
+from gnnscale.nn.convs import opaque  # noqa: F401 - it registers PyG's opaque convolutions
 from gnnscale.nn.convs.cluster_gcn import ClusterGCNConv
 from gnnscale.nn.convs.matrices import (
     Coefficients,
@@ -41,6 +37,7 @@ from gnnscale.nn.models.by_name import (
 from gnnscale.nn.models.deep import GCNII, DeepGCN
 from gnnscale.nn.models.encoders import CategoricalEncoder, atom_encoder, bond_encoder
 from gnnscale.nn.models.readout import GraphModel
+from gnnscale.nn.models.replacing import with_norm
 from gnnscale.nn.models.sign import SIGN
 from gnnscale.nn.norms.layers import (
     BatchNorm,
@@ -51,7 +48,6 @@ from gnnscale.nn.norms.layers import (
     MeanSubtractionNorm,
     PairNorm,
 )
-from gnnscale.nn.norms.replacing import with_norm
 from gnnscale.nn.norms.statistics import Form, Moments, apply_stats, partial_stats, register_norm
 
 __all__ = [

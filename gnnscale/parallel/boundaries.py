@@ -14,9 +14,9 @@ from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.context import run_phases
 from gnnscale.nn.blocks.features import entering
-from gnnscale.nn.blocks.modes import evaluation_mode
 from gnnscale.nn.blocks.phases import Collect, Read, Save
 from gnnscale.nn.convs.propagation import densify
+from gnnscale.nn.modules import evaluation_mode
 
 _ROWS = 8  # of a drawn graph; any number tells widths
 

@@ -14,9 +14,10 @@ from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.features import computed_in, of_type
-from gnnscale.nn.blocks.numbered import block_phases, head_phases, state_of
+from gnnscale.nn.blocks.operations import block_phases, head_phases, state_of
 from gnnscale.nn.blocks.phases import Phase
-from gnnscale.nn.convs.propagation import densify, is_intercepted
+from gnnscale.nn.convs.propagation import densify
+from gnnscale.nn.modules import is_intercepted
 from gnnscale.parallel.boundaries import Boundary, boundaries
 
 

@@ -25,7 +25,7 @@ from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters, labell
 from gnnscale.nn import Context, GraphModel
 from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.nn.blocks.context import Runner, run_phases
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.files import atomic_write
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.arguments import as_task, choice_faults, device_faults, refuse_arrays

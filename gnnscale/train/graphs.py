@@ -15,7 +15,7 @@ from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Split
 from gnnscale.graph.checks import overlaps
 from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.loader.graph_loader import of_graphs
-from gnnscale.nn.blocks.context import CARRIED
+from gnnscale.nn.convs.taken import CARRIED
 from gnnscale.train.arguments import as_data, read_graph
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from gnnscale.inference.opaque_cost import measure
 from gnnscale.inference.pieces import Pieces, most_edges, reachable_edges
 from gnnscale.nn import Block, LayeredGNN
 from gnnscale.nn.blocks.phases import Neighbourhood
-from gnnscale.nn.convs.reach import halo
+from gnnscale.nn.blocks.reach import halo
 from gnnscale.storage.memory import memory_bytes
 from tests.nn.layers import assert_equal, evaluated, few, shaken
 from tests.strategies import graphs

@@ -18,9 +18,9 @@ from gnnscale.errors import InexactConvolution, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.nn import check_invariance
 from gnnscale.nn.blocks.phases import Neighbourhood, Rows, Statistics
-from gnnscale.nn.convs.padding import takes_padded
-from gnnscale.nn.invariance.layer_settings import settings_of
-from gnnscale.nn.invariance.on_rows import as_layer
+from gnnscale.nn.convs.taken import takes_padded
+from gnnscale.nn.invariance.check import as_layer
+from gnnscale.nn.invariance.stand_in import settings_of
 from tests.nn.layers import DegreeConv, DifferenceConv, FarConv, few
 
 

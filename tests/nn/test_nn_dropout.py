@@ -14,7 +14,8 @@ from torch_geometric import nn as pyg
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.nn.blocks.phases import Dropout, Rows, works_in_place
+from gnnscale.nn.blocks.phases import Dropout, Rows
+from gnnscale.nn.modules import works_in_place
 from tests.nn.layers import assert_equal, few
 
 NONE = torch.zeros(2, 0, dtype=torch.int64)

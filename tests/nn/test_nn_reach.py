@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnscale.nn.convs.reach import halo
+from gnnscale.nn.blocks.reach import halo
 from tests.nn.layers import few
 from tests.strategies import graphs
 

@@ -19,8 +19,8 @@ from gnnscale.nn import (
     register,
 )
 from gnnscale.nn.convs import registry
-from gnnscale.nn.convs.propagation import OVERRIDABLE
 from gnnscale.nn.convs.registry import reach_of
+from gnnscale.nn.modules import OVERRIDABLE
 from tests.nn.layers import DegreeConv, assert_equal, is_opaque
 
 X = torch.randn(7, 5, generator=torch.Generator().manual_seed(1)).double()

@@ -18,8 +18,8 @@ from gnnscale.inference.engine import stream
 from gnnscale.inference.gathered import Gathered
 from gnnscale.inference.ranks import undivided
 from gnnscale.nn import Block, LayeredGNN
-from gnnscale.nn.blocks.segments import pointers_of, segment_of_rows
 from gnnscale.nn.norms import statistics
+from gnnscale.nn.norms.segments import pointers_of, segment_of_rows
 from gnnscale.nn.norms.statistics import Moments
 from tests.nn.layers import assert_equal, few, shaken
 

@@ -14,8 +14,8 @@ from torch_geometric.nn.models import GCN as PyGGCN
 
 from gnnscale.errors import InputError
 from gnnscale.nn import GAT, GCN, GIN, Block, GraphModel, LayeredGNN, from_spec
-from gnnscale.nn.blocks.segments import segment_of_rows
 from gnnscale.nn.models.readout import READOUTS, ChannelReadout
+from gnnscale.nn.norms.segments import segment_of_rows
 
 sizes = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 

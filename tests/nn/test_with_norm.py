@@ -17,7 +17,7 @@ from gnnscale.graph import Graph
 from gnnscale.inference import stream
 from gnnscale.nn import Block, LayeredGNN, as_layered, with_norm
 from gnnscale.nn.blocks.phases import Join, Save, Statistics
-from gnnscale.nn.convs.pyg_convs import is_norm
+from gnnscale.nn.convs.networks import is_norm
 from tests.nn.layers import assert_equal, assert_same_function, evaluated
 from tests.nn.layers import shaken as shaken_
 from tests.strategies import graphs
@@ -246,7 +246,7 @@ def test_a_shared_activation_and_a_shared_convolution_stay_shared():
     act, conv = nn.ReLU(), pyg.GINConv(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)))
     given = nn.Sequential(nn.Linear(5, 4), conv, act, conv, act, nn.Linear(4, 2))
     model = with_norm(given, "graph_norm", "after_act")
-    first, second = (model.blocks[i].steps(i)[0].module for i in (1, 2))
+    first, second = (model.blocks[i].operations(i)[0].module for i in (1, 2))
     assert first is second and first.nn[0] is conv.nn[0]
     assert len(norms_of(model)) == 3  # one in the network, and one after each activation
 

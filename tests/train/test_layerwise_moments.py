@@ -13,7 +13,7 @@ from torch_geometric import nn as pyg
 import gnnscale as gs
 import gnnscale.nn as gsnn
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.nn.norms.statistics import Moments
 from gnnscale.train.layerwise.moments import Spread
 from gnnscale.train.layerwise.stages import stages_of

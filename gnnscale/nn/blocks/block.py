@@ -1,8 +1,8 @@
-"""Block: one convolution with its norm, activation and dropout, in a stated order."""
+"""Block: one convolution with its norm, activation and dropout; Chain: one read off a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,15 +11,15 @@ from torch_geometric.nn import MessageNorm
 
 from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
-from gnnscale.nn.blocks.context import CARRIED
+from gnnscale.nn.blocks.layer_names import make_act, make_norm
+from gnnscale.nn.blocks.operations import Apply, Operation, phases_of
 from gnnscale.nn.blocks.phases import Join, Phase, Save, concatenate
-from gnnscale.nn.blocks.steps import AnyStep, Step, phases_of
-from gnnscale.nn.blocks.widths import channels
+from gnnscale.nn.blocks.widths import channels, keeps_width
 from gnnscale.nn.convs.registry import check_hops
-from gnnscale.nn.convs.signature import as_written
-from gnnscale.nn.norms.layer_names import make_act, make_norm
+from gnnscale.nn.convs.signature import as_written, is_convolution
+from gnnscale.nn.convs.taken import CARRIED
 
-STEPS = ("conv", "norm", "act", "dropout", "residual")
+PARTS = ("conv", "norm", "act", "dropout", "residual")
 DEFAULT_ORDER = "conv-norm-act-dropout"
 
 
@@ -35,7 +35,7 @@ class Block(nn.Module):
             it as the message m.
         act: an activation module or function, or a name that PyG's resolver knows; None for none.
         dropout: probability in [0, 1].
-        order: the steps, joined by "-", each at most once: "conv-norm-act-dropout",
+        order: its parts, joined by "-", each at most once: "conv-norm-act-dropout",
             "norm-act-dropout-conv" (DeepGCN's res+), "dropout-conv-norm-act" …; "residual" among
             them where it does not come last, as in "conv-norm-act-residual-dropout".
         residual: True adds the block's input to its output (widths must agree); "dense" puts it
@@ -71,8 +71,8 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         conv = as_written(conv)
-        steps = order.split("-") if isinstance(order, str) else []
-        if "conv" not in steps or len(set(steps)) < len(steps) or set(steps) - set(STEPS):
+        parts = order.split("-") if isinstance(order, str) else []
+        if "conv" not in parts or len(set(parts)) < len(parts) or set(parts) - set(PARTS):
             raise InputError(
                 f"order {order!r}: name conv and any of norm, act, dropout once each (and residual "
                 "after conv, where it is not last), joined by '-'"
@@ -80,10 +80,10 @@ class Block(nn.Module):
         probability = dropout.p if isinstance(dropout, nn.Dropout) else dropout
         if not isinstance(probability, int | float) or not 0 <= probability <= 1:
             raise InputError(f"dropout={probability!r}: a probability lies in [0, 1]")
-        for step, given in (("norm", norm is not None), ("dropout", probability > 0)):
-            if given and step not in steps:
-                raise InputError(f"order {order!r} leaves out the {step} that is given")
-        if "residual" in steps and (not residual or steps.index("residual") < steps.index("conv")):
+        for part, given in (("norm", norm is not None), ("dropout", probability > 0)):
+            if given and part not in parts:
+                raise InputError(f"order {order!r} leaves out the {part} that is given")
+        if "residual" in parts and (not residual or parts.index("residual") < parts.index("conv")):
             raise InputError(f"order {order!r} has a residual: after conv, and with residual=…")
         if hops is not None:
             check_hops(hops)
@@ -92,7 +92,7 @@ class Block(nn.Module):
         narrow, wide = channels(conv, "in"), channels(conv, "out")
         if residual is True and None not in (narrow, wide) and narrow != wide:
             raise InputError(f"residual=True: the convolution maps {narrow} channels to {wide}")
-        before = "norm" in steps and steps.index("norm") < steps.index("conv")
+        before = "norm" in parts and parts.index("norm") < parts.index("conv")
         self.conv = conv
         unsized = f"{type(conv).__name__} has no {'in' if before else 'out'}_channels"
         self.norm = make_norm(norm, narrow if before else wide, norm_kwargs, unsized)
@@ -115,7 +115,7 @@ class Block(nn.Module):
         """The width of the block's input, or None where its convolution does not say."""
         return channels(self.conv, "in")
 
-    def steps(self, index: int) -> list[AnyStep]:
+    def operations(self, index: int) -> list[Operation]:
         """What the block runs, in order; `index`, its place in the model, names its slots."""
         slot = f"residual{index}"
         order = self.order.split("-")
@@ -123,26 +123,74 @@ class Block(nn.Module):
             order.append("residual")
         norm = self.norm
         messages = f"message{index}" if isinstance(norm, MessageNorm) else None
-        steps: list[AnyStep] = [Save(slot)] if self.residual else []
+        operations: list[Operation] = [Save(slot)] if self.residual else []
         for name in order:
             if name == "conv":
                 if messages is not None:
-                    steps.append(Save(messages))
+                    operations.append(Save(messages))
                 reads = () if self.reads is None else (self.reads,)
-                steps.append(Step(self.conv, reads, self.takes, self.hops))
+                operations.append(Apply(self.conv, reads, self.takes, self.hops))
             elif name == "norm" and norm is not None:
-                by_itself = Step(norm, is_norm=True)
-                steps.append(by_itself if messages is None else Join(norm, (messages,)))
+                by_itself = Apply(norm, is_norm=True)
+                operations.append(by_itself if messages is None else Join(norm, (messages,)))
             elif name == "act" and self.act is not None:
-                steps.append(Step(self.act))
+                operations.append(Apply(self.act))
             elif name == "dropout" and self.dropout.p > 0:
-                steps.append(Step(self.dropout))
+                operations.append(Apply(self.dropout))
             elif name == "residual":
-                steps.append(Join(concatenate if self.residual == "dense" else torch.add, (slot,)))
+                operations.append(
+                    Join(concatenate if self.residual == "dense" else torch.add, (slot,))
+                )
         if self.saves is not None:
-            steps.append(Save(self.saves))
-        return steps
+            operations.append(Save(self.saves))
+        return operations
 
     def phases(self, index: int) -> list[Phase]:
         """The block as phases; `index`, its place in the model, numbers its dropouts and slots."""
-        return phases_of(self.steps(index), index)
+        return phases_of(self.operations(index), index)
+
+
+class Chain(nn.Module):
+    """Operations one after another, at most one of them a convolution.
+
+    Args:
+        operations: the operations.
+    """
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        super().__init__()
+        self._operations = list(operations)
+        parts = [
+            own.module if isinstance(own, Apply) else getattr(own, "function", None)
+            for own in operations
+        ]
+        self.layers = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
+
+    @property
+    def in_channels(self) -> int | None:
+        """The width of the first module that says one; None where one before may change it."""
+        for operation in self._operations:
+            if isinstance(operation, Save):
+                continue
+            if not isinstance(operation, Apply):
+                return None
+            module = operation.module
+            width = channels(module, "in")
+            if width is not None or is_convolution(module) or not keeps_width(module):
+                return width
+        return None
+
+    def rewritten(self, operations: Sequence[Operation], layers: Sequence[nn.Module]) -> Chain:
+        """A chain of others; `layers`: its modules, at the indices that their keys have."""
+        twin = Chain(operations)
+        twin.layers = nn.ModuleList(layers)
+        twin.training = twin.layers.training = self.training  # each layer stays in its own mode
+        return twin
+
+    def operations(self, index: int) -> list[Operation]:
+        """What the block runs, in order."""
+        return self._operations
+
+    def phases(self, index: int) -> list[Phase]:
+        """The block as phases; `index`, its place in the model, numbers its dropouts."""
+        return phases_of(self._operations, index)

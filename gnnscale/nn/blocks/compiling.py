@@ -15,8 +15,9 @@ from gnnscale.errors import MissingDependency
 from gnnscale.kernels import CSR, graph_norm_reference, mask_rows, row_keys
 from gnnscale.nn.blocks.context import Context
 from gnnscale.nn.blocks.phases import Dropout, Features, Join, Phase, Rows, Statistics, slots_of
-from gnnscale.nn.convs.propagation import is_intercepted, is_plain_linear
-from gnnscale.nn.convs.pyg_convs import Call
+from gnnscale.nn.convs.networks import Call
+from gnnscale.nn.convs.propagation import is_plain_linear
+from gnnscale.nn.modules import is_intercepted
 from gnnscale.nn.norms import layers as norms
 from gnnscale.nn.norms import statistics
 

@@ -12,11 +12,7 @@ from torch import Tensor, nn
 from gnnscale.graph import Adjacency
 from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR
-from gnnscale.nn.blocks.segments import segment_of_rows
-
-# What a layer may be given beside x and edge_index: values of edges, and values of nodes.
-NODE_VALUES = ("node_type", "batch")
-CARRIED = frozenset((*EDGE_VALUES, *NODE_VALUES))
+from gnnscale.nn.norms.segments import segment_of_rows
 
 # Runs the phases of a block (None: of the head) on its input, and returns its output.
 Runner = Callable[[nn.Module | None, Sequence[Any], Any, "Context"], Any]

@@ -11,19 +11,30 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from gnnscale.choices import choices_checked
-from gnnscale.errors import InputError
-from gnnscale.graph import as_adjacency
+from gnnscale.errors import InputError, UnsupportedModel
+from gnnscale.graph import Adjacency, as_adjacency
 from gnnscale.kernels import CSR
-from gnnscale.nn.blocks.block import Block
-from gnnscale.nn.blocks.chain import Chain
-from gnnscale.nn.blocks.context import CARRIED, Context
+from gnnscale.nn.blocks.block import Block, Chain
+from gnnscale.nn.blocks.carried import check_carried
+from gnnscale.nn.blocks.context import Context
 from gnnscale.nn.blocks.features import entering, type_of
-from gnnscale.nn.blocks.numbered import block_phases, head_phases, state_of
-from gnnscale.nn.blocks.phases import Collect, Neighbourhood, Phase, Save, slots_of
-from gnnscale.nn.blocks.segments import pointers_of
+from gnnscale.nn.blocks.operations import block_phases, head_phases, state_of
+from gnnscale.nn.blocks.phases import (
+    Collect,
+    Dropout,
+    Neighbourhood,
+    Phase,
+    Propagate,
+    Rows,
+    Save,
+    Statistics,
+    slots_of,
+)
+from gnnscale.nn.blocks.to_pyg import to_sequential
 from gnnscale.nn.blocks.widths import width_after
-from gnnscale.nn.convert.to_pyg import to_sequential
-from gnnscale.nn.convs.carried import check_carried
+from gnnscale.nn.convs.propagation import Propagation
+from gnnscale.nn.convs.taken import CARRIED
+from gnnscale.nn.norms.segments import pointers_of
 
 
 @dataclass(frozen=True)
@@ -131,8 +142,6 @@ class LayeredGNN(nn.Module):
         edge_type: Tensor | None,
         node_type: Tensor | None,
     ) -> Context:
-        from gnnscale.graph import Adjacency
-
         if not isinstance(x, Tensor | CSR) or len(x.shape) != 2:
             shape = list(getattr(x, "shape", ()))
             raise InputError(
@@ -210,7 +219,7 @@ class LayeredGNN(nn.Module):
         Raises:
             UnsupportedModel: naming what it cannot express.
         """
-        return to_sequential(self)
+        return to_sequential(self, self.blocks, self.head, self.jk_mode)
 
     def signature(self) -> dict[str, Any]:
         """Names, shapes and types of the parameters, and the kinds of the phases."""
@@ -242,3 +251,45 @@ def _check_slots(phases: list[list[Phase]]) -> None:
                 f"block saves=…"
             )
         saved |= set(slots_of(phase))
+
+
+def first_propagation(model: LayeredGNN) -> Propagation:
+    """The propagation that begins a model: of the raw features, which training does not change.
+
+    Raises:
+        UnsupportedModel: something comes before it, or the first convolution is opaque.
+    """
+    phases = [phase for block in model.phases for phase in block]
+    first = next(phase for phase in phases if not isinstance(phase, Save))
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise UnsupportedModel(
+            "precompute=True needs the widths of the model: build it with in_channels=, the number "
+            "of features"
+        )
+    if not isinstance(first, Propagate):
+        raise UnsupportedModel(
+            f"precompute=True needs a model that begins with a propagation of the features; this "
+            f"one begins with {_name(first)}. Leave precompute out, or {_remedy(first)}"
+        )
+    if sum(isinstance(phase, Propagate) and phase.first for phase in phases) > 1:
+        raise UnsupportedModel(
+            "precompute=True needs one propagation in the first block, and there are several: "
+            "leave precompute out, or make a block of each"
+        )
+    return first.propagation
+
+
+def _name(phase: Any) -> str:
+    if isinstance(phase, Dropout):
+        return "dropout"
+    if isinstance(phase, Neighbourhood):
+        return f"{type(phase.module).__name__}, an opaque convolution"
+    if isinstance(phase, Statistics):
+        return type(phase.norm).__name__
+    return type(phase.module if isinstance(phase, Rows) else phase).__name__
+
+
+def _remedy(phase: Any) -> str:
+    if isinstance(phase, Neighbourhood):
+        return "begin with one that is a fixed propagation (GCN, GraphSAGE, GIN, ClusterGCN, SGC)"
+    return "let the first block begin with its convolution (order='conv-norm-act-dropout')"

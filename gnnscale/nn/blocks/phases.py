@@ -24,27 +24,21 @@ from torch_geometric.nn import resolver
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, activation_dropout, dropout, dropout_csr
-from gnnscale.nn.blocks.context import CARRIED, Context
+from gnnscale.nn.blocks.context import Context
 from gnnscale.nn.blocks.features import of_type, type_of
-from gnnscale.nn.blocks.segments import segments_for
-from gnnscale.nn.convs.padding import padded, takes_padded, without_padding
-from gnnscale.nn.convs.propagation import Propagation, call_rows, densify, is_intercepted
-from gnnscale.nn.convs.pyg_convs import Call
+from gnnscale.nn.convs.networks import Call
+from gnnscale.nn.convs.propagation import Propagation, call_rows, densify
 from gnnscale.nn.convs.registry import reach_of
-from gnnscale.nn.convs.taken import Taken, taken_by
+from gnnscale.nn.convs.taken import CARRIED, Taken, padded, taken_by, takes_padded, without_padding
+from gnnscale.nn.modules import is_intercepted, works_in_place
 from gnnscale.nn.norms import statistics
+from gnnscale.nn.norms.segments import segments_for
 
 Features = Tensor | CSR
 
 # What PyG's resolver knows, but one that draws and one that attends.
 _ACTIVATIONS = {getattr(nn, name) for name in nn.modules.activation.__all__} | {resolver.swish}
 _ACTIVATIONS -= {nn.RReLU, nn.MultiheadAttention}
-
-
-def works_in_place(module: Any) -> bool:
-    """Whether a module, or one inside it, may write over its input."""
-    inside = module.modules() if isinstance(module, nn.Module) else ()
-    return any(getattr(part, "inplace", False) for part in inside)
 
 
 @dataclass(frozen=True, eq=False)

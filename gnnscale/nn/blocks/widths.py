@@ -20,7 +20,7 @@ from gnnscale.nn.blocks.phases import (
     Save,
     concatenate,
 )
-from gnnscale.nn.convs.pyg_convs import Call, is_norm
+from gnnscale.nn.convs.networks import Call, is_norm
 
 # Convolutions whose width is that of a network inside. EdgeConv's reads two rows side by side.
 _NETWORKS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -45,8 +45,8 @@ def channels(conv: Any, side: str) -> int | None:
         if isinstance(width, int | np.integer) and width > 0:
             return int(width) * (_multiple(conv) if side == "out" else 1)
     if type(conv) is nn.Sequential:
-        steps = list(conv) if side == "in" else reversed(list(conv))
-        return next((w for w in (channels(step, side) for step in steps) if w is not None), None)
+        modules = list(conv) if side == "in" else reversed(list(conv))
+        return next((w for w in (channels(own, side) for own in modules) if w is not None), None)
     return channels(conv.nn, side) if isinstance(conv, _NETWORKS[side]) else None
 
 

@@ -14,13 +14,12 @@ from typing_extensions import override
 
 from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError, UnsupportedModel
-from gnnscale.nn.blocks.block import Block
-from gnnscale.nn.blocks.chain import Chain
+from gnnscale.nn.blocks.block import Block, Chain
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.widths import holds_matrix
 from gnnscale.nn.convert.sequential import read_list, read_sequential
-from gnnscale.nn.convs.propagation import has_hooks, is_intercepted
 from gnnscale.nn.convs.signature import as_written, is_convolution
+from gnnscale.nn.modules import has_hooks, is_intercepted
 
 
 class LayeredPyG(LayeredGNN):

@@ -12,16 +12,14 @@ from torch_geometric.nn import Sequential as PyGSequential
 from torch_geometric.nn.models.deepgcn import DeepGCNLayer
 
 from gnnscale.errors import UnsupportedModel
-from gnnscale.nn.blocks.chain import Chain
-from gnnscale.nn.blocks.context import CARRIED
+from gnnscale.nn.blocks.block import Chain
 from gnnscale.nn.blocks.phases import concatenate, maximum
-from gnnscale.nn.convert.flow import Flow
-from gnnscale.nn.convert.row_local import check_row_local
-from gnnscale.nn.convert.to_pyg import BlocksSequential
-from gnnscale.nn.convs.propagation import has_hooks, is_intercepted
-from gnnscale.nn.convs.pyg_convs import Call
+from gnnscale.nn.blocks.to_pyg import BlocksSequential
+from gnnscale.nn.convert.flow import Flow, check_row_local
+from gnnscale.nn.convs.networks import Call
 from gnnscale.nn.convs.signature import is_convolution, parameters
-from gnnscale.nn.convs.taken import places, usual_name
+from gnnscale.nn.convs.taken import CARRIED, places, usual_name
+from gnnscale.nn.modules import has_hooks, is_intercepted
 
 _GRAPH = "edge_index"
 # What a name in a header stands for: a value of the flow, a list of them, or an input of the model.

@@ -10,13 +10,12 @@ from torch_geometric.nn import Linear, MessagePassing
 from torch_geometric.utils import is_sparse, to_edge_index
 from typing_extensions import override
 
-from gnnscale.choices import choices_checked
+from gnnscale.choices import choices_checked, number_faults
 from gnnscale.errors import InputError
 from gnnscale.nn.convs.matrices import RowNormalisation
 from gnnscale.nn.convs.propagation import Propagation, is_plain_linear
 from gnnscale.nn.convs.registry import register
 from gnnscale.nn.convs.stacked import Stacked
-from gnnscale.nn.models.arguments import number_faults
 
 # What stands on the diagonal before λ: (s, c) of (D + s·I)⁻¹ (A + s·I) + c·I.
 PROPAGATIONS = {

@@ -13,8 +13,8 @@ from gnnscale.nn.convs.registry import reach_of, register
 
 
 def _cheb(conv: pyg.ChebConv) -> int:
-    steps = len(conv.lins) - 1
-    return steps + 2 if steps else 1  # what leaves a node arrives one hop further out
+    hops = len(conv.lins) - 1
+    return hops + 2 if hops else 1  # what leaves a node arrives one hop further out
 
 
 def _eg(conv: pyg.EGConv) -> int | None:

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch_geometric.nn.dense.linear import Linear
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, propagate, sparse_linear
 from gnnscale.nn.convs.matrices import Matrix, Unweighted, coefficients, structure
+from gnnscale.nn.modules import is_intercepted
 
 Operator = tuple[CSR, Tensor | None, Tensor | None, Tensor | None]  # A, left, right, diag
 
@@ -93,14 +95,14 @@ class Propagation:
         needs_gradient = torch.is_grad_enabled() and out.requires_grad
         symmetric = needs_gradient and adj.symmetric  # looked up only for a backward pass
         for k in reversed(range(self.hops)):
-            out = self.step(k, propagate(out, *operator, symmetric), x)
+            out = self.hop(k, propagate(out, *operator, symmetric), x)
         return out
 
     def start(self, x: Tensor) -> Tensor:
         """What the first hop of Horner's rule propagates."""
         return x
 
-    def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
+    def hop(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
         """What follows a hop of Horner's rule, row by row; `propagated` may be written to.
 
         Args:
@@ -172,43 +174,4 @@ def call_rows(module: Any, x: Tensor | CSR) -> Tensor:
 
 def is_plain_linear(module: Any) -> bool:
     """Whether a module is x Wᵀ + b and nothing else: exact type, no hooks, no parametrizations."""
-    from torch_geometric.nn.dense.linear import Linear
-
     return type(module) in (nn.Linear, Linear) and not is_intercepted(module)
-
-
-def is_intercepted(module: nn.Module) -> bool:
-    """Whether hooks, parametrizations or patched methods see calls that a fast path would skip."""
-    state = module.__dict__
-    return (
-        "parametrizations" in state["_modules"]
-        or has_hooks(module)
-        or not _BYPASSED.isdisjoint(state)
-        # Only what aggregates has these: every module of a model is looked at in every step.
-        or ("_propagate_forward_hooks" in state and any(map(state.get, _CONV_HOOKS)))
-        or bool(state.get("_explain"))
-    )
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a module has forward or backward hooks of its own."""
-    return any(map(module.__dict__.__getitem__, _HOOKS))
-
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_CONV_HOOKS = tuple(
-    f"_{step}_forward_{when}"
-    for step in ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update")
-    for when in ("pre_hooks", "hooks")
-)
-# What a subclass or an instance may replace, and a fast path would then bypass.
-OVERRIDABLE = (
-    "forward",
-    "message",
-    "message_and_aggregate",
-    "aggregate",
-    "update",
-    "edge_update",
-    "propagate",
-)
-_BYPASSED = frozenset(OVERRIDABLE)

@@ -1,4 +1,8 @@
-"""PyG's convolutions of one hop as propagations, and row-local networks taken apart."""
+"""PyG's convolutions that are propagations, of one hop and of several.
+
+`cached=True` is not heeded where a convolution reads as a propagation: the coefficients are kept
+with each adjacency, and are right for every batch.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,18 @@ from typing_extensions import override
 
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import extremum
-from gnnscale.nn.convs.matrices import Matrix, Mean, Sum, SymmetricNormalisation
-from gnnscale.nn.convs.propagation import Propagation, is_intercepted, is_plain_linear
+from gnnscale.nn.convs.matrices import (
+    Matrix,
+    Mean,
+    RowNormalisation,
+    Sum,
+    SymmetricNormalisation,
+    Unweighted,
+)
+from gnnscale.nn.convs.networks import row_modules
+from gnnscale.nn.convs.propagation import Propagation, is_plain_linear
 from gnnscale.nn.convs.registry import is_transparent, register
-from gnnscale.nn.norms import statistics
+from gnnscale.nn.convs.stacked import Branched, Stacked
 
 
 class Normalize(nn.Module):
@@ -106,16 +118,16 @@ def sage_by_extremum(conv: Any) -> Callable[[Tensor, Adjacency], Tensor] | None:
 def _gin(conv: pyg.GINConv) -> Propagation | None:
     if not aggregates_by(conv, "add", "sum"):
         return None
-    steps = row_modules(conv.nn)
-    if steps is None:
+    modules = row_modules(conv.nn)
+    if modules is None:
         return None
     if isinstance(conv.eps, nn.Parameter):
-        return Propagation(Sum(), root=SelfWeight(conv), then=steps)
+        return Propagation(Sum(), root=SelfWeight(conv), then=modules)
     matrix = _gin_matrix(conv)
-    first: Any = steps[0] if steps else None
+    first: Any = modules[0] if modules else None
     if first is not None and is_plain_linear(first):
-        return Propagation(matrix, weight=first.weight, bias=first.bias, then=steps[1:])
-    return Propagation(matrix, then=steps)
+        return Propagation(matrix, weight=first.weight, bias=first.bias, then=modules[1:])
+    return Propagation(matrix, then=modules)
 
 
 def _gin_matrix(conv: pyg.GINConv) -> Callable[[], Sum]:
@@ -161,68 +173,68 @@ class _InitialResidual:
         return torch.addmm(x, x, theta, beta=1 - beta, alpha=beta)
 
 
-def row_modules(module: nn.Module) -> list[nn.Module] | None:
-    """A row-local network as its steps, norms among them; None where it cannot be read.
-
-    PyG's `MLP` and `nn.Sequential` are taken apart, so that a norm inside becomes a phase of its
-    own; anything else, and one with hooks of its own, is one step, provided it holds no norm.
-    """
-    from torch_geometric.nn import MLP
-
-    if type(module) is MLP and not is_intercepted(module):
-        return _mlp_steps(module)
-    if type(module) is nn.Sequential and not is_intercepted(module):
-        steps: list[nn.Module] = []
-        for child in module:
-            inner = row_modules(child)
-            if inner is None:
-                return None
-            steps += inner
-        return steps
-    hidden = any(is_norm(child) for child in module.modules() if child is not module)
-    return [module] if is_norm(module) or not hidden else None
+def _sums(conv: pyg.MessagePassing) -> bool:
+    return aggregates_by(conv, "add", "sum") and getattr(conv, "K", 1) > 0
 
 
-def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a normalization layer: of torch, of PyG, or one that is registered."""
-    from torch_geometric.nn import norm as pyg_norm
-
-    kinds = tuple(getattr(pyg_norm, name) for name in pyg_norm.__all__)
-    torch_kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    return isinstance(module, kinds + torch_kinds) or statistics.is_registered(module)
+def _sg(conv: pyg.SGConv) -> Propagation | None:
+    if not _sums(conv) or not is_plain_linear(conv.lin):
+        return None
+    matrix = gcn_matrix(True, conv.add_self_loops)
+    return Propagation(matrix, conv.K, conv.lin.weight, conv.lin.bias)
 
 
-def _mlp_steps(mlp: Any) -> list[nn.Module]:
-    steps: list[nn.Module] = []
-    for i, lin in enumerate(mlp.lins):
-        steps.append(lin)
-        plain = mlp.plain_last and i == len(mlp.lins) - 1
-        if not plain:
-            act = [] if mlp.act is None else [_module(mlp.act)]
-            norm = [mlp.norms[i]] if i < len(mlp.norms) else []
-            steps += act + norm if mlp.act_first else norm + act
-        if mlp.dropout[i]:
-            steps.append(nn.Dropout(mlp.dropout[i]))
-    return [step for step in steps if not isinstance(step, nn.Identity)]
+def _ssg(conv: pyg.SSGConv) -> Propagation | None:
+    if not _sums(conv) or not is_plain_linear(conv.lin):
+        return None
+    powers = [conv.alpha] + conv.K * [(1 - conv.alpha) / conv.K]
+    matrix = gcn_matrix(True, conv.add_self_loops)
+    return Propagation(matrix, conv.K, conv.lin.weight, conv.lin.bias, powers=powers)
 
 
-class Call(nn.Module):
-    """A plain function as a module."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    @override
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+def _appnp(conv: pyg.APPNP) -> Propagation | None:
+    if not _sums(conv) or conv.dropout:
+        return None
+    walks = [(1 - conv.alpha) ** k for k in range(conv.K + 1)]
+    powers = [conv.alpha * walk for walk in walks[:-1]] + walks[-1:]
+    return Propagation(gcn_matrix(conv.normalize, conv.add_self_loops), conv.K, powers=powers)
 
 
-def _module(function: Any) -> nn.Module:
-    return function if isinstance(function, nn.Module) else Call(function)
+def _tag(conv: pyg.TAGConv) -> Propagation | None:
+    if not _sums(conv) or not all(is_plain_linear(lin) for lin in conv.lins):
+        return None
+    weights = [lin.weight for lin in conv.lins]
+    return Stacked(gcn_matrix(conv.normalize, False), conv.K, bias=conv.bias, weights=weights)
+
+
+def _mix_hop(conv: pyg.MixHopConv) -> Propagation | None:
+    hops = max(conv.powers)
+    every = conv.powers == list(range(hops + 1)) and hops > 0
+    if not every or not _sums(conv) or not all(is_plain_linear(lin) for lin in conv.lins):
+        return None
+    weights = [lin.weight for lin in conv.lins]
+    return Branched(gcn_matrix(True, conv.add_self_loops), hops, bias=conv.bias, weights=weights)
+
+
+def _cluster_gcn(conv: pyg.ClusterGCNConv) -> Propagation | None:
+    out, root = conv.lin_out, conv.lin_root
+    # Without self-loops of its own, PyG adds λ to whichever edges come first.
+    if not _sums(conv) or not conv.add_self_loops:
+        return None
+    if not is_plain_linear(out) or not is_plain_linear(root):
+        return None
+    matrix = Unweighted(RowNormalisation(diag_lambda=conv.diag_lambda))
+    return Propagation(matrix, weight=out.weight, bias=out.bias, root=root)
 
 
 register(pyg.GCNConv, propagation=_gcn, hops=2)  # the degrees of in-neighbours enter
 register(pyg.SAGEConv, propagation=_sage, hops=1)
 register(pyg.GINConv, propagation=_gin, hops=1)
 register(pyg.GCN2Conv, propagation=_gcn2, hops=lambda conv: 2 if conv.normalize else 1)
+register(pyg.ClusterGCNConv, propagation=_cluster_gcn, hops=1)
+# A hop for each, and one more for the degrees of the last.
+register(pyg.SGConv, propagation=_sg, hops=lambda conv: conv.K + 1)
+register(pyg.SSGConv, propagation=_ssg, hops=lambda conv: conv.K + 1)
+register(pyg.MixHopConv, propagation=_mix_hop, hops=lambda conv: max(conv.powers) + 1)
+for _optional, _reading in ((pyg.APPNP, _appnp), (pyg.TAGConv, _tag)):
+    register(_optional, propagation=_reading, hops=lambda conv: max(conv.K + conv.normalize, 1))

@@ -9,7 +9,8 @@ from torch import nn
 
 from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
-from gnnscale.nn.convs.propagation import OVERRIDABLE, Propagation, is_intercepted
+from gnnscale.nn.convs.propagation import Propagation
+from gnnscale.nn.modules import OVERRIDABLE, is_intercepted
 
 Reading = Callable[[Any], Propagation | None]
 Reach = int | Callable[[Any], int | None]

@@ -45,7 +45,7 @@ class Stacked(Propagation):
         return x[:, self.hops * (x.size(1) // (self.hops + 1)) :]
 
     @override
-    def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
+    def hop(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
         """P y + X W_kᵀ, the latter out of `linear`."""
         width = propagated.size(1)
         return propagated.add_(x[:, k * width : (k + 1) * width])
@@ -95,7 +95,7 @@ class Branched(Stacked):
         return isinstance(x, CSR) or (self.hops + 1) * out_channels < 2 * in_channels
 
     @override
-    def step(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
+    def hop(self, k: int, propagated: Tensor, x: Tensor) -> Tensor:
         """[X W_kᵀ ‖ P y], the former out of `linear`: a branch more than y has."""
         width = x.size(1) // (self.hops + 1)
         return torch.cat([x[:, k * width : (k + 1) * width], propagated], dim=1)

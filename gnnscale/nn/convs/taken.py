@@ -13,18 +13,22 @@ there the instance decides, as in PyG's own `model(x, edge_index)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
 
-from gnnscale.nn.blocks.context import CARRIED
+from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.nn.convs.signature import parameters
 
+# What a layer may be given beside x and edge_index: values of edges, and values of nodes.
+NODE_VALUES = ("node_type", "batch")
+CARRIED = frozenset((*EDGE_VALUES, *NODE_VALUES))
 _ALSO_CALLED = {
     "edge_weight": ("edge_weights", "weight", "weights"),
     "edge_attr": ("edge_attrs", "edge_feat", "edge_feats", "edge_feature", "edge_features"),
@@ -230,3 +234,55 @@ def _of_pyg(layer: nn.Module) -> dict[str, Any]:
     cls = next(cls for cls in type(layer).__mro__ if "forward" in cls.__dict__)
     known = _IN_PYG.get(cls)
     return {} if known is None or "forward" in layer.__dict__ else known(layer)
+
+
+_PADDED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+class Padded(NamedTuple):
+    """What a layer is given: see `Neighbourhood.run`."""
+
+    rows: list[Tensor]
+    edge_index: Tensor
+    carried: dict[str, Tensor]
+
+
+def pad_pieces_of(module: nn.Module, needed: bool) -> None:
+    """Say whether a layer is to be given padded pieces."""
+    (_PADDED.add if needed else _PADDED.discard)(module)
+
+
+def takes_padded(module: nn.Module) -> bool:
+    """Whether a layer is to be given padded pieces."""
+    return module in _PADDED
+
+
+def padded(rows: Sequence[Tensor], edge_index: Tensor, carried: Mapping[str, Tensor]) -> Padded:
+    """Two nodes more at either end, and the edges between them.
+
+    They have the values of the first node and edge, which are in whatever range a layer wants.
+    """
+    pair = torch.tensor([[1, 0], [0, 1]], device=edge_index.device)
+    last = pair + rows[0].size(0) + 2
+    values = {name: _longer(value) for name, value in carried.items()}
+    if "batch" in carried:
+        own = carried["batch"] + 1
+        behind = own.max() + 1 if own.numel() else own.new_ones(())
+        values["batch"] = torch.cat([own.new_zeros(2), own, behind.expand(2)])
+    edge_index = torch.cat([pair, edge_index + 2, last], dim=1)
+    return Padded([_longer(x) for x in rows], edge_index, values)
+
+
+def without_padding(out: Tensor) -> Tensor:
+    """The rows of the piece itself."""
+    return out[2:-2]
+
+
+def _longer(values: Tensor) -> Tensor:
+    if values.size(0):
+        more = values[:1].detach()
+    else:
+        whole = not values.is_floating_point()
+        more = (values.new_zeros if whole else values.new_ones)(1, *values.shape[1:])
+    more = more.expand(2, *values.shape[1:])
+    return torch.cat([more, values, more])

@@ -13,23 +13,27 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import aggr
+from torch_geometric.nn.dense.linear import Linear
+from typing_extensions import override
 
 from gnnscale.choices import choices_checked
 from gnnscale.errors import GnnscaleError, InexactConvolution, UnsupportedModel
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
-from gnnscale.nn.blocks.phases import Neighbourhood
-from gnnscale.nn.convs.padding import pad_pieces_of
-from gnnscale.nn.convs.pyg_convs import is_norm
+from gnnscale.nn.blocks.phases import Neighbourhood, Rows, Statistics, is_activation
+from gnnscale.nn.convs.networks import Call, is_norm
+from gnnscale.nn.convs.taken import pad_pieces_of
 from gnnscale.nn.invariance import changes
-from gnnscale.nn.invariance.layer_settings import settings_of
-from gnnscale.nn.invariance.stand_in import undisturbed
+from gnnscale.nn.invariance.stand_in import settings_of, undisturbed
 from gnnscale.nn.invariance.trial import ROWS, LayerFailed, Level, Trial, Verdict
+from gnnscale.nn.modules import is_intercepted
 from gnnscale.nn.norms import statistics
+from gnnscale.nn.norms.segments import pointers_of
 
 _KNOWN: dict[Hashable, Verdict] = {}
 _MOST_KNOWN = 1000
@@ -194,3 +198,59 @@ def _whole(nodes: int) -> str:
         f"; or run it on the whole graph: ClusterTrainer(…, num_parts=1, chunk_rows={nodes}), if "
         "memory is enough for that"
     )
+
+
+_ROW_LOCAL = (nn.Linear, Linear, nn.Identity, nn.Dropout)
+
+
+class OnRows(nn.Module):
+    """A function of rows as a layer that takes edges and reads none."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    @property
+    def called(self) -> str:
+        """The name of the function or its class."""
+        inner = self.function.function if isinstance(self.function, Call) else self.function
+        return getattr(inner, "__name__", type(inner).__name__)
+
+    @override
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class OnGraphs(OnRows):
+    """A norm, given the graphs that its rows are of."""
+
+    @override
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        ptr = None if batch is None else pointers_of(batch, x.size(0))
+        return statistics.normalise(self.function, x, ptr)
+
+
+def as_layer(phase: Any, *, of_graphs: bool) -> Neighbourhood | None:
+    """A phase as a layer to be checked; None where it is known, or reads what it should.
+
+    Args:
+        phase: any.
+        of_graphs: whether a batch holds whole graphs: only then must norms keep to them.
+    """
+    if isinstance(phase, Neighbourhood):
+        return phase
+    if isinstance(phase, Rows) and not _is_known(phase.module):
+        return Neighbourhood(OnRows(phase.module), 0, 1)
+    if of_graphs and isinstance(phase, Statistics) and getattr(phase.norm, "over", "") != "batch":
+        norm = phase.norm
+        if not (statistics.is_registered(norm) or statistics.uses_running_statistics(norm)):
+            return Neighbourhood(OnGraphs(norm), 0, 1)
+    return None
+
+
+def _is_known(function: Any) -> bool:
+    plain = type(function) in _ROW_LOCAL or statistics.is_row_local(function)
+    if plain and not is_intercepted(function):
+        return True
+    # A softmax may run over rows.
+    return is_activation(function) and not hasattr(function, "dim")

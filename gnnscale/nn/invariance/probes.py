@@ -11,7 +11,7 @@ from torch import Tensor
 from gnnscale.graph import Adjacency
 from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR
-from gnnscale.nn.convs.reach import halo
+from gnnscale.nn.blocks.reach import halo
 
 _SAMPLED = 256  # values of the graph that others are drawn from
 _MOST_EDGES = 1 << 18  # of a piece of the user's graph, times channels: 2 MB in float64

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gnnscale.graph import Adjacency
 from gnnscale.graph.row_blocks import release_all
 from gnnscale.nn.blocks.phases import Neighbourhood
-from gnnscale.nn.convs.padding import pad_pieces_of
 from gnnscale.nn.convs.registry import needs_symmetry
+from gnnscale.nn.convs.taken import pad_pieces_of
 from gnnscale.nn.invariance import changes
 from gnnscale.nn.invariance.changes import Comparison, Reason
 from gnnscale.nn.invariance.probes import Probe, Values, circle, examples_of, piece_of
@@ -113,7 +113,7 @@ class Trial:
         """The verdict of a piece of the user's graph, in evaluation mode."""
 
         def judged(padded: bool, fresh: bool) -> Verdict:
-            layer = Layer(self, padded or found.padded, fresh)
+            layer = StandIn(self, padded or found.padded, fresh)
             graph = piece_of(layer.values, adj, self.carried)
             release_all(adj, *self.carried.values())
             around = changes.of_surroundings(graph, layer.values, symmetric=False)
@@ -150,7 +150,7 @@ class Trial:
         return found or _padded_if_need_be(judged, fresh=True)
 
     def _judged(self, padded: bool, fresh: bool) -> Verdict:
-        layer = Layer(self, padded, fresh)
+        layer = StandIn(self, padded, fresh)
         in_pieces, hops = self.level == "pieces", self.phase.hops
         symmetric, both_ways_said = False, needs_symmetry(self.phase.module)
         if self.level != "whole" and (change := layer.draws()):
@@ -194,7 +194,7 @@ class Trial:
             return changes.of_other_graphs(graph, values)
         return changes.of_surroundings(graph, values, both_ways)
 
-    def _enough(self, layer: Layer, hops: int, both_ways: bool) -> tuple[int | None, bool]:
+    def _enough(self, layer: StandIn, hops: int, both_ways: bool) -> tuple[int | None, bool]:
         """A reach that is wide enough, and whether it is on symmetric graphs only.
 
         Every one is tried on a ring that is four times as wide, lest it reach all of it.
@@ -210,7 +210,7 @@ class Trial:
         return None, False
 
 
-class Layer:
+class StandIn:
     """A stand-in of a layer on trial, with what it is given.
 
     Parameters drawn anew in float64 and normal rows, as far as it runs on them, and that to finite

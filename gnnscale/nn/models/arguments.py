@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-from numbers import Real
 from typing import Any
 
-from gnnscale.choices import whole_faults
+from gnnscale.choices import number_faults, whole_faults
 from gnnscale.errors import InputError
 
 _MOST_LAYERS = 10_000  # a number beyond is a mistake, and would be built for hours
@@ -47,17 +45,6 @@ def check_arguments(
         faults += number_faults("alpha", arguments["alpha"], 0, 1)
     if faults:
         raise InputError(faults)
-
-
-def number_faults(
-    name: str, value: Any, least: float = -math.inf, most: float = math.inf
-) -> list[str]:
-    """Faults of an argument that is a finite number from `least` to `most`."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if number and abs(value) < 1e300 and least <= value <= most:  # type: ignore[arg-type, operator]
-        return []
-    bounds = "" if math.inf in (-least, most) else f" in [{least:g}, {most:g}]"
-    return [f"{name}={value!r} must be a finite number{bounds}"]
 
 
 def spec_of(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:

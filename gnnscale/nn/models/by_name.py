@@ -13,17 +13,17 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from gnnscale.choices import choice_faults, choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn.blocks.block import Block
+from gnnscale.nn.blocks.layer_names import make_act
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.convert.pyg_models import as_layered
 from gnnscale.nn.models import conv_models
 from gnnscale.nn.models.arguments import check_arguments, spec_of
 from gnnscale.nn.models.deep import GCNII, DeepGCN
+from gnnscale.nn.models.places import Place
 from gnnscale.nn.models.readout import GraphModel
+from gnnscale.nn.models.replacing import rewrite
 from gnnscale.nn.models.sign import SIGN
-from gnnscale.nn.norms.layer_names import make_act
-from gnnscale.nn.norms.places import Place
-from gnnscale.nn.norms.replacing import rewrite
-from gnnscale.nn.norms.twins import Norms
+from gnnscale.nn.models.twins import Norms
 
 
 @choices_checked

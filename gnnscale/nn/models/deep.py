@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 from torch_geometric.nn import conv as pyg
 
-from gnnscale.choices import choices_checked
+from gnnscale.choices import choices_checked, number_faults
 from gnnscale.errors import InputError
 from gnnscale.nn.blocks.block import Block
 from gnnscale.nn.blocks.layered import LayeredGNN
-from gnnscale.nn.models.arguments import check_arguments, number_faults, spec_of
+from gnnscale.nn.models.arguments import check_arguments, spec_of
 
 
 @choices_checked

@@ -13,15 +13,16 @@ from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR
-from gnnscale.nn.blocks.context import CARRIED, Context
+from gnnscale.nn.blocks.carried import check_carried
+from gnnscale.nn.blocks.context import Context
 from gnnscale.nn.blocks.features import entering
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.phases import Collect, Dropout, Phase, Read
-from gnnscale.nn.blocks.segments import pointers_of, segment_of_rows
 from gnnscale.nn.blocks.widths import width_after
 from gnnscale.nn.convert.pyg_models import as_layered
-from gnnscale.nn.convs.carried import check_carried
 from gnnscale.nn.convs.propagation import densify
+from gnnscale.nn.convs.taken import CARRIED
+from gnnscale.nn.norms.segments import pointers_of, segment_of_rows
 
 # Of dropouts, a block and a head have 64 streams each; that before the head takes the head's last.
 _LAST_STREAM = 63

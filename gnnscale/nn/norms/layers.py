@@ -25,8 +25,13 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
-from gnnscale.nn.blocks.segments import Over, check_over, pointers_of, segment_of_rows
 from gnnscale.nn.norms import statistics
+from gnnscale.nn.norms.segments import (
+    Over,
+    check_over,
+    pointers_of,
+    segment_of_rows,
+)
 from gnnscale.nn.norms.statistics import Moments
 
 

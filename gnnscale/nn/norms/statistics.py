@@ -20,8 +20,8 @@ from torch_geometric.nn import norm as pyg
 from gnnscale import comm, kernels
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.kernels import segment_moments
-from gnnscale.nn.blocks.segments import segment_of_rows
-from gnnscale.nn.convs.propagation import is_intercepted
+from gnnscale.nn.modules import is_intercepted
+from gnnscale.nn.norms.segments import segment_of_rows
 
 _ROW_LOCAL = (nn.LayerNorm, nn.RMSNorm, nn.Identity)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gnnscale.errors import GnnscaleError
 from gnnscale.loader import Batch
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.parallel.engine.passes import Computation, Values
 from gnnscale.parallel.schedules import Schedule
 from gnnscale.parallel.stages import Stage

@@ -21,7 +21,7 @@ from gnnscale.graph import ClusteredGraph
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch
 from gnnscale.nn import LayeredGNN
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.parallel.boundaries import Boundary, boundaries
 from gnnscale.parallel.simulate.cuts import best_cuts
 from gnnscale.parallel.stages import Stage, divide

@@ -18,7 +18,7 @@ from gnnscale.inference import evaluate, predict
 from gnnscale.inference.engine import layers_for
 from gnnscale.inference.room import check_room
 from gnnscale.nn import LayeredGNN
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
 from gnnscale.train.config import TrainConfig
 from gnnscale.train.run.report import Report

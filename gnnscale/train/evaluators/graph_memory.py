@@ -24,7 +24,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.inference.budget import in_words
 from gnnscale.loader import Batch
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.steps.step_memory import step_peak
 

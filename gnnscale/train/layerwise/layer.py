@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.blocks.modes import evaluation_mode
 from gnnscale.nn.convs.propagation import densify
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.steps.contexts import training_context
 from gnnscale.train.steps.learnt import Learnt

@@ -20,8 +20,8 @@ from gnnscale.graph.store.graph_folder import store_graph
 from gnnscale.inference.engine import check_features
 from gnnscale.loader import Batch
 from gnnscale.nn import LayeredGNN, as_layered
-from gnnscale.nn.blocks.modes import evaluation_mode
 from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.arguments import (
     as_data,
     as_seen,

@@ -21,7 +21,7 @@ from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.loader.reading import take_features
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import is_mapped, read_ranges
 from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.layerwise.layer import ValidationRows

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.errors import InputError
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.steps.copies import first_rows, halves, joined
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.steps.undone import undone

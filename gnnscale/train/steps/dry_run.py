@@ -14,11 +14,10 @@ from gnnscale.graph import Graph
 from gnnscale.inference import check_features
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, GraphModel, LayeredGNN, check_invariance
+from gnnscale.nn.blocks.carried import check_carried
 from gnnscale.nn.blocks.features import entering
-from gnnscale.nn.blocks.modes import evaluation_mode
-from gnnscale.nn.convs.carried import check_carried
-from gnnscale.nn.invariance.check import Level, first_rows
-from gnnscale.nn.invariance.on_rows import as_layer
+from gnnscale.nn.invariance.check import Level, as_layer, first_rows
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.task import NodeTask, Task
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
 from gnnscale.inference.budget import in_words
 from gnnscale.loader import Batch
-from gnnscale.nn.blocks.modes import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import read_rows
 from gnnscale.storage.memory import memory_bytes
 

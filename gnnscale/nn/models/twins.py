@@ -14,11 +14,17 @@ from torch import nn
 from torch_geometric.nn import MLP, GINConv, MessageNorm
 
 from gnnscale.errors import InputError, UnsupportedModel
-from gnnscale.nn.convs.propagation import is_intercepted
-from gnnscale.nn.convs.pyg_convs import is_norm
+from gnnscale.nn.blocks.layer_names import make_norm, norm_class
+from gnnscale.nn.convs.networks import is_norm
 from gnnscale.nn.convs.signature import is_convolution
-from gnnscale.nn.norms.layer_names import make_norm, norm_class
-from gnnscale.nn.norms.places import Leaf, Place, leaves, norm_width, spots
+from gnnscale.nn.models.places import (
+    Leaf,
+    Place,
+    leaves,
+    norm_width,
+    spots,
+)
+from gnnscale.nn.modules import is_intercepted
 
 Module = TypeVar("Module", bound=nn.Module)
 

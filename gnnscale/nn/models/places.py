@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 
 from gnnscale.nn.blocks.widths import channels, holds_matrix, width_after_rows
-from gnnscale.nn.convs.propagation import is_intercepted
-from gnnscale.nn.convs.pyg_convs import is_norm
+from gnnscale.nn.convs.networks import is_norm
 from gnnscale.nn.convs.signature import is_convolution
+from gnnscale.nn.modules import is_intercepted
 
 Place = Literal["after_conv", "after_act", "before_conv"]
 

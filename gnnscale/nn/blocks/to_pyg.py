@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,18 @@ from torch_geometric.nn import Sequential
 from typing_extensions import override
 
 from gnnscale.errors import UnsupportedModel
-from gnnscale.nn.blocks.phases import Join, Read, Save, concatenate, maximum, works_in_place
-from gnnscale.nn.blocks.steps import Step
-from gnnscale.nn.convs.propagation import is_intercepted
+from gnnscale.nn.blocks.block import Block, Chain
+from gnnscale.nn.blocks.operations import Apply, Operation
+from gnnscale.nn.blocks.phases import (
+    Join,
+    Read,
+    Save,
+    concatenate,
+    maximum,
+)
 from gnnscale.nn.convs.signature import is_convolution
 from gnnscale.nn.convs.taken import Taken, taken_by
-
-if TYPE_CHECKING:
-    from gnnscale.nn.blocks.layered import LayeredGNN
+from gnnscale.nn.modules import is_intercepted, works_in_place
 
 
 class BlocksSequential(Sequential):
@@ -66,9 +70,11 @@ class BlocksSequential(Sequential):
         return x
 
 
-def to_sequential(model: LayeredGNN) -> BlocksSequential:
-    """Write a model as a `torch_geometric.nn.Sequential`; see `LayeredGNN.to_pyg`."""
-    for part in (model, *model.blocks):
+def to_sequential(
+    model: nn.Module, blocks: Sequence[Block | Chain], head: nn.Module | None, jk: str | None
+) -> BlocksSequential:
+    """Write a model's blocks and head as a `Sequential`; see `LayeredGNN.to_pyg`."""
+    for part in (model, *blocks):
         if is_intercepted(part):
             raise UnsupportedModel(
                 f"{type(part).__name__} has hooks, which a Sequential of its modules would skip; "
@@ -76,14 +82,14 @@ def to_sequential(model: LayeredGNN) -> BlocksSequential:
             )
     writer = _Writer()
     after_blocks = []
-    for i, block in enumerate(model.blocks):
-        for step in block.steps(i):
-            writer.write(step)
+    for i, block in enumerate(blocks):
+        for operation in block.operations(i):
+            writer.write(operation)
         after_blocks.append(writer.current)
-    if model.jk_mode is not None:
-        writer.call(concatenate if model.jk_mode == "cat" else maximum, after_blocks)
-    if model.head is not None:
-        writer.write(Step(model.head))
+    if jk is not None:
+        writer.call(concatenate if jk == "cat" else maximum, after_blocks)
+    if head is not None:
+        writer.write(Apply(head))
     sequential = writer.sequential()
     sequential.training = model.training
     return sequential
@@ -98,20 +104,22 @@ class _Writer:
         self._children: list[tuple[Callable[..., Any], str]] = []
         self._taken: dict[int, Taken] = {}
 
-    def write(self, step: Step | Save | Read | Join) -> None:
-        """Append a step of a block."""
-        match step:
+    def write(self, operation: Operation) -> None:
+        """Append a operation of a block."""
+        match operation:
             case Save(slot):
                 self._slots[slot] = self.current
             case Read(slot):
                 self.current = self._slots[slot]
             case Join(function, slots):
                 self.call(function, [*(self._slots[slot] for slot in slots), self.current])
-            case Step(module, slots) if is_convolution(module):
+            case Apply(module, slots) if is_convolution(module):
                 beside = [self._slots[slot] for slot in slots]
-                self._taken[len(self._children)] = taken_by(module, len(slots)).among(step.takes)
+                self._taken[len(self._children)] = taken_by(module, len(slots)).among(
+                    operation.takes
+                )
                 self.call(module, [self.current, *beside, "edge_index"])
-            case Step(module):
+            case Apply(module):
                 if works_in_place(module):
                     self.call(torch.clone, [self.current])  # others may read it later
                 self.call(module, [self.current])

@@ -1,16 +1,21 @@
-"""Steps: the modules of a block in the order they run, and how each reads as phases."""
+"""Operations: what a block does, in order, and how it reads as phases.
+
+A model and each of its pipeline stages number phases by the place of their block in the model, so
+that the dropouts of a block, its slots and the seeds of its opaque convolutions are the same in
+either.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch_geometric.nn import conv as pyg
 
 from gnnscale.errors import InputError, UnsupportedModel
-from gnnscale.nn.blocks.context import CARRIED
 from gnnscale.nn.blocks.phases import (
+    Collect,
     Dropout,
     Join,
     Neighbourhood,
@@ -22,15 +27,16 @@ from gnnscale.nn.blocks.phases import (
     Statistics,
     fuse,
 )
-from gnnscale.nn.convs.propagation import is_intercepted
-from gnnscale.nn.convs.pyg_convs import is_norm, row_modules, sage_by_extremum
+from gnnscale.nn.convs.networks import is_norm, row_modules
+from gnnscale.nn.convs.pyg_convs import sage_by_extremum
 from gnnscale.nn.convs.registry import propagation_of
 from gnnscale.nn.convs.signature import is_convolution, parameters, required
-from gnnscale.nn.convs.taken import taken_by
+from gnnscale.nn.convs.taken import CARRIED, taken_by
+from gnnscale.nn.modules import is_intercepted
 from gnnscale.nn.norms import statistics
 
 
-class Step(NamedTuple):
+class Apply(NamedTuple):
     """A module that a block runs.
 
     Attributes:
@@ -48,35 +54,35 @@ class Step(NamedTuple):
     is_norm: bool = False
 
 
-AnyStep = Step | Save | Read | Join
+Operation = Apply | Save | Read | Join
 
 
-def phases_of(steps: Sequence[AnyStep], index: int) -> list[Phase]:
-    """The phases of a block's steps; `index`, the block's place, numbers its dropouts."""
+def phases_of(operations: Sequence[Operation], index: int) -> list[Phase]:
+    """The phases of a block's operations; `index`, the block's place, numbers its dropouts."""
     streams = iter(range(index * 64, (index + 1) * 64))
     phases: list[Phase] = []
-    for step in steps:
-        if not isinstance(step, Step):
-            phases.append(step)
+    for operation in operations:
+        if not isinstance(operation, Apply):
+            phases.append(operation)
             continue
-        _refuse_dictionaries(step.module)
-        if is_convolution(step.module):
-            phases += _convolution_phases(step, index, streams)
-        elif step.is_norm and row_modules(step.module) == [step.module]:
-            phases.append(norm_phase(step.module))
+        _refuse_dictionaries(operation.module)
+        if is_convolution(operation.module):
+            phases += _convolution_phases(operation, index, streams)
+        elif operation.is_norm and row_modules(operation.module) == [operation.module]:
+            phases.append(norm_phase(operation.module))
         else:
-            phases += row_phases(step.module, streams)
+            phases += row_phases(operation.module, streams)
     return fuse(phases)
 
 
-def _convolution_phases(step: Step, index: int, streams: Iterator[int]) -> list[Phase]:
+def _convolution_phases(operation: Apply, index: int, streams: Iterator[int]) -> list[Phase]:
     """A convolution as propagation and rows where it reads as one, else as it is.
 
     Raises:
         InputError: it takes another number of values beside x.
         UnsupportedModel: it cannot run on one graph's rows and edges alone.
     """
-    conv, slots, takes, hops, _ = step
+    conv, slots, takes, hops, _ = operation
     _check_signature(conv, slots)
     propagation = propagation_of(conv)
     if propagation is None:
@@ -102,20 +108,20 @@ def row_phases(module: nn.Module, streams: Iterator[int]) -> list[Phase]:
     Raises:
         UnsupportedModel: a norm is hidden inside a module that cannot be taken apart.
     """
-    steps = row_modules(module)
-    if steps is None:
+    modules = row_modules(module)
+    if modules is None:
         raise UnsupportedModel(
             f"{type(module).__name__} holds a norm that cannot be separated from it; write it as "
             "nn.Sequential or torch_geometric.nn.MLP, or as blocks of its own"
         )
     phases: list[Phase] = []
-    for step in steps:
-        if type(step) is nn.Dropout and not is_intercepted(step):
-            phases.append(Dropout(step, next(streams)))
-        elif is_norm(step):
-            phases.append(norm_phase(step))
-        elif not isinstance(step, nn.Identity):
-            phases.append(Rows(step))
+    for own in modules:
+        if type(own) is nn.Dropout and not is_intercepted(own):
+            phases.append(Dropout(own, next(streams)))
+        elif is_norm(own):
+            phases.append(norm_phase(own))
+        elif not isinstance(own, nn.Identity):
+            phases.append(Rows(own))
     return phases
 
 
@@ -163,3 +169,45 @@ def _check_signature(conv: nn.Module, slots: tuple[str, ...]) -> None:
             f"{name} needs {', '.join(missing)} beside edge_index; a graph carries "
             f"{', '.join(sorted(CARRIED))}"
         )
+
+
+_JOINED = "jumping_knowledge"
+
+
+def block_phases(blocks: Iterable[tuple[int, Any]], jk: Any) -> list[list[Phase]]:
+    """The phases of some blocks.
+
+    Args:
+        blocks: each with its place in the model.
+        jk: how the model joins the outputs of its blocks, "cat" or "max", or None.
+    """
+    phases = []
+    for index, block in blocks:
+        own = block.phases(index)
+        phases.append(own if jk is None else [*own, Collect(_JOINED, jk, first=index == 0)])
+    return phases
+
+
+def head_phases(head: nn.Module | None, num_blocks: int, jk: Any) -> list[Phase]:
+    """The phases of the head of a model with so many blocks."""
+    phases: list[Phase] = [] if jk is None else [Read(_JOINED)]
+    if head is not None:
+        first = num_blocks * 64
+        phases += row_phases(head, iter(range(first, first + 64)))
+    return fuse(phases)
+
+
+def state_of(parts: Iterable[nn.Module | None]) -> tuple[Any, ...]:
+    """What phases depend on: they refer to the modules and the parameters themselves.
+
+    It changes when hooks come or go and when a module or a parameter is replaced, as
+    `load_state_dict(assign=True)` does.
+    """
+    modules = [module for part in parts if part is not None for module in part.modules()]
+    return (
+        modules,
+        [is_intercepted(module) for module in modules],
+        # A lazy parameter stays the same object, and changes its class.
+        [(id(p), type(p)) for module in modules for p in module._parameters.values()],
+        [module.p > 0 for module in modules if isinstance(module, nn.Dropout)],
+    )

@@ -13,7 +13,7 @@ from torch_geometric.nn import norm as pyg
 from torch_geometric.nn import resolver
 
 from gnnscale.errors import InputError
-from gnnscale.nn.convs.pyg_convs import Call
+from gnnscale.nn.convs.networks import Call
 from gnnscale.nn.norms import layers as ours
 
 # Our own where there is one. PyG's for nodes of several types take more than rows.

@@ -11,18 +11,31 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from typing_extensions import override
 
 from gnnscale.errors import InputError
-from gnnscale.nn.blocks.block import Block
-from gnnscale.nn.blocks.chain import Chain
+from gnnscale.nn.blocks.block import Block, Chain
 from gnnscale.nn.blocks.layered import LayeredGNN
+from gnnscale.nn.blocks.operations import Apply, Operation
 from gnnscale.nn.blocks.phases import Join, Save
-from gnnscale.nn.blocks.steps import AnyStep, Step
 from gnnscale.nn.blocks.widths import channels, holds_matrix
 from gnnscale.nn.convert.pyg_models import LayeredPyG, as_layered
-from gnnscale.nn.convs.pyg_convs import is_norm
+from gnnscale.nn.convs.networks import is_norm
 from gnnscale.nn.convs.signature import is_convolution
+from gnnscale.nn.models.places import (
+    Leaf,
+    Place,
+    is_act,
+    is_layer,
+    leaves,
+    norm_width,
+    spots,
+)
 from gnnscale.nn.models.readout import GraphModel
-from gnnscale.nn.norms.places import Leaf, Place, is_act, is_layer, leaves, norm_width, spots
-from gnnscale.nn.norms.twins import Norms, container, nothing, shallow, takes_batch
+from gnnscale.nn.models.twins import (
+    Norms,
+    container,
+    nothing,
+    shallow,
+    takes_batch,
+)
 
 _PASS = nn.Identity()
 _PLACES = ("after_conv", "after_act", "before_conv")
@@ -217,8 +230,8 @@ class _Rewriter:
         return had or (given and (active or self.layered.jk_mode is not None))
 
     def order(self, block: Block) -> list[str]:
-        """The block's steps with the norm in its place."""
-        order = [step for step in block.order.split("-") if step != "norm"]
+        """The block's operations with the norm in its place."""
+        order = [operation for operation in block.order.split("-") if operation != "norm"]
         conv = order.index("conv")
         act = order.index("act") if "act" in order and block.act is not None else None
         at = conv + 1
@@ -235,12 +248,12 @@ class _Rewriter:
         return is_layer(layer) and (self.linear or is_convolution(layer))
 
     def chain(self, chain: Chain, i: int) -> Chain:
-        items = [item for step in chain.steps(i) for item in _items(step)]
+        items = [item for operation in chain.operations(i) for item in _items(operation)]
         modules: list[Any] = [leaf.module if leaf is not None else None for leaf, _ in items]
         # Rows pass a Save as they are.
         looks = [
-            _PASS if isinstance(step, Save) else m
-            for m, (_, step) in zip(modules, items, strict=True)
+            _PASS if isinstance(operation, Save) else m
+            for m, (_, operation) in zip(modules, items, strict=True)
         ]
         for module in modules:
             if module is not None and not is_norm(module):
@@ -253,55 +266,57 @@ class _Rewriter:
             pre_activation=not self.norms.takes_message,
             first=i == 0,
         )
-        before: dict[int, list[AnyStep]] = {}
-        instead: dict[int, AnyStep] = {}
+        before: dict[int, list[Operation]] = {}
+        instead: dict[int, Operation] = {}
         added = []
         for number, spot in enumerate(found):
             old, layer = modules[spot.at] if spot.replaces else None, modules[spot.layer]
             new = self.norms.make(spot.width, layer)
             if new is None:
                 continue
-            step: AnyStep = Step(new)
+            operation: Operation = Apply(new)
             if self.norms.takes_message:
                 slot = f"message{i}_{number}"
                 before.setdefault(spot.layer, []).append(Save(slot))
-                step = Join(new, (slot,))
+                operation = Join(new, (slot,))
             if old is not None:
                 self.norms.replace(old, new)
-                instead[spot.at] = step
+                instead[spot.at] = operation
                 continue
-            before.setdefault(spot.at, []).append(step)
+            before.setdefault(spot.at, []).append(operation)
             after = items[spot.at - 1][0] if spot.at > 0 else None
             if after is None or not self.norms.insert(after, new):
                 added.append(new)
-        steps: list[AnyStep] = []
-        for at, ((_, step), module) in enumerate(zip(items, modules, strict=True)):
-            steps += before.get(at, [])
+        operations: list[Operation] = []
+        for at, ((_, operation), module) in enumerate(zip(items, modules, strict=True)):
+            operations += before.get(at, [])
             if at in instead:
-                steps.append(instead[at])
+                operations.append(instead[at])
             elif module is None:
-                steps.append(step)
+                operations.append(operation)
             elif is_norm(module):
                 self.norms.replace(module, None)
             else:
-                assert isinstance(step, Step)
-                steps.append(step._replace(module=self.norms.twin(module)))
-        steps += before.get(len(items), [])
+                assert isinstance(operation, Apply)
+                operations.append(operation._replace(module=self.norms.twin(module)))
+        operations += before.get(len(items), [])
         if added:
             self.inserted[i] = added
-        return chain.rewritten(steps, [*map(self.norms.twin, chain.layers), *added])
+        return chain.rewritten(operations, [*map(self.norms.twin, chain.layers), *added])
 
 
-def _items(step: AnyStep) -> list[tuple[Leaf | None, AnyStep]]:
-    """A step of a chain as the modules that it runs."""
-    if isinstance(step, Join) and isinstance(step.function, MessageNorm):
-        return [(Leaf(step.function), step)]
-    if not isinstance(step, Step):
-        return [(None, step)]
-    return [(leaf, step._replace(module=leaf.module)) for leaf in leaves(step.module)]
+def _items(operation: Operation) -> list[tuple[Leaf | None, Operation]]:
+    """A operation of a chain as the modules that it runs."""
+    if isinstance(operation, Join) and isinstance(operation.function, MessageNorm):
+        return [(Leaf(operation.function), operation)]
+    if not isinstance(operation, Apply):
+        return [(None, operation)]
+    return [(leaf, operation._replace(module=leaf.module)) for leaf in leaves(operation.module)]
 
 
 def _is_active(block: Block | Chain) -> bool:
     """Whether a block has a convolution and an activation."""
-    modules = [leaf.module for step in block.steps(0) for leaf, _ in _items(step) if leaf]
+    modules = [
+        leaf.module for operation in block.operations(0) for leaf, _ in _items(operation) if leaf
+    ]
     return any(map(is_act, modules)) and any(is_layer(m) and is_convolution(m) for m in modules)

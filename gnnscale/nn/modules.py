@@ -1,0 +1,63 @@
+"""What a module is beside its `forward`: watched or patched, in which mode, whether in place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_CONV_HOOKS = tuple(
+    f"_{step}_forward_{when}"
+    for step in ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update")
+    for when in ("pre_hooks", "hooks")
+)
+# What a subclass or an instance may replace, and a fast path would then bypass.
+OVERRIDABLE = (
+    "forward",
+    "message",
+    "message_and_aggregate",
+    "aggregate",
+    "update",
+    "edge_update",
+    "propagate",
+)
+_BYPASSED = frozenset(OVERRIDABLE)
+
+
+def is_intercepted(module: nn.Module) -> bool:
+    """Whether hooks, parametrizations or patched methods see calls that a fast path would skip."""
+    state = module.__dict__
+    return (
+        "parametrizations" in state["_modules"]
+        or has_hooks(module)
+        or not _BYPASSED.isdisjoint(state)
+        # Only what aggregates has these: every module of a model is looked at in every step.
+        or ("_propagate_forward_hooks" in state and any(map(state.get, _CONV_HOOKS)))
+        or bool(state.get("_explain"))
+    )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module has forward or backward hooks of its own."""
+    return any(map(module.__dict__.__getitem__, _HOOKS))
+
+
+def works_in_place(module: Any) -> bool:
+    """Whether a module, or one inside it, may write over its input."""
+    inside = module.modules() if isinstance(module, nn.Module) else ()
+    return any(getattr(part, "inplace", False) for part in inside)
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module's own mode is set back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
