@@ -1,8 +1,4 @@
-"""Compressed sparse rows: the one sparse structure of gnnscale (adjacency and sparse features).
-
-Floors, bytes moved with 32-bit indices: the transpose reads ``indices`` twice and ``indptr`` once
-and writes both again (16 bytes an entry, 24 with values, and one random write each).
-"""
+"""Compressed sparse rows: the one sparse structure of gnnscale (adjacency and sparse features)."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale.errors import InputError
-from gnnscale.kernels.threads import njit_serial
-
-_INT32_MAX = 2**31 - 1
+from gnnscale.kernels.dispatch import dispatch, is_on
+from gnnscale.kernels.structure import reference
+from gnnscale.kernels.structure.reference import index_type, pointers_of
 
 
 class CSR:
@@ -97,24 +93,17 @@ class CSR:
                     faults.append(f"{name} index {worst} is outside 0..{limit - 1}")
         if faults:
             raise InputError(faults)
-        if row.device.type == "cpu":
-            order = _sort_by(col, cols)[1]
-            indptr, order = _sort_by(row, rows, order)
-        else:
-            order = torch.argsort(col, stable=True)
-            order = order[torch.argsort(row[order], stable=True)]
-            indptr = _pointers(torch.bincount(row, minlength=rows))
-        dtype = torch.int32 if cols <= _INT32_MAX else torch.int64
-        indices = col[order].to(dtype)
+        sort_by = dispatch(reference.sort_by, row.device)
+        indptr, order = sort_by(row, rows, sort_by(col, cols)[1])
+        indices = col[order].to(index_type(cols))
         return CSR(indptr, indices, None if values is None else values[order], (rows, cols)), order
 
     @classmethod
     def from_dense(cls, x: Tensor) -> CSR:
         """Return the non-zero entries (NaN included) of a dense ``[rows, cols]`` tensor."""
         row, col = x.nonzero(as_tuple=True)
-        indptr = _pointers(torch.bincount(row, minlength=x.shape[0]))
-        dtype = torch.int32 if x.shape[1] <= _INT32_MAX else torch.int64
-        return CSR(indptr, col.to(dtype), x[row, col], (x.shape[0], x.shape[1]))
+        indptr = pointers_of(torch.bincount(row, minlength=x.shape[0]))
+        return CSR(indptr, col.to(index_type(x.shape[1])), x[row, col], (x.shape[0], x.shape[1]))
 
     # ---------------------------------------------------------------- reading it
 
@@ -152,10 +141,7 @@ class CSR:
         """int64 ``[nnz]``: the row of each entry (made on first use, then kept)."""
         if self._row_index is None:
             self.prove()
-            rows = torch.arange(self.shape[0], device=self.device)
-            self._row_index = torch.repeat_interleave(
-                rows, self.indptr.diff(), output_size=self.nnz
-            )
+            self._row_index = reference.row_index(self.indptr, self.nnz)
         return self._row_index
 
     def scaled_values(
@@ -176,7 +162,11 @@ class CSR:
     def t(self) -> CSR:
         """Return the transpose, made on first use and kept; entries of a row keep their order."""
         if self._t is None:
-            indptr, indices = self._transpose()
+            self.prove()
+            transpose = dispatch(reference.transpose, self.device)
+            indptr, indices, order = transpose(self.indptr, self.indices, self.shape[1])
+            if self._t_permutation is None:
+                self._t_permutation = order
             values = None if self.values is None else self.values[self.t_permutation]
             self._t = CSR(indptr, indices, values, (self.shape[1], self.shape[0]))
         return self._t
@@ -186,23 +176,9 @@ class CSR:
         """int64 ``[nnz]``: where each entry of ``t()`` stands in this matrix."""
         if self._t_permutation is None:
             self.prove()
-            if self.device.type == "cpu":
-                self._t_permutation = _sort_by(self.indices, self.shape[1])[1]
-            else:
-                self._t_permutation = torch.argsort(self.indices, stable=True)
+            sort_by = dispatch(reference.sort_by, self.device)
+            self._t_permutation = sort_by(self.indices, self.shape[1])[1]
         return self._t_permutation
-
-    def _transpose(self) -> tuple[Tensor, Tensor]:
-        dtype = torch.int32 if self.shape[0] <= _INT32_MAX else torch.int64
-        if self.device.type != "cpu":
-            # Not `bincount`, which stops the host for the greatest index.
-            counts = self.indptr.new_zeros(self.shape[1])
-            counts.scatter_add_(0, self.indices.long(), torch.ones_like(self.row_index))
-            return _pointers(counts), self.row_index[self.t_permutation].to(dtype)
-        indptr = torch.zeros(self.shape[1] + 1, dtype=torch.int64)
-        indices = torch.empty(self.nnz, dtype=dtype)
-        _transpose_kernel(*self.arrays(), indptr.numpy(), indices.numpy())
-        return indptr, indices
 
     def slice_rows(self, a: int, b: int) -> CSR:
         """Return rows ``a`` to ``b`` (exclusive); indices and values are views."""
@@ -214,41 +190,15 @@ class CSR:
 
     def select_rows(self, index: Tensor) -> CSR:
         """Return the rows in ``index`` (int64 ``[k]``, or bool ``[rows]``), in that order."""
-        if self.device.type == "cpu" and index.dtype == torch.int64:
-            return self._copied_rows(index)
-        indptr, positions = self.row_positions(index)
-        values = None if self.values is None else self.values[positions]
-        shape = (indptr.numel() - 1, self.shape[1])
-        return CSR(indptr, self.indices[positions], values, shape)
-
-    def _copied_rows(self, index: Tensor) -> CSR:
-        """Copy rows in one pass: a batch of sparse features is a few thousand entries."""
-        pointers, columns = self.arrays()
-        indptr = torch.empty(index.numel() + 1, dtype=torch.int64)
-        rows = index.contiguous().numpy()
-        if not _count_rows(pointers, rows, indptr.numpy()):
-            raise InputError(f"a row to select is outside 0..{self.shape[0] - 1}")
-        indices = self.indices.new_empty(int(indptr[-1]))
-        _copy_rows(pointers, rows, columns, indices.numpy())
-        values = self.values
-        if values is not None:
-            kept = values.new_empty(indices.numel())
-            _copy_rows(pointers, rows, values.detach().numpy(), kept.numpy())
-            values = kept
-        return CSR(indptr, indices, values, (index.numel(), self.shape[1]))
+        self.prove()
+        select = dispatch(reference.select_rows, self.device, index.dtype)
+        indptr, indices, values = select(self.indptr, self.indices, self.values, index)
+        return CSR(indptr, indices, values, (indptr.numel() - 1, self.shape[1]))
 
     def row_positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pointers of ``select_rows(index)`` and, int64, its entries' places here."""
         self.prove()
-        if index.dtype == torch.bool:
-            index = index.nonzero().squeeze(1)
-        first = self.indptr[index]
-        counts = self.indptr[index + 1] - first
-        indptr = _pointers(counts)
-        total = int(indptr[-1])
-        positions = torch.repeat_interleave(first - indptr[:-1], counts, output_size=total)
-        positions += torch.arange(total, device=self.device)
-        return indptr, positions
+        return reference.row_positions(self.indptr, index)
 
     def to_dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """Return the dense ``[rows, cols]`` tensor; duplicates are summed."""
@@ -279,8 +229,7 @@ class CSR:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Any:
         """Return this matrix on ``device``: itself where it is there already."""
         target = torch.device(device)
-        here = self.device
-        if target.type == here.type and target.index in (None, here.index):
+        if is_on(self.device, target):
             return self
         self.prove()
         return self._apply(lambda tensor: tensor.to(target, non_blocking=non_blocking))
@@ -307,76 +256,3 @@ class CSR:
             f"{type(self).__name__}({self.shape[0]} x {self.shape[1]}, nnz={self.nnz}, "
             f"values={kind}, indices={index}, device='{self.device}')"
         )
-
-
-def _pointers(counts: Tensor) -> Tensor:
-    """Return the row pointers ``[rows + 1]`` of rows with these counts."""
-    indptr = torch.zeros(counts.numel() + 1, dtype=torch.int64, device=counts.device)
-    torch.cumsum(counts, 0, out=indptr[1:])
-    return indptr
-
-
-def _sort_by(keys: Tensor, num_keys: int, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Sort entries by key, stably, after ``order`` where it is given: ``(pointers, positions)``."""
-    keys = keys.contiguous()
-    pointers = torch.zeros(num_keys + 1, dtype=torch.int64)
-    positions = torch.empty(keys.numel(), dtype=torch.int64)
-    before = positions if order is None else order  # a dummy: one compiled variant, not two
-    _counting_sort(
-        keys.numpy(), before.numpy(), order is not None, pointers.numpy(), positions.numpy()
-    )
-    return pointers, positions
-
-
-@njit_serial
-def _count_rows(indptr, index, pointers):  # type: ignore[no-untyped-def]
-    pointers[0] = 0
-    for k in range(index.shape[0]):
-        row = index[k]
-        if row < 0 or row >= indptr.shape[0] - 1:
-            return False
-        pointers[k + 1] = pointers[k] + indptr[row + 1] - indptr[row]
-    return True
-
-
-@njit_serial
-def _copy_rows(indptr, index, entries, out):  # type: ignore[no-untyped-def]
-    at = 0
-    for k in range(index.shape[0]):
-        for entry in range(indptr[index[k]], indptr[index[k] + 1]):
-            out[at] = entries[entry]
-            at += 1
-
-
-@njit_serial
-def _counting_sort(keys, order, ordered, pointers, positions):  # type: ignore[no-untyped-def]
-    count = keys.shape[0]
-    for k in range(count):
-        pointers[keys[k] + 1] += 1
-    for key in range(1, pointers.shape[0]):
-        pointers[key] += pointers[key - 1]
-    # pointers serves as the cursor of each key and is shifted back at the end.
-    for k in range(count):
-        entry = order[k] if ordered else k
-        key = keys[entry]
-        positions[pointers[key]] = entry
-        pointers[key] += 1
-    for key in range(pointers.shape[0] - 1, 0, -1):
-        pointers[key] = pointers[key - 1]
-    pointers[0] = 0
-
-
-@njit_serial
-def _transpose_kernel(indptr, indices, t_indptr, t_indices):  # type: ignore[no-untyped-def]
-    for k in range(indices.shape[0]):
-        t_indptr[indices[k] + 1] += 1
-    for col in range(1, t_indptr.shape[0]):
-        t_indptr[col] += t_indptr[col - 1]
-    for row in range(indptr.shape[0] - 1):
-        for k in range(indptr[row], indptr[row + 1]):
-            col = indices[k]
-            t_indices[t_indptr[col]] = row
-            t_indptr[col] += 1
-    for col in range(t_indptr.shape[0] - 1, 0, -1):
-        t_indptr[col] = t_indptr[col - 1]
-    t_indptr[0] = 0

@@ -1,117 +1,45 @@
-"""The greatest or least value among the neighbours, channel by channel, and its gradient.
+"""The extremum over neighbours, and its gradient, on the CPU."""
 
-Floor: as :func:`~gnnscale.kernels.spmm.spmm`, one row of ``x`` is read for every entry. The
-backward pass walks the entries twice more, rows first to count who attains the extremum, then
-columns to gather: nothing is scattered, so no two threads write to one place, and no index of
-``rows * channels`` entries is kept between the passes. torch-scatter reduces values that were first
-gathered edge by edge, and is no backend here for that reason (``benchmarks/kernels.py``).
-"""
+# Compiled by numba, which mypy cannot see through.
+# mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
-
-import math
-from typing import Any, Literal
 
 import numba
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from typing_extensions import override
 
-from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
-from gnnscale.kernels.cuda import has_triton
 from gnnscale.kernels.threads import njit_parallel
 
-_NATIVE = (torch.float32, torch.float64)
+
+def extremum(x: Tensor, a: CSR, sign: float) -> Tensor:
+    """See the reference."""
+    rows = _native(x)
+    out = torch.empty(a.shape[0], x.shape[1], dtype=rows.dtype)
+    _extremum(*a.arrays(), rows.numpy(), sign, out.numpy())
+    return out.to(x.dtype)  # exact, where it is half: nothing is summed
 
 
-def extremum(
-    x: Tensor, a: CSR, kind: Literal["max", "min"] = "max", symmetric: bool = False
-) -> Tensor:
-    """Return the extremum of ``x`` over the entries of every row of ``a``, differentiable in ``x``.
-
-    Values of ``a`` are not read. The gradient is shared equally among the entries that attain the
-    extremum.
-
-    Args:
-        x: floating ``[cols, channels]``.
-        a: ``[rows, cols]``.
-        kind: "max" or "min".
-        symmetric: whether the structure of ``a`` equals its transpose.
-
-    Returns:
-        ``[rows, channels]``; 0 in rows without entries, NaN where an entry is.
-
-    Raises:
-        InputError: the shape of ``x`` does not fit, or there is no such kind.
-    """
-    if x.dim() != 2 or x.shape[0] != a.shape[1] or not x.is_floating_point():
-        raise InputError(
-            f"x is {x.dtype} {[*x.shape]}, expected floating [{a.shape[1]}, channels] for {a}"
-        )
-    if kind not in ("max", "min"):
-        raise InputError(f"kind={kind!r}: 'max' or 'min'")
-    sign = 1.0 if kind == "max" else -1.0
-    if x.device.type == "cuda" and has_triton():
-        from gnnscale.kernels import triton_extremum
-
-        return triton_extremum.extremum(x, a, sign, symmetric)
-    if x.device.type != "cpu":
-        return extremum_reference(x, a, kind)
-    if x.dtype not in _NATIVE:
-        return extremum(x.float(), a, kind, symmetric).to(x.dtype)  # exact: nothing is summed
-    return _Extremum.apply(x, a, sign, symmetric)
+def extremum_gradient(grad: Tensor, x: Tensor, out: Tensor, a: CSR, symmetric: bool) -> Tensor:
+    """See the reference."""
+    rows, extrema, given = (_native(tensor) for tensor in (x, out, grad))
+    share, result = torch.empty_like(extrema), torch.empty_like(rows)
+    _share(*a.arrays(), rows.numpy(), extrema.numpy(), given.numpy(), share.numpy())
+    back = a if symmetric else a.t()
+    _gather(*back.arrays(), rows.numpy(), extrema.numpy(), share.numpy(), result.numpy())
+    return result.to(x.dtype)
 
 
-def extremum_reference(x: Tensor, a: CSR, kind: Literal["max", "min"] = "max") -> Tensor:
-    """Return what :func:`extremum` returns, in plain PyTorch on any device."""
-    index = a.row_index.unsqueeze(1).expand(-1, x.shape[1])
-    # Not from zeros: torch gives them a share of the gradient where they equal the extremum, even
-    # with include_self=False.
-    start = x.new_full((a.shape[0], x.shape[1]), -math.inf if kind == "max" else math.inf)
-    values = x.index_select(0, a.indices)
-    out = start.scatter_reduce(0, index, values, f"a{kind}", include_self=False)
-    return out.masked_fill((a.indptr.diff() == 0).unsqueeze(1), 0)
-
-
-class _Extremum(torch.autograd.Function):
-    @staticmethod
-    @override
-    def forward(ctx: Any, x: Tensor, a: CSR, sign: float, symmetric: bool) -> Tensor:
-        rows = x.detach().contiguous()
-        out = torch.empty(a.shape[0], x.shape[1], dtype=x.dtype)
-        _extremum_kernel(*a.arrays(), rows.numpy(), sign, out.numpy())
-        ctx.matrix = (a, symmetric)
-        ctx.save_for_backward(x, out)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    @override
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        a, symmetric = ctx.matrix
-        x, out = ctx.saved_tensors
-        rows, extrema = x.detach().contiguous().numpy(), out.detach().numpy()
-        share = torch.empty(out.shape, dtype=out.dtype)
-        _share_kernel(
-            *a.arrays(),
-            rows,
-            extrema,
-            grad.detach().contiguous().numpy(),
-            share.numpy(),
-        )
-        back = a if symmetric else a.t()
-        result = torch.empty(x.shape, dtype=x.dtype)
-        _gather_kernel(*back.arrays(), rows, extrema, share.numpy(), result.numpy())
-        return result, None, None, None
+def _native(x: Tensor) -> Tensor:
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
 
 
 # Rows are few microseconds each: numba's own chunks even out what hubs cost well enough.
 
 
 @njit_parallel
-def _extremum_kernel(indptr, indices, x, sign, out):  # type: ignore[no-untyped-def]
+def _extremum(indptr, indices, x, sign, out):
     for i in numba.prange(indptr.shape[0] - 1):
         first = indptr[i]
         target = out[i]
@@ -128,7 +56,7 @@ def _extremum_kernel(indptr, indices, x, sign, out):  # type: ignore[no-untyped-
 
 
 @njit_parallel
-def _share_kernel(indptr, indices, x, out, grad, share):  # type: ignore[no-untyped-def]
+def _share(indptr, indices, x, out, grad, share):
     one = share.dtype.type(1)
     for i in numba.prange(indptr.shape[0] - 1):
         count = share[i]
@@ -142,7 +70,7 @@ def _share_kernel(indptr, indices, x, out, grad, share):  # type: ignore[no-unty
 
 
 @njit_parallel
-def _gather_kernel(indptr, indices, x, out, share, result):  # type: ignore[no-untyped-def]
+def _gather(indptr, indices, x, out, share, result):
     for j in numba.prange(indptr.shape[0] - 1):
         target = result[j]
         target[:] = 0

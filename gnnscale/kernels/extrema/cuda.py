@@ -1,11 +1,13 @@
 """The greatest or least value among the neighbours on CUDA, and its gradient.
 
-The passes of :mod:`gnnscale.kernels.extremum`, one Triton program a row and channel block: nothing
-is scattered, so the result does not vary between runs, and no value of edge size is made. Floor:
-one row of ``x`` is read for every entry, in the backward pass two and one of what it shares out.
-
-Imported only where there is Triton; ``TRITON_INTERPRET=1`` runs it on the CPU.
+The passes of the CPU, one Triton program a row and channel block: nothing is scattered, so the
+result does not vary between runs, and no value of edge size is made. Floor: one row of ``x`` is
+read for every entry, in the backward pass two and one of what it shares out.
+``TRITON_INTERPRET=1`` runs it on the CPU.
 """
+
+# Compiled by Triton, which mypy cannot see through.
+# mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
 
@@ -15,54 +17,35 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from typing_extensions import override
 
 from gnnscale.kernels.csr import CSR
-from gnnscale.kernels.triton_spmm import row_tiles
+from gnnscale.kernels.product.cuda import row_tiles
 
 
-def extremum(x: Tensor, a: CSR, sign: float, symmetric: bool) -> Tensor:
-    """Return :func:`gnnscale.kernels.extremum`, differentiable; ``sign``: 1 for max, −1 for min."""
-    return _Extremum.apply(x, a, sign, symmetric)
+def extremum(x: Tensor, a: CSR, sign: float) -> Tensor:
+    """See the reference."""
+    x = x.detach().contiguous()
+    out = torch.empty(a.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
+    if out.numel():
+        grid, tile = row_tiles(*out.shape)
+        _extremum[grid](a.indptr, a.indices, x, out, x.shape[1], sign, WIDE=_wide(x), **tile)
+    return out
 
 
-class _Extremum(torch.autograd.Function):
-    @staticmethod
-    @override
-    def forward(ctx: Any, x: Tensor, a: CSR, sign: float, symmetric: bool) -> Tensor:
-        x = x.detach().contiguous()
-        out = torch.empty(a.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
-        if out.numel():
-            grid, tile = row_tiles(*out.shape)
-            _extremum_kernel[grid](
-                a.indptr, a.indices, x, out, x.shape[1], sign, WIDE=_wide(x), **tile
-            )
-        ctx.matrix = (a, symmetric)
-        ctx.save_for_backward(x, out)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    @override
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        a, symmetric = ctx.matrix
-        x, out = ctx.saved_tensors
-        wide = torch.promote_types(x.dtype, torch.float32)
-        share, result = torch.empty_like(out, dtype=wide), torch.empty_like(x)
-        if out.numel():
-            grid, tile = row_tiles(*out.shape)
-            grad = grad.contiguous()
-            _share_kernel[grid](
-                a.indptr, a.indices, x, out, grad, share, x.shape[1], WIDE=_wide(x), **tile
-            )
-        if result.numel():
-            back = a if symmetric else a.t()
-            grid, tile = row_tiles(*x.shape)
-            _gather_kernel[grid](
-                back.indptr, back.indices, x, out, share, result, x.shape[1], WIDE=_wide(x), **tile
-            )
-        return result, None, None, None
+def extremum_gradient(grad: Tensor, x: Tensor, out: Tensor, a: CSR, symmetric: bool) -> Tensor:
+    """See the reference."""
+    x, grad = x.detach().contiguous(), grad.contiguous()
+    wide = torch.promote_types(x.dtype, torch.float32)
+    share, result = torch.empty_like(out, dtype=wide), torch.empty_like(x)
+    options = {"width": x.shape[1], "WIDE": _wide(x)}
+    if out.numel():
+        grid, tile = row_tiles(*out.shape)
+        _share[grid](a.indptr, a.indices, x, out, grad, share, **options, **tile)
+    if result.numel():
+        back = a if symmetric else a.t()
+        grid, tile = row_tiles(*x.shape)
+        _gather[grid](back.indptr, back.indices, x, out, share, result, **options, **tile)
+    return result
 
 
 def _wide(x: Tensor) -> Any:
@@ -70,16 +53,16 @@ def _wide(x: Tensor) -> Any:
 
 
 @triton.jit
-def _extremum_kernel(  # type: ignore[no-untyped-def]
+def _extremum(
     indptr,
     indices,
     x,
     out,
     width,
     sign,
-    WIDE: tl.constexpr,  # noqa: N803
-    ENTRIES: tl.constexpr,  # noqa: N803
-    CHANNELS: tl.constexpr,  # noqa: N803
+    WIDE: tl.constexpr,
+    ENTRIES: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -104,7 +87,7 @@ def _extremum_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _share_kernel(  # type: ignore[no-untyped-def]
+def _share(
     indptr,
     indices,
     x,
@@ -112,9 +95,9 @@ def _share_kernel(  # type: ignore[no-untyped-def]
     grad,
     share,
     width,
-    WIDE: tl.constexpr,  # noqa: N803
-    ENTRIES: tl.constexpr,  # noqa: N803
-    CHANNELS: tl.constexpr,  # noqa: N803
+    WIDE: tl.constexpr,
+    ENTRIES: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -136,7 +119,7 @@ def _share_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _gather_kernel(  # type: ignore[no-untyped-def]
+def _gather(
     indptr,
     indices,
     x,
@@ -144,9 +127,9 @@ def _gather_kernel(  # type: ignore[no-untyped-def]
     share,
     result,
     width,
-    WIDE: tl.constexpr,  # noqa: N803
-    ENTRIES: tl.constexpr,  # noqa: N803
-    CHANNELS: tl.constexpr,  # noqa: N803
+    WIDE: tl.constexpr,
+    ENTRIES: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)

@@ -1,12 +1,11 @@
 """The counter-hash dropout on CUDA: one pass over the values, ReLU fused, no mask kept.
 
-The hash is that of :mod:`gnnscale.kernels.dropout`, so the masks, and in these types the results,
-are those of the other kernels bit for bit. Floor: every value is read and written once; the
-backward of ReLU reads two arrays. In plain PyTorch the hash alone takes some twenty passes over
-64-bit integers.
-
-Imported only where there is Triton; ``TRITON_INTERPRET=1`` runs it on the CPU.
+In these types the results are those of the other kernels bit for bit. In plain PyTorch the hash
+alone takes some twenty passes over 64-bit integers. ``TRITON_INTERPRET=1`` runs it on the CPU.
 """
+
+# Compiled by Triton, which mypy cannot see through.
+# mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
 
@@ -15,31 +14,31 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gnnscale.kernels.dropout import (
-    _GOLDEN32,
-    _GOLDEN64,
-    _MIX1,
-    _MIX2,
-    _MURMUR1,
-    _MURMUR2,
+from gnnscale.kernels.hash_dropout.hashing import (
+    GOLDEN32,
+    GOLDEN64,
+    MIX1,
+    MIX2,
+    MURMUR1,
+    MURMUR2,
     Key,
-    _scale,
-    _signed,
-    _stream,
-    _threshold,
+    scale_of,
+    stream_of,
+    threshold_of,
 )
+from gnnscale.kernels.words import signed
 
 _TILE = 2048  # values that a program has in hand: 16 a thread in four warps
 _MAX_CHANNELS = 512
 
 # What a kernel reads of its module must be of Triton's own type.
-_MULTIPLY_NODE, _MULTIPLY_CHANNEL = tl.constexpr(_GOLDEN64), tl.constexpr(_GOLDEN32)
-_MIX_FIRST, _MIX_SECOND = tl.constexpr(_MIX1), tl.constexpr(_MIX2)
-_MIX_THIRD, _MIX_FOURTH = tl.constexpr(_MURMUR1), tl.constexpr(_MURMUR2)
+_MULTIPLY_NODE, _MULTIPLY_CHANNEL = tl.constexpr(GOLDEN64), tl.constexpr(GOLDEN32)
+_MIX_FIRST, _MIX_SECOND = tl.constexpr(MIX1), tl.constexpr(MIX2)
+_MIX_THIRD, _MIX_FOURTH = tl.constexpr(MURMUR1), tl.constexpr(MURMUR2)
 
 
-def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tensor:
-    """Return :func:`gnnscale.kernels.dropout` of ``x``, or of ``relu(x)``; no gradient."""
+def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) -> Tensor:
+    """See the reference; a slope is 0 or 1."""
     x = x.detach().contiguous()
     out = torch.empty_like(x)
     if not x.numel():
@@ -47,16 +46,16 @@ def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tenso
     rows = x.shape[0]
     width = x.numel() // rows
     channels = min(_MAX_CHANNELS, triton.next_power_of_2(width))
-    _dropout_kernel[(triton.cdiv(rows, _TILE // channels), triton.cdiv(width, channels))](
+    _dropout[(triton.cdiv(rows, _TILE // channels), triton.cdiv(width, channels))](
         x,
         out,
         node_id.contiguous(),
         rows,
         width,
-        _signed(_stream(key)),
-        _threshold(p),
-        _scale(p),
-        RELU=relu,
+        signed(stream_of(key)),
+        threshold_of(p),
+        scale_of(p),
+        RELU=slope == 0,
         ROWS=_TILE // channels,
         CHANNELS=channels,
         enable_fp_fusion=True,  # asked for, or Triton 3.9 warns; nothing is added here
@@ -64,20 +63,20 @@ def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, relu: bool) -> Tenso
     return out
 
 
-def relu_backward(grad: Tensor, out: Tensor, scale: float) -> Tensor:
-    """Return ``grad * scale`` where ``out``, what ReLU and dropout gave, is above 0, and else 0."""
+def relu_gradient(grad: Tensor, out: Tensor, p: float) -> Tensor:
+    """See the reference."""
     grad, out = grad.detach().contiguous(), out.detach().contiguous()
     result = torch.empty_like(grad)
     if grad.numel():
         blocks = triton.cdiv(grad.numel(), _TILE)
-        _relu_backward_kernel[(blocks,)](
-            grad, out, result, grad.numel(), scale, SIZE=_TILE, enable_fp_fusion=True
+        _relu_gradient[(blocks,)](
+            grad, out, result, grad.numel(), scale_of(p), SIZE=_TILE, enable_fp_fusion=True
         )
     return result
 
 
 @triton.jit(do_not_specialize=["stream", "threshold"])
-def _dropout_kernel(  # type: ignore[no-untyped-def]
+def _dropout(
     x,
     out,
     nodes,
@@ -86,9 +85,9 @@ def _dropout_kernel(  # type: ignore[no-untyped-def]
     stream,
     threshold,
     scale,
-    RELU: tl.constexpr,  # noqa: N803
-    ROWS: tl.constexpr,  # noqa: N803
-    CHANNELS: tl.constexpr,  # noqa: N803
+    RELU: tl.constexpr,
+    ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -115,13 +114,13 @@ def _dropout_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _relu_backward_kernel(  # type: ignore[no-untyped-def]
+def _relu_gradient(
     grad,
     out,
     result,
     count,
     scale,
-    SIZE: tl.constexpr,  # noqa: N803
+    SIZE: tl.constexpr,
 ):
     at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     inside = at < count

@@ -1,13 +1,13 @@
-"""Means and squared deviations of segments: contiguous ranges of rows, channel by channel.
+"""Moments of segments on the CPU, blocks of rows merged in order.
 
-Floor: every value is read once from memory, ``rows * channels * itemsize`` bytes. Rows are taken in
-blocks that never span two segments and in tiles of 64 within them: a tile's mean, then its
-deviations from that while it is in the cache, so that float32 sums of few small numbers, joined in
-float64 (Chan et al., 1983), do not cancel where a mean is large. Blocks are merged in order, so
-that the result does not depend on the number of threads. In plain float64 PyTorch makes and reads
-three arrays of twice the size, and so does torch-scatter, which is no backend here for that reason
-(``benchmarks/kernels.py``).
+Blocks never span two segments, and rows are taken in tiles of 64 within them: a tile's mean, then
+its deviations from that while it is in the cache, so that float32 sums of few small numbers, joined
+in float64 (Chan et al., 1983), do not cancel where a mean is large. The result does not depend on
+the number of threads.
 """
+
+# Compiled by numba, which mypy cannot see through.
+# mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
 
@@ -21,31 +21,17 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from gnnscale.errors import InputError
+from gnnscale.kernels.moments import segments_error
 from gnnscale.kernels.threads import njit_parallel, njit_serial
 
-NATIVE = (torch.float32, torch.float64)
 _TILE = 64
 _BLOCK = 1 << 17  # values: some hundred KB stay in a core's cache until they are read again
 
 
 def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and the sum of squared deviations of every segment, without a gradient.
-
-    Args:
-        x: floating ``[rows, channels]``.
-        ptr: int64 ``[segments + 1]``, ascending from 0 to ``rows``: where each segment starts.
-
-    Returns:
-        ``(mean, deviation)``, float64 ``[segments, channels]``; both 0 for an empty segment.
-
-    Raises:
-        InputError: ``x`` is no matrix, or ``ptr`` does not cut its rows into segments.
-    """
-    check_segments(x, ptr)
-    if x.device.type != "cpu":
-        return _reference(x, ptr)
-    rows = x.detach().contiguous() if x.dtype in NATIVE else x.detach().float()
+    """See the reference."""
+    check_bounds(x, ptr)
+    rows = x.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
     blocks = blocks_of(ptr, x.shape[1])
     means, deviations = np.empty((2, blocks.start.size, x.shape[1]))
     moments_kernel(rows.numpy(), *blocks.ranges, means, deviations)
@@ -54,10 +40,11 @@ def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     return mean, deviation
 
 
-def segment_moments_reference(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what :func:`segment_moments` returns, in plain PyTorch on any device."""
-    check_segments(x, ptr)
-    return _reference(x, ptr)
+def check_bounds(x: Tensor, ptr: Tensor) -> None:
+    """Raise InputError for segments outside of which a kernel would read."""
+    bounds = ptr.numpy()
+    if bounds[0] != 0 or bounds[-1] != x.shape[0] or bool((np.diff(bounds) < 0).any()):
+        raise segments_error(x, ptr)
 
 
 @dataclass(frozen=True)
@@ -122,38 +109,8 @@ def _cut(bounds: np.ndarray, channels: int) -> Blocks:
     return Blocks(segment, start, end, np.append(begins, segment.size), np.diff(bounds))
 
 
-def check_matrix(x: Tensor) -> None:
-    """Raise InputError where ``x`` is no floating matrix."""
-    if x.dim() != 2 or not x.is_floating_point():
-        raise InputError(f"x is {x.dtype} {[*x.shape]}, expected floating [rows, channels]")
-
-
-def check_segments(x: Tensor, ptr: Tensor) -> None:
-    """Raise InputError where ``ptr`` does not cut the rows of the matrix ``x`` into segments."""
-    check_matrix(x)
-    sound = ptr.dtype == torch.int64 and ptr.dim() == 1 and ptr.numel() > 0
-    # The values are looked at on the CPU alone, where the kernel would read outside its arrays.
-    if sound and ptr.device.type == "cpu":
-        bounds = ptr.numpy()
-        sound = bounds[0] == 0 and bounds[-1] == x.shape[0] and bool((np.diff(bounds) >= 0).all())
-    if not sound:
-        raise InputError(
-            f"ptr is {ptr.dtype} {[*ptr.shape]}: expected torch.int64, ascending from 0 to "
-            f"{x.shape[0]}"
-        )
-
-
-def _reference(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-    wide, counts = x.detach().double(), ptr.diff()
-    segment = torch.repeat_interleave(counts, output_size=x.shape[0])
-    size = counts.clamp(min=1).unsqueeze(1)
-    mean = wide.new_zeros(counts.numel(), x.shape[1]).index_add_(0, segment, wide) / size
-    squares = (wide - mean[segment]).square_()
-    return mean, torch.zeros_like(mean).index_add_(0, segment, squares)
-
-
 @njit_serial
-def block_moments(x, low, high, scratch, mean, deviation):  # type: ignore[no-untyped-def]
+def block_moments(x, low, high, scratch, mean, deviation):
     """Mean and squared deviations, float64 ``[channels]``, of rows ``low`` to ``high``.
 
     ``scratch`` is ``[3, channels]`` of the rows' type.
@@ -187,7 +144,7 @@ def block_moments(x, low, high, scratch, mean, deviation):  # type: ignore[no-un
 
 
 @njit_parallel
-def moments_kernel(x, segment, start, end, groups, means, deviations):  # type: ignore[no-untyped-def]
+def moments_kernel(x, segment, start, end, groups, means, deviations):
     """The moments of every block."""
     for group in numba.prange(groups.shape[0] - 1):
         scratch = np.empty((3, x.shape[1]), x.dtype)
@@ -196,7 +153,7 @@ def moments_kernel(x, segment, start, end, groups, means, deviations):  # type: 
 
 
 @njit_serial
-def merge_kernel(segment, start, end, means, deviations, mean, deviation):  # type: ignore[no-untyped-def]
+def merge_kernel(segment, start, end, means, deviations, mean, deviation):
     """Those of segments from those of their blocks, into arrays that are 0 there."""
     done = 0
     for block in range(segment.shape[0]):

@@ -1,11 +1,12 @@
-"""Sparse matrix times dense matrix: the propagation of every convolution.
+"""Sparse products on the CPU, channels in vector registers.
 
-Floor: one row of ``x`` is read for every entry, ``nnz * width * itemsize`` bytes out of the cache
-(64 MB at 40,000 entries of width 400 in float32), and ``rows * width`` values are written. A value
-is summed entry by entry in storage order, in a register, so the result does not depend on the
-number of threads. All rows of a slice of channels are run before the next slice: what they share of
-``x`` stays in the cache.
+A value is summed entry by entry in storage order, in a register, so the result does not depend on
+the number of threads. All rows of a slice of channels are run before the next slice: what they
+share of ``x`` stays in the cache.
 """
+
+# Compiled by numba, which mypy cannot see through.
+# mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
 
@@ -14,17 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
-from gnnscale.kernels.cuda import spmm_cuda
-from gnnscale.kernels.lanes import add_row, store_row, zero_lanes
+from gnnscale.kernels.product.lanes import add_row, store_row, zero_lanes
 from gnnscale.kernels.threads import njit_parallel, num_threads
 
-_NATIVE = (torch.float32, torch.float64)
-_HALF = (torch.bfloat16, torch.float16)
 # More blocks than threads evens out what the balance by entries misses (cache misses).
 _BLOCKS_PER_THREAD = 16
 _SLICE = 64  # channels: four of the widest registers, and 256 bytes of a row in float32
+_GRADIENT_SLICE = 32  # channels that a thread takes at a time
 
 
 def spmm(
@@ -35,101 +33,9 @@ def spmm(
     diag: Tensor | None = None,
     x_self: Tensor | None = None,
 ) -> Tensor:
-    """Return ``diag(left) @ a @ diag(right) @ x + diag(diag) @ x_self``, without a gradient.
-
-    Numba on CPU, Triton or cuSPARSE on CUDA, plain PyTorch otherwise. Half precision is summed in
-    float32 and rounded once.
-
-    Args:
-        a: matrix ``[rows, cols]``.
-        x: ``[cols, channels]``.
-        left: ``[rows]``, or None (ones).
-        right: ``[cols]``, or None (ones).
-        diag: ``[rows]``, or None (zeros).
-        x_self: ``[rows, channels]``, what ``diag`` multiplies; ``x`` where it is not given.
-
-    Returns:
-        ``[rows, channels]`` in the dtype of ``x``.
-
-    Raises:
-        InputError: shapes do not fit together.
-    """
-    _check(a, x, left, right, diag, x_self)
-    if x.device.type == "cpu" and x.dtype in _NATIVE:
-        return _spmm_native(a, x, left, right, diag, x_self)
-    if x.device.type == "cpu" and x.dtype in _HALF:
-        return _spmm_native(a, x.float(), left, right, diag, x_self).to(x.dtype)
-    if x.device.type == "cuda" and x.is_floating_point():
-        return spmm_cuda(a, x, left, right, diag, x_self)
-    return _reference(a, x, left, right, diag, x_self)
-
-
-def spmm_reference(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None = None,
-    right: Tensor | None = None,
-    diag: Tensor | None = None,
-    x_self: Tensor | None = None,
-) -> Tensor:
-    """Return what :func:`spmm` returns, in plain PyTorch on any device and in any dtype."""
-    _check(a, x, left, right, diag, x_self)
-    return _reference(a, x, left, right, diag, x_self)
-
-
-def _check(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None,
-    right: Tensor | None,
-    diag: Tensor | None,
-    x_self: Tensor | None,
-) -> None:
-    """Raise for shapes that do not fit: the compiled kernel would read outside its arrays."""
-    rows, cols = a.shape
-    faults = []
-    if x.dim() != 2 or x.shape[0] != cols:
-        faults.append(f"x has shape {[*x.shape]}, expected [{cols}, channels] for {a}")
-    vectors = (("left", left, rows), ("right", right, cols), ("diag", diag, rows))
-    for name, vector, length in vectors:
-        if vector is not None and (vector.dim() != 1 or vector.shape[0] != length):
-            faults.append(f"{name} has shape {[*vector.shape]}, expected [{length}] for {a}")
-    if diag is not None and x.dim() == 2:
-        own = x if x_self is None else x_self
-        if own.dim() != 2 or own.shape[0] != rows or own.shape[1] != x.shape[1]:
-            faults.append(f"x_self has shape {[*own.shape]}, expected [{rows}, {x.shape[1]}]")
-    if faults:
-        raise InputError(faults)
-
-
-def _add_diagonal(out: Tensor, x: Tensor, diag: Tensor | None, x_self: Tensor | None) -> Tensor:
-    if diag is None:
-        return out
-    return out + diag.to(x.dtype).unsqueeze(1) * (x if x_self is None else x_self.to(x.dtype))
-
-
-def _reference(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None,
-    right: Tensor | None,
-    diag: Tensor | None,
-    x_self: Tensor | None,
-) -> Tensor:
-    values = a.scaled_values(x.dtype, left, right)
-    out = torch.zeros(a.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
-    out.index_add_(0, a.row_index, x.index_select(0, a.indices) * values.unsqueeze(1))
-    return _add_diagonal(out, x, diag, x_self)
-
-
-def _spmm_native(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None,
-    right: Tensor | None,
-    diag: Tensor | None,
-    x_self: Tensor | None,
-) -> Tensor:
+    """See :func:`gnnscale.kernels.spmm`."""
+    if x.dtype not in (torch.float32, torch.float64):
+        return spmm(a, x.float(), left, right, diag, x_self).to(x.dtype)
     x_rows = x.detach().contiguous()
     out = torch.empty(a.shape[0], x.shape[1], dtype=x.dtype)
     # Absent operands are empty arrays under a flag: with None, numba would compile one variant for
@@ -142,7 +48,7 @@ def _spmm_native(
         return vector.detach().to(x.dtype).contiguous().numpy()
 
     own = x_rows if x_self is None else x_self.detach().to(x.dtype).contiguous()
-    _spmm_kernel(
+    _spmm(
         num_threads() * _BLOCKS_PER_THREAD,
         *a.arrays(),
         array(a.values),
@@ -160,8 +66,18 @@ def _spmm_native(
     return out
 
 
+def transposed_product(x: CSR, grad: Tensor) -> Tensor:
+    """See the reference; the transpose is not made."""
+    out = grad.new_zeros(x.shape[1], grad.size(1))
+    weighted = x.values is not None
+    values = x.values.detach().to(grad.dtype) if x.values is not None else grad.new_empty(0)
+    rows = grad.detach().contiguous().numpy()
+    _add_rows(*x.arrays(), values.numpy(), weighted, rows, out.numpy())
+    return out
+
+
 @njit_parallel
-def _spmm_kernel(  # type: ignore[no-untyped-def]
+def _spmm(
     blocks,
     indptr,
     indices,
@@ -213,7 +129,7 @@ def _spmm_kernel(  # type: ignore[no-untyped-def]
 
 
 @numba.njit
-def _sum_rows(zeros, f, first, last, matrix, x, x_self, out):  # type: ignore[no-untyped-def]
+def _sum_rows(zeros, f, first, last, matrix, x, x_self, out):
     """Write rows of the product, in as many channels from ``f`` on as there are zeros."""
     indptr, indices, values, has_values, left, has_left, right, has_right, diag, has_diag = matrix
     one = out.dtype.type(1)
@@ -235,7 +151,7 @@ def _sum_rows(zeros, f, first, last, matrix, x, x_self, out):  # type: ignore[no
 
 
 @numba.njit(inline="always")
-def _row_at(indptr, rows, work):  # type: ignore[no-untyped-def]
+def _row_at(indptr, rows, work):
     """Return the first row that starts at or after ``work`` (entries plus rows before it)."""
     low = 0
     high = rows
@@ -246,3 +162,34 @@ def _row_at(indptr, rows, work):  # type: ignore[no-untyped-def]
         else:
             high = middle
     return low
+
+
+@njit_parallel
+def _add_rows(indptr, indices, values, has_values, grad, out):
+    # Every thread goes through all entries, for channels of its own: no two write to one place, and
+    # the sums are those of the transpose, in its order.
+    width = grad.shape[1]
+    matrix = (indptr, indices, values, has_values)
+    for task in numba.prange((width + _GRADIENT_SLICE - 1) // _GRADIENT_SLICE):
+        f = task * _GRADIENT_SLICE
+        if width - f >= _GRADIENT_SLICE:
+            _add_channels(zero_lanes(grad, _GRADIENT_SLICE), f, matrix, grad, out)
+            f = width
+        while width - f >= 8:
+            _add_channels(zero_lanes(grad, 8), f, matrix, grad, out)
+            f += 8
+        while f < width:
+            _add_channels(zero_lanes(grad, 1), f, matrix, grad, out)
+            f += 1
+
+
+@numba.njit
+def _add_channels(zeros, f, matrix, grad, out):
+    indptr, indices, values, has_values = matrix
+    one = grad.dtype.type(1)
+    for i in range(indptr.shape[0] - 1):
+        for k in range(indptr[i], indptr[i + 1]):
+            j = np.uint64(indices[k])
+            total = add_row(zeros, one, out, j, f)
+            total = add_row(total, values[k] if has_values else one, grad, i, f)
+            store_row(total, out, j, f)

@@ -7,9 +7,12 @@ Floor: one row of ``x`` is read for every entry, ``nnz * width * itemsize`` byte
 level cache or the memory, and ``rows * width`` values are written. All rows of one block of
 channels are run before the next block: the slice of ``x`` that they share stays in the cache.
 
-A row is summed by one program in a fixed order, so the result does not vary between runs. Imported
-only where there is Triton; ``TRITON_INTERPRET=1`` runs it on the CPU.
+A row is summed by one program in a fixed order, so the result does not vary between runs.
+``TRITON_INTERPRET=1`` runs it on the CPU.
 """
+
+# Compiled by Triton, which mypy cannot see through.
+# mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
 
@@ -29,19 +32,19 @@ _WARP_TILE = 512  # of it a warp
 def spmm(
     a: CSR,
     x: Tensor,
-    left: Tensor | None,
-    right: Tensor | None,
-    diag: Tensor | None,
-    x_self: Tensor | None,
+    left: Tensor | None = None,
+    right: Tensor | None = None,
+    diag: Tensor | None = None,
+    x_self: Tensor | None = None,
 ) -> Tensor:
-    """Return what :func:`gnnscale.kernels.spmm` returns; float64 is summed in it, else float32."""
+    """See :func:`gnnscale.kernels.spmm`; float64 is summed in it, others in float32."""
     rows, width = a.shape[0], x.shape[1]
     out = torch.empty(rows, width, dtype=x.dtype, device=x.device)
     if not out.numel():
         return out
     x = x.detach().contiguous()
     grid, tile = row_tiles(rows, width)
-    _spmm_kernel[grid](
+    _spmm[grid](
         a.indptr,
         a.indices,
         a.values,
@@ -69,7 +72,7 @@ def row_tiles(rows: int, width: int) -> tuple[tuple[int, int], dict[str, Any]]:
 
 
 @triton.jit
-def _spmm_kernel(  # type: ignore[no-untyped-def]
+def _spmm(
     indptr,
     indices,
     values,
@@ -80,9 +83,9 @@ def _spmm_kernel(  # type: ignore[no-untyped-def]
     x_self,
     out,
     width,
-    WIDE: tl.constexpr,  # noqa: N803
-    ENTRIES: tl.constexpr,  # noqa: N803
-    CHANNELS: tl.constexpr,  # noqa: N803
+    WIDE: tl.constexpr,
+    ENTRIES: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)

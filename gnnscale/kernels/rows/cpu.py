@@ -1,6 +1,9 @@
-"""Moving the rows of sparse matrices that are built or renumbered piece by piece.
+"""Rows and edges sorted, moved and renumbered on the CPU.
 
-Floors: bytes moved; of `sort_rows`, comparisons: about log2(row length) an entry.
+Floors: bytes moved; of `sort_rows`, comparisons: about log2(row length) an entry. Where a piece
+fits the processor's cache, `spread_edges` reads an edge (8 bytes of 32-bit ids) twice and writes
+each directed edge once (6: its row within 2^16, and its column); `sort_edges` moves that once for
+every 11 bits of a column, and writes the columns (4).
 """
 
 # Compiled by numba, which mypy cannot see through.
@@ -13,26 +16,19 @@ import numpy as np
 
 from gnnscale.kernels.threads import njit_parallel, njit_serial
 
+_MOST_BITS = 11  # of a column at once: their counts fit the smallest cache
+
 
 @njit_parallel
 def sort_rows(indptr, cols):
-    """Sort the columns of every row, in place."""
+    """See the reference."""
     for i in numba.prange(indptr.shape[0] - 1):
         cols[indptr[i] : indptr[i + 1]].sort()
 
 
 @njit_serial
 def order_by_part(assignment, first, cursor, order, position):
-    """Order nodes by part, those marked ``first`` ahead in each; stable.
-
-    Args:
-        assignment: int32 ``[nodes]``.
-        first: bool ``[nodes]``.
-        cursor: int64 ``[2 * parts + 1]``, zero: filled; part p begins at ``cursor[2 * p]``, its
-            other nodes at ``cursor[2 * p + 1]``.
-        order: int64 ``[nodes]``: filled with the nodes in the new order.
-        position: integer ``[nodes]``: filled with the place of every node in it.
-    """
+    """See the reference."""
     for node in range(assignment.shape[0]):
         cursor[2 * assignment[node] + (0 if first[node] else 1) + 1] += 1
     for key in range(1, cursor.shape[0]):
@@ -49,16 +45,7 @@ def order_by_part(assignment, first, cursor, order, position):
 
 @njit_parallel
 def copy_rows(start, stop, source, width, put, out):
-    """Copy entries ``start[i]`` up to ``stop[i]`` to ``put[i]`` and on, for every i.
-
-    Args:
-        start: int64 ``[rows]``.
-        stop: int64 ``[rows]``.
-        source: ``[entries * width]``.
-        width: items an entry.
-        put: int64 ``[rows]``.
-        out: as ``source``: filled.
-    """
+    """See the reference."""
     for i in numba.prange(start.shape[0]):
         shift = (put[i] - start[i]) * width
         for k in range(start[i] * width, stop[i] * width):
@@ -67,52 +54,121 @@ def copy_rows(start, stop, source, width, put, out):
 
 @njit_parallel
 def renumber(ids, new_id):
-    """Replace every id by its new one, in place."""
+    """See the reference."""
     for k in numba.prange(ids.shape[0]):
         ids[k] = new_id[ids[k]]
 
 
 @njit_parallel
 def sorting_order(indptr, cols, order):
-    """Fill ``order`` with the permutation that sorts the columns of every row, stably."""
+    """See the reference."""
     for i in numba.prange(indptr.shape[0] - 1):
         a, b = indptr[i], indptr[i + 1]
         order[a:b] = np.argsort(cols[a:b], kind="mergesort") + a
 
 
-@njit_parallel
-def hash_asymmetry(indptr, indices, bits, first, totals):
-    """Add up the hash of every entry less that of its transpose, modulo 2^64, block by block.
-
-    Over a whole matrix the sum is 0 where it equals its transpose, and by chance alone (2^-64)
-    where it does not. Sums of integers do not depend on the order.
-
-    Args:
-        indptr: int64 ``[rows + 1]`` of the rows in hand.
-        indices: integer ``[entries]``.
-        bits: uint64 ``[entries]``, the values; ``[0]`` where all are one.
-        first: the row of the matrix that the first in hand is.
-        totals: uint64 ``[blocks]``, zero: filled; the sum of them is wanted.
-    """
-    rows, blocks = indptr.shape[0] - 1, totals.shape[0]
-    size = (rows + blocks - 1) // blocks
-    weighted = bits.shape[0] > 0
-    base = indptr[0]
-    for block in numba.prange(blocks):
-        total = np.uint64(0)
-        for i in range(block * size, min((block + 1) * size, rows)):
-            for k in range(indptr[i] - base, indptr[i + 1] - base):
-                value = bits[k] if weighted else np.uint64(0)
-                row, col = np.uint64(first + i), np.uint64(indices[k])
-                total += _hash(row, col, value) - _hash(col, row, value)
-        totals[block] = total
+@njit_serial
+def spread_edges(source, target, weight, both, shift, counts, row, col, value):
+    """See the reference."""
+    weighted = weight.shape[0] > 0
+    for k in range(source.shape[0]):
+        counts[np.uintp(target[k] >> shift)] += 1
+        if both and source[k] != target[k]:
+            counts[np.uintp(source[k] >> shift)] += 1
+    cursor = (np.cumsum(counts) - counts).astype(np.uintp)
+    for k in range(source.shape[0]):
+        for way in range(1 + (both and source[k] != target[k])):
+            i, j = (source[k], target[k]) if way else (target[k], source[k])
+            bucket = np.uintp(i >> shift)
+            at = cursor[bucket]
+            cursor[bucket] = at + np.uintp(1)
+            row[at] = i
+            col[at] = j
+            if weighted:
+                value[at] = weight[k]
+    return counts.sum()
 
 
 @njit_serial
-def _hash(row, col, value):
-    # Two rounds of splitmix64's finaliser, the column and the value mixed in between.
-    z = row * np.uint64(0x9E3779B97F4A7C15) + value
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) + col * np.uint64(0x9FB21C651E98DF25)
-    z = (z ^ (z >> np.uint64(28))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+def sort_edges(row, col, value, first, bits, pointers, cols, values):
+    """See the reference."""
+    entries = row.shape[0]
+    weighted = value.shape[0] > 0
+    passes = max(1, -(-bits // _MOST_BITS))
+    width = -(-bits // passes)
+    lowest = np.uintp((1 << width) - 1)
+    own, one = np.uintp((1 << (8 * row.itemsize)) - 1), np.uintp(1)
+    base = np.uintp(first)
+    cursors = np.zeros((passes, 1 << width), np.uintp)
+    for p in range(passes):
+        cursor = cursors[p]
+        for k in range(entries):
+            cursor[np.uintp(col[k]) >> np.uintp(p * width) & lowest] += one
+    for k in range(entries):
+        pointers[(np.uintp(row[k]) - base & own) + one] += 1
+    pointers[:] = np.cumsum(pointers)
+
+    other_row, other_col, other_value = row, col, value
+    for p in range(passes):
+        cursor = cursors[p]
+        cursor[:] = np.cumsum(cursor) - cursor
+        if p < 2:  # what was given is kept as it is
+            to_row, to_col, to_value = np.empty_like(row), np.empty_like(col), np.empty_like(value)
+        else:
+            to_row, to_col, to_value = other_row, other_col, other_value
+        for k in range(entries):
+            digit = np.uintp(col[k]) >> np.uintp(p * width) & lowest
+            at = cursor[digit]
+            cursor[digit] = at + one
+            to_row[at] = row[k]
+            to_col[at] = col[k]
+            if weighted:
+                to_value[at] = value[k]
+        other_row, other_col, other_value = row, col, value
+        row, col, value = to_row, to_col, to_value
+
+    cursor = pointers[:-1].astype(np.uintp)
+    for k in range(entries):
+        i = np.uintp(row[k]) - base & own
+        at = cursor[i]
+        cursor[i] = at + one
+        cols[at] = col[k]
+        if weighted:
+            values[at] = value[k]
+    if weighted:
+        _sort_parallel(pointers, cols, values)
+
+
+@njit_serial
+def _sort_parallel(pointers, cols, values):
+    """Sort the values of parallel edges, in place."""
+    for i in range(pointers.shape[0] - 1):
+        start = pointers[i]
+        for k in range(start + 1, pointers[i + 1] + 1):
+            if k == pointers[i + 1] or cols[k] != cols[start]:
+                if k - start > 1:
+                    values[start:k].sort()
+                start = k
+
+
+@njit_serial
+def merge_equal(indptr, cols, values):
+    """See the reference."""
+    weighted = values.shape[0] > 0
+    at = 0
+    begin = indptr[0]
+    for i in range(indptr.shape[0] - 1):
+        end = indptr[i + 1]
+        row_start = at
+        for k in range(begin, end):
+            if at > row_start and cols[at - 1] == cols[k]:
+                if weighted:
+                    values[at - 1] += values[k]
+                continue
+            cols[at] = cols[k]
+            if weighted:
+                values[at] = values[k]
+            at += 1
+        begin = end
+        indptr[i + 1] = at
+    return at
