@@ -119,7 +119,7 @@ def _copy_rows(indptr, index, entries, out):
 
 @njit_parallel
 def _asymmetry(indptr, indices, bits, first, totals):
-    """One block of rows for each of ``totals``, uint64 zeros; no ``bits`` where all values are 1."""
+    """A block of rows for each of ``totals``, uint64 zeros; no ``bits`` where all values are 1."""
     rows, blocks = indptr.shape[0] - 1, totals.shape[0]
     size = (rows + blocks - 1) // blocks
     weighted = bits.shape[0] > 0
