@@ -36,13 +36,13 @@ from gnnscale.kernels import (
     activation_dropout,
     dropout,
     extremum,
-    extremum_reference,
     graph_norm,
-    graph_norm_reference,
     segment_moments,
-    segment_moments_reference,
     spmm,
 )
+from gnnscale.kernels.extrema import reference as extrema_reference
+from gnnscale.kernels.moments import reference as moments_reference
+from gnnscale.kernels.normalization.reference import graph_norm_formula
 from gnnscale.loader.batch import Assembler
 from gnnscale.storage import array_folder, mapped
 from gnnscale.storage.files import write_json
@@ -74,7 +74,7 @@ def extrema(a: CSR, width: int) -> Ways:
     a.t()  # made once a batch
     ways: Ways = {
         "gnnscale": lambda: extremum(x, a),
-        "torch": lambda: extremum_reference(x, a),
+        "torch": lambda: extrema_reference.extremum(x, a, 1),
     }
     if importlib.util.find_spec("torch_scatter"):
         from torch_scatter import segment_csr
@@ -88,7 +88,7 @@ def moments(rows: int, width: int, segments: int) -> Ways:
     x, ptr = torch.rand(rows, width), torch.linspace(0, rows, segments + 1).long()
     ways: Ways = {
         "gnnscale": lambda: segment_moments(x, ptr),
-        "torch": lambda: segment_moments_reference(x, ptr),
+        "torch": lambda: moments_reference.segment_moments(x, ptr),
     }
     if importlib.util.find_spec("torch_scatter"):
         from torch_scatter import gather_csr, segment_csr
@@ -118,7 +118,7 @@ def norms(rows: int, width: int) -> Ways:
     """GraphNorm over a batch + gradient; torch's is the same formula left to autograd."""
     norm, x = GraphNorm(width), torch.randn(rows, width, requires_grad=True)
     of = x, norm.weight, norm.bias, norm.mean_scale, norm.eps
-    functions = {"gnnscale": graph_norm, "torch": graph_norm_reference}
+    functions = {"gnnscale": graph_norm, "torch": graph_norm_formula}
     return {way: with_gradient(partial(run, *of), x) for way, run in functions.items()}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -14,8 +13,7 @@ from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
-from gnnscale.kernels.rows import hash_asymmetry
-from gnnscale.kernels.threads import num_threads
+from gnnscale.kernels.structure import asymmetry
 
 
 class Adjacency(CSR):
@@ -68,23 +66,15 @@ class Adjacency(CSR):
     def symmetric(self) -> bool:
         """Whether structure and weights equal their transpose. Checked once, then remembered.
 
-        On the CPU, entries are hashed with their transposes, rather than a transpose made: nothing
+        Entries are hashed with their transposes, rather than a transpose made: on the CPU nothing
         of the size of the edges is held, and the order within rows does not matter. That a matrix
         is wrongly found symmetric has a probability of 2^-64.
         """
-        if self._symmetric is None and self.device.type == "cpu":
+        if self._symmetric is None:
             total = 0
             for start, _, block in row_blocks(self):
                 total += asymmetry(block.indptr, block.indices, block.values, start)
             self._symmetric = total % 2**64 == 0
-        elif self._symmetric is None:
-            # A fresh CSR, so that the transpose is not kept where it turns out to be needless.
-            other = CSR(self.indptr, self.indices, self.values, self.shape).t()
-            self._symmetric = (
-                torch.equal(other.indptr, self.indptr)
-                and torch.equal(other.indices, self.indices)
-                and (other.values is None or torch.equal(other.values, self.values))  # type: ignore[arg-type]
-            )
         return self._symmetric
 
     @property
@@ -149,26 +139,6 @@ class Adjacency(CSR):
             edge_index[1].long(), edge_index[0].long(), edge_weight, (num_nodes, num_nodes)
         )
         return cls(csr.indptr, csr.indices, csr.values, csr.shape), permutation
-
-
-def asymmetry(indptr: Tensor, indices: Tensor, values: Tensor | None, first: int) -> int:
-    """Hashes of some rows of a matrix less those of their transposes, modulo 2^64.
-
-    Over all rows they add up to 0 where the matrix equals its transpose.
-
-    Args:
-        indptr: int64 `[rows + 1]`.
-        indices: int32 or int64 `[entries]`.
-        values: `[entries]`, or None where all are 1.
-        first: the number of the first row.
-    """
-    bits = torch.empty(0, dtype=torch.float64)
-    if values is not None and values.numel():
-        bits = values.detach().double() + 0.0  # -0.0 becomes 0.0
-    totals = np.zeros(num_threads(), np.uint64)
-    hashed = bits.numpy().view(np.uint64)
-    hash_asymmetry(indptr.numpy(), indices.numpy(), hashed, first, totals)
-    return int(totals.sum(dtype=np.uint64))
 
 
 def as_weight(values: Tensor | None) -> Tensor | None:

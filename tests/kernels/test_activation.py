@@ -8,7 +8,8 @@ from torch import nn
 from torch_geometric.nn.resolver import activation_resolver
 
 from gnnscale.errors import InputError
-from gnnscale.kernels import activation_dropout, dropout_reference
+from gnnscale.kernels import activation_dropout
+from gnnscale.kernels.hash_dropout.reference import dropout as dropout_reference
 
 KEY = (1, 2, 3)
 OPTIONS = {"Threshold": (0.1, -2.0), "Softmax": (1,), "Softmin": (1,), "LogSoftmax": (1,)}

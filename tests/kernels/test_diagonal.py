@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from gnnscale.kernels import row_sums, row_sums_reference
+from gnnscale.kernels import row_sums
+from gnnscale.kernels.diagonal.reference import row_sums as row_sums_reference
 from tests.kernels.conftest import DEVICES
 from tests.kernels.matrices import coo, csr_from, dense_from
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError
-from gnnscale.kernels import segment_moments, segment_moments_reference
+from gnnscale.kernels import segment_moments
+from gnnscale.kernels.moments.reference import segment_moments as segment_moments_reference
 
 sizes = st.lists(st.sampled_from([0, 1, 2, 7, 63, 64, 65, 9000, 30_000]), max_size=4)
 dtypes = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])

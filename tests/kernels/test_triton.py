@@ -11,12 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnscale.kernels import (
-    dropout_reference,
-    extremum_reference,
-    relu_dropout_reference,
-    spmm_reference,
-)
+from gnnscale.kernels.extrema import reference as extrema
+from gnnscale.kernels.hash_dropout.reference import dropout as dropout_reference
+from gnnscale.kernels.product.reference import spmm as spmm_reference
 from tests.kernels.matrices import coo, csr_from
 
 if importlib.util.find_spec("triton") is None:
@@ -25,7 +22,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
-from gnnscale.kernels import triton_dropout, triton_extremum, triton_spmm  # noqa: E402
+from gnnscale.kernels.extrema import cuda as triton_extremum  # noqa: E402
+from gnnscale.kernels.hash_dropout import cuda as triton_dropout  # noqa: E402
+from gnnscale.kernels.product import cuda as triton_spmm  # noqa: E402
 
 quick = settings(max_examples=20)
 half_types = [torch.bfloat16, torch.float16]
@@ -91,11 +90,11 @@ def test_half_precision_is_summed_in_float32_and_rounded_once(half):
 )
 def test_dropout_is_the_reference_bit_for_bit(ids, width, p, key, dtype, relu):
     node, x = torch.tensor(ids, dtype=torch.int64), torch.randn(len(ids), width).to(dtype)
-    reference = relu_dropout_reference if relu else dropout_reference
-    out = triton_dropout.dropout(moved(x), p, key, moved(node), relu)
-    assert_same(out, reference(x, p, key, node))
+    slope = 0 if relu else 1
+    out = triton_dropout.dropout(moved(x), p, key, moved(node), slope)
+    assert_same(out, dropout_reference(x, p, key, node, slope))
     grad = torch.randn_like(x)
-    back = triton_dropout.relu_backward(moved(grad), out, 1.25)
+    back = triton_dropout.relu_gradient(moved(grad), out, 0.2)
     assert_same(back, torch.where(out.cpu() > 0, grad.float() * 1.25, 0).to(dtype))
 
 
@@ -103,10 +102,11 @@ def test_dropout_is_the_reference_bit_for_bit(ids, width, p, key, dtype, relu):
 def test_what_is_not_finite_shows(relu):
     x = torch.full((2, 40), float("nan"))
     x[1] = float("inf")
-    node, reference = torch.arange(2), relu_dropout_reference if relu else dropout_reference
+    node, slope = torch.arange(2), 0 if relu else 1
     with np.errstate(invalid="ignore"):  # the interpreter's
-        out = triton_dropout.dropout(moved(x), 0.5, (1, 2, 3), moved(node), relu)
-    torch.testing.assert_close(out.cpu(), reference(x, 0.5, (1, 2, 3), node), equal_nan=True)
+        out = triton_dropout.dropout(moved(x), 0.5, (1, 2, 3), moved(node), slope)
+    expected = dropout_reference(x, 0.5, (1, 2, 3), node, slope)
+    torch.testing.assert_close(out.cpu(), expected, equal_nan=True)
 
 
 @quick
@@ -119,16 +119,16 @@ def test_the_extremum_and_its_gradient_are_the_reference(entries, width, kind, s
     there, sign = matrix.to(DEVICE), 1.0 if kind == "max" else -1.0
     x = torch.randint(-2, 3, (entries[3][1], width), generator=random).double()
     grad = torch.randn(entries[3][0], width, dtype=torch.float64)
-    mine, theirs = (x.to(where).requires_grad_() for where in (DEVICE, "cpu"))
-    out = triton_extremum.extremum(mine, there, sign, False)
-    expected = extremum_reference(theirs, matrix, kind)
+    out = triton_extremum.extremum(moved(x), there, sign)
+    theirs = x.clone().requires_grad_()
+    expected = extrema.extremum(theirs, matrix, sign)
     assert torch.equal(out.cpu(), expected)
-    (back,) = torch.autograd.grad(out, mine, moved(grad))
+    back = triton_extremum.extremum_gradient(moved(grad), moved(x), out, there, False)
     (wanted,) = torch.autograd.grad(expected, theirs, grad)
     torch.testing.assert_close(back.cpu(), wanted)
-    x = x.detach().masked_fill(torch.rand(x.shape, generator=random) < 0.1, float("nan"))
+    x = x.masked_fill(torch.rand(x.shape, generator=random) < 0.1, float("nan"))
     out, expected = (
-        triton_extremum.extremum(moved(x), there, sign, False),
-        extremum_reference(x, matrix, kind),
+        triton_extremum.extremum(moved(x), there, sign),
+        extrema.extremum(x, matrix, sign),
     )
     torch.testing.assert_close(out.cpu(), expected, equal_nan=True, rtol=0, atol=0)

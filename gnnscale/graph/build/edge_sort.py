@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from gnnscale.errors import InputError
-from gnnscale.graph.adjacency import asymmetry
 from gnnscale.graph.build.runs import Runs
-from gnnscale.kernels import edges as kernels
+from gnnscale.kernels import rows as kernels
+from gnnscale.kernels.structure import asymmetry
 from gnnscale.kernels.threads import num_threads
 from gnnscale.storage.ahead import ahead
 from gnnscale.storage.array_folder import ArrayFile, ArrayFolder

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def formula(
+def graph_norm_formula(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,

@@ -73,17 +73,7 @@ def select_rows(
 
 
 def asymmetry(indptr: Tensor, indices: Tensor, values: Tensor | None, first: int) -> int:
-    """Hashes of the entries of some rows less those of their transposes, modulo 2^64.
-
-    Over a whole matrix they add up to 0 where it equals its transpose, and by chance alone (2^-64)
-    where it does not. Sums of integers do not depend on the order.
-
-    Args:
-        indptr: int64 ``[rows + 1]``.
-        indices: int32 or int64 ``[entries]``.
-        values: ``[entries]``, or None where all are 1.
-        first: the number of the first row.
-    """
+    """See :func:`gnnscale.kernels.structure.asymmetry`."""
     row, col = row_index(indptr, indices.numel()) + first, indices.long()
     value = torch.zeros_like(col) if values is None else value_bits(values)
     return int((_hash(row, col, value) - _hash(col, row, value)).sum()) % 2**64

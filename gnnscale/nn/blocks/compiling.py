@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
 from gnnscale.errors import MissingDependency
-from gnnscale.kernels import CSR, graph_norm_reference, mask_rows, row_keys
+from gnnscale.kernels import CSR
+from gnnscale.kernels.hash_dropout.reference import mask_rows, row_keys
+from gnnscale.kernels.normalization.reference import graph_norm_formula
 from gnnscale.nn.blocks.context import Context
 from gnnscale.nn.blocks.phases import Dropout, Features, Join, Phase, Rows, Statistics, slots_of
 from gnnscale.nn.convs.networks import Call
@@ -131,7 +133,7 @@ def _function(phases: Sequence[Phase]) -> Callable[..., Tensor]:
 
 
 def _graph_norm(norm: pyg.GraphNorm, x: Tensor) -> Tensor:
-    return graph_norm_reference(x, norm.weight, norm.bias, norm.mean_scale, norm.eps)
+    return graph_norm_formula(x, norm.weight, norm.bias, norm.mean_scale, norm.eps)
 
 
 def _is_over_rows(norm: Any) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnscale.kernels.edges import sort_edges, spread_edges
+from gnnscale.kernels.rows import sort_edges, spread_edges
 
 
 @given(st.integers(0, 300), st.booleans(), st.booleans(), st.integers(0, 12), st.integers(0, 999))

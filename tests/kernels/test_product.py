@@ -16,9 +16,9 @@ from gnnscale.kernels import (
     propagate,
     sparse_linear,
     spmm,
-    spmm_reference,
 )
-from gnnscale.kernels.cuda import cusparse_spmm
+from gnnscale.kernels.product.cusparse import spmm as cusparse_spmm
+from gnnscale.kernels.product.reference import spmm as spmm_reference
 from tests.kernels.conftest import DEVICES
 from tests.kernels.matrices import coo, csr_from, dense_from
 

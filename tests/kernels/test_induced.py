@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnscale.kernels import CSR, induced_subgraph, induced_subgraph_reference
+from gnnscale.kernels import CSR, induced_subgraph
+from gnnscale.kernels.induced import reference
 from tests.kernels.matrices import coo, csr_from, dense_from
 
 quick = settings(max_examples=50)
@@ -40,10 +41,8 @@ def test_batch_is_the_submatrix(drawn, index, with_positions):
     graph = csr_from((row, col, None, shape), index=index)
     window = torch.zeros(starts.numel(), 2, dtype=torch.int64)
     batch = starts[clusters], ends[clusters]
-    out = induced_subgraph(
-        graph.indptr, graph.indices, cluster_of, *batch, clusters, window, with_positions
-    )
-    expected = induced_subgraph_reference(graph.indptr, graph.indices, *batch, with_positions)
+    given_ = graph.indptr, graph.indices, cluster_of, *batch, clusters, window, with_positions
+    out, expected = induced_subgraph(*given_), reference.induced_subgraph(*given_)
     for ours, theirs in zip(out, expected, strict=True):
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
     assert not window.any()
