@@ -15,7 +15,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -60,7 +60,8 @@ OPERATIONS: dict[str, dict[str, Types]] = {
 }
 _DEVICE_OF = {"cpu": "cpu", "cuda": "cuda", "cusparse": "cuda"}
 
-_found: dict[tuple[object, str, torch.dtype | None], object] = {}
+# Devices are compared whole: to ask one for its kind takes longer than all else here.
+_found: dict[tuple[object, torch.device, torch.dtype | None], Callable[..., Any]] = {}
 
 
 def dispatch(
@@ -73,11 +74,11 @@ def dispatch(
         device: where the tensors are.
         dtype: the type of those that it computes with, where that matters.
     """
-    key = (operation, device.type, dtype)
-    found = _found.get(key)
-    if found is None:
-        found = _found[key] = _find(*key)
-    return cast("Callable[P, R]", found)
+    try:
+        return _found[operation, device, dtype]
+    except KeyError:
+        found = _found[operation, device, dtype] = _find(operation, device.type, dtype)
+        return found
 
 
 def _find(operation: Callable[P, R], kind: str, dtype: torch.dtype | None) -> Callable[P, R]:
@@ -85,7 +86,8 @@ def _find(operation: Callable[P, R], kind: str, dtype: torch.dtype | None) -> Ca
     for file, types in OPERATIONS[f"{room.rpartition('.')[2]}.{name}"].items():
         fits = _DEVICE_OF[file] == kind and (types == _ALL or dtype in types)
         if fits and (file != "cuda" or has_triton()):
-            return cast("Callable[P, R]", getattr(importlib.import_module(f"{room}.{file}"), name))
+            found: Callable[P, R] = getattr(importlib.import_module(f"{room}.{file}"), name)
+            return found
     return operation
 
 

@@ -18,7 +18,7 @@ def extremum(x: Tensor, a: CSR, sign: float) -> Tensor:
     rows = _native(x)
     out = torch.empty(a.shape[0], x.shape[1], dtype=rows.dtype)
     _extremum(*a.arrays(), rows.numpy(), sign, out.numpy())
-    return out.to(x.dtype)  # exact, where it is half: nothing is summed
+    return out if out.dtype == x.dtype else out.to(x.dtype)  # exact: nothing is summed
 
 
 def extremum_gradient(grad: Tensor, x: Tensor, out: Tensor, a: CSR, symmetric: bool) -> Tensor:
@@ -28,11 +28,12 @@ def extremum_gradient(grad: Tensor, x: Tensor, out: Tensor, a: CSR, symmetric: b
     _share(*a.arrays(), rows.numpy(), extrema.numpy(), given.numpy(), share.numpy())
     back = a if symmetric else a.t()
     _gather(*back.arrays(), rows.numpy(), extrema.numpy(), share.numpy(), result.numpy())
-    return result.to(x.dtype)
+    return result if result.dtype == x.dtype else result.to(x.dtype)
 
 
 def _native(x: Tensor) -> Tensor:
-    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    x = x.detach()
+    return (x if x.dtype in (torch.float32, torch.float64) else x.float()).contiguous()
 
 
 # Rows are few microseconds each: numba's own chunks even out what hubs cost well enough.

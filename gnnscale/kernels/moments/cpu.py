@@ -31,7 +31,8 @@ _BLOCK = 1 << 17  # values: some hundred KB stay in a core's cache until they ar
 def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     """See the reference."""
     check_bounds(x, ptr)
-    rows = x.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    rows = x.detach().contiguous()
+    rows = rows if x.dtype in (torch.float32, torch.float64) else rows.float()
     blocks = blocks_of(ptr, x.shape[1])
     means, deviations = np.empty((2, blocks.start.size, x.shape[1]))
     moments_kernel(rows.numpy(), *blocks.ranges, means, deviations)
