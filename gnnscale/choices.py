@@ -7,10 +7,8 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
-
-import numpy as np
 
 from gnnscale.errors import InputError
 
@@ -116,7 +114,7 @@ def parts_of(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...]]:
 
 def whole_faults(name: str, value: Any, least: int, most: int = 2**63 - 1) -> list[str]:
     """Faults of an argument that is a whole number from `least` to `most`."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
     if whole and least <= value <= most:
         return []
     limit = f"at most {most}" if whole and value > most else f"at least {least}"

@@ -63,6 +63,7 @@ class Details(TypedDict, total=False):
         above: what a number is greater than.
         resume: when a run that goes on may have another value: never ("fixed"), always ("free": it
             changes where and how fast, not what is computed), or a greater one ("longer").
+        checked: whether a value is checked by type and range here; else what acts on it does that.
         saved: whether it is a part of the configuration that is saved with a run.
         heading: under which the command line lists it; without one it is no option there.
         shown: its default in words, on the command line.
@@ -73,6 +74,7 @@ class Details(TypedDict, total=False):
     least: float
     above: float
     resume: Literal["fixed", "free", "longer"]
+    checked: bool
     saved: bool
     heading: str
     shown: str
@@ -135,9 +137,10 @@ class Argument:
 
     def faults(self, value: Any) -> list[str]:
         """What is wrong with a value, in words."""
-        if getattr(value, "ndim", 0) and (words := self.words()):
+        words = self.words()
+        if getattr(value, "ndim", 0) and words:
             return [f"{self.name} is one value, not an array: {value!r}"]
-        if (words := self.words()) and not self._allows(value):
+        if words and self.said.get("checked", True) and not self._allows(value):
             return [f"{self.name}={value!r} must be {words}"]
         return []
 
@@ -175,9 +178,13 @@ _WORDS: dict[Any, str] = {
 }
 
 
-@functools.cache
-def arguments_of(declaration: type[Any]) -> dict[str, Argument]:
+def arguments_of(declaration: Any) -> dict[str, Argument]:
     """The arguments of a declaration by name, in the order of its signature."""
+    return _arguments(declaration)
+
+
+@functools.cache
+def _arguments(declaration: Any) -> dict[str, Argument]:
     fields = {f.name: f for f in dataclasses.fields(declaration)}
     empty = inspect.Parameter.empty
     found = {}

@@ -262,7 +262,7 @@ def _official(run: KeptRun, evaluator: Evaluator) -> dict[str, float]:
 def _about(run: KeptRun, report: Report) -> dict[str, Any]:
     config = {
         name: value
-        for name, value in dataclasses.asdict(run.config).items()
+        for name, value in run.config.saved().items()
         if name not in (*_FIXED, "progress")
     }
     spec = run.model.spec

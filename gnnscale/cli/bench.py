@@ -203,7 +203,7 @@ def _bench(
 def unlike(recipe: Recipe, chosen: Settings) -> list[str]:
     """What is set otherwise than the recipe has it, in words."""
     from gnnscale.cli.settings import MODEL_DEFAULTS
-    from gnnscale.train.config import FREE_ON_RESUME
+    from gnnscale.train.options import FREE_ON_RESUME
 
     now = {"model": chosen.kind, **chosen.model, **chosen.trainer}
     asked = {**MODEL_DEFAULTS, **recipe.settings, **recipe.settings.get("model_kwargs", {})}

@@ -4,7 +4,6 @@ A schedule is a table: what every device runs, in which order. The same table dr
 `torch.distributed`, the local executor and the simulator.
 """
 
-from gnnscale.parallel.config import PipelineConfig
 from gnnscale.parallel.micro_batches import balance_micro_batches, order_micro_batches
 from gnnscale.parallel.schedules import Schedule, make_schedule
 from gnnscale.parallel.simulate.simulator import simulate
@@ -15,7 +14,6 @@ from gnnscale.parallel.trainer import PipelineTrainer
 __all__ = [
     "Action",
     "Event",
-    "PipelineConfig",
     "PipelineTrainer",
     "Schedule",
     "Timeline",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,22 +11,10 @@ import torch
 from gnnscale.errors import InputError
 from gnnscale.parallel.schedules import Schedule, make_schedule
 from gnnscale.parallel.stages import stage_faults
-from gnnscale.parallel.tables import ROWS
-from gnnscale.train.config import ClusterConfig
 from gnnscale.train.device import choose_device
+from gnnscale.train.options import PipelineOptions
 
 _CHUNKS = {"gpipe": 1, "1f1b": 1, "interleaved": 2, "zbv": 2}  # stages a device, unless told
-
-
-@dataclass(frozen=True)
-class PipelineConfig(ClusterConfig):
-    """What a `PipelineTrainer` is told besides."""
-
-    stages: int | str | list[int] = 2
-    schedule: str = "1f1b"
-    micro_batches: int = 8
-    devices: int | list[str] | None = None
-    order: str = "drawn"
 
 
 class Layout(NamedTuple):
@@ -43,44 +31,47 @@ class Layout(NamedTuple):
     pipelines: int
 
 
-def layout_of(
-    stages: Any, schedule: Any, micro_batches: Any, devices: Any, num_blocks: int, ranks: int
-) -> Layout:
+def layout_of(options: PipelineOptions, num_blocks: int, ranks: int) -> Layout:
     """Read what a trainer is told of its pipeline.
 
     Args:
-        stages: "auto" for as many as the devices take, how many, or cuts as `cut` takes them.
-        schedule: as `make_schedule` takes it.
-        micro_batches: of an optimizer step.
-        devices: of a pipeline: how many, or which; None where stages and ranks tell.
+        options: the trainer's.
         num_blocks: of the model.
         ranks: processes that train together.
 
     Raises:
         InputError: listing every fault found.
     """
-    faults = stage_faults(stages, num_blocks)
-    if not isinstance(schedule, str) or schedule not in ROWS:
-        faults.append(f"schedule={schedule!r} must be one of {', '.join(ROWS)}")
-    if not _is_whole(micro_batches):
-        faults.append(f"micro_batches={micro_batches!r} must be a whole number from 1 on")
-    named = isinstance(devices, Sequence) and not isinstance(devices, str)
-    if devices is not None and not (len(devices) if named else _is_whole(devices)):
-        faults.append(f"devices={devices!r} must be a number from 1 on, a list of devices or None")
-    elif named and ranks > 1:
+    schedule, given = options.schedule, options.devices
+    faults = stage_faults(options.stages, num_blocks)
+    names = list(given) if isinstance(given, list | tuple) else None
+    count = None if names is not None else given
+    if given is not None and not (names or _is_whole(count)):
+        faults.append(f"devices={given!r} must be a number from 1 on, a list of devices or None")
+    elif names is not None and ranks > 1:
         faults.append(
-            f"devices={list(devices)!r}: under torchrun every rank has its own device; give how "
-            "many make a pipeline, or None"
+            f"devices={names!r}: under torchrun every rank has its own device; give how many make "
+            "a pipeline, or None"
         )
     if faults:
         raise InputError(faults)
+    width = count if isinstance(count, int) else None
+    if names is not None and len(names) > 1:
+        width = len(names)
     chunks = _CHUNKS[schedule]
-    width = (len(devices) if len(devices) > 1 else None) if named else devices
-    if stages == "auto":
+    if isinstance(options.stages, str):
         width = width or (ranks if ranks > 1 else max(1, torch.cuda.device_count()))
-        stages = min(num_blocks // chunks * chunks, width * chunks) or 1
-    count = len(stages) + 1 if isinstance(stages, Sequence) else stages
-    found = make_schedule(schedule, width or max(1, count // chunks), micro_batches, count)
+        stages, cuts = min(num_blocks // chunks * chunks, width * chunks) or 1, None
+    elif isinstance(options.stages, int):
+        stages, cuts = options.stages, None
+    else:
+        cuts = list(options.stages)
+        stages = len(cuts) + 1
+    if stages == 1:
+        cuts = []
+    found = make_schedule(
+        schedule, width or max(1, stages // chunks), options.micro_batches, stages
+    )
     if ranks > 1 and ranks % found.devices:
         raise InputError(
             f"{ranks} ranks make no pipelines of {found.devices} devices each: start a multiple of "
@@ -91,7 +82,6 @@ def layout_of(
             f"schedule 'zbv' is experimental and not combined with data parallelism: {ranks} ranks "
             f"would make {ranks // found.devices} pipelines; start {found.devices}, or take '1f1b'"
         )
-    cuts = list(stages) if isinstance(stages, Sequence) else [] if count == 1 else None
     return Layout(cuts, found, max(1, ranks // found.devices))
 
 
@@ -101,7 +91,7 @@ def local_devices(
     """The devices of a pipeline in one process: one a row of its schedule, or a single one.
 
     Args:
-        devices: as `layout_of` takes it.
+        devices: as `PipelineTrainer` takes them.
         schedule: of a full step.
         own: the process's device, which is taken where it is no GPU or there are not enough.
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from typing_extensions import override
 
 from gnnscale import comm
+from gnnscale.declared import takes
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader import Batch, ClusterLoader
@@ -20,7 +21,6 @@ from gnnscale.nn import as_layered
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.parallel.config import (
     Layout,
-    PipelineConfig,
     first_of,
     layout_of,
     local_devices,
@@ -38,16 +38,16 @@ from gnnscale.parallel.simulate.profile import Profile, profile
 from gnnscale.parallel.simulate.timeline import Timeline
 from gnnscale.parallel.stages import Stage, cut
 from gnnscale.storage.files import read_json, write_json
-from gnnscale.train.arguments import refuse_arrays
+from gnnscale.train.arguments import option_faults
 from gnnscale.train.cluster_trainer import ClusterTrainer, sample_of
-from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.options import PipelineOptions
 from gnnscale.train.run.progress import Progress
 from gnnscale.train.steps.additive import counted, summed_loss
 from gnnscale.train.steps.contexts import training_context
 from gnnscale.train.steps.running import RunningStatistics
 from gnnscale.train.steps.shared_gradients import SharedGradients
 from gnnscale.train.steps.undone import undone
-from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.task import NodeTask
 
 logger = logging.getLogger(__name__)
 
@@ -70,26 +70,6 @@ class PipelineTrainer(ClusterTrainer):
     Every process holds the model, but gradients and optimizer state of its own stages alone, and
     on its device nothing of the others while it trains.
 
-    Args:
-        model: as `ClusterTrainer` takes it.
-        graph: likewise. Under `torchrun` a stored `ClusteredGraph` is read by each process where it
-            needs it: features in the first stage, labels in the last, structure in all.
-        num_parts: see `ClusterTrainer`; so for what is not named here.
-        clusters_per_batch: clusters a micro-batch.
-        stages: how many, cut where a profile of the blocks finds the slowest stage least; "auto"
-            for as many as the devices take; or the numbers of the blocks with which a new stage
-            begins.
-        schedule: "gpipe", "1f1b", "interleaved", or "zbv", which is experimental and not combined
-            with data parallelism (see `make_schedule`).
-        micro_batches: M, batches an update of the weights; an epoch's last update may have fewer.
-        devices: of a pipeline: a list in one process, or how many. None for as many as stages
-            need, GPUs where there are so many.
-        order: "drawn" takes the micro-batches of a step as they are drawn; "size" small, large,
-            small by their edges and nodes, so that little waits while the pipeline fills and
-            drains. What is learnt is the same but for the order of sums and running statistics.
-            "balanced" deals the clusters of a step to micro-batches of even cost before that
-            (see `BalancedLoader`): other batches than those of `ClusterTrainer`.
-
     Raises:
         InputError: listing every argument and every part of the data that is at fault.
         UnsupportedModel: two stages would share weights, or a norm is synchronised over ranks.
@@ -105,94 +85,28 @@ class PipelineTrainer(ClusterTrainer):
         >>> report = trainer.fit()
     """
 
+    config: PipelineOptions
     _agreed: int | None  # the epoch whose batches are known to be the same on all ranks
 
-    def __init__(
-        self,
-        model: Any,
-        graph: Any,
-        num_parts: int | None = None,
-        clusters_per_batch: int | None = None,
-        epochs: int = 50,
-        lr: float = 0.01,
-        seed: int = 0,
-        device: str = "auto",
-        run_dir: str | Path | None = None,
-        inductive: bool = False,
-        evaluate_every: int | str = "auto",
-        optimizer: str | Callable = "adam",
-        scheduler: str | Callable | None = None,
-        task: str | Task = "auto",
-        callbacks: Sequence[Callback] = (),
-        *,
-        stages: int | str | Sequence[int] = 2,
-        schedule: str = "1f1b",
-        micro_batches: int = 8,
-        devices: int | Sequence[str] | None = None,
-        order: str = "drawn",
-        method: str | Callable = "auto",
-        partition_seed: int | None = None,
-        balance: str | float = "nodes",
-        precompute: bool = False,
-        split: str = "default",
-        metric: str | None = None,
-        weight_decay: float = 0.0,
-        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
-        clip_norm: float | None = None,
-        gradient_compression: str | None = None,
-        precision: str = "float32",
-        checkpoint_activations: bool = False,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        early_stopping: int | None = None,
-        keep: str = "best",
-        checkpoint_every: int | str = "auto",
-        stratify: bool = True,
-        prefetch: int = 2,
-        chunk_rows: int | None = None,
-        storage: str | Path | None = None,
-        memory: int | str = "auto",
-        store: str | Path | None = None,
-        progress: bool = True,
-    ) -> None:
-        arguments = locals()
-        refuse_arrays(arguments, PipelineConfig)
+    @takes(PipelineOptions)
+    def __init__(self, options: PipelineOptions) -> None:
         comm.start()
-        model, faults = as_layered(model), []
-        if order not in ("drawn", "size", "balanced"):
-            faults.append(f"order={order!r} must be 'drawn', 'size' or 'balanced'")
+        faults, sound = option_faults(options), options.sound()
+        model = as_layered(options.model)
         try:
-            self._layout: Layout = layout_of(
-                stages, schedule, micro_batches, devices, len(model.blocks), comm.world_size()
-            )
+            self._layout: Layout = layout_of(sound, len(model.blocks), comm.world_size())
         except InputError as error:
             faults += error.faults
-        if precision == "fp16" and comm.world_size() > 1:
+        if sound.precision == "fp16" and comm.world_size() > 1:
             faults.append(
                 "precision='fp16': an overflow in one stage would have to stop all; use 'bf16'"
             )
-        if schedule == "zbv" and checkpoint_activations:
+        if sound.schedule == "zbv" and sound.checkpoint_activations:
             faults.append(
                 "checkpoint_activations: schedule 'zbv' goes back through a stage twice, and would "
                 "compute its activations anew each time; take another schedule"
             )
-        own = {"stages", "schedule", "micro_batches", "devices", "order"}
-        given = {
-            name: value
-            for name, value in arguments.items()
-            if name not in {"self", "model", "__class__", *own}
-        }
-        try:
-            super().__init__(model, **given, accumulate=1 if faults else micro_batches)
-        except InputError as error:
-            faults += error.faults
-        if faults:
-            raise InputError(faults)
-        listed = {name: arguments[name] for name in own}
-        for name in ("stages", "devices"):
-            if isinstance(listed[name], Sequence) and not isinstance(listed[name], str):
-                listed[name] = list(listed[name])
-        self.config: PipelineConfig = PipelineConfig(**asdict(self.config), **listed)
+        self._begin_with(replace(options, model=model), faults)
         self.schedule: Schedule = self._layout.schedule
         self.stages: list[Stage] = []
         self.profile: Profile | None = None
@@ -252,7 +166,7 @@ class PipelineTrainer(ClusterTrainer):
         def find() -> list[int]:
             if self._resumed and path is not None and path.exists():
                 return read_json(path)["cuts"]  # those of the run: timings differ
-            per_batch = self.config.clusters_per_batch
+            per_batch = self.loader.clusters_per_batch
             with undone(self.task, self.learnt.task, self.device):
                 self.profile = profile(self.model, self._seen(), per_batch, loss=self.task.loss)
             return self.profile.cut(self.schedule.stages, bandwidth)

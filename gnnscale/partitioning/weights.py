@@ -18,8 +18,8 @@ def balance_faults(balance: Any) -> list[str]:
     if balance in ("nodes", "edges") or (number and 1 <= balance <= _GREATEST):
         return []
     return [
-        f"balance must be 'nodes' or 'edges', or a number from 1 to {_GREATEST:.0f}: how many "
-        f"edges cost as much as a node; got {balance!r}"
+        f"balance={balance!r} must be 'nodes', 'edges' or a number from 1 to {_GREATEST:.0f}: how "
+        "many edges cost as much as a node"
     ]
 
 

@@ -1,25 +1,43 @@
-"""Trainers: the shared loop, Cluster-GCN, tasks, checkpoints, reports and baselines."""
+"""Trainers: the shared loop, Cluster-GCN, tasks, checkpoints and reports.
 
-from gnnscale.train.cluster_trainer import ClusterTrainer
-from gnnscale.train.config import ClusterConfig, TrainConfig
-from gnnscale.train.graph_trainer import GraphTrainer
-from gnnscale.train.layerwise import (
-    FixedEpochs,
-    LayerwiseTrainer,
-    LearnedController,
-    Plateau,
-)
-from gnnscale.train.run.callbacks import Callback, TensorBoard
-from gnnscale.train.run.loading import Run, load_run
-from gnnscale.train.run.report import Report
-from gnnscale.train.task import NodeTask, Task
-from gnnscale.train.trainer import Trainer
-from gnnscale.train.trainers import TRAINERS
+Names are loaded on first use: `gnnscale.train.options` is read without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gnnscale.train.cluster_trainer import ClusterTrainer
+    from gnnscale.train.controllers.learned import LearnedController
+    from gnnscale.train.controllers.stopping import FixedEpochs, Plateau
+    from gnnscale.train.graph_trainer import GraphTrainer
+    from gnnscale.train.layerwise.trainer import LayerwiseTrainer
+    from gnnscale.train.run.callbacks import Callback, TensorBoard
+    from gnnscale.train.run.loading import Run, load_run
+    from gnnscale.train.run.report import Report
+    from gnnscale.train.task import NodeTask, Task
+    from gnnscale.train.trainer import Trainer
+    from gnnscale.train.trainers import TRAINERS
+
+_HOME_OF = {
+    "ClusterTrainer": "cluster_trainer",
+    "GraphTrainer": "graph_trainer",
+    "LayerwiseTrainer": "layerwise.trainer",
+    "LearnedController": "controllers.learned",
+    **dict.fromkeys(("FixedEpochs", "Plateau"), "controllers.stopping"),
+    **dict.fromkeys(("Callback", "TensorBoard"), "run.callbacks"),
+    **dict.fromkeys(("Run", "load_run"), "run.loading"),
+    "Report": "run.report",
+    **dict.fromkeys(("NodeTask", "Task"), "task"),
+    "Trainer": "trainer",
+    "TRAINERS": "trainers",
+}
 
 __all__ = [
     "TRAINERS",
     "Callback",
-    "ClusterConfig",
     "ClusterTrainer",
     "FixedEpochs",
     "GraphTrainer",
@@ -31,7 +49,14 @@ __all__ = [
     "Run",
     "Task",
     "TensorBoard",
-    "TrainConfig",
     "Trainer",
     "load_run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'gnnscale.train' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"gnnscale.train.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

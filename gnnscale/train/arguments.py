@@ -7,34 +7,44 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.graph.reading.labels import TASKS, with_task
-from gnnscale.partitioning import METHODS
-from gnnscale.train.config import TrainConfig
+from gnnscale.partitioning.weights import balance_faults
+from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.device import choose_device
+from gnnscale.train.options import ClusterOptions, TrainerOptions, described
 from gnnscale.train.steps.learnt import task_faults
-from gnnscale.train.steps.optimizers import OPTIMIZERS, SCHEDULERS
 from gnnscale.train.steps.precision import precision_faults
 from gnnscale.train.task import NodeTask, Task
 
 
-def refuse_arrays(arguments: dict[str, Any], config: type[TrainConfig]) -> None:
-    """Refuse arrays for arguments that are one word, number or flag: comparing them is no answer.
-
-    Raises:
-        InputError: naming each.
-    """
-    names = {field.name for field in dataclasses.fields(config)} - {"class_weight", "split"}
-    if faults := [
-        f"{name} is one value, not an array: {value!r}"
-        for name, value in arguments.items()
-        if name in names and isinstance(value, np.ndarray | Tensor) and value.ndim
-    ]:
-        raise InputError(faults)
+def option_faults(options: TrainerOptions) -> list[str]:
+    """Every option that is of no type, out of range, or does not go with another, in words."""
+    faults, options = options.faults(), options.sound()
+    if options.memory != "auto":
+        try:
+            memory_bytes(options.memory)
+        except InputError as error:
+            faults += error.faults
+    if options.storage is not None and not Path(options.storage).is_dir():
+        faults.append(f"storage={str(options.storage)!r} is no folder")
+    if isinstance(options, ClusterOptions):
+        faults += balance_faults(options.balance)
+    if options.weight_decay and callable(options.optimizer):
+        faults.append(
+            f"weight_decay={options.weight_decay!r}: optimizer={described(options.optimizer)} is a "
+            "function, which sets its own"
+        )
+    callbacks = options.callbacks
+    listed = isinstance(callbacks, Sequence)
+    if not listed or not all(hasattr(callback, "on_epoch_end") for callback in callbacks):
+        faults.append(f"callbacks={callbacks!r}: a list of Callbacks")
+    try:
+        faults += precision_faults(options.precision, choose_device(options.device))
+    except InputError as error:
+        faults += error.faults
+    return faults
 
 
 def as_data(data: Any, task: Any = "auto") -> Graph | ClusteredGraph:
@@ -88,19 +98,19 @@ def as_seen(
     return split, inductive, [fault]
 
 
-def as_task(
-    task: Any, graph: Graph, split: str, metric: str | None, class_weight: Any, label_smoothing: Any
-) -> Task:
-    """Read a task, "auto" being the graph's own, and prepare it for a graph and a split.
+def as_task(options: TrainerOptions, graph: Graph, split: str) -> Task:
+    """Read a trainer's task, "auto" being the graph's own; prepare it for a graph and a split.
 
     Raises:
         InputError: it is none, or the graph's labels do not suit it; every fault is listed.
     """
+    task: Any = options.task
+    class_weight, label_smoothing = options.class_weight, options.label_smoothing
     faults = []
     if isinstance(task, str):
         kind = graph.task if task == "auto" else task
-        wanted = graph.metric if metric is None else metric
-        task = NodeTask(kind, wanted, class_weight, label_smoothing)
+        metric = graph.metric if options.metric is None else options.metric
+        task = NodeTask(kind, metric, class_weight, label_smoothing)
     elif (
         class_weight is not None or not isinstance(label_smoothing, int | float) or label_smoothing
     ):
@@ -124,32 +134,3 @@ def as_task(
     if faults:
         raise InputError(faults)
     return task
-
-
-def choice_faults(
-    optimizer: Any, scheduler: Any, method: Any, parameter_groups: Any, callbacks: Any
-) -> list[str]:
-    """What is wrong with arguments that are names, functions or objects, in words."""
-    faults = []
-    for name, choice, known in (
-        ("optimizer", optimizer, OPTIMIZERS),
-        ("scheduler", scheduler, (None, *SCHEDULERS)),
-        ("method", method, ("auto", *METHODS)),
-    ):
-        if not callable(choice) and choice not in known:
-            there_are = ", ".join(str(name) for name in known)
-            faults.append(f"unknown {name} {choice!r}; there are {there_are}, or a function")
-    if parameter_groups is not None and not callable(parameter_groups):
-        faults.append(f"parameter_groups={parameter_groups!r}: a function of the model")
-    listed = isinstance(callbacks, Sequence)
-    if not listed or not all(hasattr(callback, "on_epoch_end") for callback in callbacks):
-        faults.append(f"callbacks={callbacks!r}: a list of Callbacks")
-    return faults
-
-
-def device_faults(device: str, precision: str) -> list[str]:
-    """Why there is no such device, or none for that precision, in words."""
-    try:
-        return precision_faults(precision, choose_device(device))
-    except InputError as error:
-        return error.faults

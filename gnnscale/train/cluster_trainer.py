@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from gnnscale import comm
+from gnnscale.declared import takes
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.kernels import CSR
@@ -22,22 +21,12 @@ from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import Propagation, as_layered, first_propagation
 from gnnscale.partitioning import partition
 from gnnscale.storage.mapped import is_mapped
-from gnnscale.train.arguments import (
-    as_data,
-    as_seen,
-    as_task,
-    choice_faults,
-    device_faults,
-    refuse_arrays,
-)
-from gnnscale.train.config import ClusterConfig
+from gnnscale.train.arguments import as_data, as_seen, as_task, option_faults
+from gnnscale.train.options import ClusterOptions
 from gnnscale.train.ranks import stored_once
-from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.sizes import evaluation_interval, sizes_for
 from gnnscale.train.steps.first_hop import first_hop
-from gnnscale.train.steps.optimizers import describe
-from gnnscale.train.task import Task
 from gnnscale.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -49,83 +38,6 @@ class ClusterTrainer(Trainer):
     A step draws `clusters_per_batch` of `num_parts` clusters, takes the subgraph induced by their
     union, links between them included, renormalises it, and takes one optimizer step (Chiang et
     al., KDD 2019, algorithm 1). One part is full-batch training.
-
-    Args:
-        model: a `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `nn.as_layered`).
-        graph: a `Graph`, a `ClusteredGraph` (its clusters are used; its view "train" is
-            `inductive=True`), or PyG `Data`.
-        num_parts: clusters that are trained on. With None, as many as give batches of this size: a
-            batch's widest activation takes 8 MiB at most and 2²⁰ edges arrive at it, and an epoch
-            has eight steps as long as a batch keeps 512 nodes. Of a multi-graph data set, every
-            graph that is trained on is a part at least.
-        clusters_per_batch: clusters a step. With None, up to ten, of 128 nodes at least, or as many
-            of the clusters given as make a batch of the size above.
-        epochs: passes over the clusters.
-        lr: learning rate (for the named optimizers).
-        seed: of partition, draws and dropout. The model's initial weights are the caller's: seed
-            torch before building it.
-        device: "auto" (CUDA where there is one), "cpu", "cuda", ….
-        run_dir: a folder for checkpoint, report and curves; without it nothing is written.
-        inductive: partition and train on the subgraph of the training nodes; evaluate on the whole
-            graph. Other nodes join the clusters of most of their neighbours for storage alone;
-            graphs without training nodes are clusters of their own beyond `num_parts`.
-        evaluate_every: epochs between evaluations. "auto" takes the fewest that keep their
-            computed work under a tenth of training's; it depends on sizes alone, so that a resumed
-            run evaluates where an uninterrupted one does. The last epoch is always evaluated.
-        optimizer: "adam", "adamw", "sgd" (momentum 0.9), or a function from parameters to an
-            optimizer.
-        scheduler: None, "cosine", "onecycle" (both advance every step), or a function from the
-            optimizer to a schedule that advances every epoch. `ReduceLROnPlateau` watches the
-            validation metric where its mode is the metric's direction, else the training loss.
-        task: "auto" takes the graph's; or "classification", "multilabel" or "regression", for which
-            its labels are then read; or a `Task`.
-        callbacks: `Callback`s, such as `TensorBoard`.
-        method: partitioner: "auto", "kaminpar", "metis", "streaming", "random", "contiguous", or a
-            function (see `partition`).
-        partition_seed: of the partition, for runs that share one and differ in `seed`; None takes
-            `seed`.
-        balance: "nodes", "edges" or how many edges cost as much as a node: what the partitioner
-            evens out.
-        split: the split set.
-        metric: the headline metric; the graph's, else the task's own, when None.
-        weight_decay: for the named optimizers.
-        parameter_groups: a function from the model to the optimizer's parameters or groups; what a
-            task has to train besides is added, where it is not among them.
-        clip_norm: greatest norm of an update's gradient.
-        accumulate: batches an update of the weights (of every rank), as if they were one without
-            the links between them; an epoch's last update may have fewer.
-        gradient_compression: None, or "ternary": ranks exchange gradients in two bits a value
-            (TernGrad, Wen et al., NeurIPS 2017), at some cost in accuracy.
-        precision: "float32", or "bf16" or "fp16" for dense products in half precision beside
-            parameters, norms and loss in float32. Evaluation is in float32. "fp16" needs a GPU.
-        checkpoint_activations: keep what enters a block and compute the rest again in the backward
-            pass: less memory for a third more time, the same weights bit for bit.
-        compile: fuse the row-local phases of every block with `torch.compile`, which needs a C++
-            compiler on the CPU and triton on CUDA. On the CPU it pays in runs of thousands of steps
-            alone.
-        class_weight: None, "balanced", or one weight a class.
-        label_smoothing: for classification.
-        early_stopping: stop after this many epochs without a better validation metric.
-        keep: "best" ends with the weights of the best validation metric, "last" with the last.
-        checkpoint_every: steps between checkpoints; "auto" writes one at the end of an epoch when
-            20 seconds have passed since the last.
-        precompute: compute the first propagation of the features once, over the whole graph that
-            is trained on and with its degrees (Cluster-GCN, section 6.2). It needs a model that
-            begins with it. Kept in memory, or in the store of a graph on disk.
-        stratify: even out training nodes over batches.
-        prefetch: batches prepared ahead.
-        chunk_rows: rows at once in exact inference; chosen by size when None.
-        storage: a folder for the layers of exact inference, instead of memory. With None, layers
-            that do not fit in it go beside the run or the store, as those of a graph in files
-            do.
-        memory: bytes that `fit`, `evaluate` and `predict` may add to what the process holds, as
-            "2GB" or a number. Exact inference keeps layers in files and cuts its work until it
-            fits, clusters are fewer a batch where their number was left open, and what cannot be
-            cut is refused before training, with the smallest bound that would do. "auto" goes by
-            what there is.
-        store: a folder for the clustered graph, instead of memory. With None, that of a graph in
-            files goes into the run folder. A resumed run finds it there again.
-        progress: show a progress bar on a terminal.
 
     Under `torchrun` a script runs unchanged on several ranks: each takes every R-th batch, and an
     update is that of R batches, the same as one process makes with `accumulate=R`. Every rank holds
@@ -145,90 +57,38 @@ class ClusterTrainer(Trainer):
         >>> accuracy = trainer.evaluate("test")["accuracy"]
     """
 
-    def __init__(
-        self,
-        model: Any,
-        graph: Any,
-        num_parts: int | None = None,
-        clusters_per_batch: int | None = None,
-        epochs: int = 50,
-        lr: float = 0.01,
-        seed: int = 0,
-        device: str = "auto",
-        run_dir: str | Path | None = None,
-        inductive: bool = False,
-        evaluate_every: int | str = "auto",
-        optimizer: str | Callable = "adam",
-        scheduler: str | Callable | None = None,
-        task: str | Task = "auto",
-        callbacks: Sequence[Callback] = (),
-        *,
-        method: str | Callable = "auto",
-        partition_seed: int | None = None,
-        balance: str | float = "nodes",
-        precompute: bool = False,
-        split: str = "default",
-        metric: str | None = None,
-        weight_decay: float = 0.0,
-        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
-        clip_norm: float | None = None,
-        accumulate: int = 1,
-        gradient_compression: str | None = None,
-        precision: str = "float32",
-        checkpoint_activations: bool = False,
-        compile: bool = False,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        early_stopping: int | None = None,
-        keep: str = "best",
-        checkpoint_every: int | str = "auto",
-        stratify: bool = True,
-        prefetch: int = 2,
-        chunk_rows: int | None = None,
-        storage: str | Path | None = None,
-        memory: int | str = "auto",
-        store: str | Path | None = None,
-        progress: bool = True,
-    ) -> None:
-        arguments = locals()
-        refuse_arrays(arguments, ClusterConfig)
-        if not isinstance(split, str) or not isinstance(inductive, bool):
-            raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
-        data = as_data(graph, task)
+    @takes(ClusterOptions)
+    def __init__(self, options: ClusterOptions) -> None:
+        self._begin_with(options, option_faults(options))
+
+    def _begin_with(self, options: ClusterOptions, faults: list[str]) -> None:
+        """Read the data, find what is at fault beside what is known to be, and settle options."""
+        options = options.sound()
+        data, model = as_data(options.graph, options.task), options.model
         whole = data.graph if isinstance(data, ClusteredGraph) else data
-        split, inductive, faults = as_seen(data, split, inductive)
-        self._takes_fewer = clusters_per_batch is None
-        num_parts, clusters_per_batch, impossible = sizes_for(
-            data, model, split, inductive, num_parts, clusters_per_batch
+        split, inductive, unfit = as_seen(data, options.split, options.inductive)
+        self._takes_fewer = options.clusters_per_batch is None
+        *sizes, impossible = sizes_for(
+            data, model, split, inductive, options.num_parts, options.clusters_per_batch
         )
-        read = {
-            "num_parts": num_parts,
-            "clusters_per_batch": clusters_per_batch,
-            "split": split,
-            "inductive": inductive,
-            "device": str(device),
-            "storage": None if storage is None else str(storage),
-            "store": None if store is None else str(store),
-            "optimizer": describe(optimizer) or "",
-            "scheduler": describe(scheduler),
-            "parameter_groups": describe(parameter_groups),
-            "method": describe(method) or "",
-        }
-        names = [field.name for field in dataclasses.fields(ClusterConfig)]
-        config = ClusterConfig(**{**{name: arguments[name] for name in names}, **read})
-        faults += [*config.faults(), *impossible]
-        faults += choice_faults(optimizer, scheduler, method, parameter_groups, callbacks)
-        faults += device_faults(config.device, config.precision)
-        if precompute is True and whole.x is None:
+        faults += [*unfit, *impossible]
+        if options.precompute and whole.x is None:
             faults.append("precompute=True: the graph has no features x to propagate")
         try:
-            task = as_task(task, whole, split, metric, class_weight, label_smoothing)
+            task = as_task(options, whole, split)
         except InputError as error:
             faults += error.faults
         if faults:
             raise InputError(faults)
-        assert not isinstance(task, str)
-        given = {"method": method != "auto", "balance": balance != "nodes", "store": store}
+        self._num_parts, per_batch = sizes
+        config = options.settled(
+            num_parts=sizes[0], clusters_per_batch=per_batch, split=split, inductive=inductive
+        )
+        given = {
+            "method": options.method != "auto",
+            "balance": options.balance != "nodes",
+            "store": options.store,
+        }
         if isinstance(data, ClusteredGraph) and (unused := [k for k, v in given.items() if v]):
             logger.warning(
                 "%s: the graph comes in clusters, and is not clustered anew", ", ".join(unused)
@@ -237,23 +97,13 @@ class ClusterTrainer(Trainer):
         self._clustered: ClusteredGraph | None = data if isinstance(data, ClusteredGraph) else None
         # Of another run on these data, which `bench` hands on.
         self._shared: ClusteredGraph | None = None
-        self._method = method
         self._fingerprint: str | None = None
         self._loader: ClusterLoader | None = None
         self._resumed = False  # whether the run in the folder is this one
         self._stored = False  # whether the partition in use is the one in the folder
-        super().__init__(
-            as_layered(model),
-            config,
-            run_dir=run_dir,
-            task=task,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            parameter_groups=parameter_groups,
-            callbacks=callbacks,
-        )
-        self.config: ClusterConfig = config
-        self._first = first_propagation(self.model) if precompute else None
+        super().__init__(as_layered(model), config, task=task)
+        self.config: ClusterOptions = config
+        self._first = first_propagation(self.model) if config.precompute else None
 
     @property
     @override
@@ -379,8 +229,8 @@ class ClusterTrainer(Trainer):
         seed = self.config.seed if fixed is None else fixed
         part = partition(
             self.graph,
-            self.config.num_parts,
-            method=self._method,
+            self._num_parts,
+            method=self.config.method,
             seed=seed,
             balance=self.config.balance,
             view="train" if self.config.inductive else "all",

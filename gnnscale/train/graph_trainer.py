@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from gnnscale import comm
+from gnnscale.declared import takes
 from gnnscale.errors import InexactConvolution, InputError
 from gnnscale.graph import Graph, store_graph
 from gnnscale.graph.reading.labels import labelled
@@ -28,8 +28,7 @@ from gnnscale.nn.blocks.context import Runner, run_phases
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.files import atomic_write
 from gnnscale.storage.memory import memory_bytes
-from gnnscale.train.arguments import as_task, choice_faults, device_faults, refuse_arrays
-from gnnscale.train.config import GraphConfig
+from gnnscale.train.arguments import as_task, option_faults
 from gnnscale.train.evaluators.graph_memory import (
     GraphsCost,
     Needs,
@@ -40,11 +39,10 @@ from gnnscale.train.evaluators.graph_memory import (
     sizes_of,
 )
 from gnnscale.train.graphs import as_graphs, graphs_as_rows, with_split
-from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.options import GraphOptions
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.steps.additive import try_loss
-from gnnscale.train.steps.optimizers import describe
-from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.task import NodeTask
 from gnnscale.train.trainer import Trainer
 
 _EDGES_AT_ONCE = 1 << 18  # of evaluation: opaque layers take some hundred bytes for each
@@ -64,30 +62,6 @@ class GraphTrainer(Trainer):
     A step draws `graphs_per_batch` training graphs without replacement and takes one optimizer
     step. Norms that run over a batch, its clusters or its graphs (`GraphNorm`, `InstanceNorm`, …)
     run over every graph apart, in training as in evaluation; batch norm over the nodes of all.
-
-    Args:
-        model: a `GraphModel`; or blocks with or without a head (a `LayeredGNN`, a PyG model, a list
-            of convolutions), which become one with `readout`.
-        graphs: a `Graph` with `node_ptr` and graph-level labels, as `gs.load` gives for TU and
-            ogbg data sets; a PyG data set, a list of PyG `Data`, or a PyG `DataLoader` of either.
-        readout: "sum", "mean", "max", "attention", or a module (see `GraphModel`); None for
-            "mean", or the `GraphModel`'s own.
-        graphs_per_batch: graphs a step. Those of an epoch's batches differ by one at most.
-        epochs: passes over the training graphs.
-        lr: see `ClusterTrainer`, as of all arguments that are not named here.
-        split: the name of a split set, or graphs by "train", "val" and "test": ids or masks.
-            In a named set, a graph is where its first node is. One without nodes is in no part.
-        evaluate_every: epochs between evaluations. "auto" keeps their computed work under a tenth
-            of training's.
-        early_stopping: stop after this many epochs without a better validation metric.
-        prefetch: batches prepared ahead by a thread. With 0, which is best for graphs of some
-            hundred nodes on the CPU, each is prepared when it is needed.
-        chunk_rows: nodes at once in evaluation, as whole graphs; chosen by size when None.
-        memory: bytes that `fit`, `evaluate` and `predict` may add to what the process holds, as
-            "2GB" or a number. Evaluation takes fewer graphs at once until it fits. A step that has
-            no room is refused before training, with the smallest bound that would do and a
-            `graphs_per_batch` that fits; so is a graph that has none alone. What is predicted
-            counts, with `out=` too. "auto" sets no bound.
 
     Under `torchrun` every rank takes every R-th batch, as with `ClusterTrainer`.
 
@@ -113,91 +87,37 @@ class GraphTrainer(Trainer):
     """
 
     model: GraphModel  # type: ignore[assignment]
-    config: GraphConfig
+    config: GraphOptions
     _unit = "graphs"
 
-    def __init__(
-        self,
-        model: Any,
-        graphs: Any,
-        readout: Any = None,
-        graphs_per_batch: int = 128,
-        epochs: int = 50,
-        lr: float = 0.01,
-        seed: int = 0,
-        device: str = "auto",
-        run_dir: str | Path | None = None,
-        evaluate_every: int | str = "auto",
-        optimizer: str | Callable = "adam",
-        scheduler: str | Callable | None = None,
-        task: str | Task = "auto",
-        callbacks: Sequence[Callback] = (),
-        *,
-        split: str | Mapping[str, Any] = "default",
-        metric: str | None = None,
-        weight_decay: float = 0.0,
-        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None = None,
-        clip_norm: float | None = None,
-        accumulate: int = 1,
-        gradient_compression: str | None = None,
-        precision: str = "float32",
-        checkpoint_activations: bool = False,
-        compile: bool = False,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        early_stopping: int | None = None,
-        keep: str = "best",
-        checkpoint_every: int | str = "auto",
-        prefetch: int = 2,
-        chunk_rows: int | None = None,
-        memory: int | str = "auto",
-        progress: bool = True,
-    ) -> None:
-        arguments = locals()
-        refuse_arrays(arguments, GraphConfig)
-        graph = as_graphs(graphs, task)
+    @takes(GraphOptions)
+    def __init__(self, options: GraphOptions) -> None:
+        faults = option_faults(options)
+        options = options.sound()
+        model: Any = options.model
+        readout, split = options.readout, options.split
+        graph = as_graphs(options.graphs, options.task)
         if isinstance(split, Mapping):
             graph, split = with_split(graph, split), "given"
         if not isinstance(split, str):
             raise InputError(f"split={split!r}: the name of a split set, or graphs by part")
-        read = {
-            "split": split,
-            "device": str(device),
-            "optimizer": describe(optimizer) or "",
-            "scheduler": describe(scheduler),
-            "parameter_groups": describe(parameter_groups),
-        }
-        names = [field.name for field in dataclasses.fields(GraphConfig)]
-        given = {name: arguments[name] for name in names if name in arguments}
-        config = GraphConfig(**{**given, **read})
-        faults = [*config.faults(), *device_faults(config.device, config.precision)]
-        faults += choice_faults(optimizer, scheduler, "auto", parameter_groups, callbacks)
         if readout is not None and isinstance(model, GraphModel):
             faults.append(f"readout={readout!r}: the model is a GraphModel, which has its own")
         rows = graphs_as_rows(graph)
         try:
-            task = as_task(task, rows, split, metric, class_weight, label_smoothing)
+            task = as_task(options, rows, split)
         except InputError as error:
             faults += map(_of_graphs, error.faults)
         if faults:
             raise InputError(faults)
-        assert not isinstance(task, str)
         if not isinstance(model, GraphModel):
             model = GraphModel(model, "mean" if readout is None else readout)
+        config = options.settled(split=split)
         self._graph, self._rows = graph, rows
         self._fingerprint: str | None = None
         self._evaluation_cost: GraphsCost | None = None
         self._whole = graphs_as_clusters(graph, split)
-        super().__init__(
-            model,
-            config,
-            run_dir=run_dir,
-            task=task,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            parameter_groups=parameter_groups,
-            callbacks=callbacks,
-        )
+        super().__init__(model, config, task=task)
         self._loader = GraphLoader(
             self._whole,
             config.graphs_per_batch,

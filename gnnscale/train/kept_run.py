@@ -13,9 +13,8 @@ import logging
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +24,9 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.config import TrainConfig
 from gnnscale.train.device import choose_device
 from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.options import TrainerOptions
 from gnnscale.train.ranks import (
     check_same_on_all_ranks,
     check_world_size,
@@ -35,7 +34,6 @@ from gnnscale.train.ranks import (
     with_own,
 )
 from gnnscale.train.run.allocator import kept_buffers, return_freed_memory
-from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchanged
 from gnnscale.train.run.identity import describe_model, describe_task
@@ -81,11 +79,9 @@ class KeptRun(FullGraph):
     def __init__(
         self,
         model: LayeredGNN,
-        config: TrainConfig,
+        config: TrainerOptions,
         *,
-        run_dir: str | Path | None,
         task: Task,
-        callbacks: Sequence[Callback],
     ) -> None:
         config.check()
         comm.start()
@@ -93,9 +89,9 @@ class KeptRun(FullGraph):
         self.config = config
         self._until = config.epochs
         self.task = task
-        self.callbacks = list(callbacks)
+        self.callbacks = list(config.callbacks)
         self.device = choose_device(config.device)
-        self.folder = None if run_dir is None else RunFolder(run_dir)
+        self.folder = None if config.run_dir is None else RunFolder(config.run_dir)
         # Before lazy parameters get their shapes: a second `fit` is of the same model.
         self._model_as_given = describe_model(model)
         self._task_as_given = describe_task(task, model)
@@ -249,7 +245,7 @@ class KeptRun(FullGraph):
             self._count("prepare", elapsed - sum(self.report.seconds.values()))
         self.report.run = {
             **identity["about"],
-            "config": asdict(config),
+            "config": config.saved(),
             "environment": environment(str(self.device)),
             "ranks": comm.world_size(),
         }
@@ -271,7 +267,7 @@ class KeptRun(FullGraph):
         self._finish()
         return self.report
 
-    def _lengthen(self, epochs: int | None, again: bool) -> TrainConfig:
+    def _lengthen(self, epochs: int | None, again: bool) -> TrainerOptions:
         """Settle until which epoch to train; the configuration that says so.
 
         Args:

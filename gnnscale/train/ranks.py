@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
 from gnnscale.inference.budget import in_words
 from gnnscale.storage.memory import memory_bytes
-from gnnscale.train.config import TrainConfig
+from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.memory import resident_arrays
 
@@ -25,7 +24,7 @@ _OWN = {"device", "prefetch", "storage", "memory", "store", "progress"}
 
 
 def check_same_on_all_ranks(
-    identity: dict[str, Any], config: TrainConfig, folder: RunFolder | None
+    identity: dict[str, Any], config: TrainerOptions, folder: RunFolder | None
 ) -> None:
     """Compare what ranks have been given.
 
@@ -43,7 +42,7 @@ def check_same_on_all_ranks(
         "model": [identity["model"], identity["modules"]],
         "task": identity["task"],
         "a run_dir": folder is not None,
-        **{k: v for k, v in asdict(config).items() if k not in _OWN},
+        **{k: v for k, v in config.saved().items() if k not in _OWN},
     }
     every = comm.gather_objects(mine)
     differing = sorted(

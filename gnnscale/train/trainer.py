@@ -11,13 +11,12 @@ import logging
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -30,10 +29,9 @@ from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.nn.blocks.compiling import CompiledRows
 from gnnscale.nn.blocks.context import Runner, run_phases
 from gnnscale.nn.invariance.check import Level
-from gnnscale.train.config import TrainConfig
 from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.options import TrainerOptions
 from gnnscale.train.ranks import agree
-from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.meter import Meter
 from gnnscale.train.run.progress import Progress
 from gnnscale.train.run.report import Report
@@ -49,7 +47,7 @@ from gnnscale.train.steps.precision import MixedPrecision
 from gnnscale.train.steps.running import RunningStatistics
 from gnnscale.train.steps.shared_gradients import SharedGradients
 from gnnscale.train.steps.step_memory import clusters_with_room, step_cost
-from gnnscale.train.steps.updates import Updates
+from gnnscale.train.steps.updates import Updates, gentler
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)
@@ -69,21 +67,13 @@ class Trainer(KeptRun):
     def __init__(
         self,
         model: LayeredGNN,
-        config: TrainConfig,
+        config: TrainerOptions,
         *,
-        run_dir: str | Path | None,
         task: Task,
-        optimizer: Any,
-        scheduler: Any,
-        parameter_groups: Callable[[nn.Module], Iterable[Any]] | None,
-        callbacks: Sequence[Callback],
     ) -> None:
-        super().__init__(model, config, run_dir=run_dir, task=task, callbacks=callbacks)
+        super().__init__(model, config, task=task)
         self.precision = MixedPrecision(config.precision, self.device)
         self._meter = Meter(self.device)
-        self._optimizer_choice = optimizer
-        self._scheduler_choice = scheduler
-        self._parameter_groups = parameter_groups
         self._prepared = False
         self._interrupted: Callable[[], bool] = lambda: False
         self._begin()
@@ -225,8 +215,8 @@ class Trainer(KeptRun):
         loss = self._meter.mean_loss()
         if not math.isfinite(loss):
             raise GnnscaleError(
-                f"the training loss is {loss} in epoch {self.loader.epoch}: try a smaller lr (it "
-                f"is {self.config.lr}) or clip_norm=1.0"
+                f"the training loss is {loss} in epoch {self.loader.epoch}: try "
+                f"{gentler(self.config)}"
             )
         row: dict[str, Any] = {
             "epoch": self.loader.epoch,
@@ -374,19 +364,13 @@ class Trainer(KeptRun):
 
     def _make_updates(self) -> None:
         config = self.config
-        optimizer = make_optimizer(
-            self._optimizer_choice,
-            self.learnt,
-            config.lr,
-            config.weight_decay,
-            self._parameter_groups,
-        )
+        optimizer = make_optimizer(config, self.learnt)
         if self._until <= self.loader.epoch:  # between two calls of `fit`
             self._until = self.loader.epoch + config.epochs
         self._laid_out = self._until
         left = self._until - self.loader.epoch
         total = left * math.ceil(len(self.loader) / config.accumulate)
-        scheduler, interval = make_scheduler(self._scheduler_choice, optimizer, config.lr, total)
+        scheduler, interval = make_scheduler(config, optimizer, total)
         watched = watched_figure(scheduler, self.task, "val" in self._sets())
         self._updates = Updates(
             self.learnt,
@@ -395,7 +379,7 @@ class Trainer(KeptRun):
             interval,
             watched,
             self.precision.scaler,
-            config.clip_norm,
+            config,
             self._shared_gradients(),
             self.stage_group,
         )

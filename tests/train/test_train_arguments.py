@@ -16,6 +16,7 @@ import gnnscale as gs
 from gnnscale.errors import InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.train import ClusterTrainer
+from gnnscale.train.options import ClusterOptions
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.steps.optimizers import make_optimizer
 
@@ -289,7 +290,8 @@ def test_what_trainers_cannot_step_is_no_optimizer(optimizer, fault):
 @pytest.mark.parametrize("found", [None, 3, [3], [None], [{"lr": 1.0}], [{"params": 3}], ["abc"]])
 def test_groups_of_parameters_hold_parameters(found, optimizer):
     with pytest.raises(InputError, match=r"parameter_groups returned .*model\.parameters\(\)"):
-        make_optimizer(optimizer, Learnt(nn.Linear(1, 1), gs.NodeTask()), 0.1, 0, lambda m: found)
+        options = ClusterOptions(None, None, optimizer=optimizer, parameter_groups=lambda m: found)
+        make_optimizer(options, Learnt(nn.Linear(1, 1), gs.NodeTask()))
 
 
 def test_a_parameter_in_two_groups_is_named():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 
 import pytest
@@ -29,7 +28,8 @@ from gnnscale.errors import InputError, MissingDependency, RunMismatch
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.nn.blocks.compiling import CompiledRows
 from gnnscale.nn.blocks.phases import Rows, Statistics
-from gnnscale.train import ClusterConfig, ClusterTrainer, trainer
+from gnnscale.train import ClusterTrainer, trainer
+from gnnscale.train.options import ClusterOptions
 from gnnscale.train.steps import precision
 
 # --- accumulation -------------------------------------------------------------------------------
@@ -224,14 +224,14 @@ def test_a_missing_compiler_is_found_before_the_run_begins(tmp_path):
 
 def test_a_run_of_before_an_argument_was_there_goes_on():
     """What it did then is the default now."""
-    saved = dataclasses.asdict(ClusterConfig(lr=0.5))
+    saved = ClusterOptions(None, None, lr=0.5).saved()
     for name in ("accumulate", "precision", "compile", "checkpoint_activations"):
         del saved[name]
-    assert ClusterConfig(lr=0.5).differences(saved) == []
-    named = ClusterConfig(lr=0.5, precision="bf16").differences(saved)
+    assert ClusterOptions(None, None, lr=0.5).differences(saved) == []
+    named = ClusterOptions(None, None, lr=0.5, precision="bf16").differences(saved)
     assert named == ["precision: 'float32' in the run, 'bf16' now"]
 
 
 def test_the_report_tells_the_arguments():
     run = small_trainer(None, epochs=1, precision="bf16", accumulate=2)
-    assert run.fit().run["config"] == dataclasses.asdict(run.config)
+    assert run.fit().run["config"] == run.config.saved()

@@ -20,7 +20,7 @@ from gnnscale.inference.room import check_room
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
-from gnnscale.train.config import TrainConfig
+from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.report import Report
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
@@ -30,7 +30,7 @@ class FullGraph(ABC):
     """What every trainer can do with the present weights, before, during and after training."""
 
     model: LayeredGNN
-    config: TrainConfig
+    config: TrainerOptions
     task: Task
     device: torch.device
     report: Report

@@ -9,7 +9,7 @@ from gnnscale import comm
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.partitioning import partition
 from gnnscale.storage.mapped import is_mapped
-from gnnscale.train.config import LayerwiseConfig
+from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.ranks import stored_once
 from gnnscale.train.run.folder import RunFolder
 
@@ -17,7 +17,7 @@ from gnnscale.train.run.folder import RunFolder
 def clusters_for(
     graph: Graph,
     num_parts: int,
-    config: LayerwiseConfig,
+    config: LayerwiseOptions,
     folder: RunFolder | None,
     resumed: bool,
     count: Callable[[str, float], None],

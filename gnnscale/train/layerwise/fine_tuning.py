@@ -7,23 +7,22 @@ not what the next ones would ask of it.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
+from gnnscale.declared import arguments_of
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.cluster_trainer import ClusterTrainer
-from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.options import ClusterOptions, LayerwiseOptions
 from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.going_on import snapshot
 from gnnscale.train.run.report import Report
-from gnnscale.train.steps.optimizers import describe
 from gnnscale.train.task import Task
 
 LAYER = "fine-tuning"  # in the place of a layer's number
@@ -31,25 +30,17 @@ _OF_THE_RUN = ("split", "seed", "device", "inductive")
 _UNLESS_GIVEN = ("precision", "checkpoint_every", "chunk_rows", "storage", "memory", "progress")
 _CLUSTERING = ("prepare", "partition", "cluster", "first hop")  # what comes before its first step
 _NOT_GIVEN = {
-    *("self", "model", "graph", "run_dir", "task", "metric", "callbacks"),
+    *("model", "graph", "run_dir", "task", "metric", "callbacks"),
     *("class_weight", "label_smoothing"),
     *_OF_THE_RUN,
 }
-
-
-def described(given: Any) -> Any:
-    """The arguments as a run's configuration keeps them: functions by name, paths as text."""
-    if not isinstance(given, Mapping):
-        return given
-    plain = {k: describe(v) if callable(v) else v for k, v in given.items()}
-    return {str(k): str(v) if isinstance(v, Path) else v for k, v in plain.items()}
 
 
 def fine_tuner(
     given: Mapping[str, Any],
     model: LayeredGNN,
     data: Graph | ClusteredGraph,
-    config: LayerwiseConfig,
+    config: LayerwiseOptions,
     task: Task,
     run_dir: Path | None = None,
 ) -> ClusterTrainer:
@@ -66,7 +57,7 @@ def fine_tuner(
     Raises:
         InputError: listing every argument that is at fault.
     """
-    known = set(inspect.signature(ClusterTrainer.__init__).parameters) - _NOT_GIVEN
+    known = arguments_of(ClusterOptions).keys() - _NOT_GIVEN
     if not isinstance(given, Mapping):
         raise InputError(f"fine_tune={given!r}: a dict of a ClusterTrainer's arguments, or None")
     if wrong := sorted(str(name) for name in given if name not in known):

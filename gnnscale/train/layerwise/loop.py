@@ -9,8 +9,7 @@ import logging
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,14 +19,13 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.config import LayerwiseConfig
-from gnnscale.train.controllers.stopping import Decision, LayerProgress, StopController
+from gnnscale.train.controllers.stopping import Decision, LayerProgress
 from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.layerwise.layer import Layer, TrainingBatches, ValidationRows
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Stream
+from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.ranks import agree
-from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.meter import Meter
 from gnnscale.train.run.progress import Progress
 from gnnscale.train.run.report import Report
@@ -36,7 +34,7 @@ from gnnscale.train.steps.optimizers import make_optimizer
 from gnnscale.train.steps.precision import MixedPrecision
 from gnnscale.train.steps.running import RunningStatistics
 from gnnscale.train.steps.shared_gradients import SharedGradients
-from gnnscale.train.steps.updates import Updates
+from gnnscale.train.steps.updates import Updates, gentler
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ logger = logging.getLogger(__name__)
 class LayerLoop(KeptRun):
     """The loop over layers. A child says where their rows come from."""
 
-    config: LayerwiseConfig
+    config: LayerwiseOptions
     _num_outputs: int  # of the model; known once it is prepared
     _layer: Layer | None
     _resumed: dict[str, Any] | None
@@ -53,17 +51,13 @@ class LayerLoop(KeptRun):
     def __init__(
         self,
         model: LayeredGNN,
-        config: LayerwiseConfig,
+        config: LayerwiseOptions,
         *,
-        run_dir: str | Path | None,
         task: Task,
-        controller: StopController,
-        optimizer: Any,
-        callbacks: Sequence[Callback],
     ) -> None:
-        super().__init__(model, config, run_dir=run_dir, task=task, callbacks=callbacks)
-        self.controller = controller
-        self._optimizer_choice = optimizer
+        super().__init__(model, config, task=task)
+        assert config.controller is not None
+        self.controller = config.controller
         self._meter = Meter(self.device)
         self._begin()
 
@@ -118,15 +112,15 @@ class LayerLoop(KeptRun):
             self._num_outputs,
             self.device,
         )
-        optimizer = make_optimizer(
-            self._optimizer_choice, layer.trained, config.lr, config.weight_decay, None
-        )
+        optimizer = make_optimizer(config, layer.trained)
         # A scale of its own too: between layers a checkpoint holds none.
         self._precision = MixedPrecision(config.precision, self.device)
-        scaler, clip, shared = self._precision.scaler, config.clip_norm, None
+        scaler, shared = self._precision.scaler, None
         if comm.world_size() > 1:
             shared = SharedGradients(layer.trained.parameters())
-        self._updates = Updates(layer.trained, optimizer, None, "epoch", None, scaler, clip, shared)
+        self._updates = Updates(
+            layer.trained, optimizer, None, "epoch", None, scaler, config, shared
+        )
         self._running = RunningStatistics(nn.ModuleList(layer.norms_over_batches()))
         self._running.check(rows.num_batches)
         self._layer = layer
@@ -223,8 +217,8 @@ class LayerLoop(KeptRun):
             if math.isfinite(loss):
                 fault = f"after {where}, weights are no longer finite"
             raise GnnscaleError(
-                f"{fault}; the model has those from before that epoch. Try a smaller lr (it is "
-                f"{self.config.lr}) or clip_norm=1.0, and see that the features are not too large"
+                f"{fault}; the model has those from before that epoch. Try {gentler(self.config)}, "
+                "and see that the features are not too large"
             )
         layer.epoch, layer.step = layer.epoch + 1, 0
         row: dict[str, Any] = {

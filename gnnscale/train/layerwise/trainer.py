@@ -6,13 +6,13 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from typing_extensions import override
 
 from gnnscale import comm
+from gnnscale.declared import takes
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.graph.store.cluster_folder import write_store
@@ -26,18 +26,14 @@ from gnnscale.train.arguments import (
     as_data,
     as_seen,
     as_task,
-    choice_faults,
-    device_faults,
-    refuse_arrays,
+    option_faults,
 )
-from gnnscale.train.config import LayerwiseConfig
-from gnnscale.train.controllers.stopping import FixedEpochs, StopController, controller_faults
+from gnnscale.train.controllers.stopping import FixedEpochs, controller_faults
 from gnnscale.train.layerwise.clustering import clusters_for, keep_clusters
 from gnnscale.train.layerwise.fine_tuning import (
     Told,
     account_of,
     at_source,
-    described,
     fine_tune,
     fine_tuner,
     rows_of,
@@ -48,13 +44,12 @@ from gnnscale.train.layerwise.rows import as_rows
 from gnnscale.train.layerwise.stages import Stage, stages_of
 from gnnscale.train.layerwise.streams import Stream
 from gnnscale.train.layerwise.views import Views
-from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.run.report import Report
 from gnnscale.train.sizes import sizes_for
 from gnnscale.train.steps.additive import try_loss
 from gnnscale.train.steps.learnt import Learnt
-from gnnscale.train.steps.optimizers import describe
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)
@@ -76,56 +71,6 @@ class LayerwiseTrainer(LayerLoop):
     aggregation cannot be separated from what is trained (attention, a convolution that is not
     registered), the layer is trained on clusters of its frozen input, as by a `ClusterTrainer`.
 
-    Args:
-        model: a `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `nn.as_layered`).
-        graph: a `Graph`, a `ClusteredGraph`, the path of either, or PyG `Data`.
-        controller: says after every epoch whether the layer in training stops: `FixedEpochs`,
-            `Plateau`, `LearnedController`, or an object of your own (see `StopController`). With
-            None, `FixedEpochs(80)`.
-        batch_rows: rows (training nodes) a step.
-        epochs: the most that a layer is trained for, whatever the controller says.
-        lr: learning rate (for the named optimizers); every layer has an optimizer of its own.
-        seed: of batches, dropout and the temporary classifiers. The model's initial weights are the
-            caller's: seed torch before building it.
-        device: "auto" (CUDA where there is one), "cpu", "cuda", ….
-        run_dir: a folder for checkpoint, report and curves; without it nothing is written.
-        inductive: aggregate for training over the subgraph of the training nodes; evaluate on the
-            whole graph.
-        evaluate_every: epochs between evaluations of the layer in training, on the rows of the
-            validation nodes. "auto" takes the fewest that keep their work under a tenth of
-            training's, and 1 where the controller goes by them.
-        optimizer: "adam", "adamw", "sgd" (momentum 0.9), or a function from parameters to an
-            optimizer.
-        task: "auto" takes the graph's; or "classification", "multilabel", "regression", or a `Task`
-            whose loss reads outputs and labels of nodes. A task's own parameters are trained with
-            every layer and go on from one to the next.
-        callbacks: `Callback`s, such as `TensorBoard`.
-        num_parts: clusters that an opaque convolution is trained on; as many as `ClusterTrainer`
-            takes when None.
-        clusters_per_batch: of these a step.
-        fine_tune: arguments of a `ClusterTrainer` that trains all layers together at the end, such
-            as `{"epochs": 10, "num_parts": 50}`; None for none. Its weights are kept where their
-            validation metric, exact and on the whole graph, is better than before it; with
-            `"keep": "last"`, in any case.
-        rows_dtype: "float32", "float16" or "bfloat16": in what aggregated rows are kept.
-        split: the split set.
-        metric: the headline metric; the graph's, else the task's own, when None.
-        weight_decay: for the named optimizers.
-        clip_norm: greatest norm of an update's gradient.
-        accumulate: batches an update of the weights (of every rank), as if they were one.
-        precision: "float32", or "bf16" or "fp16" for dense products in half precision.
-        class_weight: None, "balanced", or one weight a class.
-        label_smoothing: for classification.
-        keep: "best" ends a layer with the weights of its best validation metric, "last" with its
-            last.
-        checkpoint_every: steps between checkpoints; "auto" writes one at the end of an epoch when
-            20 seconds have passed since the last.
-        chunk_rows: rows at once where the whole graph is gone through; chosen by size when None.
-        storage: a folder for layers and rows, instead of memory.
-        memory: bytes that passes over the whole graph, and steps on clusters, may add to what the
-            process holds; see `ClusterTrainer`. "auto" goes by what there is.
-        progress: show a progress bar on a terminal.
-
     Raises:
         InputError: listing every argument and every part of the data that is at fault.
         UnsupportedModel: two layers share a parameter.
@@ -140,82 +85,32 @@ class LayerwiseTrainer(LayerLoop):
         >>> accuracy = trainer.evaluate("test")["accuracy"]
     """
 
-    def __init__(
-        self,
-        model: Any,
-        graph: Any,
-        controller: StopController | None = None,
-        batch_rows: int = 1024,
-        epochs: int = 500,
-        lr: float = 0.005,
-        seed: int = 0,
-        device: str = "auto",
-        run_dir: str | Path | None = None,
-        inductive: bool = False,
-        evaluate_every: int | str = "auto",
-        optimizer: str | Callable = "adam",
-        task: str | Task = "auto",
-        callbacks: Sequence[Callback] = (),
-        *,
-        num_parts: int | None = None,
-        clusters_per_batch: int | None = None,
-        fine_tune: Mapping[str, Any] | None = None,
-        rows_dtype: str = "float32",
-        split: str = "default",
-        metric: str | None = None,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
-        accumulate: int = 1,
-        precision: str = "float32",
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        keep: str = "best",
-        checkpoint_every: int | str = "auto",
-        chunk_rows: int | None = None,
-        storage: str | Path | None = None,
-        memory: int | str = "auto",
-        progress: bool = True,
-    ) -> None:
-        arguments = locals()
-        refuse_arrays(arguments, LayerwiseConfig)
-        data = as_data(graph, task)
+    @takes(LayerwiseOptions)
+    def __init__(self, options: LayerwiseOptions) -> None:
+        faults = option_faults(options)
+        options = options.sound()
+        data, fine_tune = as_data(options.graph, options.task), options.fine_tune
         whole = data.graph if isinstance(data, ClusteredGraph) else data
-        controller = FixedEpochs(80) if controller is None else controller
-        if not isinstance(split, str) or not isinstance(inductive, bool):
-            raise InputError(f"split={split!r} must be a name, inductive={inductive!r} a bool")
-        split, inductive, unfit = as_seen(data, split, inductive)
-        faults = choice_faults(optimizer, None, "auto", None, callbacks)
+        controller = FixedEpochs(80) if options.controller is None else options.controller
+        split, inductive, unfit = as_seen(data, options.split, options.inductive)
         if wrong := controller_faults("controller", controller):
             raise InputError([*faults, *wrong])
-        read = {
-            "controller": controller.describe(),
-            "split": split,
-            "inductive": inductive,
-            "fine_tune": described(fine_tune),
-            "device": str(device),
-            "storage": None if storage is None else str(storage),
-            "optimizer": describe(optimizer) or "",
-        }
-        names = [field.name for field in dataclasses.fields(LayerwiseConfig)]
-        given = {name: arguments[name] for name in names if name in arguments}
-        config = LayerwiseConfig(**{**given, **read})
-        faults += [*config.faults(), *device_faults(config.device, config.precision)]
         try:
-            task = as_task(task, whole, split, metric, class_weight, label_smoothing)
+            task = as_task(options, whole, split)
         except InputError as error:
             faults += error.faults
         if faults:
             raise InputError(faults)
-        assert not isinstance(task, str)
-        layered = as_layered(model)
-        self._takes_fewer = clusters_per_batch is None
+        config = options.settled(controller=controller, split=split, inductive=inductive)
+        layered = as_layered(options.model)
+        sizes = options.num_parts, options.clusters_per_batch
+        self._takes_fewer = options.clusters_per_batch is None
         self._sizes = [1, 1]  # clusters, and how many of them a step
         if _is_opaque(layered):
-            sizes = (layered, split, inductive, num_parts, clusters_per_batch)
-            *self._sizes, impossible = sizes_for(data, *sizes)
+            *self._sizes, impossible = sizes_for(data, layered, split, inductive, *sizes)
             if faults := [*unfit, *impossible]:
                 raise InputError(faults)
-        elif num_parts is not None or clusters_per_batch is not None:
+        elif sizes != (None, None):
             logger.warning(
                 "num_parts and clusters_per_batch do nothing here: every layer of this model is "
                 "aggregated once, and none is trained on clusters (fine_tune takes its own)"
@@ -231,15 +126,7 @@ class LayerwiseTrainer(LayerLoop):
         self._fingerprint: str | None = None
         self._fine_tune = fine_tune
         self._prepared = False
-        super().__init__(
-            layered,
-            config,
-            run_dir=run_dir,
-            task=task,
-            controller=controller,
-            optimizer=optimizer,
-            callbacks=callbacks,
-        )
+        super().__init__(layered, config, task=task)
 
     @property
     @override

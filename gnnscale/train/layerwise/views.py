@@ -23,12 +23,12 @@ from gnnscale.loader.reading import take_features
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import is_mapped, read_ranges
-from gnnscale.train.config import LayerwiseConfig
 from gnnscale.train.layerwise.layer import ValidationRows
 from gnnscale.train.layerwise.opaque import ClusterBatches, WholeGraph
 from gnnscale.train.layerwise.rows import RowValidation, TrainingRows
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Rows, Stream
+from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.steps.dry_run import dry_run
 from gnnscale.train.steps.first_hop import SomeRows
 from gnnscale.train.task import Task
@@ -59,7 +59,7 @@ class Views:
         self,
         graph: Graph,
         position: Tensor | None,
-        config: LayerwiseConfig,
+        config: LayerwiseOptions,
         task: Task,
         device: torch.device,
     ) -> None:

@@ -23,7 +23,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ from gnnscale.storage.files import (
     write_json,
 )
 from gnnscale.storage.pictures import plot_where_possible
-from gnnscale.train.config import TrainConfig
+from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.checkpoint import read_tree, save_tree
 from gnnscale.train.run.lock import sole_writer
 from gnnscale.train.run.report import Report
@@ -148,7 +147,7 @@ class RunFolder:
         """
         held.enter_context(sole_writer(self.path))
 
-    def begin(self, identity: dict[str, Any], config: TrainConfig) -> None:
+    def begin(self, identity: dict[str, Any], config: TrainerOptions) -> None:
         """Start a run, removing what an earlier one left here."""
         content = {
             "format": FORMAT,
@@ -156,7 +155,7 @@ class RunFolder:
             "id": secrets.token_hex(8),
             "within": self._surrounding_id(),
             **identity,
-            "config": asdict(config),
+            "config": config.saved(),
         }
         # A process killed while it removes leaves a run that has not begun, not half of the old.
         self._write_description({**content, "begun": False})
@@ -193,7 +192,7 @@ class RunFolder:
         return read_json(self._store_note) == {"checksum": store_checksum(store)}
 
     def resume(
-        self, identity: dict[str, Any], config: TrainConfig, resume: str | bool
+        self, identity: dict[str, Any], config: TrainerOptions, resume: str | bool
     ) -> dict[str, Any] | None:
         """The state to go on from, or None to start anew.
 
@@ -250,7 +249,7 @@ class RunFolder:
                 f"{expected}). {_REMEDY}"
             )
 
-    def differences(self, identity: dict[str, Any], config: TrainConfig) -> list[str]:
+    def differences(self, identity: dict[str, Any], config: TrainerOptions) -> list[str]:
         """What tells the run here from another one, in words; nothing where they are the same.
 
         Raises:
@@ -276,10 +275,10 @@ class RunFolder:
         # What a complete run ended with, where it goes on: the checkpoint names it no more.
         (self.path / _WEIGHTS).unlink(missing_ok=True)
 
-    def keep_config(self, config: TrainConfig) -> None:
+    def keep_config(self, config: TrainerOptions) -> None:
         """Write the configuration of a run that goes on: it may have more epochs than before."""
         content = self.describe()
-        if content["config"] != (now := asdict(config)):
+        if content["config"] != (now := config.saved()):
             self._write_description({**content, "config": now})
 
     def finish(self, weights: dict[str, Tensor], state: dict[str, Any], report: Report) -> None:

@@ -16,10 +16,10 @@ from gnnscale.train.arguments import as_data
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.controllers.described import controller_from
 from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.options import is_described
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.run.report import Report
-from gnnscale.train.steps.optimizers import is_described
 from gnnscale.train.task import NodeTask
 from gnnscale.train.trainers import TRAINERS
 

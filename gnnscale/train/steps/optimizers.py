@@ -18,11 +18,11 @@ from torch.optim.lr_scheduler import (
 )
 
 from gnnscale.errors import InputError
+from gnnscale.train.options import TrainerOptions, name_of
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 _NAMED: dict[str, Callable[..., Optimizer]] = {
     "adam": functools.partial(torch.optim.Adam, fused=True),
@@ -33,27 +33,19 @@ OPTIMIZERS = (*_NAMED,)
 SCHEDULERS = ("cosine", "onecycle")
 
 
-def make_optimizer(
-    choice: str | OptimizerFactory,
-    learnt: nn.Module,
-    lr: float,
-    weight_decay: float,
-    parameter_groups: Callable[[nn.Module], Iterable[Any]] | None,
-) -> Optimizer:
+def make_optimizer(options: TrainerOptions, learnt: nn.Module) -> Optimizer:
     """The optimizer of a run.
 
     Args:
-        choice: its name, or a function of parameters.
+        options: the trainer's. What the task has besides, and `parameter_groups` leaves out, is a
+            last group.
         learnt: all that is trained; a `Learnt` where there are `parameter_groups`.
-        lr: learning rate, of one by name.
-        weight_decay: likewise.
-        parameter_groups: from the model to parameters or groups. What the task has besides, and
-            they leave out, is a last group.
 
     Raises:
         InputError: no optimizer has that name, the function makes none that a loop can step, the
             groups are none, or the model has nothing to train.
     """
+    choice, parameter_groups = options.optimizer, options.parameter_groups
     if parameter_groups is None:
         parameters: list[Any] = [p for p in learnt.parameters() if p.requires_grad]
     else:
@@ -66,12 +58,12 @@ def make_optimizer(
     elif choice not in OPTIMIZERS:
         raise InputError(f"unknown optimizer {choice!r}; there are {', '.join(OPTIMIZERS)}")
     else:
-        make = functools.partial(_NAMED[choice], lr=lr, weight_decay=weight_decay)
+        make = functools.partial(_NAMED[choice], lr=options.lr, weight_decay=options.weight_decay)
     try:
         made = make(parameters)
     except (TypeError, ValueError, RuntimeError) as error:
         groups = "" if parameter_groups is None else " with parameter_groups"
-        name = _name(choice) if callable(choice) else repr(choice)
+        name = name_of(choice) if callable(choice) else repr(choice)
         raise InputError(f"optimizer={name}{groups} cannot be made: {error}") from error
     return _checked(made, choice) if callable(choice) else made
 
@@ -79,29 +71,30 @@ def make_optimizer(
 def _checked(made: Any, choice: Any) -> Optimizer:
     """What a function made, if it is an optimizer that takes a step without a closure."""
     if not isinstance(made, Optimizer):
-        raise InputError(f"optimizer={_name(choice)} returns {type(made).__name__}, no optimizer")
+        raise InputError(f"optimizer={name_of(choice)} returns {type(made).__name__}, no optimizer")
     if isinstance(made, torch.optim.SparseAdam):
         raise InputError(
-            f"optimizer={_name(choice)}: SparseAdam takes sparse gradients, and those of trainers "
-            f"are dense; take {', '.join(OPTIMIZERS)} or another of torch.optim"
+            f"optimizer={name_of(choice)}: SparseAdam takes sparse gradients, and those of "
+            f"trainers are dense; take {', '.join(OPTIMIZERS)} or another of torch.optim"
         )
     closure = inspect.signature(made.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise InputError(
-            f"optimizer={_name(choice)}: {type(made).__name__} evaluates the loss several times a "
-            f"step, and trainers do once; take {', '.join(OPTIMIZERS)} or another of torch.optim"
+            f"optimizer={name_of(choice)}: {type(made).__name__} evaluates the loss several times "
+            f"a step, and trainers do once; take {', '.join(OPTIMIZERS)} or another of torch.optim"
         )
     return made
 
 
 def make_scheduler(
-    choice: str | SchedulerFactory | None, optimizer: Optimizer, lr: float, total_steps: int
+    options: TrainerOptions, optimizer: Optimizer, total_steps: int
 ) -> tuple[LRScheduler | None, str]:
     """The schedule and how often it advances: a named one every "step", a user's every "epoch".
 
     Raises:
         InputError: no schedule has that name.
     """
+    choice = options.scheduler
     if choice is None:
         return None, "epoch"
     if callable(choice):
@@ -109,7 +102,7 @@ def make_scheduler(
     if choice == "cosine":
         return CosineAnnealingLR(optimizer, T_max=total_steps), "step"
     if choice == "onecycle":
-        return OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps), "step"
+        return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps), "step"
     raise InputError(f"unknown scheduler {choice!r}; there are {', '.join(SCHEDULERS)}")
 
 
@@ -129,29 +122,6 @@ def watched_figure(scheduler: Any, task: Task, has_validation: bool) -> str | No
     raise InputError(
         "ReduceLROnPlateau(mode='max') watches the validation metric: it needs validation "
         "nodes and a metric that grows; mode='min' watches the loss"
-    )
-
-
-def describe(choice: Any) -> str | None:
-    """What a choice is called in a saved configuration: the same in every process."""
-    if choice is None or isinstance(choice, str):
-        return choice
-    if isinstance(choice, functools.partial):
-        given = [*map(repr, choice.args), *(f"{k}={v!r}" for k, v in choice.keywords.items())]
-        return f"{_name(choice.func)}({', '.join(given)})"
-    name = _name(choice)
-    return name if name.endswith(")") else f"{name}()"
-
-
-def is_described(name: str | None) -> bool:
-    """Whether a saved name is that of a function (see `describe`)."""
-    return name is not None and name.endswith(")")
-
-
-def _name(function: Any) -> str:
-    # Without its module: a script's functions are in `__main__` for itself alone.
-    return (
-        function.__qualname__ if hasattr(function, "__qualname__") else type(function).__qualname__
     )
 
 

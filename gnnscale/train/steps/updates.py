@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gnnscale import comm
 from gnnscale.errors import RunMismatch
+from gnnscale.train.options import TrainerOptions
 from gnnscale.train.steps.optimizers import schedule_state
 from gnnscale.train.steps.shared_gradients import SharedGradients
 
@@ -29,7 +30,7 @@ class Updates:
         interval: whether the schedule advances every "step" (update) or every "epoch".
         watched: the figure of an epoch's row that a `ReduceLROnPlateau` goes by.
         scaler: scales the loss of float16; does nothing where it is not enabled.
-        clip_norm: greatest norm of an update's gradient, or None.
+        options: the trainer's.
         shared: sums gradients over ranks; None where this process trains alone.
         other_stages: the ranks among which the model's gradients lie, each with those of its own
             stages; None where they are all here.
@@ -43,7 +44,7 @@ class Updates:
         interval: str,
         watched: str | None,
         scaler: torch.amp.GradScaler,  # type: ignore[name-defined]
-        clip_norm: float | None,
+        options: TrainerOptions,
         shared: SharedGradients | None = None,
         other_stages: Any = None,
     ) -> None:
@@ -53,7 +54,7 @@ class Updates:
         self._interval = interval
         self._watched = watched
         self._scaler = scaler
-        self._clip_norm = clip_norm
+        self._options = options
         self._shared = shared
         self._other_stages = other_stages
         self._parameters = list(model.parameters())  # a search through all modules, once
@@ -102,8 +103,8 @@ class Updates:
             # Before they are unscaled: what overflowed on one rank is then seen on all.
             self._shared.sum_()
         self._scaler.unscale_(self.optimizer)
-        if self._clip_norm is not None:
-            self._clip(self._clip_norm)
+        if self._options.clip_norm is not None:
+            self._clip(self._options.clip_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self._first = self._total = 0.0
@@ -172,3 +173,8 @@ class Updates:
     def _gradients(self) -> dict[str, Tensor]:
         named = self.model.named_parameters()
         return {name: p.grad for name, p in named if p.grad is not None}
+
+
+def gentler(options: TrainerOptions) -> str:
+    """What to do where losses or weights are not finite, in words."""
+    return f"a smaller lr (it is {options.lr}) or clip_norm=1.0"
