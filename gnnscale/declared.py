@@ -92,7 +92,8 @@ def option(default: T, help: str, more: str = "", **details: Unpack[Details]) ->
         details: see `Details`.
     """
     said = {"help": help, "more": more, **details}
-    return dataclasses.field(default=default, metadata=said)
+    compared = details.get("saved", True)  # two trainers of the same configuration are alike
+    return dataclasses.field(default=default, compare=compared, metadata=said)
 
 
 def required(help: str, more: str = "", **details: Unpack[Details]) -> dict[str, Any]:
