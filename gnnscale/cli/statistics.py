@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gnnscale.cli.console import size
 from gnnscale.graph import Graph
+from gnnscale.graph.adjacency import row_blocks
 from gnnscale.graph.reading.labels import known_labels
-from gnnscale.graph.row_blocks import row_blocks
 from gnnscale.kernels import CSR
 from gnnscale.storage.mapped import file_of
 

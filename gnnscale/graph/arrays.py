@@ -1,4 +1,4 @@
-"""Graphs from arrays: reading them, finding what is not said, checking all of it."""
+"""What a graph is made of, read from arrays: finding what is not said, checking what is."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.graph import Graph, Split
-from gnnscale.graph.reading.labels import TASKS, read_labels
-from gnnscale.graph.reading.nodes import part_of, read_parts
+from gnnscale.graph.reading.labels import TASKS, Labels, read_labels
+from gnnscale.graph.reading.nodes import Split, part_of, read_parts
 from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
 
 
-def from_arrays(
+def read_arrays(
     edge_index: Any,
     x: Any,
     y: Any,
@@ -41,8 +40,12 @@ def from_arrays(
     name: str,
     source: str | None,
     undirected: bool,
-) -> Graph:
-    """See `Graph.from_arrays`."""
+) -> tuple[dict[str, Any], list[str], Labels | None]:
+    """What `Graph.from_arrays` makes a graph of, by name; its faults; how its labels were read.
+
+    Raises:
+        InputError: something is of a kind of which no graph can be made, however faulty.
+    """
     _check_arguments(
         num_nodes, num_classes, splits, undirected,
         {"y_level": y_level, "name": name},
@@ -110,36 +113,28 @@ def from_arrays(
                 edge_index, edge_weight, edge_attr, edge_type
             )
         adj, order = Adjacency.with_permutation(edge_index, num_nodes, edge_weight)
-    graph = Graph(
-        adj=adj,
-        x=x,
-        y=y,
-        y_level=y_level,
-        edge_attr=None if edge_attr is None or not structure_ok else edge_attr[order],
-        edge_type=None if edge_type is None or not structure_ok else edge_type[order],
-        node_type=node_type,
-        splits=complete,
-        node_ptr=None if node_ptr is None else node_ptr.long(),
-        task=task,
-        metric=metric,
-        num_classes=num_classes,
-        name=name,
-        source=source,
-    )
     if y is not None and y_level == "edge":
         if not structure_ok:
-            graph.y = None
+            y = None
         elif y.dim() and y.size(0) == num_given:
-            graph.y = y[order]
-    try:
-        graph.check()
-    except InputError as error:
-        faults += error.faults
-    if faults:
-        raise InputError(list(dict.fromkeys(faults)))
-    if labels is not None:
-        labels.log(name)
-    return graph
+            y = y[order]
+    fields = {
+        "adj": adj,
+        "x": x,
+        "y": y,
+        "y_level": y_level,
+        "edge_attr": None if edge_attr is None or not structure_ok else edge_attr[order],
+        "edge_type": None if edge_type is None or not structure_ok else edge_type[order],
+        "node_type": node_type,
+        "splits": complete,
+        "node_ptr": None if node_ptr is None else node_ptr.long(),
+        "task": task,
+        "metric": metric,
+        "num_classes": num_classes,
+        "name": name,
+        "source": source,
+    }
+    return fields, faults, labels
 
 
 _MOST_NODES = 2**40  # a limit to what is believed, not to what is stored

@@ -16,8 +16,9 @@ from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.graph import Graph
 from gnnscale.graph.partition import Partition
+from gnnscale.graph.reading.nodes import Split
 from gnnscale.kernels import CSR
 from gnnscale.kernels.rows import order_by_part
 from gnnscale.storage.mapped import prove, release

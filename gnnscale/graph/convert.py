@@ -1,4 +1,4 @@
-"""Graphs from PyG and networkx, and back to PyG."""
+"""What PyG and networkx say of a graph, as arguments of `Graph.from_arrays`; and back to PyG."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph.graph import EDGE_VALUES, Graph
+from gnnscale.graph.adjacency import EDGE_VALUES, Adjacency, as_adjacency
 from gnnscale.graph.reading.nodes import PARTS, part_of
 from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
 
 if TYPE_CHECKING:
+    import networkx
     from torch_geometric.data import Data
 
 _MASKS = tuple(f"{part}_mask" for part in PARTS)
 
 
-def from_data(data: Data, **overrides: Any) -> Graph:
+def from_data(data: Data, **overrides: Any) -> dict[str, Any]:
     """See `Graph.from_data`."""
     from torch_geometric.data import Data as PygData
     from torch_geometric.data import HeteroData
@@ -55,8 +56,7 @@ def from_data(data: Data, **overrides: Any) -> Graph:
     if overrides.get("splits") is None:
         masks = {name: overrides.pop(name, None) for name in _MASKS}
         arguments["splits"] = _split_columns(data, masks)
-    arguments.update(overrides)
-    return Graph.from_arrays(**arguments)
+    return arguments | overrides
 
 
 def _types(data: Data, name: str) -> Tensor | None:
@@ -65,8 +65,8 @@ def _types(data: Data, name: str) -> Tensor | None:
 
 
 def from_networkx(
-    graph: Any, *, x: str | None, y: str | None, weight: str | None, **overrides: Any
-) -> Graph:
+    graph: networkx.Graph, x: str | None, y: str | None, weight: str | None
+) -> dict[str, Any]:
     """See `Graph.from_networkx`."""
     ids = {node: i for i, node in enumerate(graph.nodes)}
     edges = [(ids[u], ids[v], data) for u, v, data in graph.edges(data=True)]
@@ -86,49 +86,45 @@ def from_networkx(
         )
     if have:
         arguments["edge_weight"] = torch.tensor([float(data[weight]) for _, _, data in edges])
-    arguments.update(overrides)
-    return Graph.from_arrays(**arguments)
+    return arguments
 
 
-def to_data(graph: Graph) -> Data:
-    """See `Graph.to_data`."""
+def to_data(
+    adj: Adjacency,
+    x: Tensor | CSR | None,
+    y: Tensor | None,
+    y_level: str,
+    values: Mapping[str, Tensor],
+    node_ptr: Tensor | None,
+) -> Data:
+    """See `Graph.to_data`; `values` are what else it has, by PyG's names."""
     from torch_geometric.data import Batch
     from torch_geometric.data import Data as PygData
 
-    x = graph.x
     if isinstance(x, CSR):
-        values = torch.ones(x.nnz) if x.values is None else x.values
+        ones = torch.ones(x.nnz) if x.values is None else x.values
         x = torch.sparse_csr_tensor(
-            x.indptr, x.indices.long(), values, size=x.shape, check_invariants=True
+            x.indptr, x.indices.long(), ones, size=x.shape, check_invariants=True
         )
-    made = PygData if graph.node_ptr is None else Batch
-    data = made(x=x, edge_index=graph.edge_index, y=graph.y, num_nodes=graph.num_nodes)
-    if graph.edge_weight is not None:
-        data.edge_weight = graph.edge_weight
-    if graph.edge_attr is not None:
-        data.edge_attr = graph.edge_attr
-    if graph.edge_type is not None:
-        data.edge_type = graph.edge_type
-    if graph.node_type is not None:
-        data.node_type = graph.node_type
-    if (split := graph.split()) is not None:
-        data.train_mask, data.val_mask, data.test_mask = split.train, split.val, split.test
-    if graph.node_ptr is not None:
-        graphs = torch.arange(graph.num_graphs)
-        data.batch = torch.repeat_interleave(graphs, graph.node_ptr.diff())
-        data.ptr = graph.node_ptr
-        _cut(data, graph, graph.node_ptr)
+    made = PygData if node_ptr is None else Batch
+    data = made(x=x, edge_index=adj.edge_index, y=y, num_nodes=adj.num_nodes, **values)
+    if node_ptr is not None:
+        graphs = torch.arange(node_ptr.numel() - 1)
+        data.batch = torch.repeat_interleave(graphs, node_ptr.diff())
+        data.ptr = node_ptr
+        _cut(data, node_ptr, adj.indptr[node_ptr], y_level)
     return data
 
 
-def _cut(batch: Any, graph: Graph, ptr: Tensor) -> None:
+def _cut(batch: Any, ptr: Tensor, edge_ptr: Tensor, y_level: str) -> None:
     """Tell a PyG batch where its graphs are, which `to_data_list` goes by."""
-    ends = {"node": ptr, "edge": graph.adj.indptr[ptr], "graph": torch.arange(ptr.numel())}
-    level = dict.fromkeys(("edge_index", *EDGE_VALUES), "edge") | {"y": graph.y_level}
+    num_graphs = ptr.numel() - 1
+    ends = {"node": ptr, "edge": edge_ptr, "graph": torch.arange(ptr.numel())}
+    level = dict.fromkeys(("edge_index", *EDGE_VALUES), "edge") | {"y": y_level}
     keys = [key for key in batch.keys() if key not in ("batch", "ptr", "num_nodes")]  # noqa: SIM118
-    none = torch.zeros(graph.num_graphs, dtype=torch.int64)
+    none = torch.zeros(num_graphs, dtype=torch.int64)
     # The names that PyG's own from_data_list sets; there is no other way to make one of arrays.
-    batch._num_graphs = graph.num_graphs
+    batch._num_graphs = num_graphs
     batch._slice_dict = {key: ends[level.get(key, "node")] for key in keys}
     batch._inc_dict = {key: ptr[:-1] if key == "edge_index" else none for key in keys}
     batch._num_nodes = ptr.diff().tolist()
@@ -144,8 +140,6 @@ def _num_nodes(data: Data) -> int | None:
 
 def _from_adj_t(adj_t: Any) -> dict[str, Any]:
     if isinstance(adj_t, Tensor):
-        from gnnscale.graph.adjacency import as_adjacency
-
         adj = as_adjacency(adj_t)
         return {"edge_index": adj.edge_index, "edge_weight": adj.edge_weight}
     row, col, value = adj_t.coo()  # torch_sparse.SparseTensor

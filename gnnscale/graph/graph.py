@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale.errors import InputError
-from gnnscale.graph import checks
-from gnnscale.graph.adjacency import Adjacency
+from gnnscale.graph import checks, convert
+from gnnscale.graph.adjacency import EDGE_VALUES, Adjacency, row_blocks
+from gnnscale.graph.arrays import read_arrays
 from gnnscale.graph.names import NodeNames
-from gnnscale.graph.reading.labels import TASKS
-from gnnscale.graph.row_blocks import row_blocks
+from gnnscale.graph.reading.labels import TASKS, read_again
+from gnnscale.graph.reading.nodes import PARTS, Split
 from gnnscale.kernels import CSR
 from gnnscale.storage.mapped import read_rows
 
@@ -26,22 +27,6 @@ if TYPE_CHECKING:
     import torch_geometric.data
 
 logger = logging.getLogger(__name__)
-
-EDGE_VALUES = ("edge_weight", "edge_attr", "edge_type")  # in CSR order
-
-
-@dataclass(frozen=True)
-class Split:
-    """Training, validation and test nodes: boolean masks `[num_nodes]`."""
-
-    train: Tensor
-    val: Tensor
-    test: Tensor
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in ("train", "val", "test"):
-            raise InputError(f"no part {name!r} in a split; there are train, val and test")
-        return getattr(self, name)
 
 
 @dataclass(eq=False)
@@ -232,9 +217,17 @@ class Graph:
         """
         arguments = dict(locals())
         del arguments["cls"]
-        from gnnscale.graph import arrays
-
-        return arrays.from_arrays(**arguments)
+        fields, faults, labels = read_arrays(**arguments)
+        graph = cls(**fields)
+        try:
+            graph.check()
+        except InputError as error:
+            faults += error.faults
+        if faults:
+            raise InputError(list(dict.fromkeys(faults)))
+        if labels is not None:
+            labels.log(name)
+        return graph
 
     @classmethod
     def from_data(cls, data: torch_geometric.data.Data, **overrides: Any) -> Graph:
@@ -249,9 +242,7 @@ class Graph:
         Raises:
             InputError: the data is heterogeneous, or faulty.
         """
-        from gnnscale.graph import convert
-
-        return convert.from_data(data, **overrides)
+        return cls.from_arrays(**convert.from_data(data, **overrides))
 
     @classmethod
     def from_networkx(
@@ -272,9 +263,7 @@ class Graph:
             weight: edge attribute with the weight; ignored where no edge has it.
             overrides: further arguments of `from_arrays`.
         """
-        from gnnscale.graph import convert
-
-        return convert.from_networkx(graph, x=x, y=y, weight=weight, **overrides)
+        return cls.from_arrays(**(convert.from_networkx(graph, x, y, weight) | overrides))
 
     def to_data(self) -> torch_geometric.data.Data:
         """The graph as a PyG `Data`, with the default split set's masks.
@@ -284,9 +273,24 @@ class Graph:
         `Graph.from_data` reads it back, edges in CSR order; what PyG has no place for (`task`,
         `num_classes`, labels of edges, other split sets) is to be said again.
         """
-        from gnnscale.graph import convert
+        split = self.split()
+        masks = {} if split is None else {f"{part}_mask": split[part] for part in PARTS}
+        values = self.carried | masks
+        return convert.to_data(self.adj, self.x, self.y, self.y_level, values, self.node_ptr)
 
-        return convert.to_data(self)
+    def with_task(self, task: str) -> Graph:
+        """The graph with its labels read anew for a task; itself where they are for it.
+
+        Raises:
+            InputError: the labels do not allow it.
+        """
+        if self.task == task:
+            return self
+        if self.y is None or task not in TASKS:
+            return replace(self, task=task, metric=None)
+        read = read_again(self.y, self.task, task, of=self.y_level)
+        read.log(self.name)
+        return replace(self, y=read.y, task=task, num_classes=read.num_classes, metric=None)
 
     # --- checks -----------------------------------------------------------------------------
 
@@ -320,7 +324,7 @@ class Graph:
                 faults += checks.label_faults(self.y, self.task, self.num_classes, rows, level)
         for name, split in self.splits.items():
             before = len(faults)
-            for part in ("train", "val", "test"):
+            for part in PARTS:
                 mask = f"{part}_mask" if name == "default" else f"{name}/{part}"
                 faults += checks.mask_faults(mask, split[part], self.num_nodes)
             if len(faults) == before:
@@ -372,7 +376,7 @@ class Graph:
                 digest.add_array(types)
         for name, split in self.splits.items():
             digest.add("split", name)
-            for part in ("train", "val", "test"):
+            for part in PARTS:
                 digest.add_array(split[part])
         return digest.hex()
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.graph import Graph, Split
-from gnnscale.graph.reading.nodes import read_mask
+from gnnscale.graph.graph import Graph
+from gnnscale.graph.reading.nodes import Split, read_mask
 from gnnscale.kernels import CSR, induced_subgraph
 
 

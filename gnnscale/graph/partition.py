@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import DamagedStore, InputError, StoreError
-from gnnscale.graph.row_blocks import row_blocks
+from gnnscale.graph.adjacency import row_blocks
 from gnnscale.storage.files import atomic_write, checked_path
 
 if TYPE_CHECKING:

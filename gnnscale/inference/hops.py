@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency
-from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.graph.adjacency import slice_rows
 from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
 from gnnscale.kernels import spmm

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.graph.adjacency import slice_rows
 from gnnscale.inference.budget import Budget
 from gnnscale.inference.layer_file import Columns, LayerFile
 from gnnscale.inference.ranks import Share, undivided

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.costs.peak import PeakBytes
-from gnnscale.graph.graph import EDGE_VALUES
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.nn.blocks.phases import Neighbourhood
 
 # Over what is counted: workspace within torch's operations, and what the heap fragments. Measured

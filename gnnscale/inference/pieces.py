@@ -15,7 +15,7 @@ from torch import Tensor
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
-from gnnscale.graph.row_blocks import row_blocks
+from gnnscale.graph.adjacency import row_blocks
 from gnnscale.inference.budget import Budget, in_words
 from gnnscale.inference.layers import Layers
 from gnnscale.inference.opaque_cost import gathering_cost, measure

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.graph.adjacency import slice_rows
 from gnnscale.inference.layers import Layers
 from gnnscale.inference.pieces import Pieces, is_measured
 from gnnscale.kernels import CSR

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.row_blocks import release_all
+from gnnscale.graph.adjacency import release_all
 from gnnscale.inference.gathered import Gathered
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layer_file import LayerFile

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, ClusteredGraph
-from gnnscale.graph.graph import EDGE_VALUES
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.kernels import CSR
 from gnnscale.loader.batch import Batch, graphs_of_clusters, pointers_among
 from gnnscale.loader.reading import Ranges, take_features

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.graph.row_blocks import slice_rows
+from gnnscale.graph.adjacency import slice_rows
 from gnnscale.kernels import CSR
 from gnnscale.storage.mapped import is_mapped, read_ranges
 

@@ -118,7 +118,7 @@ class ArrayFolder:
         with self.array(name, flat.numpy().dtype, tuple(array.shape)) as file:
             for start in range(0, flat.numel(), per_block):
                 block = read_rows(flat, start, min(start + per_block, flat.numel()))
-                file.append(block.numpy())
+                file.append(block.contiguous().numpy())
 
     @contextlib.contextmanager
     def array(

@@ -9,7 +9,7 @@ from typing import Any
 
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
-from gnnscale.graph.reading.labels import TASKS, with_task
+from gnnscale.graph.reading.labels import TASKS
 from gnnscale.partitioning.weights import balance_faults
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.device import choose_device
@@ -59,10 +59,10 @@ def as_data(data: Any, task: Any = "auto") -> Graph | ClusteredGraph:
     if isinstance(data, str | Path):
         data = open_graph(data)
     if isinstance(data, ClusteredGraph):
-        graph = with_task(data.graph, wanted or data.graph.task)
+        graph = data.graph.with_task(wanted or data.graph.task)
         return data if graph is data.graph else dataclasses.replace(data, graph=graph)
     if isinstance(data, Graph):
-        return with_task(data, wanted or data.task)
+        return data.with_task(wanted or data.task)
     return read_graph(data, task)
 
 

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.graph.reading.labels import known_labels, labelled, read_labels, with_task
+from gnnscale.graph.reading.labels import known_labels, labelled, read_labels
 from gnnscale.inference import make_metric
 from gnnscale.train import NodeTask
 from tests.data.test_reading import DOORS, NODES, ONE_RING
@@ -233,11 +233,11 @@ def test_a_trainers_task_reads_labels_anew(tmp_path):
 def test_with_task_goes_back_and_forth():
     graph = DOORS["from_arrays"](None, y=[0, 1, -1, 1, 0, 1, 0])
     for task in ("multilabel", "regression", "classification"):
-        graph = with_task(graph, task)
+        graph = graph.with_task(task)
         assert labelled(graph.y, task).tolist() == [i != 2 for i in range(NODES)]
     assert graph.y.tolist() == [0, 1, -1, 1, 0, 1, 0]
     with pytest.raises(InputError, match="y holds 2"):
-        with_task(DOORS["from_arrays"](None, y=[0, 1, 2, 1, 0, 1, 0]), "multilabel")
+        DOORS["from_arrays"](None, y=[0, 1, 2, 1, 0, 1, 0]).with_task("multilabel")
 
 
 @settings(max_examples=5)

@@ -16,6 +16,7 @@ from gnnscale.graph import (
     cluster,
     is_store,
     open_graph,
+    store_graph,
     verify_store,
 )
 from gnnscale.storage import array_folder
@@ -67,6 +68,12 @@ def test_several_graphs_and_edge_labels(tmp_path):
     assert_same_graph(cluster(several, Partition([0, 0, 1], 2), tmp_path / "a").original(), several)
     edges = Graph.from_arrays([[0, 1], [1, 0]], y=[1, 0], y_level="edge")
     assert_same_graph(cluster(edges, Partition([1, 0], 2), tmp_path / "b").original(), edges)
+
+
+def test_columns_of_another_array_are_written(tmp_path):
+    columns = torch.eye(3, dtype=torch.bool)
+    graph = Graph.from_arrays([[0], [1]], num_nodes=3, train_mask=columns[:, 0], y=columns[:, 1])
+    assert_same_graph(store_graph(graph, tmp_path / "graph"), graph)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])

@@ -14,7 +14,7 @@ import torch
 from gnnscale.data.pyg.catalogue import PyGEntry
 from gnnscale.data.pyg.closed import check_pickled
 from gnnscale.extras import from_extra
-from gnnscale.graph.graph import EDGE_VALUES
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.kernels import CSR
 
 _FOLDS = 10

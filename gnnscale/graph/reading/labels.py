@@ -15,9 +15,8 @@ whole floats (2.0: a class or a quantity?) or rows with a single 1 each, is aske
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +25,6 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph.checks import blocks
 from gnnscale.graph.reading.found import Found
-
-if TYPE_CHECKING:
-    from gnnscale.graph.graph import Graph
 
 logger = logging.getLogger(__name__)
 
@@ -109,25 +105,16 @@ def read_labels(
     return read._replace(words=f"y, {kind} {[*y.shape]}, is read for {words}")
 
 
-def with_task(graph: Graph, task: str) -> Graph:
-    """The graph with its labels read anew for a task; itself where they are for it.
+def read_again(y: Tensor, was: str, task: str, *, of: str = "node") -> Labels:
+    """Labels that were read for one task, read for another.
 
     Raises:
         InputError: the labels do not allow it.
     """
-    if graph.task == task:
-        return graph
-    if graph.y is None or task not in TASKS:
-        return dataclasses.replace(graph, task=task, metric=None)
-    y = graph.y
-    if graph.task != "regression" and not y.is_floating_point() and bool((y < 0).any()):
+    if was != "regression" and not y.is_floating_point() and bool((y < 0).any()):
         wide = y.float() if int(y.max()) <= _EXACT else y.double()
         y = wide.masked_fill(y < 0, float("nan"))  # which -1 is not for every task
-    read = read_labels(y, task, of=graph.y_level)
-    read.log(graph.name)
-    return dataclasses.replace(
-        graph, y=read.y, task=task, num_classes=read.num_classes, metric=None
-    )
+    return read_labels(y, task, of=of)
 
 
 def with_unknown(y: np.ndarray, known: np.ndarray, task: str | None) -> np.ndarray:

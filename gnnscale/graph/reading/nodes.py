@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,20 @@ PARTS = ("train", "val", "test")
 _VALIDATION = ("val", "valid", "validation", "dev")
 PART_NAMES = rf"(?P<part>train|test|{'|'.join(_VALIDATION)})"
 _PART = re.compile(rf"{PART_NAMES}(?:_(?P<kind>mask|idx))?")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training, validation and test nodes: boolean masks `[num_nodes]`."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in PARTS:
+            raise InputError(f"no part {name!r} in a split; there are train, val and test")
+        return getattr(self, name)
 
 
 def part_of(name: str) -> tuple[str | None, str | None]:

@@ -17,8 +17,9 @@ from torch import Tensor
 from gnnscale.choices import choices_checked
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.graph import Graph, Split
+from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
+from gnnscale.graph.reading.nodes import Split
 from gnnscale.kernels import CSR
 from gnnscale.storage.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.storage.files import checked_path, read_json

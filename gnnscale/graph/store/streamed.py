@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.graph.clustered import FEATURE_TYPES, ClusteredGraph, Layout, Narrowing
-from gnnscale.graph.graph import EDGE_VALUES, Graph
+from gnnscale.graph.graph import Graph
 from gnnscale.graph.partition import Partition
 from gnnscale.graph.store.cluster_folder import checked_store_path, store_meta
 from gnnscale.graph.store.graph_folder import (

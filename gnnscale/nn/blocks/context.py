@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.graph import Adjacency
-from gnnscale.graph.graph import EDGE_VALUES
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.kernels import CSR
 from gnnscale.nn.norms.segments import segment_of_rows
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, overload
 import torch
 from torch import Tensor
 
-from gnnscale.graph.graph import EDGE_VALUES
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.kernels import CSR
 from gnnscale.nn.blocks.phases import Neighbourhood
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
-from gnnscale.graph.row_blocks import row_blocks
+from gnnscale.graph.adjacency import row_blocks
 from gnnscale.kernels import CSR, RowSums, row_sums
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
 
-from gnnscale.graph.graph import EDGE_VALUES
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.nn.convs.signature import parameters
 
 # What a layer may be given beside x and edge_index: values of edges, and values of nodes.

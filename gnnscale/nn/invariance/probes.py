@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency
-from gnnscale.graph.graph import EDGE_VALUES
+from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.kernels import CSR
 from gnnscale.nn.blocks.reach import halo
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.graph import Adjacency
-from gnnscale.graph.row_blocks import release_all
+from gnnscale.graph.adjacency import release_all
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.convs.registry import needs_symmetry
 from gnnscale.nn.convs.taken import pad_pieces_of

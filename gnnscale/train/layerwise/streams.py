@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.graph.row_blocks import release_all
+from gnnscale.graph.adjacency import release_all
 from gnnscale.inference.engine import advance
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnscale.graph import row_blocks
+from gnnscale.graph import adjacency
 from gnnscale.kernels import CSR
 
 
@@ -12,11 +12,11 @@ from gnnscale.kernels import CSR
 def test_blocks_are_the_rows_in_order_and_none_is_large(lengths, most):
     indptr = torch.tensor([0, *lengths]).cumsum(0)
     matrix = CSR(indptr, torch.arange(int(indptr[-1])), None, (len(lengths), 2000))
-    before, row_blocks._MOST = row_blocks._MOST, most
+    before, adjacency._MOST = adjacency._MOST, most
     try:
-        blocks = list(row_blocks.row_blocks(matrix))
+        blocks = list(adjacency.row_blocks(matrix))
     finally:
-        row_blocks._MOST = before
+        adjacency._MOST = before
     at = 0
     for start, stop, rows in blocks:
         assert start == at and rows.shape[0] == stop - start <= max(most, 1)
