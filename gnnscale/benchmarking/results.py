@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 from gnnscale.data.recipes import Published
 from gnnscale.errors import StoreError
 from gnnscale.storage.files import atomic_write, json_checksum, read_json, write_json
+from gnnscale.storage.formats import Format
 from gnnscale.storage.pictures import plot_where_possible
 
+FORMAT = Format(
+    "gnnscale-bench",
+    1,
+    "record of a benchmark",
+    "the same gnnscale.bench(…) or `gnnscale bench …` writes it from the runs in its folder",
+)
 SETS = ("train", "val", "test")
 
 
@@ -155,7 +162,7 @@ class BenchReport:
             StoreError: a file cannot be written.
         """
         folder = Path(folder)
-        content = {**asdict(self), "spread": {w: self.spread(w) for w in SETS}}
+        content = {**FORMAT.stamp, **asdict(self), "spread": {w: self.spread(w) for w in SETS}}
         write_json(folder / "results.json", {**content, "checksum": json_checksum(content)})
         with atomic_write(folder / "results.md") as file:
             file.write(self.markdown().encode())
@@ -172,6 +179,7 @@ class BenchReport:
         checksum = content.pop("checksum", None) if isinstance(content, dict) else None
         if checksum != json_checksum(content):
             raise StoreError(f"{path} is damaged: its checksum differs")
+        content = FORMAT.unstamped(content, path)
         try:
             content.pop("spread")
             runs = [SeedResult(**run) for run in content.pop("runs")]

@@ -15,9 +15,15 @@ from torch import Tensor
 from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.graph.adjacency import row_blocks
 from gnnscale.storage.files import atomic_write, checked_path
+from gnnscale.storage.formats import Format
 
 if TYPE_CHECKING:
     from gnnscale.graph.graph import Graph
+
+
+FORMAT = Format(
+    "gnnscale-partition", 1, "partition", "gnnscale.partition(graph, num_parts=…).save(path)"
+)
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,7 @@ class Partition:
         """Write to `path` (.npz, no pickle): assignment and how it was made."""
         about = json.dumps(
             {
+                **FORMAT.stamp,
                 "num_parts": self.num_parts,
                 "method": self.method,
                 "seed": self.seed,
@@ -168,7 +175,10 @@ class Partition:
             # NumPy leaves a file that it opened and could not read to the garbage collector.
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 about = json.loads(str(content["about"]))
-                return cls(torch.from_numpy(content["assignment"]), **about)
+                assignment = torch.from_numpy(content["assignment"])
+                return cls(assignment, **FORMAT.unstamped(about, path))
+        except StoreError:  # of another version
+            raise
         except FileNotFoundError:
             raise StoreError(f"no partition at {path}") from None
         except OSError as error:

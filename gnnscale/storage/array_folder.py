@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.storage.files import atomic_folder, file_checksum, json_bytes, read_json, write_json
+from gnnscale.storage.formats import Format
 from gnnscale.storage.mapped import Bound, map_array, read_rows
 
 _BLOCK = 1 << 24
@@ -38,7 +39,7 @@ def write_arrays(path: Path, meta: dict[str, Any], arrays: Mapping[str, Tensor],
 
     Args:
         path: the folder.
-        meta: what `meta.json` says besides, "format" and "version" among it.
+        meta: what `meta.json` says besides, the stamp of a `Format` among it.
         arrays: the arrays by name.
         what: what they are, for errors.
 
@@ -228,28 +229,16 @@ class ArrayFile:
         return text.getvalue()
 
 
-def read_meta(path: Path, form: str, version: int, what: str) -> dict[str, Any]:
-    """What `write_arrays` wrote of a folder.
-
-    Args:
-        path: the folder.
-        form: the "format" that is expected.
-        version: the version that is expected.
-        what: what it is, for errors.
+def read_meta(path: Path, form: Format) -> dict[str, Any]:
+    """What `write_arrays` wrote of a folder of this format.
 
     Raises:
         StoreError: it is missing, of another format or version, or damaged.
     """
     if not os.path.exists(path / "meta.json"):
-        raise DamagedStore(f"no {what} at {path}: meta.json is missing")
+        raise DamagedStore(f"no {form.what} at {path}: meta.json is missing")
     meta = read_json(path / "meta.json")
-    if not isinstance(meta, dict) or meta.get("format") != form:
-        raise DamagedStore(f"{path} is not a {what}")
-    if meta.get("version") != version:
-        raise StoreError(
-            f"{path} has format version {meta.get('version')}; this gnnscale reads {version}. "
-            "Write it anew"
-        )
+    form.check(meta, path)
     if meta.get("checksum") != _meta_checksum(meta):
         raise DamagedStore(f"{path}/meta.json is damaged: its checksum differs")
     return meta

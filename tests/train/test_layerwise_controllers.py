@@ -338,7 +338,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
         again.policy.head.bias.add_(1)
     assert again.describe() != controller.describe()
     save_tree(tmp_path / "other.safetensors", {"weights": torch.ones(2)})
-    with pytest.raises(StoreError, match="no stop controller"):
+    with pytest.raises(StoreError, match="not a stop controller"):
         LearnedController.load(tmp_path / "other.safetensors")
 
 

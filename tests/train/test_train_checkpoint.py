@@ -174,7 +174,7 @@ def test_another_version_says_so(tmp_path):
     small_trainer(tmp_path, epochs=1).fit()
     path = tmp_path / "run.json"
     path.write_text(path.read_text().replace('"version": 2', '"version": 99'))
-    with pytest.raises(StoreError, match="format 99"):
+    with pytest.raises(StoreError, match="format version 99"):
         small_trainer(tmp_path, epochs=1).fit()
 
 

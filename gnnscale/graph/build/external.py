@@ -17,7 +17,6 @@ from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.store.graph_folder import (
     FORMAT,
-    VERSION,
     check_replaceable,
     graph_arrays,
     graph_meta,
@@ -122,8 +121,7 @@ def build_graph(
         for key, array in known.items():
             folder.write(key, array)
         folder.meta = {
-            "format": FORMAT,
-            "version": VERSION,
+            **FORMAT.stamp,
             **graph_meta(described),
             "num_edges": num_edges,
             "num_features": num_features,

@@ -27,15 +27,20 @@ from gnnscale.graph.store.graph_folder import (
 )
 from gnnscale.storage.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.storage.files import checked_path
+from gnnscale.storage.formats import Format
 from gnnscale.storage.mapped import Bound, prove
 
-FORMAT = "gnnscale-clustered-graph"
-VERSION = 1
+FORMAT = Format(
+    "gnnscale-clustered-graph",
+    1,
+    "gnnscale clustered graph",
+    "gnnscale.cluster(graph, partition, path=…) or `gnnscale partition … --out PATH`",
+)
 
 
 def is_store(path: str | Path) -> bool:
     """Whether `path` is a folder that a clustered graph was written to."""
-    return has_format(path, FORMAT)
+    return has_format(path, FORMAT.name)
 
 
 def store_checksum(path: str | Path) -> str:
@@ -115,8 +120,7 @@ def _arrays(clustered: ClusteredGraph) -> Iterator[tuple[str, Tensor]]:
 def store_meta(graph: Graph, num_parts: int, split: str, method: str, seed: int) -> dict[str, Any]:
     """What `meta.json` says of a clustered graph besides its arrays."""
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        **FORMAT.stamp,
         **graph_meta(graph),
         "num_parts": num_parts,
         "split": split,
@@ -140,7 +144,7 @@ def _assemble(path: Path, meta: dict[str, Any], arrays: dict[str, Tensor]) -> Cl
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    return read_meta(path, FORMAT, VERSION, "gnnscale clustered graph")
+    return read_meta(path, FORMAT)
 
 
 def checked_store_path(path: str | Path) -> Path:

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from gnnscale.kernels import CSR
 from gnnscale.storage.array_folder import array_folder, open_arrays, read_meta, write_arrays
+from gnnscale.storage.formats import Format
 from gnnscale.storage.mapped import Bound, prove
 
-FORMAT = "gnnscale-first-hop"
-VERSION = 1
+FORMAT = Format(
+    "gnnscale-first-hop",
+    1,
+    "first hop of a gnnscale graph",
+    "remove its folder, and ClusterTrainer(…, precompute=True) computes it",
+)
 FOLDER = "first_hop"
-_WHAT = "first hop of a gnnscale graph"
 
 
 def first_hop_folders(store: Path) -> list[Path]:
@@ -38,7 +42,7 @@ def write_first_hop(
     Raises:
         StoreError: the folder cannot be written, or the disk is full.
     """
-    meta = {"format": FORMAT, "version": VERSION, **about}
+    meta = {**FORMAT.stamp, **about}
     if isinstance(hop, CSR):
         assert hop.values is not None
         arrays = {"indptr": hop.indptr, "indices": hop.indices, "values": hop.values}
@@ -80,4 +84,4 @@ def read_first_hop_meta(folder: Path) -> dict[str, Any]:
     Raises:
         StoreError: it is missing, of another format or version, or damaged.
     """
-    return read_meta(folder, FORMAT, VERSION, _WHAT)
+    return read_meta(folder, FORMAT)

@@ -23,16 +23,21 @@ from gnnscale.graph.reading.nodes import Split
 from gnnscale.kernels import CSR
 from gnnscale.storage.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.storage.files import checked_path, read_json
+from gnnscale.storage.formats import Format
 from gnnscale.storage.mapped import Bound, prove
 
-FORMAT = "gnnscale-graph"
-VERSION = 1
+FORMAT = Format(
+    "gnnscale-graph",
+    1,
+    "gnnscale graph",
+    "gnnscale.build_graph(…) or gnnscale.from_edge_list(…, path=…)",
+)
 PARTS = ("train", "val", "test")
 
 
 def is_stored_graph(path: str | Path) -> bool:
     """Whether `path` is a folder that a graph was written to."""
-    return has_format(path, FORMAT)
+    return has_format(path, FORMAT.name)
 
 
 @choices_checked
@@ -65,7 +70,7 @@ def store_graph(graph: Graph, path: str | Path) -> Graph:
     """
     path = checked_path(path).resolve()
     check_replaceable(path, is_stored_graph, "graph")
-    meta = {"format": FORMAT, "version": VERSION, **graph_meta(graph)}
+    meta = {**FORMAT.stamp, **graph_meta(graph)}
     write_arrays(path, meta, dict(graph_arrays(graph)), "the graph")
     return open_stored_graph(path)
 
@@ -82,7 +87,7 @@ def verify_stored_graph(path: str | Path) -> None:
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    return read_meta(path, FORMAT, VERSION, "gnnscale graph")
+    return read_meta(path, FORMAT)
 
 
 # --- shared by both formats -------------------------------------------------------------------

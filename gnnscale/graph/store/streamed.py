@@ -17,7 +17,6 @@ from gnnscale.graph.partition import Partition
 from gnnscale.graph.store.cluster_folder import checked_store_path, store_meta
 from gnnscale.graph.store.graph_folder import (
     FORMAT,
-    VERSION,
     check_replaceable,
     graph_arrays,
     graph_meta,
@@ -74,7 +73,7 @@ def original_on_disk(clustered: ClusteredGraph, path: str | Path, budget: int) -
     path = checked_path(path).resolve()
     check_replaceable(path, is_stored_graph, "graph")
     graph = clustered.graph
-    meta = {"format": FORMAT, "version": VERSION, **graph_meta(graph)}
+    meta = {**FORMAT.stamp, **graph_meta(graph)}
     order, position = clustered.position, clustered.node_id.to(graph.adj.indices.dtype)
     _write(graph, order, position, path, meta, {}, None, budget)
     return open_stored_graph(path)

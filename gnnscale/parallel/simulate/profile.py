@@ -26,8 +26,12 @@ from gnnscale.parallel.boundaries import Boundary, boundaries
 from gnnscale.parallel.simulate.cuts import best_cuts
 from gnnscale.parallel.stages import Stage, divide
 from gnnscale.storage.files import read_json, write_json
+from gnnscale.storage.formats import Format
 from gnnscale.train.steps.contexts import training_context
 
+FORMAT = Format(
+    "gnnscale-profile", 1, "profile", "gnnscale.parallel.simulate.profile.profile(…).save(path)"
+)
 Loss = Callable[[Tensor, Batch], Tensor]
 
 _SHARES = (0.25, 0.5, 1.0)  # of the clusters of a batch: none needs more memory than training does
@@ -131,7 +135,7 @@ class Profile:
 
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON."""
-        content = asdict(self)
+        content = {**FORMAT.stamp, **asdict(self)}
         content |= {name: getattr(self, name).tolist() for name in ("forward", "backward")}
         content["boundaries"] = [
             {**boundary._asdict(), "gradients": sorted(boundary.gradients)}
@@ -146,7 +150,7 @@ class Profile:
         Raises:
             StoreError: it is missing or damaged.
         """
-        content = read_json(path)
+        content = FORMAT.unstamped(read_json(path), path)
         try:
             found = [
                 Boundary(

@@ -10,7 +10,8 @@ from typing import Any
 from typing_extensions import override
 
 from gnnscale.choices import whole_faults
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import InputError
+from gnnscale.storage.formats import Format
 from gnnscale.train.arguments import as_data
 from gnnscale.train.controllers.episodes import SampledTraining
 from gnnscale.train.controllers.learning import Learner
@@ -25,7 +26,12 @@ from gnnscale.train.controllers.stopping import (
 )
 from gnnscale.train.run.checkpoint import load_tree, save_tree
 
-_FORMAT = "gnnscale stop controller 1"
+FORMAT = Format(
+    "gnnscale stop controller",
+    1,
+    "stop controller",
+    "gnnscale.LearnedController.learn(…).save(path)",
+)
 _LONGEST_HORIZON = 1000
 
 
@@ -206,7 +212,7 @@ class LearnedController:
         policy = self.policy
         sizes = {"layers": policy.layers, "every": policy.every, "horizon": policy.horizon}
         tree = {
-            "format": _FORMAT,
+            "format": f"{FORMAT.name} {FORMAT.version}",
             "sizes": sizes,
             "reached": policy.reached,
             "weights": policy.state_dict(),
@@ -223,8 +229,10 @@ class LearnedController:
             StoreError: the file is missing, damaged, or holds something else.
         """
         tree = load_tree(path)
-        if not isinstance(tree, dict) or tree.get("format") != _FORMAT:
-            raise StoreError(f"{path} is no stop controller; write one with LearnedController.save")
+        name, _, version = str(tree.get("format") if isinstance(tree, dict) else tree).rpartition(
+            " "
+        )
+        FORMAT.check({"format": name, "version": int(version) if version.isdigit() else 0}, path)
         policy = StopPolicy(**tree["sizes"])
         policy.load_state_dict(tree["weights"])
         policy.reached = tree["reached"]

@@ -12,7 +12,11 @@ from torch import Tensor
 
 from gnnscale.errors import StoreError
 from gnnscale.storage.files import atomic_write, checked_path
+from gnnscale.storage.formats import Format
 
+FORMAT = Format(
+    "gnnscale-tree", 1, "checkpoint", "what wrote it does, such as the trainer's fit(resume=False)"
+)
 _TENSOR = "__tensor__"
 _ITEMS = "__items__"
 
@@ -38,7 +42,13 @@ def save_tree(path: str | Path, tree: Any, about: dict[str, Any] | None = None) 
     tensors: dict[str, Tensor] = {}
     layout = json.dumps(_encode(tree, "", tensors, {}))
     said = "" if about is None else json.dumps(about)
-    metadata = {"tree": layout, "about": said, "checksum": _checksum(layout + said, tensors)}
+    stamp = {"format": FORMAT.name, "version": str(FORMAT.version)}
+    metadata = {
+        **stamp,
+        "tree": layout,
+        "about": said,
+        "checksum": _checksum(layout + said, tensors),
+    }
     content = save(tensors, metadata=metadata)
     with atomic_write(path) as file:
         file.write(content)
@@ -66,7 +76,8 @@ def read_tree(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise StoreError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata()
+            about = file.metadata() or {}
+            FORMAT.unstamped({**about, "version": int(about.get("version", 1))}, path)
             # Copies: the others are maps of the file, which training would write to.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         layout, said = about["tree"], about.get("about", "")

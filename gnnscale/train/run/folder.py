@@ -41,6 +41,7 @@ from gnnscale.storage.files import (
     remove_abandoned,
     write_json,
 )
+from gnnscale.storage.formats import Format
 from gnnscale.storage.pictures import plot_where_possible
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.checkpoint import read_tree, save_tree
@@ -50,8 +51,13 @@ from gnnscale.train.steps.learnt import of_model
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "gnnscale-run"
-VERSION = 2
+FORMAT = Format(
+    "gnnscale-run",
+    2,
+    "run's folder",
+    "train with fit(resume=False) (its weights alone are what "
+    "gnnscale.train.run.checkpoint.load_tree reads of model.safetensors)",
+)
 
 _CHECKPOINT, _WEIGHTS, _REPORT = "checkpoint.safetensors", "model.safetensors", "report.json"
 # Written before the first step, and not changed after: the checkpoint names their checksums.
@@ -126,15 +132,7 @@ class RunFolder:
             StoreError: it is missing, damaged, or of another version.
         """
         content = read_json(self.path / "run.json")
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise StoreError(f"{self.path} is not the folder of a run")
-        if content.get("version") != VERSION:
-            raise StoreError(
-                f"{self.path} was written by another version (format {content.get('version')}, "
-                f"this one reads {VERSION}): open it with that version, take its weights from "
-                f"gnnscale.train.run.checkpoint.load_tree({str(self.path / _WEIGHTS)!r}), or train "
-                "anew with fit(resume=False)"
-            )
+        FORMAT.check(content, self.path)
         if content.pop("checksum", None) != json_checksum(content):
             raise StoreError(f"{self.path / 'run.json'} is damaged: its checksum differs")
         return content
@@ -150,8 +148,7 @@ class RunFolder:
     def begin(self, identity: dict[str, Any], config: TrainerOptions) -> None:
         """Start a run, removing what an earlier one left here."""
         content = {
-            "format": FORMAT,
-            "version": VERSION,
+            **FORMAT.stamp,
             "id": secrets.token_hex(8),
             "within": self._surrounding_id(),
             **identity,

@@ -11,8 +11,11 @@ from typing import Any
 
 from gnnscale.errors import StoreError
 from gnnscale.storage.files import atomic_write, json_checksum, read_json, write_json
+from gnnscale.storage.formats import Format
 
 logger = logging.getLogger(__name__)
+
+FORMAT = Format("gnnscale-report", 1, "report", "the trainer's fit(resume=False)")
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON; figures that are NaN or infinite become null."""
-        content = _finite(asdict(self))
+        content = {**FORMAT.stamp, **_finite(asdict(self))}
         write_json(path, {**content, "checksum": json_checksum(content)})
 
     @classmethod
@@ -94,7 +97,7 @@ class Report:
         if checksum not in (None, json_checksum(content)):  # one written by hand has none
             raise StoreError(f"{path} is damaged: its checksum differs")
         try:
-            return cls(**content)
+            return cls(**FORMAT.unstamped(content, path))
         except TypeError as error:
             raise StoreError(f"{path} is no report: {error}") from error
 
