@@ -45,6 +45,11 @@ def world_size(group: Any = None) -> int:
     return distributed.get_world_size(group) if _distributed() else 1
 
 
+def ranks_here() -> int:
+    """How many processes that train together are on this host."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world_size() > 1 else 1
+
+
 def is_main() -> bool:
     """Whether this is rank 0, which writes and prints."""
     return rank() == 0

@@ -1,15 +1,21 @@
-"""PeakBytes: what the operations of a layer allocate, counted rather than asked of the system."""
+"""The most bytes that operations allocate, counted rather than asked of the system."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor, UntypedStorage
+import torch
+from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
+
+from gnnscale.loader import Batch
+from gnnscale.nn.modules import evaluation_mode
+
+Forward = Callable[[Any], Tensor]  # from a batch to what a loss is of
 
 
 class PeakBytes(TorchDispatchMode):
@@ -54,3 +60,22 @@ class PeakBytes(TorchDispatchMode):
         self._known[key] = weakref.ref(storage, gone)
         self._live += size
         self.peak = max(self.peak, self._live)
+
+
+def pass_peak(forward: Forward, model: nn.Module, batch: Batch, *, training: bool) -> int:
+    """Bytes that a model's pass over a batch allocates, forward and, in training, backward.
+
+    The model is run in evaluation mode, and left as it was.
+    """
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    devices = [batch.adj.device] if batch.adj.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.set_grad_enabled(training),
+        evaluation_mode(model),
+        PeakBytes() as counted,
+    ):
+        out = forward(batch)
+        if out.requires_grad:
+            torch.autograd.grad(out.sum(), learnt, allow_unused=True)
+    return counted.peak

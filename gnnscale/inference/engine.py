@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
+from gnnscale.costs.convolutions import check_convolutions
+from gnnscale.costs.inference import default_chunk_rows, inference_budget
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.inference.budget import default_chunk_rows, inference_budget
 from gnnscale.inference.layers import Chunks, Layer, Layers
 from gnnscale.inference.ranks import Share, divide, undivided
-from gnnscale.inference.room import check_room
 from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN
@@ -96,7 +96,8 @@ def stream(
         held=held,
         divided=True,
     )
-    check_room(model, graph, layers)
+    assert layers.budget is not None
+    check_convolutions(model, graph, layers.budget, layers.device)
     phases = model.phases if head else _before_the_output(model)
     own = _stream(model, phases, graph, layers, segments)
     if not (everywhere and layers.share.split):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
+from gnnscale.costs.convolutions import output_bytes
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.reading.labels import labelled
@@ -20,7 +21,6 @@ from gnnscale.inference.engine import share_of, stream
 from gnnscale.inference.layer_file import reserve
 from gnnscale.inference.layers import Chunks
 from gnnscale.inference.metrics import Kept, Metric
-from gnnscale.inference.room import output_bytes
 from gnnscale.nn import LayeredGNN
 from gnnscale.storage.files import atomic_write
 from gnnscale.storage.mapped import map_array, read_rows, release

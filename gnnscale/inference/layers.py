@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph.adjacency import slice_rows
-from gnnscale.inference.budget import Budget
+from gnnscale.costs.inference import Budget
 from gnnscale.inference.layer_file import Columns, LayerFile
 from gnnscale.inference.ranks import Share, undivided
 from gnnscale.kernels import CSR

@@ -7,29 +7,30 @@ than in another. Pieces are therefore cut by cost, counted on the halo itself, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from gnnscale.costs.convolutions import (
+    gathering_cost,
+    is_measured,
+    piece_cost,
+    refusal,
+    too_large,
+)
 from gnnscale.costs.peak import PeakBytes
-from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.graph.adjacency import row_blocks
-from gnnscale.inference.budget import Budget, in_words
 from gnnscale.inference.layers import Layers
-from gnnscale.inference.opaque_cost import gathering_cost, measure
-from gnnscale.kernels import CSR, spmm
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.blocks.reach import Halo, halo
 from gnnscale.storage.mapped import read_rows
+from gnnscale.storage.memory import in_words
 
 logger = logging.getLogger(__name__)
 
-_SMALL = 1 << 14  # nodes and edges of a graph that is run whole without measuring the layer
 _CAUTIOUS = 4  # the part of its room that the first piece takes: the cost has yet to be confirmed
-_TRIED = 32  # rows of several hops whose halo is made to learn how large it is
-_ROWS_AT_ONCE = 1 << 20
 
 
 class Pieces:
@@ -62,7 +63,7 @@ class Pieces:
         self._measured = is_measured(self._budget, nodes, edges)
         self.cost = gathering_cost()
         if self._measured:
-            self.cost = measure(phase, widths, dtype, carried, layers.device)
+            self.cost = piece_cost(phase, widths, dtype, carried, layers.device)
         self._rows = nodes  # that the next piece may have
         self._room = self._budget.piece // (_CAUTIOUS if self._measured else 1)
         self._local: Tensor | None = None
@@ -75,17 +76,14 @@ class Pieces:
             self.cost.of(nodes, self._adj.nnz) <= self._budget.piece
         )
 
-    def refusal(self) -> tuple[int, InputError] | None:
-        """What the row that takes the most takes, and the error to raise; None where it has room.
+    def check(self) -> None:
+        """Find the row that takes the most.
 
-        The error names the smallest bound that would do.
+        Raises:
+            InputError: it has no room; with the smallest bound that would do.
         """
-        whole = self.cost.of(self._adj.num_nodes, self._adj.nnz)
-        if not self._measured or whole <= self._budget.most:
-            return None
-        nodes, edges = self._costliest_row()
-        needed = self.cost.of(nodes, edges)
-        return (needed, self._refused(nodes, edges, needed)) if needed > self._budget.most else None
+        if self._measured and (found := refusal(self._phase, self.cost, self._adj, self._budget)):
+            raise found[1]
 
     def rows(self, start: int, stop: int, run: Callable[[Halo], Tensor]) -> Tensor:
         """Rows `start` to `stop` of what the convolution gives.
@@ -151,7 +149,7 @@ class Pieces:
                 nodes, edges = self._adj.num_nodes, self._adj.nnz
                 needed = self.cost.of(nodes, edges)
             if alone:
-                raise self._refused(nodes, edges, needed)
+                raise too_large(self._phase, nodes, edges, needed, self._budget)
             last = first + (last - first) // 2
 
     def _within_edges(self, first: int, stop: int) -> int:
@@ -161,73 +159,3 @@ class Pieces:
         ends = read_rows(self._adj.indptr, first, stop + 1)
         most = int(ends[0]) + self.cost.edges_within(self._room)
         return max(first + 1, first + int(torch.searchsorted(ends, most, right=True)) - 1)
-
-    def _costliest_row(self) -> tuple[int, int]:
-        """Nodes and edges of the largest halo of a row; at most, where it is of several hops."""
-        num_nodes, num_edges = self._adj.num_nodes, self._adj.nnz
-        if self._phase.hops == 1:
-            largest = most_edges(self._adj)
-        else:
-            edges = reachable_edges(self._adj, self._phase.hops)
-            largest = int(edges.max())
-        within = (min(largest + 1, num_nodes), min(largest, num_edges))
-        if self._phase.hops == 1 or self.cost.of(*within) <= self._budget.most:
-            return within
-        most = self.cost.edges_within(self._budget.most)
-        found = (1, 0)
-        for row in edges.topk(min(_TRIED, num_nodes)).indices.tolist():
-            rows = torch.tensor([row], device=self._adj.device)
-            around = halo(self._adj, rows, self._phase.hops, most=most)
-            if around is None:
-                return within
-            sizes = (around.nodes.numel(), around.edges.numel())
-            found = max(found, sizes, key=lambda size: self.cost.of(*size))
-        return found
-
-    def _refused(self, nodes: int, edges: int, needed: int) -> InputError:
-        name = type(self._phase.module).__name__
-        reach = "" if self._phase.hops == 1 else f" within its {self._phase.hops} hops"
-        remedy = (
-            "or take fewer channels or heads, a convolution that needs no message for every edge "
-            "(GCN, GraphSAGE, GIN), or drop edges of the largest nodes"
-        )
-        return InputError(
-            f"{name} runs on a node with all that it reads, and one of this graph reads "
-            f"{edges:,} edges and {nodes:,} nodes{reach}: {in_words(needed)} at once. "
-            f"{self._budget.too_small_for(needed)}, {remedy}"
-        )
-
-
-def is_measured(budget: Budget, nodes: int, edges: int) -> bool:
-    """Whether a layer is measured before it runs: on a small graph only where a bound is given."""
-    worth = budget.is_given or nodes + edges > _SMALL
-    return worth and nodes > 0 and edges > 0
-
-
-def most_edges(adj: Adjacency) -> int:
-    """The most edges that arrive at a node."""
-    return max(int(degrees.max()) for _, degrees in _degrees(adj))
-
-
-def reachable_edges(adj: Adjacency, hops: int) -> Tensor:
-    """At most so many edges are read for each row, float64 `[num_nodes]`.
-
-    What is reached in several ways counts as often.
-    """
-    own = torch.empty(adj.num_nodes, 1, dtype=torch.float64, device=adj.device)
-    for start, degrees in _degrees(adj):
-        own[start : start + degrees.numel(), 0] = degrees
-    edges = own
-    for _ in range(hops - 1):
-        further = own.clone()
-        for start, stop, block in row_blocks(adj):
-            bare = CSR(block.indptr, block.indices, None, block.shape)
-            further[start:stop] += spmm(bare, edges)
-        edges = further.clamp_(max=adj.nnz)
-    return edges.squeeze(1)
-
-
-def _degrees(adj: Adjacency) -> Iterator[tuple[int, Tensor]]:
-    for start in range(0, adj.num_nodes, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, adj.num_nodes)
-        yield start, read_rows(adj.indptr, start, stop + 1).diff()

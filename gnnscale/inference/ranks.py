@@ -8,7 +8,6 @@ are merged in the order of the rows, as one process merges them: the result is t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -107,8 +106,3 @@ def divide(graph: Graph, chunk_rows: int) -> Share:
         nearest = int((work - 2 * rank / ranks).abs().argmin()) + 1
         bounds.append(max(bounds[-1] + 1, min(nearest, chunks - (ranks - rank))))
     return Share((*(chunk_rows * chunk for chunk in bounds), rows), chunk_rows)
-
-
-def ranks_here() -> int:
-    """How many ranks share this host's memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if comm.world_size() > 1 else 1

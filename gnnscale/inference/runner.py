@@ -194,8 +194,7 @@ class Runner:
         level: Level = "whole" if pieces.are_whole else "pieces"
         some = self._some_rows(layer, kept)
         check_invariance(phase, some, self.graph.adj, carried, level=level, training=False)
-        if refusal := pieces.refusal():
-            raise refusal[1]
+        pieces.check()
         carried = {name: value.to(layers.home) for name, value in carried.items()}
         for part in (layer, *chain.from_iterable(kept)):
             layers.share.complete(part)

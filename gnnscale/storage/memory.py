@@ -72,3 +72,12 @@ def memory_bytes(memory: int | str) -> int:
     if isinstance(memory, str) or whole_faults("memory", memory, 1):
         raise InputError(f'memory={memory!r} must be a number of bytes, or text such as "512MB"')
     return int(memory)
+
+
+def in_words(size: int) -> str:
+    """Bytes as `memory=` takes them, rounded up to three digits."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            step = 100 if size < 10 * unit else 10 if size < 100 * unit else 1
+            return f"{-(-size * step // unit) / step:g}{name}"
+    return f"{size}B"

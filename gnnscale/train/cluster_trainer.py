@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.declared import takes
+from gnnscale.costs.sizes import evaluation_interval, sizes_for
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.kernels import CSR
@@ -25,7 +26,6 @@ from gnnscale.train.arguments import as_data, as_seen, as_task, option_faults
 from gnnscale.train.options import ClusterOptions
 from gnnscale.train.ranks import stored_once
 from gnnscale.train.run.identity import describe_data
-from gnnscale.train.sizes import evaluation_interval, sizes_for
 from gnnscale.train.steps.first_hop import first_hop
 from gnnscale.train.trainer import Trainer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.declared import takes
+from gnnscale.costs.graphs import Needs, check_steps, cut, needs, sizes_of
+from gnnscale.costs.passes import PassCost, pass_cost
+from gnnscale.costs.sizes import TRAINING, epochs_between
 from gnnscale.errors import InexactConvolution, InputError
 from gnnscale.graph import Graph, store_graph
 from gnnscale.graph.reading.labels import labelled
@@ -29,15 +33,6 @@ from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.files import atomic_write
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.arguments import as_task, option_faults
-from gnnscale.train.evaluators.graph_memory import (
-    GraphsCost,
-    Needs,
-    check_steps,
-    cut,
-    graphs_cost,
-    needs,
-    sizes_of,
-)
 from gnnscale.train.graphs import as_graphs, graphs_as_rows, with_split
 from gnnscale.train.options import GraphOptions
 from gnnscale.train.run.identity import describe_data
@@ -52,8 +47,6 @@ _SMALL = 1 << 9  # nodes and edges of a graph that the model is tried on within 
 _HELD_OF_GRAPH, _HELD_OF_NODE = 192, 8
 _RESULTS = 4  # copies of an output, as they are joined, put into order and measured
 _ORDERED = 64  # bytes by graph that is wanted: ids, places, sizes
-# A forward pass over that of a training step, which goes back too.
-_FORWARD_SHARE = 1 / 3
 
 
 class GraphTrainer(Trainer):
@@ -115,7 +108,7 @@ class GraphTrainer(Trainer):
         config = options.settled(split=split)
         self._graph, self._rows = graph, rows
         self._fingerprint: str | None = None
-        self._evaluation_cost: GraphsCost | None = None
+        self._evaluation_cost: PassCost | None = None
         self._whole = graphs_as_clusters(graph, split)
         super().__init__(model, config, task=task)
         self._loader = GraphLoader(
@@ -258,18 +251,18 @@ class GraphTrainer(Trainer):
         cost = self._cost_of_evaluation()
         return needs(self._graph, ids, cost, self._beside_evaluation(ids.numel(), head))
 
-    def _cost_of_evaluation(self) -> GraphsCost:
+    def _cost_of_evaluation(self) -> PassCost:
         if self._evaluation_cost is None:
             self._evaluation_cost = self._cost(run_phases, training=False, copies=2)
         return self._evaluation_cost
 
-    def _cost(self, runner: Runner, *, training: bool, copies: int) -> GraphsCost:
+    def _cost(self, runner: Runner, *, training: bool, copies: int) -> PassCost:
         def forward(some: Batch) -> Tensor:
             context = Context.of(some, training=False, runner=runner)
             return self.model(some.x, some.adj, context=context)  # type: ignore[arg-type]
 
         sample, memory = self._sample_batch().to(self.device), self.config.memory
-        return graphs_cost(forward, self.model, sample, memory, training=training, copies=copies)
+        return pass_cost(forward, self.model, sample, memory, training=training, copies=copies)
 
     def _beside_evaluation(self, count: int, head: bool) -> int:
         """Bytes that are held while so many graphs are evaluated, their results among them."""
@@ -384,7 +377,7 @@ class GraphTrainer(Trainer):
             return 1
         evaluated = int(sizes[split.train | split.val | split.test].sum())
         trained = max(1, int(sizes[split.train].sum()))
-        return max(1, math.ceil(10 * _FORWARD_SHARE * evaluated / trained))
+        return epochs_between(evaluated, TRAINING * trained)
 
     @override
     def _keep_data(self) -> None:

@@ -21,6 +21,8 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from gnnscale import comm
+from gnnscale.costs.clusters import clusters_with_room
+from gnnscale.costs.passes import pass_cost
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch
 from gnnscale.inference.engine import in_one_chunk
 from gnnscale.loader import Batch, ClusterLoader
@@ -46,8 +48,8 @@ from gnnscale.train.steps.optimizers import (
 from gnnscale.train.steps.precision import MixedPrecision
 from gnnscale.train.steps.running import RunningStatistics
 from gnnscale.train.steps.shared_gradients import SharedGradients
-from gnnscale.train.steps.step_memory import clusters_with_room, step_cost
 from gnnscale.train.steps.updates import Updates, gentler
+from gnnscale.train.steps.updates import Updates
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)
@@ -344,7 +346,16 @@ class Trainer(KeptRun):
         loader, memory = self.loader, self.config.memory
         cost = None
         if memory != "auto":
-            cost = step_cost(forward, self.model, batch, loader.prefetch, self._batches_kept())
+            kept = self._batches_kept()
+            cost = pass_cost(
+                forward,
+                self.model,
+                batch,
+                memory,
+                training=True,
+                copies=1 + kept + loader.prefetch,  # those trained on, one handed over
+                under_way=kept,
+            )
         loader.clusters_per_batch = clusters_with_room(
             cost,
             loader.clustered,

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch_geometric import nn as pyg
 
+from gnnscale.costs.convolutions import most_edges, piece_cost, reachable_edges
+from gnnscale.costs.inference import inference_budget
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.inference import stream
-from gnnscale.inference.budget import in_words, inference_budget
-from gnnscale.inference.opaque_cost import measure
-from gnnscale.inference.pieces import Pieces, most_edges, reachable_edges
+from gnnscale.inference.pieces import Pieces
 from gnnscale.nn import Block, LayeredGNN
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.blocks.reach import halo
-from gnnscale.storage.memory import memory_bytes
+from gnnscale.storage.memory import in_words, memory_bytes
 from tests.nn.layers import assert_equal, evaluated, few, shaken
 from tests.strategies import graphs
 
@@ -101,7 +101,7 @@ def test_every_piece_takes_its_share_or_the_bound_is_named(name, graph, memory, 
 @pytest.mark.parametrize("name", CONVS)
 def test_the_cost_of_a_star_is_what_it_takes(name):
     phase = Neighbourhood(CONVS[name](IN, OUT).eval(), 0)
-    cost = measure(phase, [IN], torch.float32, {}, torch.device("cpu"))
+    cost = piece_cost(phase, [IN], torch.float32, {}, torch.device("cpu"))
     for nodes, copies in ((3000, 1), (300, 10)):
         into = torch.arange(nodes).repeat(copies)
         with PeakBytes() as counted, torch.no_grad():

@@ -12,10 +12,10 @@ from torch_geometric.data import Data
 from torch_geometric.nn.aggr import Set2Set
 
 import gnnscale as gs
-from gnnscale.costs.peak import PeakBytes
+from gnnscale.costs.graphs import cut, sizes_of
+from gnnscale.costs.peak import PeakBytes, pass_peak
 from gnnscale.errors import InputError
-from gnnscale.train.evaluators.graph_memory import cut, sizes_of
-from gnnscale.train.steps.step_memory import step_peak
+from gnnscale.nn.blocks.context import run_phases
 
 SPLIT = {"train": range(40), "val": range(40, 50), "test": range(50, 60)}
 
@@ -65,7 +65,7 @@ def peak_of(action):
 def test_graphs_take_what_is_said(name, training):
     run = trainer(name, memory="1GB")
     run.prepare()
-    cost = run._cost(gs.nn.context.run_phases, training=training, copies=2)
+    cost = run._cost(run_phases, training=training, copies=2)
     costs = cost.of_graphs(*sizes_of(run.graph, torch.arange(60)))
 
     def forward(batch):
@@ -75,11 +75,7 @@ def test_graphs_take_what_is_said(name, training):
     kept = sum(parameter.nbytes for parameter in run.model.parameters()) if training else 0
     for ids in (range(60), range(0, 60, 4), range(2, 60, 4), [7], [2], [0]):
         batch = run._assembled(torch.tensor([*ids]))
-        if training:
-            taken = step_peak(forward, run.model, batch)
-        else:
-            with torch.no_grad():
-                taken, _ = peak_of(lambda batch=batch: forward(batch))
+        taken = pass_peak(forward, run.model, batch, training=training)
         said = int(costs[[*ids]].sum()) + cost.fixed
         assert taken - kept <= said <= 6 * taken + 200 * batch.adj.nnz + 10**5
 

@@ -12,9 +12,9 @@ from torch_geometric.nn import GATConv, GraphSAGE
 from torch_geometric.utils import subgraph
 
 import gnnscale as gs
+from gnnscale.costs.sizes import Seen, choose_sizes, row_bytes
 from gnnscale.graph import Partition, cluster
 from gnnscale.train import ClusterTrainer
-from gnnscale.train.sizes import Seen, choose_sizes, row_bytes
 
 
 @settings(max_examples=300)

@@ -12,11 +12,14 @@ from small_runs import small_graph
 from torch_geometric import nn as pyg
 
 import gnnscale as gs
+from gnnscale.costs.clusters import Batches
+from gnnscale.costs.passes import pass_cost
+from gnnscale.costs.peak import pass_peak
+from gnnscale.costs.small_graphs import on_rings
 from gnnscale.errors import InputError
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.train.steps.step_memory import Batches, _with_a_ring, step_cost, step_peak
 from tests.strategies import graphs
 
 few = settings(max_examples=15, deadline=None)
@@ -36,12 +39,10 @@ def test_no_batch_is_larger_than_is_said(graph, parts, clusters, inductive):
             for nodes, edges in said:
                 assert batch.num_nodes <= nodes
                 assert batch.adj.nnz <= edges
-            longer = _with_a_ring(batch)
-            assert longer.adj.nnz == batch.adj.nnz + batch.num_nodes
-            assert len(longer.edge_attr) == longer.adj.nnz
-            kept = longer.edge_attr.abs().sum(1) > 0
-            assert torch.equal(longer.edge_attr[kept], batch.edge_attr)
-            assert torch.equal(longer.adj.edge_index[:, kept], batch.edge_index)
+            small = on_rings(batch, [3, 1, 5], 2)
+            assert (small.num_nodes, small.adj.nnz) == (len(small.x), len(small.edge_attr))
+            assert small.adj.indptr.diff().tolist() == [2] * 9
+            assert small.edge_index[:, :6].max() <= 2 and small.ptr.tolist() == [0, 3, 4, 9]
 
 
 MODELS = {
@@ -64,10 +65,11 @@ def test_a_step_takes_what_is_said_whatever_its_batch(name):
     def forward(batch):
         return model(batch.x, batch.adj, context=Context.of(batch, training=False))
 
-    cost = step_cost(forward, model, assemble(torch.tensor([0])), 0)
+    sample = assemble(torch.tensor([0]))
+    cost = pass_cost(forward, model, sample, "1GB", training=True, copies=2)
     for clusters in ([1], [1, 2], [0, 1, 2, 3, 4, 5]):
         batch = assemble(torch.tensor(clusters))
-        taken = step_peak(forward, model, batch)
+        taken = pass_peak(forward, model, batch, training=True)
         assert taken <= cost.of(batch.num_nodes, batch.adj.nnz) <= 4 * taken + 10**5
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])

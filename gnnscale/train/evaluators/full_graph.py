@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale import comm
+from gnnscale.costs.convolutions import check_convolutions
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, Split
 from gnnscale.inference import evaluate, predict
 from gnnscale.inference.engine import layers_for
-from gnnscale.inference.room import check_room
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
@@ -193,7 +193,8 @@ class FullGraph(ABC):
         """
         if self._sets():
             layers = layers_for(self.model, self.graph, **self._places())
-            check_room(self.model, self.graph, layers)
+            assert layers.budget is not None
+            check_convolutions(self.model, self.graph, layers.budget, self.device)
 
     def _segments(self) -> dict[str, Tensor]:
         """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""

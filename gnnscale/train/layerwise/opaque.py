@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale import comm
+from gnnscale.costs.clusters import clusters_with_room
+from gnnscale.costs.passes import pass_cost
 from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import advance
 from gnnscale.inference.layers import Chunks, FeatureLayer
@@ -29,7 +31,6 @@ from gnnscale.nn.convs.propagation import densify
 from gnnscale.train.layerwise.layer import Layer
 from gnnscale.train.layerwise.stages import Stage
 from gnnscale.train.layerwise.streams import Stream
-from gnnscale.train.steps.step_memory import clusters_with_room, step_cost
 
 
 @dataclass
@@ -96,7 +97,8 @@ class ClusterBatches:
         cost, loader = None, self._loader
         if memory != "auto":
             trained = nn.ModuleList(stage.modules)
-            cost = step_cost(forward, trained, self.sample(), loader.prefetch)
+            copies = 2 + loader.prefetch
+            cost = pass_cost(forward, trained, self.sample(), memory, training=True, copies=copies)
         loader.clusters_per_batch = clusters_with_room(
             cost, self._seen, loader.clusters_per_batch, memory, held, fewer=fewer
         )

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.declared import takes
+from gnnscale.costs.sizes import sizes_for
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.graph.store.cluster_folder import write_store
@@ -47,7 +48,6 @@ from gnnscale.train.layerwise.views import Views
 from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.run.report import Report
-from gnnscale.train.sizes import sizes_for
 from gnnscale.train.steps.additive import try_loss
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task

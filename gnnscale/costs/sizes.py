@@ -34,6 +34,7 @@ _PART_NODES = 128
 # Time per unit of inference work over that of training (from the seconds of the quickstart's
 # report: whole layers are fresh memory, a batch's activations are not).
 _INFERENCE_COST = 1.6
+TRAINING = 3  # times the work of a forward pass: backward costs twice as much
 _ROWS_AT_ONCE = 1 << 20  # of a stored graph that is counted through
 
 
@@ -189,11 +190,16 @@ def evaluation_interval(model: nn.Module, whole: Graph, nodes: int, batches: int
     weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
     widths = sum(p.size(0) for p in model.parameters() if p.dim() > 1)
     share = nodes / max(whole.num_nodes, 1)
-    # Backward costs twice the forward; edges between batches are not computed in training.
+    # Edges between batches are not computed in training.
     kept = share * (0.7 if batches > 1 else 1.0)
-    training = 3 * (nodes * weights + kept * whole.num_edges * widths)
+    training = TRAINING * (nodes * weights + kept * whole.num_edges * widths)
     evaluation = whole.num_nodes * weights + whole.num_edges * widths
-    return max(1, math.ceil(10 * _INFERENCE_COST * evaluation / max(training, 1)))
+    return epochs_between(_INFERENCE_COST * evaluation, training)
+
+
+def epochs_between(evaluation: float, training: float) -> int:
+    """Epochs between evaluations that keep their work under a tenth of an epoch's."""
+    return max(1, math.ceil(10 * evaluation / max(training, 1)))
 
 
 def _whole(value: Any) -> int | None:

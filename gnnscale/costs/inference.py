@@ -17,12 +17,11 @@ from torch.nn.parameter import UninitializedParameter
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.inference.ranks import ranks_here
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.blocks.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
 from gnnscale.nn.norms import statistics
 from gnnscale.storage.mapped import is_mapped
-from gnnscale.storage.memory import available_memory, memory_bytes
+from gnnscale.storage.memory import available_memory, in_words, memory_bytes
 
 # Of a graph in a file: whoever keeps it there wants a small process. More is read faster, since the
 # adjacency is walked once for every block of columns, but only as long as it is a few.
@@ -114,7 +113,7 @@ def inference_budget(
         return Budget(None if in_memory else rest, piece, piece, chunk, layers, taken)
     needed = _LAYERS * layer
     on_device = device.type == "cuda"
-    here = available_memory() // ranks_here()
+    here = available_memory() // comm.ranks_here()
     available = _free_on(device) if on_device else here
     fits = needed <= available // 2
     all_layers = fits and not in_files and (on_device or not is_mapped(graph.adj.indices))
@@ -163,15 +162,6 @@ def widest_output(model: LayeredGNN) -> int:
     """Columns of the widest output of a layer; 0 of a model without parameters."""
     shaped = (p for p in model.parameters() if not isinstance(p, UninitializedParameter))
     return max((p.size(0) for p in shaped if p.dim() > 1), default=0)
-
-
-def in_words(size: int) -> str:
-    """Bytes as `memory=` takes them, rounded up to three digits."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            step = 100 if size < 10 * unit else 10 if size < 100 * unit else 1
-            return f"{-(-size * step // unit) / step:g}{name}"
-    return f"{size}B"
 
 
 def _bound_for(rest: int, taken: int) -> int:
