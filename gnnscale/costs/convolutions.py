@@ -27,10 +27,10 @@ from gnnscale.graph.adjacency import row_blocks, slice_rows
 from gnnscale.kernels import CSR, spmm
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.features import entering, type_of
-from gnnscale.nn.modules import evaluation_mode
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.blocks.reach import halo
 from gnnscale.nn.invariance.stand_in import copy_of
+from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import read_rows
 from gnnscale.storage.memory import in_words
 

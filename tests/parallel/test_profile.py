@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch_geometric.nn import GATConv, GCNConv
 
 import gnnscale as gs
+from gnnscale.costs.seconds import fit
 from gnnscale.errors import InputError, StoreError
 from gnnscale.nn import Block, LayeredGNN
 from gnnscale.parallel.simulate.cuts import best_cuts
-from gnnscale.parallel.simulate.profile import Profile, _fit, profile
+from gnnscale.parallel.simulate.profile import Profile, profile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
@@ -58,12 +59,12 @@ def test_the_fit_finds_the_costs_that_made_the_times(truth):
         [(100, 900, 1), (100, 1100, 1), (200, 1500, 1), (400, 4400, 1), (400, 4000, 1)]
     )
     scaled = np.array(truth) / [400, 4400, 1]
-    assert _fit(sizes, sizes @ scaled) @ sizes.T == pytest.approx(sizes @ scaled, rel=1e-6)
+    assert fit(sizes, sizes @ scaled) @ sizes.T == pytest.approx(sizes @ scaled, rel=1e-6)
 
 
 def test_no_cost_is_negative():
     sizes = np.array([(100, 900, 1), (200, 1500, 1), (400, 4400, 1)], float)
-    assert (_fit(sizes, [3.0, 2.0, 1.0]) >= 0).all()
+    assert (fit(sizes, [3.0, 2.0, 1.0]) >= 0).all()
 
 
 def clustered():

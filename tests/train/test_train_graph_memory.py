@@ -16,6 +16,7 @@ from gnnscale.costs.graphs import cut, sizes_of
 from gnnscale.costs.peak import PeakBytes, pass_peak
 from gnnscale.errors import InputError
 from gnnscale.nn.blocks.context import run_phases
+from gnnscale.storage.memory import memory_bytes
 
 SPLIT = {"train": range(40), "val": range(40, 50), "test": range(50, 60)}
 
@@ -90,7 +91,7 @@ def test_evaluation_keeps_its_bound():
     run = trainer(memory=bound)
     used, found = peak_of(run.predict)
     torch.testing.assert_close(found, expected)
-    size = gs.graph.checks.memory_bytes(bound)
+    size = memory_bytes(bound)
     assert used <= size < taken
     assert peak_of(lambda: run.evaluate("test"))[0] <= size
     with pytest.raises(InputError, match="graph 2 by itself"):
@@ -104,7 +105,7 @@ def test_a_step_that_has_no_room_is_refused_with_what_would_do():
     with pytest.raises(InputError, match="a step on 40 graphs takes up to") as refused:
         trainer(memory="6MB").fit()
     bound = bound_of(refused)
-    size = gs.graph.checks.memory_bytes(bound)
+    size = memory_bytes(bound)
     run = trainer(memory=bound)
     used, _ = peak_of(run.fit)
     assert taken > 6_000_000 and used <= size

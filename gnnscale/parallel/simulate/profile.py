@@ -1,30 +1,23 @@
-"""Profile: what every block of a model costs on a batch of so many nodes and edges."""
+"""Profile: what every block of a model takes, and what goes from each to the next."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
-from torch import Tensor
+from numpy.typing import NDArray
 
-from gnnscale.choices import whole_faults
+from gnnscale.costs.seconds import Loss, block_seconds
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import ClusteredGraph
-from gnnscale.kernels import CSR
-from gnnscale.loader import Assembler, Batch
+from gnnscale.loader import Assembler
 from gnnscale.nn import LayeredGNN
-from gnnscale.nn.modules import evaluation_mode
-from gnnscale.parallel.boundaries import Boundary, boundaries
+from gnnscale.parallel.boundaries import Boundary, boundaries, check_materialised
 from gnnscale.parallel.simulate.cuts import best_cuts
-from gnnscale.parallel.stages import Stage, divide
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.storage.formats import Format
 from gnnscale.train.steps.contexts import training_context
@@ -33,7 +26,6 @@ FORMAT = Format(
     "gnnscale-profile", 1, "profile", "gnnscale.parallel.simulate.profile.profile(…).save(path)"
 )
 Loss = Callable[[Tensor, Batch], Tensor]
-
 _SHARES = (0.25, 0.5, 1.0)  # of the clusters of a batch: none needs more memory than training does
 _DRAWN = 2  # batches of clusters at random, which tell how large a batch is
 
@@ -56,7 +48,7 @@ class Costs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """Measured costs of a model's blocks: seconds = a · nodes + b · edges + c, none negative.
+    """Measured seconds of a model's blocks, see `BlockSeconds`, and the traffic between them.
 
     Attributes:
         forward: a, b and c of every block's forward pass, `[num_blocks, 3]`; the last block's are
@@ -176,134 +168,17 @@ def profile(
     repeats: int = 5,
     seed: int = 0,
 ) -> Profile:
-    """Time forward and backward of every block on batches of several sizes, and fit its costs.
-
-    Each block runs by itself, its input detached, so that no more than one block's activations are
-    held. Batches and blocks take turns, after a first round that is not counted; of the repeats the
-    median is taken. Weights, gradients, running statistics and generators are left as they were.
-
-    Args:
-        model: the model, on the device that is measured, its lazy parameters materialised.
-        clustered: the clusters, or a view of them.
-        clusters_per_batch: of a batch as it is trained on; a quarter and half of it are run as
-            well.
-        loss: of the output and the batch, counted with the last block; None leaves it out.
-        repeats: rounds that count.
-        seed: of the draws.
+    """Measure a model's blocks: see `costs.seconds.block_seconds`, which has the arguments.
 
     Raises:
         InputError: an argument is out of range, the graph has no features, or a parameter is lazy.
     """
-    faults = whole_faults("clusters_per_batch", clusters_per_batch, 1)
-    faults += whole_faults("repeats", repeats, 1) + whole_faults("seed", seed, 0)
-    if clustered.graph.x is None:
-        faults.append("the graph has no features x to run the model on")
-    if faults:
-        raise InputError(faults)
-    batches = _draw(clustered, clusters_per_batch, seed, model)
-    crossing = boundaries(model, batches[0])
-    stages = divide(model, range(1, len(model.blocks)), crossing)
-    with _left_as_it_was(model):
-        model.train()
-        rounds = [
-            [_measure(stages, batch, loss, seed) for batch in batches] for _ in range(repeats + 1)
-        ]
-    seconds = np.median(np.array(rounds[1:]), axis=0)  # [batches, blocks, 2]
-    sizes = np.array([(batch.num_nodes, batch.adj.num_edges, 1) for batch in batches], float)
-    forward, backward = (
-        np.array([_fit(sizes, seconds[:, block, way]) for block in range(len(stages))])
-        for way in (0, 1)
+    check_materialised(model)
+    measured = block_seconds(
+        model, clustered, clusters_per_batch, loss=loss, repeats=repeats, seed=seed
     )
-    ran = seconds > 0
-    fitted = np.stack([sizes @ forward.T, sizes @ backward.T], axis=2)
-    off = np.abs(fitted[ran] / seconds[ran] - 1)
-    nodes, edges, _ = sizes[-_DRAWN:].mean(0)
-    error = float(np.median(off))
-    return Profile(forward, backward, crossing, float(nodes), float(edges), error)
-
-
-def _draw(clustered: ClusteredGraph, most: int, seed: int, model: LayeredGNN) -> list[Batch]:
-    """Batches of several sizes, the last ones drawn at random, on the device of the model.
-
-    The others take the clusters of fewest and those of most edges a node: in clusters at random
-    nodes and edges grow alike, and no fit tells their costs apart.
-    """
-    there = clustered.sizes.nonzero().squeeze(1)
-    most = min(most, len(there))
-    ends, begins = clustered.ends[there], clustered.offsets[there]
-    arriving = clustered.graph.adj.indptr[ends] - clustered.graph.adj.indptr[begins]
-    by_density = there[(arriving / (ends - begins)).argsort(stable=True)]
-    chosen = []
-    for number in sorted({max(1, round(share * most)) for share in _SHARES}):
-        chosen += [by_density[:number], by_density[-number:]]
-    random = torch.Generator().manual_seed(seed)
-    chosen += [there[torch.randperm(len(there), generator=random)[:most]] for _ in range(_DRAWN)]
-    assemble = Assembler(clustered)
+    there = clustered.sizes.nonzero()[:1, 0]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return [assemble(clusters).to(device) for clusters in chosen]
-
-
-def _measure(
-    stages: Sequence[Stage], batch: Batch, loss: Loss | None, seed: int
-) -> list[tuple[float, float]]:
-    """Seconds of the forward and backward pass of every block on a batch."""
-    seconds = []
-    values: dict[str, Any] = {"x": batch.x}
-    for stage in stages:
-        given = {
-            name: _leaf(value, name in stage.returns_gradients_for)
-            for name, value in values.items()
-        }
-        context = training_context(batch, seed)
-        started = _now(batch)
-        values = stage(given, context)
-        if stage.last and loss is not None:
-            values = {"loss": loss(values["x"], batch)}
-        forward = _now(batch) - started
-        roots = [value for value in values.values() if value.requires_grad]
-        ones = [torch.ones_like(root) for root in roots]
-        started = _now(batch)
-        if roots:
-            torch.autograd.backward(roots, ones)
-        seconds.append((forward, _now(batch) - started if roots else 0.0))
-    return seconds
-
-
-def _leaf(value: Tensor | CSR, needs_gradient: bool) -> Tensor | CSR:
-    return value if isinstance(value, CSR) else value.detach().requires_grad_(needs_gradient)
-
-
-def _now(batch: Batch) -> float:
-    """Seconds on a clock, once the device is done."""
-    if batch.adj.device.type == "cuda":
-        torch.cuda.synchronize(batch.adj.device)
-    return time.perf_counter()
-
-
-@contextlib.contextmanager
-def _left_as_it_was(model: LayeredGNN) -> Iterator[None]:
-    """Put gradients, buffers, modes and generators back afterwards."""
-    gradients = {parameter: parameter.grad for parameter in model.parameters()}
-    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
-    devices = {p.device for p in gradients if p.device.type == "cuda"}
-    try:
-        with evaluation_mode(model), torch.random.fork_rng(devices=list(devices)):
-            for parameter in gradients:
-                parameter.grad = None
-            yield
-    finally:
-        for parameter, gradient in gradients.items():
-            parameter.grad = gradient
-        with torch.no_grad():
-            for buffer, before in buffers.items():
-                buffer.copy_(before)
-
-
-def _fit(sizes: NDArray[np.float64], seconds: ArrayLike) -> NDArray[np.float64]:
-    """a, b and c by non-negative least squares of relative errors; zeros for what never ran."""
-    seconds = np.asarray(seconds)
-    if not seconds.all():
-        return np.zeros(sizes.shape[1])
-    scale = sizes.max(0)
-    scale[scale == 0] = 1
-    return nnls(sizes / scale / seconds[:, None], np.ones(len(seconds)))[0] / scale
+    sample = Assembler(clustered)(there).to(device)
+    forward, backward, nodes, edges, error = measured
+    return Profile(forward, backward, boundaries(model, sample), nodes, edges, error)
