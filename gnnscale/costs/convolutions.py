@@ -22,8 +22,8 @@ from gnnscale.costs.peak import PeakBytes
 from gnnscale.costs.small_graphs import repeated, rings
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.graph.adjacency import row_blocks, slice_rows
+from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR, spmm
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.features import entering, type_of

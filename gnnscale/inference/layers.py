@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnscale.graph.adjacency import slice_rows
 from gnnscale.costs.inference import Budget
+from gnnscale.graph.adjacency import slice_rows
 from gnnscale.inference.layer_file import Columns, LayerFile
 from gnnscale.inference.ranks import Share, undivided
 from gnnscale.kernels import CSR

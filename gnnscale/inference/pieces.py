@@ -21,7 +21,6 @@ from gnnscale.costs.convolutions import (
 )
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.graph import Adjacency
-from gnnscale.graph.adjacency import row_blocks
 from gnnscale.inference.layers import Layers
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.blocks.reach import Halo, halo

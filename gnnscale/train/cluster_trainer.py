@@ -13,8 +13,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.declared import takes
 from gnnscale.costs.sizes import evaluation_interval, sizes_for
+from gnnscale.declared import takes
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.kernels import CSR

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +13,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.declared import takes
 from gnnscale.costs.graphs import Needs, check_steps, cut, needs, sizes_of
 from gnnscale.costs.passes import PassCost, pass_cost
 from gnnscale.costs.sizes import TRAINING, epochs_between
+from gnnscale.declared import takes
 from gnnscale.errors import InexactConvolution, InputError
 from gnnscale.graph import Graph, store_graph
 from gnnscale.graph.reading.labels import labelled

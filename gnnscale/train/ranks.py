@@ -11,8 +11,8 @@ from torch import nn
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
-from gnnscale.train.options import TrainerOptions
 from gnnscale.storage.memory import in_words, memory_bytes
+from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.memory import resident_arrays
 

@@ -49,7 +49,6 @@ from gnnscale.train.steps.precision import MixedPrecision
 from gnnscale.train.steps.running import RunningStatistics
 from gnnscale.train.steps.shared_gradients import SharedGradients
 from gnnscale.train.steps.updates import Updates, gentler
-from gnnscale.train.steps.updates import Updates
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)

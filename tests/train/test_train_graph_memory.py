@@ -115,7 +115,7 @@ def test_a_step_that_has_no_room_is_refused_with_what_would_do():
     assert peak_of(trainer(memory="6MB", graphs_per_batch=fewer).fit)[0] <= 6_000_000
     with pytest.raises(InputError, match="a step on"):
         trainer(memory="6MB", graphs_per_batch=fewer + 1).fit()
-    with pytest.raises(InputError, match="512 nodes takes .* with what is held") as refused:
+    with pytest.raises(InputError, match=r"512 nodes takes .* with what is held") as refused:
         trainer(memory="10kB", graphs_per_batch=1).fit()
     trainer(memory=bound_of(refused), graphs_per_batch=1).fit()
 

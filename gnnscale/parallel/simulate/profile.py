@@ -20,14 +20,10 @@ from gnnscale.parallel.boundaries import Boundary, boundaries, check_materialise
 from gnnscale.parallel.simulate.cuts import best_cuts
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.storage.formats import Format
-from gnnscale.train.steps.contexts import training_context
 
 FORMAT = Format(
     "gnnscale-profile", 1, "profile", "gnnscale.parallel.simulate.profile.profile(…).save(path)"
 )
-Loss = Callable[[Tensor, Batch], Tensor]
-_SHARES = (0.25, 0.5, 1.0)  # of the clusters of a batch: none needs more memory than training does
-_DRAWN = 2  # batches of clusters at random, which tell how large a batch is
 
 
 class Costs(NamedTuple):

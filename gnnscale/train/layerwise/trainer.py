@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.declared import takes
 from gnnscale.costs.sizes import sizes_for
+from gnnscale.declared import takes
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.graph.store.cluster_folder import write_store
