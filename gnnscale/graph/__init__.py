@@ -3,13 +3,13 @@
 from gnnscale.graph.adjacency import Adjacency, as_adjacency
 from gnnscale.graph.build.edge_files import edge_chunks
 from gnnscale.graph.build.external import build_graph
-from gnnscale.graph.clustered import ClusteredGraph, cluster
+from gnnscale.graph.clustered import ClusteredGraph, cluster, open_graph
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.induced import subgraph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.partition import Partition, PartitionQuality
 from gnnscale.graph.reading.nodes import Split
-from gnnscale.graph.store.cluster_folder import is_store, open_graph, verify_store
+from gnnscale.graph.store.cluster_folder import is_store, verify_store
 from gnnscale.graph.store.graph_folder import (
     is_stored_graph,
     open_stored_graph,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +13,24 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.partition import Partition
 from gnnscale.graph.reading.nodes import Split
+from gnnscale.graph.store.cluster_folder import checked_store_path, read_store, store_meta
+from gnnscale.graph.store.graph_folder import (
+    graph_arrays,
+    graph_of,
+    new_graph_folder,
+    open_stored_graph,
+)
+from gnnscale.graph.store.streamed import FEATURE_TYPES, Narrowing, write_in_order
 from gnnscale.kernels import CSR
 from gnnscale.kernels.rows import order_by_part
+from gnnscale.storage.array_folder import write_arrays
+from gnnscale.storage.files import checked_path
 from gnnscale.storage.mapped import prove, release
 from gnnscale.storage.memory import memory_bytes
 
@@ -126,9 +136,11 @@ class ClusteredGraph:
             StoreError: the folder cannot be written, or the disk is full.
         """
         if path is not None:
-            from gnnscale.graph.store.streamed import original_on_disk
-
-            return original_on_disk(self, path, memory_bytes(memory))
+            budget = memory_bytes(memory)
+            path, meta = new_graph_folder(self.graph, path)
+            stored = self.node_id.to(self.graph.adj.indices.dtype)
+            write_in_order(self.graph, self.position, stored, path, meta, {}, None, budget)
+            return open_stored_graph(path)
         # Every graph owns the same range of nodes in both orders.
         return dataclasses.replace(reorder(self.graph, self.position), node_ptr=self.graph.node_ptr)
 
@@ -178,10 +190,11 @@ def cluster(
         _check_feature_type(graph, features)
     layout = _layout(graph, part, split)
     if path is not None:
-        from gnnscale.graph.store.cluster_folder import open_graph
-        from gnnscale.graph.store.streamed import cluster_to_disk
-
-        cluster_to_disk(graph, part, layout, path, split, features, budget)
+        path = checked_store_path(path)
+        meta = store_meta(graph, part.num_parts, split, part.method, part.seed)
+        own = layout._asdict()
+        position = own.pop("position")
+        write_in_order(graph, layout.node_id, position, path, meta, own, features, budget)
         return open_graph(path)
     reordered = reorder(graph, layout.node_id)
     if features is not None and isinstance(reordered.x, Tensor):
@@ -199,7 +212,45 @@ def cluster(
     )
 
 
-FEATURE_TYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+@choices_checked
+def open_graph(path: str | Path, *, verify: bool = False) -> ClusteredGraph:
+    """Open a clustered graph written by `cluster(…, path=…)`, memory-mapped.
+
+    Its arrays are for reading: what is changed in place may be lost. Assign a changed copy instead.
+
+    Args:
+        path: the folder.
+        verify: also read every byte and compare checksums.
+
+    Raises:
+        StoreError: it is missing, of another format or version, damaged or truncated.
+    """
+    path = checked_path(path).absolute()
+    meta, arrays = read_store(path, verify=verify)
+    return ClusteredGraph(
+        graph=graph_of(meta, arrays),
+        node_id=arrays["node_id"],
+        offsets=arrays["offsets"],
+        train_ends=arrays["train_ends"],
+        split=meta["split"],
+        path=path,
+        method=meta["method"],
+        seed=meta["seed"],
+    )
+
+
+def write_store(clustered: ClusteredGraph, path: str | Path) -> None:
+    """Write a clustered graph to the folder `path`.
+
+    Raises:
+        StoreError: the folder cannot be written, holds something else, or the disk is full.
+        InputError: an array has a type that cannot be stored.
+    """
+    about = clustered.num_parts, clustered.split, clustered.method, clustered.seed
+    own = {name: getattr(clustered, name) for name in ("node_id", "offsets", "train_ends")}
+    arrays = dict(graph_arrays(clustered.graph)) | own
+    path = checked_store_path(path)
+    write_arrays(path, store_meta(clustered.graph, *about), arrays, "the graph")
 
 
 def _check_feature_type(graph: Graph, features: str) -> None:
@@ -210,57 +261,6 @@ def _check_feature_type(graph: Graph, features: str) -> None:
     if not isinstance(graph.x, Tensor):
         has = "has none" if graph.x is None else "has sparse ones, which keep their type"
         raise InputError(f"features={features!r} is for dense features; this graph {has}")
-
-
-class Narrowing:
-    """Gives features another type, block by block, and says what becomes 0 in it.
-
-    Args:
-        dtype: the type.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._lost: Tensor | int = 0  # values that become 0, by column
-        self._kept = 0  # values that do not
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Rows in the type.
-
-        Raises:
-            InputError: a value does not fit.
-        """
-        narrow = x.to(self.dtype)
-        if self.dtype.itemsize >= x.element_size():
-            return narrow
-        if bool(torch.isinf(narrow).any()):
-            beyond = torch.isinf(narrow)
-            column = int(beyond.flatten(1).sum(0).argmax())
-            raise InputError(
-                f"features go up to {float(x.abs().max()):g}, beyond "
-                f"{torch.finfo(self.dtype).max:g}, the greatest number of {self.dtype} (column "
-                f"{column}); standardise them or keep a wider type"
-            )
-        present = x != 0
-        self._lost = self._lost + (present & (narrow == 0)).sum(0)
-        self._kept += int((narrow != 0).sum())
-        return narrow
-
-    def warn(self) -> None:
-        """Warn (RuntimeWarning) where values have become 0, with their number and a remedy."""
-        lost = int(self._lost.sum()) if isinstance(self._lost, Tensor) else 0
-        if not lost:
-            return
-        assert isinstance(self._lost, Tensor)
-        column = int(self._lost.argmax())
-        warnings.warn(
-            f"features: {lost:,} of {lost + self._kept:,} values that are not 0 become 0 in "
-            f"{self.dtype}, {int(self._lost[column]):,} of them in column {column}: they are "
-            f"below {torch.finfo(self.dtype).smallest_normal:g}. Standardise the features, or keep "
-            "a wider type",
-            RuntimeWarning,
-            stacklevel=3,
-        )
 
 
 class Layout(NamedTuple):

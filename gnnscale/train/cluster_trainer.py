@@ -262,7 +262,7 @@ class ClusterTrainer(Trainer):
             return
         in_memory = isinstance(self._data, ClusteredGraph) and self._data.path is None
         if in_memory or (isinstance(self._data, Graph) and self._data.source is None):
-            from gnnscale.graph.store.cluster_folder import write_store
+            from gnnscale.graph.clustered import write_store
 
             write_store(self._clustered, self.folder.graph)
 

@@ -16,7 +16,7 @@ from gnnscale.graph import (
     cluster,
     open_graph,
 )
-from gnnscale.graph.store import cluster_folder as store
+from gnnscale.graph.clustered import write_store
 from gnnscale.graph.store import shuffle
 from tests.graph.same import assert_same_clustered
 from tests.strategies import graphs, partitions
@@ -29,7 +29,7 @@ def mapped(graph: Graph, path: Path) -> Graph:
     nodes = graph.num_nodes
     ends = torch.tensor([0, nodes])
     whole = ClusteredGraph(graph, torch.arange(nodes), ends, ends[:1])
-    store.write_store(whole, path)
+    write_store(whole, path)
     return open_graph(path).graph
 
 
@@ -48,7 +48,7 @@ def test_the_bytes_are_those_of_clustering_in_memory(
         if through == "runs":  # as where the system has no memory left
             patch.setattr(shuffle, "_cacheable", lambda: -1)
             patch.setattr(shuffle, "_FEW_PASSES", 1)
-        store.write_store(cluster(graph, part), path / "a")
+        write_store(cluster(graph, part), path / "a")
         given_graph = graph if source == "memory" else mapped(graph, path / "source")
         stored = cluster(given_graph, part, path / "b", memory=memory)
     assert_same_clustered(stored, cluster(graph, part))

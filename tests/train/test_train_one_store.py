@@ -8,7 +8,7 @@ import torch
 import gnnscale as gs
 from gnnscale.errors import RunMismatch
 from gnnscale.graph import ClusteredGraph
-from gnnscale.graph.store.cluster_folder import write_store
+from gnnscale.graph.clustered import write_store
 from gnnscale.storage.mapped import is_mapped
 from tests.train.small_runs import small_graph
 

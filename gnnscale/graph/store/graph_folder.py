@@ -19,7 +19,7 @@ from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
-from gnnscale.graph.reading.nodes import Split
+from gnnscale.graph.reading.nodes import PARTS, Split
 from gnnscale.kernels import CSR
 from gnnscale.storage.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.storage.files import checked_path, read_json
@@ -32,7 +32,6 @@ FORMAT = Format(
     "gnnscale graph",
     "gnnscale.build_graph(…) or gnnscale.from_edge_list(…, path=…)",
 )
-PARTS = ("train", "val", "test")
 
 
 def is_stored_graph(path: str | Path) -> bool:
@@ -68,11 +67,20 @@ def store_graph(graph: Graph, path: str | Path) -> Graph:
         StoreError: the folder cannot be written, holds something else, or the disk is full.
         InputError: an array has a type that cannot be stored.
     """
-    path = checked_path(path).resolve()
-    check_replaceable(path, is_stored_graph, "graph")
-    meta = {**FORMAT.stamp, **graph_meta(graph)}
+    path, meta = new_graph_folder(graph, path)
     write_arrays(path, meta, dict(graph_arrays(graph)), "the graph")
     return open_stored_graph(path)
+
+
+def new_graph_folder(graph: Graph, path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Where a graph is to be written, resolved, and what its `meta.json` is to say.
+
+    Raises:
+        StoreError: something is there that no graph was.
+    """
+    path = checked_path(path).resolve()
+    check_replaceable(path, is_stored_graph, "graph")
+    return path, {**FORMAT.stamp, **graph_meta(graph)}
 
 
 def verify_stored_graph(path: str | Path) -> None:

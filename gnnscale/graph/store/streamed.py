@@ -1,8 +1,9 @@
-"""Another order of nodes straight to disk, in bounded memory: clusters, and back from them."""
+"""A graph written with its nodes in another order, in bounded memory."""
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,76 +11,69 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import EDGE_VALUES
-from gnnscale.graph.clustered import FEATURE_TYPES, ClusteredGraph, Layout, Narrowing
 from gnnscale.graph.graph import Graph
-from gnnscale.graph.partition import Partition
-from gnnscale.graph.store.cluster_folder import checked_store_path, store_meta
-from gnnscale.graph.store.graph_folder import (
-    FORMAT,
-    check_replaceable,
-    graph_arrays,
-    graph_meta,
-    is_stored_graph,
-    open_stored_graph,
-)
+from gnnscale.graph.store.graph_folder import graph_arrays
 from gnnscale.graph.store.shuffle import Range, Shuffle
 from gnnscale.kernels import CSR, rows
 from gnnscale.storage.array_folder import ArrayFolder, array_folder, refuse_bfloat16
-from gnnscale.storage.files import checked_path
+
+FEATURE_TYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 
 
-def cluster_to_disk(
-    graph: Graph,
-    part: Partition,
-    layout: Layout,
-    path: str | Path,
-    split: str,
-    features: str | None,
-    budget: int,
-) -> None:
-    """Write the store of `cluster(graph, part, path)`.
+class Narrowing:
+    """Gives features another type, block by block, and says what becomes 0 in it.
 
     Args:
-        graph: in memory or memory-mapped.
-        part: a partition of it.
-        layout: the order that it gives.
-        path: the folder.
-        split: the split set whose training nodes come first.
-        features: type to store dense features in, or None for their own.
-        budget: bytes that may be used, besides those that grow with the number of nodes.
-
-    Raises:
-        StoreError: the folder cannot be written, holds something else, or the disk is full.
-        InputError: an array has a type that cannot be stored.
+        dtype: the type.
     """
-    path = checked_store_path(path)
-    own = {"node_id": layout.node_id, "offsets": layout.offsets, "train_ends": layout.train_ends}
-    meta = store_meta(graph, part.num_parts, split, part.method, part.seed)
-    _write(graph, layout.node_id, layout.position, path, meta, own, features, budget)
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._lost: Tensor | int = 0  # values that become 0, by column
+        self._kept = 0  # values that do not
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Rows in the type.
+
+        Raises:
+            InputError: a value does not fit.
+        """
+        narrow = x.to(self.dtype)
+        if self.dtype.itemsize >= x.element_size():
+            return narrow
+        if bool(torch.isinf(narrow).any()):
+            beyond = torch.isinf(narrow)
+            column = int(beyond.flatten(1).sum(0).argmax())
+            raise InputError(
+                f"features go up to {float(x.abs().max()):g}, beyond "
+                f"{torch.finfo(self.dtype).max:g}, the greatest number of {self.dtype} (column "
+                f"{column}); standardise them or keep a wider type"
+            )
+        present = x != 0
+        self._lost = self._lost + (present & (narrow == 0)).sum(0)
+        self._kept += int((narrow != 0).sum())
+        return narrow
+
+    def warn(self) -> None:
+        """Warn (RuntimeWarning) where values have become 0, with their number and a remedy."""
+        lost = int(self._lost.sum()) if isinstance(self._lost, Tensor) else 0
+        if not lost:
+            return
+        assert isinstance(self._lost, Tensor)
+        column = int(self._lost.argmax())
+        warnings.warn(
+            f"features: {lost:,} of {lost + self._kept:,} values that are not 0 become 0 in "
+            f"{self.dtype}, {int(self._lost[column]):,} of them in column {column}: they are "
+            f"below {torch.finfo(self.dtype).smallest_normal:g}. Standardise the features, or keep "
+            "a wider type",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
-def original_on_disk(clustered: ClusteredGraph, path: str | Path, budget: int) -> Graph:
-    """What `clustered.original(path)` does.
-
-    Args:
-        clustered: in memory or memory-mapped.
-        path: the folder.
-        budget: bytes that may be used, besides those that grow with the number of nodes.
-
-    Raises:
-        StoreError: the folder cannot be written, holds something else, or the disk is full.
-    """
-    path = checked_path(path).resolve()
-    check_replaceable(path, is_stored_graph, "graph")
-    graph = clustered.graph
-    meta = {**FORMAT.stamp, **graph_meta(graph)}
-    order, position = clustered.position, clustered.node_id.to(graph.adj.indices.dtype)
-    _write(graph, order, position, path, meta, {}, None, budget)
-    return open_stored_graph(path)
-
-
-def _write(
+def write_in_order(
     graph: Graph,
     order: Tensor,
     position: Tensor,
@@ -89,7 +83,22 @@ def _write(
     features: str | None,
     budget: int,
 ) -> None:
-    """Write the arrays of a graph, those of nodes in another order, and `own` as they are."""
+    """Write a graph to a folder with its nodes in another order.
+
+    Args:
+        graph: in memory or memory-mapped.
+        order: int64 `[num_nodes]`: new node i is old node `order[i]`.
+        position: `order` inverted, of the type of the adjacency's indices.
+        path: the folder.
+        meta: what `meta.json` is to say.
+        own: further arrays, written as they are.
+        features: type to store dense features in, or None for their own.
+        budget: bytes that may be used, besides those that grow with the number of nodes.
+
+    Raises:
+        StoreError: the folder cannot be written, or the disk is full.
+        InputError: an array has a type that cannot be stored.
+    """
     arrays = dict(graph_arrays(graph))
     needed = sum(a.numel() * a.element_size() for a in [*arrays.values(), *own.values()])
     if features is not None and "x" in arrays:

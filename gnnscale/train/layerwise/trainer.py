@@ -16,7 +16,7 @@ from gnnscale.costs.sizes import sizes_for
 from gnnscale.declared import takes
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import ClusteredGraph, Graph
-from gnnscale.graph.store.cluster_folder import write_store
+from gnnscale.graph.clustered import write_store
 from gnnscale.graph.store.graph_folder import store_graph
 from gnnscale.inference.engine import check_features
 from gnnscale.loader import Batch
