@@ -53,5 +53,9 @@ class RankFailure(GnnscaleError):
     """Another rank of the same run has failed, or is gone, while this one still needs it."""
 
 
+class UnsupportedPlatform(GnnscaleError):
+    """Something that the operating system does not have."""
+
+
 class MissingDependency(GnnscaleError, ImportError):
     """An optional package that the operation asked for and that is not installed."""

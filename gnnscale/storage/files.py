@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.storage.locks import lock
+from gnnscale.storage.posix import lacking
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,10 @@ def read_at(descriptor: int, offset: int, into: memoryview) -> int:
 
     Raises:
         OSError: it cannot be read.
+        UnsupportedPlatform: the system cannot read so.
     """
+    if not hasattr(os, "preadv"):
+        raise lacking("os.preadv")
     while into and (count := os.preadv(descriptor, [into[:AT_ONCE]], offset)):
         offset += count
         into = into[count:]

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import errno
-import sys
-from typing import Any
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None
+from gnnscale.storage.posix import posix
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class NoLocks(OSError):
-    """The file system, or the operating system, has no locks."""
+    """The file system has no locks."""
 
 
 def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
@@ -29,9 +23,9 @@ def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
 
     Raises:
         NoLocks: there are none.
+        UnsupportedPlatform: the system knows none.
     """
-    if fcntl is None:
-        raise NoLocks(errno.ENOSYS, f"there are no file locks on {sys.platform}")
+    fcntl = posix("fcntl")
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,10 +21,10 @@ def available_memory() -> int:
 
 
 def _process_limit() -> Iterator[int]:
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows has none
         return
-    import resource
-
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         yield limit

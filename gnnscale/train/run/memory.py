@@ -14,7 +14,6 @@ own, of this process alone, and misses nothing.
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import threading
 import time
@@ -28,6 +27,9 @@ from torch import Tensor
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.kernels import CSR
 from gnnscale.storage.mapped import is_mapped
+from gnnscale.storage.posix import posix
+
+resource = posix("resource")
 
 _SHARE = 0.005  # of the time that looking may take
 _PAUSE = 0.05  # seconds between two questions for RSS
