@@ -61,6 +61,7 @@ class Details(TypedDict, total=False):
     Attributes:
         least: the least number.
         above: what a number is greater than.
+        by_rank: whether ranks of one run, on several hosts perhaps, may have values of their own.
         resume: when a run that goes on may have another value: never ("fixed"), always ("free": it
             changes where and how fast, not what is computed), or a greater one ("longer").
         checked: whether a value is checked by type and range here; else what acts on it does that.
@@ -73,6 +74,7 @@ class Details(TypedDict, total=False):
 
     least: float
     above: float
+    by_rank: bool
     resume: Literal["fixed", "free", "longer"]
     checked: bool
     saved: bool
@@ -92,8 +94,7 @@ def option(default: T, help: str, more: str = "", **details: Unpack[Details]) ->
         details: see `Details`.
     """
     said = {"help": help, "more": more, **details}
-    compared = details.get("saved", True)  # two trainers of the same configuration are alike
-    return dataclasses.field(default=default, compare=compared, metadata=said)
+    return dataclasses.field(default=default, metadata=said)
 
 
 def required(help: str, more: str = "", **details: Unpack[Details]) -> dict[str, Any]:
@@ -261,10 +262,11 @@ class takes(Generic[P, A]):  # noqa: N801 - a decorator
         taken = [*own[:1], *signature.parameters.values()] if method else None
         shown = signature if taken is None else signature.replace(parameters=taken)
         returned = inspect.signature(function).return_annotation
-        call.__signature__ = shown.replace(return_annotation=returned)  # type: ignore[attr-defined]
+        vars(call)["__signature__"] = shown.replace(return_annotation=returned)
         if not dataclasses.is_dataclass(make) or function.__name__ != "__init__":
             return call
-        return _Constructor(call, make)  # type: ignore[return-value]
+        constructor: Any = _Constructor(call, make)
+        return constructor
 
 
 class _Constructor:

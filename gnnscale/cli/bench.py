@@ -11,9 +11,9 @@ from rich.table import Column, Table
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
-from gnnscale.cli.same_options import with_options_of
-from gnnscale.cli.train import train
+from gnnscale.cli.training_options import with_training_options
 from gnnscale.errors import InputError, RunMismatch
+from gnnscale.train.options import FREE_ON_RESUME
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,27 +24,11 @@ if TYPE_CHECKING:
     from gnnscale.data import Card
     from gnnscale.data.recipes import Recipe
 
-_OWN = ("dataset", "recipe", "trainer", "runs", "seed", "to", "download", "verbose")
-# Of `train`: what a benchmark has its own of, or fixes.
-_NOT_SHARED = (
-    "ctx",
-    "dataset",
-    "trainer",
-    "seed",
-    "keep",
-    "baselines",
-    "run_dir",
-    "resume",
-    "tensorboard",
-    "download",
-    "verbose",
-)
 _PANEL = "Benchmark"
 
 
-@with_options_of(train, leave_out=_NOT_SHARED)
+@with_training_options("seed", "keep")  # a benchmark has the one its own way, and fixes the other
 def bench(
-    ctx: typer.Context,
     dataset: Annotated[
         str, typer.Argument(metavar="NAME|PATH", help=o.DATASET_HELP, show_default=False)
     ],
@@ -78,7 +62,7 @@ def bench(
     ] = None,
     download: o.Download = False,
     verbose: o.Verbose = False,
-    **_: Any,
+    **given: Any,
 ) -> None:
     """Train with several seeds and report as leaderboards ask, beside the published row.
 
@@ -100,16 +84,15 @@ def bench(
         from gnnscale.cli.settings import settings
         from gnnscale.cli.sources import card_of, short_name
 
-        given = {name: value for name, value in ctx.params.items() if name not in _OWN}
         card = card_of(dataset)
         chosen_recipe = choose_recipe(card, recipe, trainer, given["model"])
         if chosen_recipe is not None:
             kind, label = chosen_recipe.trainer, chosen_recipe.name
             chosen = settings(given, card, chosen_recipe, kind)
         else:
-            kind = trainer or o.Trainer.cluster
+            kind = trainer or "cluster"
             chosen = settings(given, card, trainer=kind)
-            label = chosen.kind if kind == o.Trainer.cluster else f"{chosen.kind}-{kind}"
+            label = chosen.kind if kind == "cluster" else f"{chosen.kind}-{kind}"
         folder = folder or Path("runs") / f"bench-{short_name(dataset)}-{label}"
         _bench(dataset, chosen_recipe, chosen, kind, runs, seed, folder, download)
     except RunMismatch as error:
@@ -147,7 +130,7 @@ def choose_recipe(
                 "--recipe none takes the card's preset"
             )
         return recipes[name]
-    wanted = trainer or o.Trainer.cluster
+    wanted = trainer or "cluster"
     for recipe in recipes.values():
         if wanted == recipe.trainer and model in (None, recipe.settings.get("model")):
             return recipe
@@ -181,7 +164,7 @@ def _bench(
         runs = 10 if recipe is None else recipe.runs
     metric = chosen.trainer.get("metric") or graph.metric
     make, arguments = functools.partial(build_model, chosen, graph), chosen.trainer
-    if trainer == o.Trainer.layerwise:
+    if trainer == "layerwise":
         arguments = trainer_arguments({**arguments, "seed": seed}, data, make, folder, anew=False)
         del arguments["seed"]
     report = run_bench(
@@ -203,7 +186,6 @@ def _bench(
 def unlike(recipe: Recipe, chosen: Settings) -> list[str]:
     """What is set otherwise than the recipe has it, in words."""
     from gnnscale.cli.settings import MODEL_DEFAULTS
-    from gnnscale.train.options import FREE_ON_RESUME
 
     now = {"model": chosen.kind, **chosen.model, **chosen.trainer}
     asked = {**MODEL_DEFAULTS, **recipe.settings, **recipe.settings.get("model_kwargs", {})}

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnnscale.cli.console import err, line
+from gnnscale.declared import arguments_of
 from gnnscale.errors import InputError
+from gnnscale.train.options import FREE_ON_RESUME, OPTIONS
 
 if TYPE_CHECKING:
     from gnnscale.train.controllers.learned import LearnedController
@@ -19,18 +21,17 @@ _OF_CONTROLLERS = frozenset({"controller_file", "controller_kwargs"})
 # Of a card's preset, which is for clusters: what is of the data.
 _OF_DATA = ("inductive", "task", "metric", "split", "class_weight", "label_smoothing")
 _CLUSTERS = ("num_parts", "clusters_per_batch")
-# Of training: what a controller is learned with.
-_LEARNT_WITH = (
-    *("seed", "device", "batch_rows", "lr", "optimizer", "weight_decay", "clip_norm", "precision"),
-    *("task", "metric", "split", "class_weight", "label_smoothing"),
+# Of training: what the episodes that a controller is learned in have their own way, beside what
+# changes no result.
+_NOT_LEARNT_WITH = (
+    *("fine_tune", "inductive", "keep", "evaluate_every", "accumulate", "rows_dtype"),
+    *_CLUSTERS,
 )
 
 
 def options_of_another(names: Iterable[str], trainer: str) -> list[str]:
     """What is wrong with options that are of other trainers, in words; the model's are of all."""
-    from gnnscale.train import TRAINERS
-
-    taken = {name: set(inspect.signature(kind).parameters) for name, kind in TRAINERS.items()}
+    taken = {name: set(arguments_of(options)) for name, options in OPTIONS.items()}
     taken["layerwise"] |= _OF_CONTROLLERS
     faults = []
     for name in sorted(names):
@@ -60,9 +61,7 @@ def of_preset(preset: Mapping[str, Any], model: Iterable[str], fine_tuned: bool)
 
 def of_preset_for(trainer: str, preset: Mapping[str, Any], model: Iterable[str]) -> dict[str, Any]:
     """What a card's preset, which is of clusters, says of another trainer's arguments."""
-    from gnnscale.train import TRAINERS
-
-    kept = {*model, *inspect.signature(TRAINERS[trainer]).parameters}
+    kept = {*model, *arguments_of(OPTIONS[trainer])}
     return {name: value for name, value in preset.items() if name in kept}
 
 
@@ -134,7 +133,8 @@ def _controller(
         return Plateau(**table)
     if path is not None:
         return LearnedController.load(path)
-    with_ = {name: arguments[name] for name in (*_LEARNT_WITH, "epochs") if name in arguments}
+    left = {*_NOT_LEARNT_WITH, *FREE_ON_RESUME} - {"device"}
+    with_ = {name: value for name, value in arguments.items() if name not in left}
     return _learned({**with_, **table}, data, model, folder / CONTROLLER_FILE, anew)
 
 

@@ -3,71 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from gnnscale.cli.console import show_log
 
-
-class Model(StrEnum):
-    """Models by name; the keys of `gnnscale.nn.MODELS`."""
-
-    sage = "sage"
-    gcn = "gcn"
-    gin = "gin"
-    gat = "gat"
-    cluster_gcn = "cluster_gcn"
-    sgc = "sgc"
-    ssgc = "ssgc"
-    tagcn = "tagcn"
-    appnp = "appnp"
-    sign = "sign"
-    gcnii = "gcnii"
-    deepgcn = "deepgcn"
-    mlp = "mlp"
-
-
-class Trainer(StrEnum):
-    """Trainers by name."""
-
-    cluster = "cluster"
-    layerwise = "layerwise"
-    graph = "graph"
-    pipeline = "pipeline"
-
-
-class Readout(StrEnum):
-    """From the nodes of a graph to one row."""
-
-    sum = "sum"
-    mean = "mean"
-    max = "max"
-    attention = "attention"
-
-
-class Controller(StrEnum):
-    """What stops the training of a layer."""
-
-    fixed = "fixed"
-    plateau = "plateau"
-    learned = "learned"
-
-
-class RowsDtype(StrEnum):
-    """What aggregated rows are kept in."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
-class Resume(StrEnum):
-    """What to do with a run that is in the folder already."""
-
-    auto = "auto"
-    yes = "yes"
-    no = "no"
+Trainer = Literal["cluster", "layerwise", "graph", "pipeline"]
 
 
 class View(StrEnum):
@@ -75,21 +17,6 @@ class View(StrEnum):
 
     all = "all"
     train = "train"
-
-
-class Precision(StrEnum):
-    """What dense products are computed in."""
-
-    float32 = "float32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Keep(StrEnum):
-    """The weights that a run ends with."""
-
-    best = "best"
-    last = "last"
 
 
 class Where(StrEnum):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gnnscale.cli.layerwise import of_preset, of_preset_for, options_of_another
-from gnnscale.cli.options import read_balance
+from gnnscale.cli.training_options import ModelOptions, read
+from gnnscale.declared import arguments_of
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,26 +18,12 @@ if TYPE_CHECKING:
     from gnnscale.graph import Graph
     from gnnscale.nn import LayeredGNN
 
-MODEL_DEFAULTS: dict[str, Any] = {"model": "sage", "hidden_channels": 128, "num_layers": 3}
-_MODEL_OPTIONS = (
-    *MODEL_DEFAULTS,
-    "dropout",
-    "act",
-    "norm",
-    "norm_kwargs",
-    "residual",
-    "model_kwargs",
-)
-# Options that may be a number or a word; "none" is Python's None for all of them.
-_NUMBER_OR_WORD = {
-    "evaluate_every": (int, "auto"),
-    "checkpoint_every": (int, "auto"),
-    "memory": (str, "auto"),
-    "early_stopping": (int, "none"),
-    "clip_norm": (float, "none"),
+_MODEL_OPTIONS = tuple(arguments_of(ModelOptions))
+# What a model is built with where nobody says otherwise; the rest is at its own defaults.
+MODEL_DEFAULTS: dict[str, Any] = {
+    name: arguments_of(ModelOptions)[name].default
+    for name in ("model", "hidden_channels", "num_layers")
 }
-_NONE = ("scheduler", "norm", "act", "class_weight")
-_TABLES = ("norm_kwargs", "model_kwargs", "controller_kwargs")
 
 
 @dataclass(frozen=True)
@@ -144,54 +130,12 @@ def _takes(model: str, argument: str) -> bool:
 
 
 def _read(given: dict[str, Any]) -> dict[str, Any]:
-    read, faults = {}, []
+    found, faults = {}, []
     for name, value in given.items():
-        option = f"--{name.replace('_', '-')}"
-        if name in _NUMBER_OR_WORD:
-            kind, word = _NUMBER_OR_WORD[name]
-            if value == word:
-                value = None if word == "none" else word
-            else:
-                try:
-                    value = kind(value)
-                except ValueError:
-                    faults.append(f"{option} {value!r}: a number or {word!r}")
-        elif name == "balance":
-            value = read_balance(value)
-        elif name in _NONE and value == "none":
-            value = None
-        elif name == "stages" and value != "auto":
-            try:
-                numbers = [int(number) for number in value.split(",")]
-                value = numbers if "," in value else numbers[0]
-            except ValueError:
-                faults.append(f"{option} {value!r}: a number, 'auto', or blocks as 2,4")
-        elif name == "fine_tune" and (value == "none" or value.isdecimal()):
-            value = None if value == "none" else {"epochs": int(value)}
-        elif name in (*_TABLES, "fine_tune"):
-            try:
-                value = read_table(value)
-            except ValueError as error:
-                faults.append(f"{option} {error}")
-        read[name] = str(value) if isinstance(value, str) else value
+        try:
+            found[name] = read(name, value) if isinstance(value, str) else value
+        except ValueError as error:
+            faults.append(f"--{name.replace('_', '-')} {error}")
     if faults:
         raise InputError(faults)
-    return read
-
-
-def read_table(text: str) -> dict[str, Any]:
-    """Read "mode=node,eps=1e-5": words, numbers, True, False and None.
-
-    Raises:
-        ValueError: it is not of that form.
-    """
-    table: dict[str, Any] = {}
-    for pair in filter(None, text.split(",")):
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise ValueError(f"{pair!r}: write name=value,name=value")
-        try:
-            table[name.strip()] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            table[name.strip()] = value.strip()
-    return table
+    return found

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typing_extensions import override
 
 from gnnscale.cli import options as o
-from gnnscale.cli import training_options as t
 from gnnscale.cli.console import err, line, out
+from gnnscale.cli.training_options import with_training_options
 from gnnscale.errors import RunMismatch
+from gnnscale.train.options import EVALUATION, RUN, TRAINING
 
 if TYPE_CHECKING:
     from gnnscale.cli.settings import Settings
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
     from gnnscale.train import Report
     from gnnscale.train.kept_run import KeptRun
 
-_NO_ARGUMENTS = (
-    "dataset",
-    "trainer",
-    "baselines",
-    "run_dir",
-    "resume",
-    "tensorboard",
-    "download",
-    "verbose",
-)
 _HOW = {
     "ClusterTrainer": "cluster mini-batches",
     "LayerwiseTrainer": "layer by layer",
@@ -40,72 +31,51 @@ _HOW = {
 _RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 
 
+@with_training_options()
 def train(
-    ctx: typer.Context,
     dataset: o.Dataset,
-    model: t.Model = None,
-    hidden_channels: t.HiddenChannels = None,
-    num_layers: t.NumLayers = None,
-    dropout: t.Dropout = None,
-    act: t.Act = None,
-    norm: t.Norm = None,
-    norm_kwargs: t.NormKwargs = None,
-    residual: t.Residual = None,
-    model_kwargs: t.ModelKwargs = None,
-    readout: t.Readout = None,
-    trainer: t.Trainer = o.Trainer.cluster,
-    num_parts: t.NumParts = None,
-    clusters_per_batch: t.ClustersPerBatch = None,
-    graphs_per_batch: t.GraphsPerBatch = None,
-    method: t.Method = None,
-    partition_seed: t.PartitionSeed = None,
-    balance: t.Balance = None,
-    stratify: t.Stratify = None,
-    inductive: t.Inductive = None,
-    precompute: t.Precompute = None,
-    prefetch: t.Prefetch = None,
-    controller: t.Controller = None,
-    controller_kwargs: t.ControllerKwargs = None,
-    controller_file: t.ControllerFile = None,
-    batch_rows: t.BatchRows = None,
-    rows_dtype: t.RowsDtype = None,
-    fine_tune: t.FineTune = None,
-    epochs: t.Epochs = None,
-    lr: t.Lr = None,
-    optimizer: t.Optimizer = None,
-    scheduler: t.Scheduler = None,
-    weight_decay: t.WeightDecay = None,
-    clip_norm: t.ClipNorm = None,
-    accumulate: t.Accumulate = None,
-    stages: t.Stages = None,
-    schedule: t.Schedule = None,
-    micro_batches: t.MicroBatches = None,
-    gradient_compression: t.GradientCompression = None,
-    precision: t.Precision = None,
-    checkpoint_activations: t.CheckpointActivations = None,
-    compile: t.Compile = None,
-    class_weight: t.ClassWeight = None,
-    label_smoothing: t.LabelSmoothing = None,
-    early_stopping: t.EarlyStopping = None,
-    keep: t.Keep = None,
-    seed: t.Seed = None,
-    device: t.Device = None,
-    task: t.Task = None,
-    metric: t.Metric = None,
-    split: t.Split = None,
-    evaluate_every: t.EvaluateEvery = None,
-    chunk_rows: t.ChunkRows = None,
-    storage: t.Storage = None,
-    memory: t.Memory = None,
-    store: t.Store = None,
-    baselines: t.Baselines = True,
-    run_dir: t.RunDir = None,
-    resume: t.Resume = o.Resume.auto,
-    checkpoint_every: t.CheckpointEvery = None,
-    tensorboard: t.Tensorboard = False,
-    progress: t.Progress = True,
+    trainer: Annotated[
+        o.Trainer,
+        typer.Option(
+            help="How: cluster is Cluster-GCN, pipeline the same in stages on several devices, "
+            "layerwise is L-GCN, graph is for data sets of many graphs with one label each.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "cluster",
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            help="Compare with majority, label propagation and an MLP.", rich_help_panel=EVALUATION
+        ),
+    ] = True,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder of the run; else one in runs/, named by data set and model.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    resume: Annotated[
+        Literal["auto", "yes", "no"],
+        typer.Option(
+            help="With a run in the folder: auto goes on if it is this one, yes insists on one, no "
+            "starts anew.",
+            rich_help_panel=RUN,
+        ),
+    ] = "auto",
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            help="Write the figures to <run-dir>/tensorboard.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     download: o.Download = False,
     verbose: o.Verbose = False,
+    **given: Any,
 ) -> None:
     """Train a model on mini-batches of clusters, layer by layer or on graphs; evaluate it exactly.
 
@@ -139,9 +109,8 @@ def train(
         from gnnscale.cli.settings import settings
         from gnnscale.cli.sources import card_of, short_name
 
-        given = {name: value for name, value in ctx.params.items() if name not in _NO_ARGUMENTS}
         chosen = settings(given, card_of(dataset), trainer=trainer)
-        how = "" if trainer is o.Trainer.cluster else f"-{trainer}"
+        how = "" if trainer == "cluster" else f"-{trainer}"
         folder = folder or Path("runs") / f"{short_name(dataset)}-{chosen.kind}{how}"
         _train(dataset, chosen, trainer, folder, resume, baselines, tensorboard, download)
     except RunMismatch as error:
@@ -149,7 +118,7 @@ def train(
         raise RunMismatch(f"{error}\n{hint}") from error
     except KeyboardInterrupt:
         if folder is not None and (folder / "checkpoint.safetensors").exists():
-            how = "without --resume no" if resume is o.Resume.no else "again"
+            how = "without --resume no" if resume == "no" else "again"
             text = f"interrupted; {folder} is saved: give the same command {how} to go on"
         else:
             text = "interrupted before anything was saved: the same command starts anew"
@@ -160,9 +129,9 @@ def train(
 def _train(
     dataset: str,
     chosen: Settings,
-    trainer: o.Trainer,
+    trainer: str,
     run_dir: Path,
-    resume: o.Resume,
+    resume: str,
     compare: bool,
     tensorboard: bool,
     download: bool,
@@ -182,8 +151,8 @@ def _train(
     if chosen.preset:
         line("preset of the card:", _words(chosen.preset))
     arguments = chosen.trainer
-    if trainer is o.Trainer.layerwise:
-        anew = resume is o.Resume.no
+    if trainer == "layerwise":
+        anew = resume == "no"
         make = functools.partial(build_model, chosen, graph)
         arguments = trainer_arguments(arguments, data, make, run_dir, anew)
     torch.manual_seed(arguments.get("seed", 0))

@@ -1,271 +1,206 @@
-"""The options of `gnnscale train`, which `gnnscale bench` shares: what each is called and says."""
+"""The options of `gnnscale train` and `bench`, made from what trainers declare."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from gnnscale.cli import options as o
+from gnnscale.declared import Argument, arguments_of, option
+from gnnscale.train.options import BATCHES, EVALUATION, LAYERS, MODEL, OPTIONS, RUN, TRAINING
 
-MODEL, BATCHES, LAYERS, TRAINING, EVALUATION, RUN = (
-    "Model",
-    "Clusters and batches",
-    "Layer by layer",
-    "Training",
-    "Evaluation",
-    "Run",
-)
+Model = Literal[
+    "sage", "gcn", "gin", "gat", "cluster_gcn", "sgc", "ssgc", "tagcn", "appnp", "sign", "gcnii",
+    "deepgcn", "mlp",
+]  # fmt: skip
+_HEADINGS = (MODEL, TRAINING, BATCHES, LAYERS, EVALUATION, RUN)
 
 
-def option(panel: str, text: str, default: str | bool = False, **more: Any) -> Any:
-    """An option under a heading, with its default in words."""
-    return typer.Option(help=text, show_default=default, rich_help_panel=panel, **more)
+# A field is a paragraph.
+# fmt: off
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the command line builds a model of; `gnnscale.nn.MODELS` has them by name."""
+
+    model: Model = option("sage", "Which model.", heading=MODEL)
+    hidden_channels: int = option(128, "Width of its layers.", heading=MODEL)
+    num_layers: int = option(3, "Layers; hops seen.", heading=MODEL)
+    dropout: float = option(0.0, "Probability in [0, 1].", heading=MODEL)
+    act: str | None = option(
+        "relu", "Activation, a name PyG knows; or none.", heading=MODEL, metavar="NAME"
+    )
+    norm: str | None = option(
+        None, "Normalisation: layer_norm, batch_norm, graph_norm … (names PyG knows); or none.",
+        heading=MODEL, metavar="NAME",
+    )
+    norm_kwargs: Mapping[str, Any] | None = option(
+        None, "Its arguments, name=value: mode=node for layer_norm over each node by itself.",
+        heading=MODEL, metavar="K=V,…", shown="",
+    )
+    residual: bool = option(False, "Add a layer's input to its output.", heading=MODEL)
+    model_kwargs: Mapping[str, Any] | None = option(
+        None, "Further arguments of the model, such as heads=4, aggr=max or diag_lambda=1.",
+        heading=MODEL, metavar="K=V,…", shown="",
+    )
 
 
-Model = Annotated[o.Model | None, option(MODEL, "Which model.", "sage")]
-HiddenChannels = Annotated[int | None, option(MODEL, "Width of its layers.", "128")]
-NumLayers = Annotated[int | None, option(MODEL, "Layers; hops seen.", "3")]
-Dropout = Annotated[float | None, option(MODEL, "Probability in [0, 1].", "0.0")]
-Act = Annotated[
-    str | None,
-    option(MODEL, "Activation, a name PyG knows; or none.", "relu", metavar="NAME"),
-]
-Norm = Annotated[
-    str | None,
-    option(
-        MODEL,
-        "Normalisation: layer_norm, batch_norm, graph_norm … (names PyG knows); or none.",
-        "none",
-        metavar="NAME",
-    ),
-]
-NormKwargs = Annotated[
-    str | None,
-    option(
-        MODEL,
-        "Its arguments, name=value: mode=node for layer_norm over each node by itself.",
-        metavar="K=V,…",
-    ),
-]
-Residual = Annotated[
-    bool | None,
-    option(MODEL, "Add a layer's input to its output.", "no"),
-]
-ModelKwargs = Annotated[
-    str | None,
-    option(
-        MODEL,
-        "Further arguments of the model, such as heads=4, aggr=max or diag_lambda=1.",
-        metavar="K=V,…",
-    ),
-]
-Trainer = Annotated[
-    o.Trainer,
-    option(
-        TRAINING,
-        "How: cluster is Cluster-GCN, pipeline the same in stages on several devices, layerwise "
-        "is L-GCN, graph is for data sets of many graphs with one label each.",
-        True,
-    ),
-]
-NumParts = Annotated[
-    int | None,
-    option(BATCHES, "Clusters; 1 is full-batch training.", "by size"),
-]
-ClustersPerBatch = Annotated[int | None, option(BATCHES, "Clusters a step.", "by size")]
-GraphsPerBatch = Annotated[int | None, option(BATCHES, "Of --trainer graph: graphs a step.", "128")]
-Readout = Annotated[
-    o.Readout | None, option(MODEL, "Of --trainer graph: from nodes to graphs.", "mean")
-]
-Method = Annotated[str | None, option(BATCHES, o.METHODS, "auto", metavar="NAME")]
-PartitionSeed = Annotated[int | None, option(BATCHES, "Of the partition; none: the seed.", "none")]
-Balance = Annotated[str | None, option(BATCHES, o.BALANCE, "nodes", metavar="nodes|edges|N")]
-Stratify = Annotated[
-    bool | None,
-    option(BATCHES, "Even out training nodes over batches.", "stratify"),
-]
-Inductive = Annotated[
-    bool | None,
-    option(BATCHES, "Partition and train on the subgraph of the training nodes.", "no"),
-]
-Precompute = Annotated[
-    bool | None,
-    option(BATCHES, "Compute the first propagation of the features once.", "no"),
-]
-Prefetch = Annotated[int | None, option(BATCHES, "Batches prepared ahead.", "2")]
-Controller = Annotated[
-    o.Controller | None,
-    option(LAYERS, "What stops the training of a layer.", "fixed"),
-]
-ControllerKwargs = Annotated[
-    str | None,
-    option(
-        LAYERS,
-        "Its arguments: patience=5,monitor=metric for plateau; rounds=100 for learning.",
-        metavar="K=V,…",
-    ),
-]
-ControllerFile = Annotated[
-    Path | None,
-    option(
-        LAYERS,
-        "A learned controller (controller.safetensors of a run); else it is learned first.",
-        metavar="FILE",
-    ),
-]
-BatchRows = Annotated[int | None, option(LAYERS, "Training nodes a step.", "1024")]
-RowsDtype = Annotated[
-    o.RowsDtype | None, option(LAYERS, "In what aggregated rows are kept.", "float32")
-]
-FineTune = Annotated[
-    str | None,
-    option(
-        LAYERS,
-        "Epochs in which all layers train together at the end, by clusters; or arguments of that, "
-        "such as epochs=10,lr=0.001.",
-        "none",
-        metavar="N|K=V,…",
-    ),
-]
-Epochs = Annotated[
-    int | None,
-    option(
-        TRAINING,
-        "Passes over the clusters; layer by layer those of each layer, or the most where a "
-        "controller decides.",
-        "50; layerwise 80",
-    ),
-]
-Lr = Annotated[float | None, option(TRAINING, "Learning rate.", "0.01; layerwise 0.005")]
-Optimizer = Annotated[str | None, option(TRAINING, "adam, adamw or sgd.", "adam", metavar="NAME")]
-Scheduler = Annotated[
-    str | None,
-    option(TRAINING, "Of lr: cosine, onecycle or none.", "none", metavar="NAME"),
-]
-WeightDecay = Annotated[float | None, option(TRAINING, "Weight decay.", "0.0")]
-ClipNorm = Annotated[
-    str | None,
-    option(TRAINING, "Greatest norm of the gradient.", "none", metavar="N|none"),
-]
-Stages = Annotated[
-    str | None,
-    option(
-        TRAINING,
-        "Of --trainer pipeline: how many, auto, or the blocks with which one begins, as 2,4.",
-        "2",
-        metavar="N|auto|N,N…",
-    ),
-]
-Schedule = Annotated[
-    str | None,
-    option(TRAINING, "Of --trainer pipeline: gpipe, 1f1b, interleaved or zbv.", "1f1b"),
-]
-MicroBatches = Annotated[
-    int | None, option(BATCHES, "Of --trainer pipeline: batches an update.", "8")
-]
-Accumulate = Annotated[int | None, option(TRAINING, "Batches an update of the weights.", "1")]
-GradientCompression = Annotated[
-    str | None,
-    option(TRAINING, "ternary: ranks (torchrun) exchange gradients in two bits a value.", "none"),
-]
-Precision = Annotated[
-    o.Precision | None,
-    option(TRAINING, "Of dense products: bf16; fp16 on a GPU.", "float32"),
-]
-CheckpointActivations = Annotated[
-    bool | None,
-    option(TRAINING, "Compute blocks again in the backward pass: less memory.", "no"),
-]
-Compile = Annotated[
-    bool | None,
-    option(TRAINING, "Fuse row-local phases with torch.compile.", "no"),
-]
-ClassWeight = Annotated[
-    str | None,
-    option(TRAINING, "balanced weighs classes by rarity.", "none", metavar="NAME"),
-]
-LabelSmoothing = Annotated[float | None, option(TRAINING, "In [0, 1).", "0.0")]
-EarlyStopping = Annotated[
-    str | None,
-    option(
-        TRAINING,
-        "Stop after so many epochs without a better validation metric.",
-        "none",
-        metavar="N|none",
-    ),
-]
-Keep = Annotated[o.Keep | None, option(TRAINING, "Weights to end with (by validation).", "best")]
-Seed = Annotated[int | None, option(TRAINING, "Of weights, partition, draws and dropout.", "0")]
-Device = Annotated[
-    str | None, option(TRAINING, "auto, cpu, cuda, cuda:1 …", "auto", metavar="NAME")
-]
-Task = Annotated[
-    str | None,
-    option(
-        EVALUATION,
-        "classification, multilabel or regression.",
-        "the data set's",
-        metavar="NAME",
-    ),
-]
-Metric = Annotated[
-    str | None,
-    option(
-        EVALUATION,
-        "Headline metric: accuracy, f1_macro, f1_micro, roc_auc, average_precision, mae, mse, "
-        "rmse.",
-        "the data set's",
-        metavar="NAME",
-    ),
-]
-Split = Annotated[str | None, option(EVALUATION, "Split set.", "the first", metavar="NAME")]
-EvaluateEvery = Annotated[
-    str | None,
-    option(
-        EVALUATION,
-        "Epochs; auto keeps it under a tenth of the work.",
-        "auto",
-        metavar="N|auto",
-    ),
-]
-ChunkRows = Annotated[int | None, option(EVALUATION, "Rows at once in exact inference.", "by size")]
-Storage = Annotated[
-    Path | None,
-    option(EVALUATION, "A folder for its layers, instead of memory.", "memory"),
-]
-Memory = Annotated[
-    str | None,
-    option(EVALUATION, "What the run may add to its process: 1GB, …", "auto", metavar="SIZE|auto"),
-]
-Store = Annotated[
-    Path | None,
-    option(EVALUATION, "A folder for the clustered graph, instead of memory.", "memory"),
-]
-Baselines = Annotated[
-    bool, option(EVALUATION, "Compare with majority, label propagation and an MLP.", True)
-]
-RunDir = Annotated[
-    Path | None,
-    option(
-        RUN,
-        "Folder of the run; else one in runs/, named by data set and model.",
-        metavar="PATH",
-    ),
-]
-Resume = Annotated[
-    o.Resume,
-    option(
-        RUN,
-        "With a run in the folder: auto goes on if it is this one, yes insists on one, no "
-        "starts anew.",
-        True,
-    ),
-]
-CheckpointEvery = Annotated[
-    str | None,
-    option(RUN, "Steps; auto: at the end of epochs, 20 s apart.", "auto", metavar="N|auto"),
-]
-Tensorboard = Annotated[bool, option(RUN, "Write the figures to <run-dir>/tensorboard.")]
-Progress = Annotated[bool, option(RUN, "Show a progress bar on a terminal.", True)]
+@dataclass(frozen=True)
+class ControllerOptions:
+    """What the command line makes a stop controller of."""
+
+    controller: Literal["fixed", "plateau", "learned"] = option(
+        "fixed", "What stops the training of a layer.", heading=LAYERS
+    )
+    controller_kwargs: Mapping[str, Any] | None = option(
+        None, "Its arguments: patience=5,monitor=metric for plateau; rounds=100 for learning.",
+        heading=LAYERS, metavar="K=V,…", shown="",
+    )
+    controller_file: Path | None = option(
+        None, "A learned controller (controller.safetensors of a run); else it is learned first.",
+        heading=LAYERS, metavar="FILE", shown="",
+    )
+
+
+# fmt: on
+def _all() -> dict[str, Argument]:
+    """Every argument that is an option; of one that several trainers have, the first's help."""
+    found: dict[str, Argument] = {}
+    for declaration in (ModelOptions, ControllerOptions, *OPTIONS.values()):
+        for name, argument in arguments_of(declaration).items():
+            if "heading" in argument.said:
+                found.setdefault(name, argument)
+    return found
+
+
+DECLARED: Mapping[str, Argument] = _all()
+
+
+def with_training_options(
+    *leave_out: str,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that ends in `**given` the declared options, where typer looks for them.
+
+    Args:
+        leave_out: names of those that it does not share.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        made = [_parameter(one) for name, one in DECLARED.items() if name not in leave_out]
+        parameters = sorted([*own, *made], key=_place)
+        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
+        vars(function)["__signature__"] = signature.replace(parameters=parameters)
+        function.__annotations__ = {p.name: p.annotation for p in parameters}
+        return function
+
+    return decorate
+
+
+def _place(parameter: inspect.Parameter) -> int:
+    """Where an option stands: below those of no training, in the order of the headings."""
+    for said in get_args(parameter.annotation)[1:]:
+        if (heading := said.rich_help_panel) in _HEADINGS:
+            return _HEADINGS.index(heading)
+    return -1
+
+
+def _parameter(argument: Argument) -> inspect.Parameter:
+    said = argument.said
+    kind, metavar = _kind(argument)
+    text = typer.Option(
+        help=said.get("option", said["help"]),
+        show_default=said.get("shown", _default(argument)) or False,
+        rich_help_panel=said["heading"],
+        metavar=said.get("metavar", metavar),
+    )
+    annotation: Any = Annotated[kind | None, text]
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(argument.name, by_name, default=None, annotation=annotation)
+
+
+def _default(argument: Argument) -> str:
+    if isinstance(argument.default, bool):
+        return argument.name.replace("_", "-") if argument.default else "no"
+    return "none" if argument.default is None else str(argument.default)
+
+
+def _kind(argument: Argument) -> tuple[Any, str | None]:
+    """The type that typer reads, and what stands for a value where that does not tell."""
+    values, kinds = argument.parts
+    words = _words(argument)
+    if True in values:
+        return bool, None
+    numbers = {int, float} & set(kinds)
+    others = {str, Mapping, Sequence} & set(kinds)
+    if numbers and not words and not others:
+        return numbers.pop(), None
+    if Path in kinds:
+        return Path, None
+    if words and not numbers and not others:
+        return Literal[*words], None
+    return str, "|".join([*("N" for _ in numbers), *words]) or None
+
+
+def _words(argument: Argument) -> list[str]:
+    """The words that may be said in the place of another value."""
+    values, _ = argument.parts
+    words = [value for value in values if isinstance(value, str)]
+    return [*words, "none"] if None in values and "shown" not in argument.said else words
+
+
+def read(name: str, text: str) -> Any:
+    """The value that an option's text means.
+
+    Raises:
+        ValueError: saying what may be written.
+    """
+    if name not in DECLARED:
+        return text
+    argument = DECLARED[name]
+    _, kinds = argument.parts
+    words = _words(argument)
+    if text in words or (text == "none" and argument.hint is Any):
+        return None if text == "none" else text
+    if Mapping in kinds:
+        if name == "fine_tune" and text.isdecimal():
+            return {"epochs": int(text)}
+        return read_table(text)
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                pass
+    if Sequence in kinds and "," in text:
+        try:
+            return [int(number) for number in text.split(",")]
+        except ValueError:
+            pass
+    if not {int, float} & set(kinds) or str in kinds:
+        return text
+    may = ["a number", *map(repr, words), *(["blocks as 2,4"] if Sequence in kinds else [])]
+    raise ValueError(f"{text!r}: {' or '.join(may)}")
+
+
+def read_table(text: str) -> dict[str, Any]:
+    """Read "mode=node,eps=1e-5": words, numbers, True, False and None.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    table: dict[str, Any] = {}
+    for pair in filter(None, text.split(",")):
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ValueError(f"{pair!r}: write name=value,name=value")
+        try:
+            table[name.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            table[name.strip()] = value.strip()
+    return table

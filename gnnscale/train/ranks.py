@@ -12,14 +12,12 @@ from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
 from gnnscale.storage.memory import in_words, memory_bytes
-from gnnscale.train.options import TrainerOptions
+from gnnscale.train.options import OF_RANKS, TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.memory import resident_arrays
 
 _WRITING = 512 * 10**6  # bytes that writing a clustered graph to files takes at most
 _SORTING = 40  # bytes an edge, while a graph in memory is renumbered
-# What a rank may have of its own, or its host.
-_OWN = {"device", "prefetch", "storage", "memory", "store", "progress"}
 
 
 def check_same_on_all_ranks(
@@ -41,7 +39,7 @@ def check_same_on_all_ranks(
         "model": [identity["model"], identity["modules"]],
         "task": identity["task"],
         "a run_dir": folder is not None,
-        **{k: v for k, v in config.saved().items() if k not in _OWN},
+        **{k: v for k, v in config.saved().items() if k not in OF_RANKS},
     }
     every = comm.gather_objects(mine)
     differing = sorted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -15,6 +16,7 @@ from gnnscale.cli.settings import build_model, settings
 from gnnscale.data import find_card
 from gnnscale.errors import InputError
 from gnnscale.train import TRAINERS
+from gnnscale.train.options import OPTIONS
 from tests.cli.conftest import FAST, GRAPH
 from tests.cli.test_cli_train import CARD, train_options, write_mine
 from tests.data.ogb_layout import random_node_set, write_node_csv
@@ -164,7 +166,7 @@ def test_an_interrupt_is_one_line_and_the_same_command_goes_on(gnnscale, monkeyp
 
 
 def test_trainers_are_those_there_are():
-    assert {str(name) for name in Trainer} == set(TRAINERS)
+    assert {*get_args(Trainer)} == set(TRAINERS) == set(OPTIONS)
 
 
 def test_the_evaluator_is_for_the_leaderboards_metric_alone():

@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
         ((*TRAIN, "--model-kwargs", "no_such=1"), "no_such"),
         ((*TRAIN, "--model", "mlp", "--norm-kwargs", "mode=node"), "takes no norm_kwargs"),
         ((*TRAIN, "--num-parts", "301"), "300 nodes"),
-        ((*TRAIN, "--optimizer", "sgdm"), "unknown optimizer 'sgdm'"),
+        ((*TRAIN, "--optimizer", "sgdm"), "'sgdm' is not one of 'adam', 'adamw', 'sgd'"),
         ((*TRAIN, "--metric", "beauty"), "beauty"),
         ((*TRAIN, "--split", "mine"), "no split set 'mine'"),
         ((*TRAIN, "--device", "abacus"), "'abacus' is no device"),

@@ -13,8 +13,9 @@ import typer
 
 import gnnscale as gs
 from gnnscale.cli import app
-from gnnscale.cli.settings import MODEL_DEFAULTS, build_model, read_table, settings
+from gnnscale.cli.settings import MODEL_DEFAULTS, build_model, settings
 from gnnscale.cli.sources import short_name
+from gnnscale.cli.training_options import DECLARED, read_table
 from gnnscale.data import Card, find_card
 from gnnscale.errors import InputError
 from tests.cli.conftest import FAST, GRAPH
@@ -90,12 +91,12 @@ def test_every_argument_of_the_trainers_is_an_option_and_has_its_default(kind):
 
 
 def test_models_and_methods_are_those_there_are():
-    from gnnscale.cli.options import METHODS, Model
     from gnnscale.nn import MODELS
     from gnnscale.partitioning import METHODS as THERE
 
-    assert {str(name) for name in Model} == set(MODELS)
-    assert all(method in METHODS for method in THERE)
+    assert {*DECLARED["model"].parts[0]} == set(MODELS)
+    assert {*DECLARED["method"].parts[0]} == {"auto", *THERE}
+    assert all(method in DECLARED["method"].said["option"] for method in THERE)
 
 
 def test_a_preset_is_what_python_does_with_the_same_arguments(gnnscale, tmp_path, monkeypatch):

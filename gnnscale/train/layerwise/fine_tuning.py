@@ -19,7 +19,7 @@ from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.kept_run import KeptRun
-from gnnscale.train.options import ClusterOptions, LayerwiseOptions
+from gnnscale.train.options import FREE_ON_RESUME, ClusterOptions, LayerwiseOptions
 from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.going_on import snapshot
 from gnnscale.train.run.report import Report
@@ -27,13 +27,9 @@ from gnnscale.train.task import Task
 
 LAYER = "fine-tuning"  # in the place of a layer's number
 _OF_THE_RUN = ("split", "seed", "device", "inductive")
-_UNLESS_GIVEN = ("precision", "checkpoint_every", "chunk_rows", "storage", "memory", "progress")
+_UNLESS_GIVEN = {"precision", *FREE_ON_RESUME} & arguments_of(LayerwiseOptions).keys()
 _CLUSTERING = ("prepare", "partition", "cluster", "first hop")  # what comes before its first step
-_NOT_GIVEN = {
-    *("model", "graph", "run_dir", "task", "metric", "callbacks"),
-    *("class_weight", "label_smoothing"),
-    *_OF_THE_RUN,
-}
+_NOT_GIVEN = {"metric", *_OF_THE_RUN} | arguments_of(ClusterOptions).keys() - ClusterOptions.kept()
 
 
 def fine_tuner(

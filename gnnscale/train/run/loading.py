@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gnnscale.declared import arguments_of
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.graph.store.graph_folder import is_stored_graph, open_stored_graph
@@ -16,7 +17,7 @@ from gnnscale.train.arguments import as_data
 from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.controllers.described import controller_from
 from gnnscale.train.kept_run import KeptRun
-from gnnscale.train.options import is_described
+from gnnscale.train.options import ClusterOptions, is_described
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.run.report import Report
@@ -24,7 +25,7 @@ from gnnscale.train.task import NodeTask
 from gnnscale.train.trainers import TRAINERS
 
 # Arguments that may be functions.
-_CHOICES = ("optimizer", "scheduler", "method", "parameter_groups")
+_CHOICES = [name for name, one in arguments_of(ClusterOptions).items() if Callable in one.parts[1]]
 
 
 class Run(NamedTuple):
