@@ -28,7 +28,7 @@ from gnnscale.graph.store.graph_folder import (
 )
 from gnnscale.graph.store.streamed import FEATURE_TYPES, Narrowing, write_in_order
 from gnnscale.kernels import CSR
-from gnnscale.kernels.rows import order_by_part
+from gnnscale.kernels.rows.cpu import order_by_part
 from gnnscale.storage.array_folder import write_arrays
 from gnnscale.storage.files import checked_path
 from gnnscale.storage.mapped import prove, release

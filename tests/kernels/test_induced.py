@@ -8,29 +8,9 @@ from hypothesis import strategies as st
 
 from gnnscale.kernels import CSR, induced_subgraph
 from gnnscale.kernels.induced import reference
-from tests.kernels.matrices import coo, csr_from, dense_from
+from tests.kernels.matrices import clustered, csr_from, dense_from
 
 quick = settings(max_examples=50)
-
-
-@st.composite
-def clustered(draw):
-    """Draw a graph, its clusters (some empty), the ones in the batch and how much of each."""
-    entries = draw(coo(square=True, max_nodes=20, max_edges=120))
-    n = entries[3][0]
-    parts = draw(st.integers(1, 6))
-    cuts = sorted(draw(st.lists(st.integers(0, n), min_size=parts - 1, max_size=parts - 1)))
-    starts = torch.tensor([0, *cuts])
-    full = torch.tensor([*cuts, n])
-    ends = torch.tensor(
-        [draw(st.integers(int(a), int(b))) for a, b in zip(starts, full, strict=True)]
-        if draw(st.booleans())
-        else full.tolist()
-    )
-    order = draw(st.permutations(range(parts)))
-    clusters = torch.tensor(order[: draw(st.integers(0, parts))], dtype=torch.int64)
-    cluster_of = torch.repeat_interleave(torch.arange(parts), full - starts).to(torch.int32)
-    return entries, starts, ends, cluster_of, clusters
 
 
 @quick

@@ -49,7 +49,7 @@ def test_without_any_layer_kernels_run_serially():
     kernel = (  # the fastest to compile, which it is anew: serial code is not kept
         "import numpy as np\n"
         "from gnnscale.kernels import THREADING_LAYER, num_threads\n"
-        "from gnnscale.kernels.rows import renumber\n"
+        "from gnnscale.kernels.rows.cpu import renumber\n"
         "ids = np.array([2, 0, 1])\n"
         "renumber(ids, np.array([5, 6, 7]))\n"
         "assert ids.tolist() == [7, 5, 6]\n"

@@ -19,7 +19,7 @@ import torch
 
 from gnnscale.errors import InputError
 from gnnscale.graph.build.runs import Runs
-from gnnscale.kernels import rows as kernels
+from gnnscale.kernels.rows import cpu as kernels
 from gnnscale.kernels.structure import asymmetry
 from gnnscale.kernels.threads import num_threads
 from gnnscale.storage.ahead import ahead

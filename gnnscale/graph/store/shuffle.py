@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph.build.runs import Runs
-from gnnscale.kernels import rows
+from gnnscale.kernels.rows import cpu as rows
 from gnnscale.storage.mapped import is_mapped, read_rows, release
 from gnnscale.storage.memory import available_memory
 

@@ -16,7 +16,8 @@ from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.store.graph_folder import graph_arrays
 from gnnscale.graph.store.shuffle import Range, Shuffle
-from gnnscale.kernels import CSR, rows
+from gnnscale.kernels import CSR
+from gnnscale.kernels.rows import cpu as rows
 from gnnscale.storage.array_folder import ArrayFolder, array_folder, refuse_bfloat16
 
 FEATURE_TYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}

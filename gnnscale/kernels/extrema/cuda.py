@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language import constexpr
 
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.product.cuda import row_tiles
@@ -54,15 +55,7 @@ def _wide(x: Tensor) -> Any:
 
 @triton.jit
 def _extremum(
-    indptr,
-    indices,
-    x,
-    out,
-    width,
-    sign,
-    WIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    indptr, indices, x, out, width, sign, WIDE: constexpr, ENTRIES: constexpr, CHANNELS: constexpr
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -95,9 +88,9 @@ def _share(
     grad,
     share,
     width,
-    WIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    WIDE: constexpr,
+    ENTRIES: constexpr,
+    CHANNELS: constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -127,9 +120,9 @@ def _gather(
     share,
     result,
     width,
-    WIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    WIDE: constexpr,
+    ENTRIES: constexpr,
+    CHANNELS: constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)

@@ -12,20 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnscale.kernels.hash_dropout.hashing import (
-    GOLDEN32,
-    GOLDEN64,
-    MASK32,
-    MIX1,
-    MIX2,
-    MURMUR1,
-    MURMUR2,
-    Key,
-    scale_of,
-    stream_of,
-    threshold_of,
-)
+from gnnscale.kernels.hash_dropout import hashing
+from gnnscale.kernels.hash_dropout.hashing import MASK32, Key, scale_of, stream_of, threshold_of
 from gnnscale.kernels.threads import njit_parallel, njit_serial
+
+_GOLDEN64, _MIX1, _MIX2 = hashing.SPLITMIX
+_GOLDEN32, _MURMUR1, _MURMUR2 = hashing.MURMUR
 
 
 def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) -> Tensor:
@@ -89,9 +81,9 @@ def _scalar(value: float, dtype: torch.dtype) -> np.floating[Any]:
 
 @numba.njit(inline="always")
 def _row_keys(stream, node):
-    row = np.uint64(node) * np.uint64(GOLDEN64) + stream
-    row = (row ^ (row >> np.uint64(30))) * np.uint64(MIX1)
-    row = (row ^ (row >> np.uint64(27))) * np.uint64(MIX2)
+    row = np.uint64(node) * np.uint64(_GOLDEN64) + stream
+    row = (row ^ (row >> np.uint64(30))) * np.uint64(_MIX1)
+    row = (row ^ (row >> np.uint64(27))) * np.uint64(_MIX2)
     row ^= row >> np.uint64(31)
     return np.uint32(row & np.uint64(MASK32)), np.uint32(row >> np.uint64(32))
 
@@ -99,10 +91,10 @@ def _row_keys(stream, node):
 @numba.njit(inline="always")
 def _bits(low, high, channel):
     # Every step is cut back to 32 bits: numba widens uint32 arithmetic to uint64.
-    bits = np.uint32(low + np.uint32(channel) * np.uint32(GOLDEN32))
-    bits = np.uint32(np.uint32(bits ^ np.uint32(bits >> np.uint32(16))) * np.uint32(MURMUR1))
+    bits = np.uint32(low + np.uint32(channel) * np.uint32(_GOLDEN32))
+    bits = np.uint32(np.uint32(bits ^ np.uint32(bits >> np.uint32(16))) * np.uint32(_MURMUR1))
     bits = np.uint32(bits ^ np.uint32(bits >> np.uint32(13)) ^ high)
-    bits = np.uint32(bits * np.uint32(MURMUR2))
+    bits = np.uint32(bits * np.uint32(_MURMUR2))
     return np.uint32(bits ^ np.uint32(bits >> np.uint32(16)))
 
 

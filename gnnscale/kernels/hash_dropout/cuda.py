@@ -13,28 +13,18 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language import constexpr
 
-from gnnscale.kernels.hash_dropout.hashing import (
-    GOLDEN32,
-    GOLDEN64,
-    MIX1,
-    MIX2,
-    MURMUR1,
-    MURMUR2,
-    Key,
-    scale_of,
-    stream_of,
-    threshold_of,
-)
+from gnnscale.kernels.hash_dropout import hashing
+from gnnscale.kernels.hash_dropout.hashing import Key, scale_of, stream_of, threshold_of
 from gnnscale.kernels.words import signed
 
 _TILE = 2048  # values that a program has in hand: 16 a thread in four warps
 _MAX_CHANNELS = 512
 
 # What a kernel reads of its module must be of Triton's own type.
-_MULTIPLY_NODE, _MULTIPLY_CHANNEL = tl.constexpr(GOLDEN64), tl.constexpr(GOLDEN32)
-_MIX_FIRST, _MIX_SECOND = tl.constexpr(MIX1), tl.constexpr(MIX2)
-_MIX_THIRD, _MIX_FOURTH = tl.constexpr(MURMUR1), tl.constexpr(MURMUR2)
+_GOLDEN64, _MIX1, _MIX2 = (constexpr(word) for word in hashing.SPLITMIX)
+_GOLDEN32, _MURMUR1, _MURMUR2 = (constexpr(word) for word in hashing.MURMUR)
 
 
 def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) -> Tensor:
@@ -85,23 +75,23 @@ def _dropout(
     stream,
     threshold,
     scale,
-    RELU: tl.constexpr,
-    ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    RELU: constexpr,
+    ROWS: constexpr,
+    CHANNELS: constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     node = tl.load(nodes + row, mask=row < rows, other=0).to(tl.uint64)
     # splitmix64 of the node, MurmurHash3's finaliser over the channel.
-    word = node * _MULTIPLY_NODE + stream.to(tl.uint64)
-    word = (word ^ (word >> 30)) * _MIX_FIRST
-    word = (word ^ (word >> 27)) * _MIX_SECOND
+    word = node * _GOLDEN64 + stream.to(tl.uint64)
+    word = (word ^ (word >> 30)) * _MIX1
+    word = (word ^ (word >> 27)) * _MIX2
     word = word ^ (word >> 31)
     low = (word & 0xFFFFFFFF).to(tl.uint32)[:, None]
     high = (word >> 32).to(tl.uint32)[:, None]
-    bits = low + channel.to(tl.uint32)[None, :] * _MULTIPLY_CHANNEL
-    bits = (bits ^ (bits >> 16)) * _MIX_THIRD
-    bits = (bits ^ (bits >> 13) ^ high) * _MIX_FOURTH
+    bits = low + channel.to(tl.uint32)[None, :] * _GOLDEN32
+    bits = (bits ^ (bits >> 16)) * _MURMUR1
+    bits = (bits ^ (bits >> 13) ^ high) * _MURMUR2
     bits = bits ^ (bits >> 16)
     at = row[:, None] * width + channel[None, :]
     inside = (row < rows)[:, None] & (channel < width)[None, :]
@@ -114,14 +104,7 @@ def _dropout(
 
 
 @triton.jit
-def _relu_gradient(
-    grad,
-    out,
-    result,
-    count,
-    scale,
-    SIZE: tl.constexpr,
-):
+def _relu_gradient(grad, out, result, count, scale, SIZE: constexpr):
     at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     inside = at < count
     above = tl.load(out + at, mask=inside, other=0.0).to(tl.float32) > 0

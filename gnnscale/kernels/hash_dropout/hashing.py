@@ -10,10 +10,8 @@ Key = tuple[int, int, int]
 
 MASK32 = 2**32 - 1
 # splitmix64's increment and multipliers, then the golden ratio and MurmurHash3's in 32 bits.
-GOLDEN64 = 0x9E3779B97F4A7C15
-MIX1, MIX2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-GOLDEN32 = 0x9E3779B1
-MURMUR1, MURMUR2 = 0x85EBCA6B, 0xC2B2AE35
+SPLITMIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+MURMUR = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 
 def scale_of(p: float) -> float:
@@ -28,14 +26,11 @@ def threshold_of(p: float) -> int:
 
 def stream_of(key: Key) -> int:
     """Return the 64-bit start of the stream of (seed, epoch, block)."""
-    state = 0
+    step, first, second = SPLITMIX
+    z = 0
     for word in key:
-        state = _splitmix64(state + int(word) + GOLDEN64)
-    return state
-
-
-def _splitmix64(z: int) -> int:
-    z &= 2**64 - 1
-    z = ((z ^ (z >> 30)) * MIX1) & (2**64 - 1)
-    z = ((z ^ (z >> 27)) * MIX2) & (2**64 - 1)
-    return z ^ (z >> 31)
+        z = (z + int(word) + step) & (2**64 - 1)
+        z = ((z ^ (z >> 30)) * first) & (2**64 - 1)
+        z = ((z ^ (z >> 27)) * second) & (2**64 - 1)
+        z ^= z >> 31
+    return z

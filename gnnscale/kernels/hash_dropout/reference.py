@@ -5,21 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gnnscale.kernels.hash_dropout.hashing import (
-    GOLDEN32,
-    GOLDEN64,
-    MASK32,
-    MIX1,
-    MIX2,
-    MURMUR1,
-    MURMUR2,
-    Key,
-    scale_of,
-    stream_of,
-    threshold_of,
-)
+from gnnscale.kernels.hash_dropout import hashing
+from gnnscale.kernels.hash_dropout.hashing import MASK32, Key, scale_of, stream_of, threshold_of
 from gnnscale.kernels.structure.reference import row_index
 from gnnscale.kernels.words import shifted, signed
+
+_GOLDEN64, _MIX1, _MIX2 = (signed(word) for word in hashing.SPLITMIX)
+_GOLDEN32, _MURMUR1, _MURMUR2 = hashing.MURMUR
 
 
 def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) -> Tensor:
@@ -66,9 +58,9 @@ def leaky_gradient(
 
 def row_keys(key: Key, node_id: Tensor) -> Tensor:
     """Return what a mask knows of its rows, int64 of the shape of ``node_id``."""
-    row = node_id * signed(GOLDEN64) + signed(stream_of(key))
-    row = (row ^ shifted(row, 30)) * signed(MIX1)
-    row = (row ^ shifted(row, 27)) * signed(MIX2)
+    row = node_id * _GOLDEN64 + signed(stream_of(key))
+    row = (row ^ shifted(row, 30)) * _MIX1
+    row = (row ^ shifted(row, 27)) * _MIX2
     return row ^ shifted(row, 31)
 
 
@@ -86,9 +78,9 @@ def mask_rows(x: Tensor, p: float, keys: Tensor) -> Tensor:
 
 def _element_bits(row: Tensor, channel: Tensor) -> Tensor:
     """Return the 32-bit hash, as int64, of row keys and channels broadcast together."""
-    bits = ((row & MASK32) + channel * GOLDEN32) & MASK32
-    bits = ((bits ^ (bits >> 16)) * MURMUR1) & MASK32
-    bits = ((bits ^ (bits >> 13) ^ shifted(row, 32)) * MURMUR2) & MASK32
+    bits = ((row & MASK32) + channel * _GOLDEN32) & MASK32
+    bits = ((bits ^ (bits >> 16)) * _MURMUR1) & MASK32
+    bits = ((bits ^ (bits >> 13) ^ shifted(row, 32)) * _MURMUR2) & MASK32
     return bits ^ (bits >> 16)
 
 

@@ -48,16 +48,6 @@ def induced_subgraph(
         where the batch has fewer than 2**31 nodes; int64 ``[batch_edges]``, where each kept edge
         stands in ``indices`` (None where not asked for).
     """
-    run = dispatch(reference.induced_subgraph, indices.device)
-    return run(
-        indptr,
-        indices,
-        cluster_of,
-        starts,
-        ends,
-        clusters,
-        window,
-        with_positions,
-        row_base,
-        entry_base,
-    )
+    run, stored = dispatch(reference.induced_subgraph, indices.device), (indptr, indices)
+    batch = (starts, ends, clusters)
+    return run(*stored, cluster_of, *batch, window, with_positions, row_base, entry_base)

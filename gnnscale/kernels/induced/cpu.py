@@ -26,31 +26,19 @@ def induced_subgraph(
     entry_base: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """See :func:`gnnscale.kernels.induced_subgraph`."""
-    row_base = torch.zeros_like(starts) if row_base is None else row_base
-    entry_base = torch.zeros_like(starts) if entry_base is None else entry_base
-    total, most = (
-        int(value)
-        for value in _sizes(indptr.numpy(), starts.numpy(), ends.numpy(), row_base.numpy())
+    begins, columns, parts, low, high = (
+        tensor.numpy() for tensor in (indptr, indices, cluster_of, starts, ends)
     )
+    rows = np.zeros_like(low) if row_base is None else row_base.numpy()
+    entries = np.zeros_like(low) if entry_base is None else entry_base.numpy()
+    total, most = (int(value) for value in _sizes(begins, low, high, rows))
     local_indptr = torch.empty(total + 1, dtype=torch.int64)
     # Pages past the kept edges are never touched, so the view that is returned costs what it holds.
     local_indices = torch.empty(most, dtype=index_type(total))
     positions = torch.empty(most if with_positions else 0, dtype=torch.int64)
-    kept = _induced(
-        indptr.numpy(),
-        indices.numpy(),
-        cluster_of.numpy(),
-        starts.numpy(),
-        ends.numpy(),
-        clusters.numpy(),
-        window.numpy(),
-        row_base.numpy(),
-        entry_base.numpy(),
-        with_positions,
-        local_indptr.numpy(),
-        local_indices.numpy(),
-        positions.numpy(),
-    )
+    batch = (low, high, clusters.numpy(), window.numpy(), rows, entries, with_positions)
+    out = (tensor.numpy() for tensor in (local_indptr, local_indices, positions))
+    kept = _induced(begins, columns, parts, *batch, *out)
     return local_indptr, local_indices[:kept], positions[:kept] if with_positions else None
 
 

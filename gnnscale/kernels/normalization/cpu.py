@@ -27,7 +27,7 @@ _TILE = 64
 
 
 def graph_norm(
-    x: Tensor, ptr: Tensor, weight: Tensor, bias: Tensor, mean_scale: Tensor, eps: float
+    x: Tensor, ptr: Tensor, weight: Tensor, bias: Tensor, alpha: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See the reference."""
     check_bounds(x, ptr)
@@ -35,7 +35,7 @@ def graph_norm(
     blocks = blocks_of(ptr, channels)
     mean, inverse = np.zeros((2, segments, channels))
     out = torch.empty_like(x)
-    rows, alpha = x.detach().numpy(), mean_scale.detach().numpy()
+    rows, scale = x.detach().numpy(), alpha.detach().numpy()
     long = blocks.of_long_segments
     if long.start.size:
         means, deviations = np.empty((2, long.start.size, channels))
@@ -43,9 +43,9 @@ def graph_norm(
         merge_kernel(*long.ranges[:3], means, deviations, mean, inverse)
         # Their deviations become inverses here, those of short segments in the kernel.
         at = np.unique(long.segment)
-        off = (1 - alpha.astype(np.float64)) * mean[at]
+        off = (1 - scale.astype(np.float64)) * mean[at]
         inverse[at] = 1 / np.sqrt(inverse[at] / blocks.sizes[at, None] + off**2 + eps)
-    parameters = (alpha, weight.detach().numpy(), bias.detach().numpy(), eps)
+    parameters = (scale, weight.detach().numpy(), bias.detach().numpy(), eps)
     _forward(rows, *blocks.ranges, blocks.sizes, *parameters, mean, inverse, out.numpy())
     return out, torch.from_numpy(mean), torch.from_numpy(inverse)
 
@@ -55,7 +55,7 @@ def graph_norm_gradient(
     x: Tensor,
     ptr: Tensor,
     weight: Tensor,
-    mean_scale: Tensor,
+    alpha: Tensor,
     mean: Tensor,
     inverse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -64,14 +64,14 @@ def graph_norm_gradient(
     of_bias, of_scale, total = sums = np.zeros((3, *mean.shape))
     out = torch.empty_like(x, requires_grad=False)
     given = (grad.contiguous().numpy(), x.detach().numpy())
-    alpha, moments = mean_scale.detach().numpy(), (mean.numpy(), inverse.numpy())
+    scale, moments = alpha.detach().numpy(), (mean.numpy(), inverse.numpy())
     long = blocks.of_long_segments
     if long.start.size:
         parts = np.empty((2, long.start.size, x.shape[1]))
-        _sums(*given, *long.ranges, alpha, moments[0], *parts)
+        _sums(*given, *long.ranges, scale, moments[0], *parts)
         np.add.at(of_bias, long.segment, parts[0])
         np.add.at(of_scale, long.segment, parts[1])
-    parameters = (alpha, weight.detach().numpy(), *moments)
+    parameters = (scale, weight.detach().numpy(), *moments)
     _backward(*given, *blocks.ranges, blocks.sizes, *parameters, *sums, out.numpy())
     return out, torch.from_numpy(of_bias), torch.from_numpy(of_scale), torch.from_numpy(total)
 
@@ -127,17 +127,8 @@ def _sums(grad, x, segment, start, end, groups, alpha, mean, of_bias, of_scale):
     for group in numba.prange(groups.shape[0] - 1):
         scratch = np.empty((4, x.shape[1]), x.dtype)
         for block in range(groups[group], groups[group + 1]):
-            _block_sums(
-                grad,
-                x,
-                start[block],
-                end[block],
-                alpha,
-                mean[segment[block]],
-                scratch,
-                of_bias[block],
-                of_scale[block],
-            )
+            a, b, own = start[block], end[block], mean[segment[block]]
+            _block_sums(grad, x, a, b, alpha, own, scratch, of_bias[block], of_scale[block])
 
 
 @njit_parallel
@@ -163,19 +154,10 @@ def _backward(
         scratch = np.empty((5, channels), x.dtype)
         high, low, scale, owed, less = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
         for block in range(groups[group], groups[group + 1]):
-            s, rows = segment[block], sizes[segment[block]]
-            if end[block] - start[block] == rows:
-                _block_sums(
-                    grad,
-                    x,
-                    start[block],
-                    end[block],
-                    alpha,
-                    mean[s],
-                    scratch[:4],
-                    of_bias[s],
-                    of_scale[s],
-                )
+            s, first, last = segment[block], start[block], end[block]
+            rows, sums = sizes[s], scratch[:4]
+            if last - first == rows:
+                _block_sums(grad, x, first, last, alpha, mean[s], sums, of_bias[s], of_scale[s])
             for f in range(channels):
                 a, inv = np.float64(alpha[f]), inverse[s, f]
                 shift = a * mean[s, f]
@@ -188,7 +170,7 @@ def _backward(
                 owed[f] = due
                 less[f] = a * total / rows
                 of_centred[s, f] = total
-            for i in range(start[block], end[block]):
+            for i in range(first, last):
                 for f in range(channels):
                     centred = (x[i, f] - high[f]) - low[f]
                     out[i, f] = grad[i, f] * scale[f] - centred * owed[f] - less[f]

@@ -32,7 +32,7 @@ def graph_norm_formula(
 
 
 def graph_norm(
-    x: Tensor, ptr: Tensor, weight: Tensor, bias: Tensor, mean_scale: Tensor, eps: float
+    x: Tensor, ptr: Tensor, weight: Tensor, bias: Tensor, alpha: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows, and of every segment and channel what the gradient needs.
 
@@ -41,16 +41,17 @@ def graph_norm(
         ptr: int64 ``[segments + 1]``.
         weight: γ ``[channels]``, of the type of ``x``, as the next two.
         bias: β ``[channels]``.
-        mean_scale: α ``[channels]``.
+        alpha: α ``[channels]``.
         eps: ε.
 
     Returns:
-        ``(out, mean, inverse)``: μ and 1 / sqrt(mean((x − α μ)²) + ε), ``[segments, channels]``.
+        ``(out, mean, inverse)``: μ and 1 / sqrt(mean((x − α μ)²) + ε), ``[segments, channels]``;
+        nothing is promised of an empty segment's.
     """
     counts = ptr.diff()
     size = counts.clamp(min=1).unsqueeze(1).to(x.dtype)
     mean = _segment_sum(x, ptr) / size
-    centred = x - _spread(mean_scale * mean, counts, x)
+    centred = x - _spread(alpha * mean, counts, x)
     inverse = (_segment_sum(centred.square(), ptr) / size + eps).rsqrt()
     return torch.addcmul(bias, centred, _spread(weight * inverse, counts, x)), mean, inverse
 
@@ -60,7 +61,7 @@ def graph_norm_gradient(
     x: Tensor,
     ptr: Tensor,
     weight: Tensor,
-    mean_scale: Tensor,
+    alpha: Tensor,
     mean: Tensor,
     inverse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -71,15 +72,15 @@ def graph_norm_gradient(
     """
     counts = ptr.diff()
     rows = counts.unsqueeze(1)
-    centred = x - _spread(mean_scale * mean, counts, x)
+    centred = x - _spread(alpha * mean, counts, x)
     of_bias, of_scale = _segment_sum(grad, ptr), _segment_sum(grad * centred, ptr)
     # The scale owes to the second moment: d inverse = −inverse³ mean(centred · d centred); the
     # centred rows sum up to rows (1 − α) μ, and `total` is the sum of their gradients.
     scale, size = weight * inverse, rows.clamp(min=1)
     owed = of_scale * weight * inverse.pow(3) / size
-    total = scale * of_bias - owed * rows * (1 - mean_scale) * mean
+    total = scale * of_bias - owed * rows * (1 - alpha) * mean
     of_x = centred.mul_(-_spread(owed, counts, x)).addcmul_(grad, _spread(scale, counts, x))
-    of_x -= _spread(mean_scale * total / size, counts, x)
+    of_x -= _spread(alpha * total / size, counts, x)
     return of_x, of_bias, of_scale, total
 
 

@@ -18,6 +18,7 @@ from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.dispatch import dispatch
 from gnnscale.kernels.product import reference
+from gnnscale.kernels.product.reference import Given
 
 _IN_CACHE = 4 << 20  # bytes of a gradient that is summed entry by entry, anywhere in it
 
@@ -101,13 +102,7 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     @override
     def forward(
-        ctx: Any,
-        x: Tensor,
-        a: CSR,
-        left: Tensor | None,
-        right: Tensor | None,
-        diag: Tensor | None,
-        symmetric: bool,
+        ctx: Any, x: Tensor, a: CSR, left: Given, right: Given, diag: Given, symmetric: bool
     ) -> Tensor:
         ctx.operator = (a, left, right, diag, symmetric)
         return spmm(a, x, left, right, diag)
@@ -145,14 +140,7 @@ def _transposed_product(x: CSR, grad: Tensor) -> Tensor:
     return product(x, grad)
 
 
-def _check(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None,
-    right: Tensor | None,
-    diag: Tensor | None,
-    x_self: Tensor | None,
-) -> None:
+def _check(a: CSR, x: Tensor, left: Given, right: Given, diag: Given, x_self: Given) -> None:
     """Raise for shapes that do not fit: the compiled kernel would read outside its arrays."""
     rows, cols = a.shape
     faults = []

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.product.lanes import add_row, store_row, zero_lanes
+from gnnscale.kernels.product.reference import Given
 from gnnscale.kernels.threads import njit_parallel, num_threads
 
 # More blocks than threads evens out what the balance by entries misses (cache misses).
@@ -25,14 +26,7 @@ _SLICE = 64  # channels: four of the widest registers, and 256 bytes of a row in
 _GRADIENT_SLICE = 32  # channels that a thread takes at a time
 
 
-def spmm(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None = None,
-    right: Tensor | None = None,
-    diag: Tensor | None = None,
-    x_self: Tensor | None = None,
-) -> Tensor:
+def spmm(a: CSR, x: Tensor, left: Given, right: Given, diag: Given, x_self: Given) -> Tensor:
     """See :func:`gnnscale.kernels.spmm`."""
     if x.dtype not in (torch.float32, torch.float64):
         return spmm(a, x.float(), left, right, diag, x_self).to(x.dtype)
@@ -42,27 +36,15 @@ def spmm(
     # every combination of them.
     absent = np.empty(0, dtype=np.float32 if x.dtype == torch.float32 else np.float64)
 
-    def array(vector: Tensor | None) -> np.ndarray:
+    def operand(vector: Given) -> tuple[np.ndarray, bool]:
         if vector is None:
-            return absent
-        return vector.detach().to(x.dtype).contiguous().numpy()
+            return absent, False
+        return vector.detach().to(x.dtype).contiguous().numpy(), True
 
     own = x_rows if x_self is None else x_self.detach().to(x.dtype).contiguous()
-    _spmm(
-        num_threads() * _BLOCKS_PER_THREAD,
-        *a.arrays(),
-        array(a.values),
-        a.values is not None,
-        array(left),
-        left is not None,
-        array(right),
-        right is not None,
-        array(diag),
-        diag is not None,
-        x_rows.numpy(),
-        own.numpy(),
-        out.numpy(),
-    )
+    blocks, dense = num_threads() * _BLOCKS_PER_THREAD, (x_rows.numpy(), own.numpy(), out.numpy())
+    factors = (*operand(a.values), *operand(left), *operand(right), *operand(diag))
+    _spmm(blocks, *a.arrays(), *factors, *dense)
     return out
 
 

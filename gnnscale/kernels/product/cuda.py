@@ -22,21 +22,16 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language import constexpr
 
 from gnnscale.kernels.csr import CSR
+from gnnscale.kernels.product.reference import Given
 
 _TILE = 2048  # entries times channels that a program holds: 16 sums a thread in four warps
 _WARP_TILE = 512  # of it a warp
 
 
-def spmm(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None = None,
-    right: Tensor | None = None,
-    diag: Tensor | None = None,
-    x_self: Tensor | None = None,
-) -> Tensor:
+def spmm(a: CSR, x: Tensor, left: Given, right: Given, diag: Given, x_self: Given) -> Tensor:
     """See :func:`gnnscale.kernels.spmm`; float64 is summed in it, others in float32."""
     rows, width = a.shape[0], x.shape[1]
     out = torch.empty(rows, width, dtype=x.dtype, device=x.device)
@@ -83,9 +78,9 @@ def _spmm(
     x_self,
     out,
     width,
-    WIDE: tl.constexpr,
-    ENTRIES: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    WIDE: constexpr,
+    ENTRIES: constexpr,
+    CHANNELS: constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)

@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 
 from gnnscale.kernels.csr import CSR
+from gnnscale.kernels.product.reference import Given
 
 
-def spmm(
-    a: CSR,
-    x: Tensor,
-    left: Tensor | None = None,
-    right: Tensor | None = None,
-    diag: Tensor | None = None,
-    x_self: Tensor | None = None,
-) -> Tensor:
+def spmm(a: CSR, x: Tensor, left: Given, right: Given, diag: Given, x_self: Given) -> Tensor:
     """See :func:`gnnscale.kernels.spmm`."""
     if not a.nnz or not x.shape[1]:
         product = x.new_zeros(a.shape[0], x.shape[1])
@@ -32,7 +26,7 @@ def spmm(
     return torch.addcmul(product, diag.to(x.dtype).unsqueeze(1), own.detach().to(x.dtype))
 
 
-def _torch_csr(a: CSR, dtype: torch.dtype, left: Tensor | None, right: Tensor | None) -> Tensor:
+def _torch_csr(a: CSR, dtype: torch.dtype, left: Given, right: Given) -> Tensor:
     """Return ``diag(left) @ a @ diag(right)``, kept with ``a``: a step's layers share them."""
     key = (dtype, left, right)  # tensors hash by identity, and the key keeps them alive
     found = a.products.get(key)

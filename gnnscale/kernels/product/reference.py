@@ -7,14 +7,16 @@ from torch import Tensor
 
 from gnnscale.kernels.csr import CSR
 
+Given = Tensor | None  # or left out
+
 
 def spmm(
     a: CSR,
     x: Tensor,
-    left: Tensor | None = None,
-    right: Tensor | None = None,
-    diag: Tensor | None = None,
-    x_self: Tensor | None = None,
+    left: Given = None,
+    right: Given = None,
+    diag: Given = None,
+    x_self: Given = None,
 ) -> Tensor:
     """See :func:`gnnscale.kernels.spmm`; half precision is summed in it."""
     values = a.scaled_values(x.dtype, left, right)
