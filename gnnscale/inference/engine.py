@@ -103,7 +103,7 @@ def stream(
     if not (everywhere and layers.share.split):
         return own
     out = layers.store(own)
-    layers.share.complete(out)
+    layers.complete(out)
     return ((a, b, layers.rows(out, a, b)) for a, b in layers.share.every_range())
 
 

@@ -79,7 +79,7 @@ class Hops:
 
     def _product(self, propagation: Propagation, value: Layer, overwrite: bool) -> Chunks:
         operator = propagation.operator(self.adj, value.dtype)
-        self.layers.share.complete(value)
+        self.layers.complete(value)
         *before, last = value.blocks
         if not before:
             yield from self._block(operator, self.layers.columns(value, last))

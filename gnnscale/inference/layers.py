@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnnscale import comm
 from gnnscale.costs.inference import Budget
 from gnnscale.graph.adjacency import slice_rows
 from gnnscale.inference.layer_file import Columns, LayerFile
@@ -123,6 +124,20 @@ class Layers:
     def ranges(self) -> Iterator[tuple[int, int]]:
         """The rows of every chunk that this rank computes."""
         return self.share.ranges()
+
+    def complete(self, layer: Layer) -> None:
+        """Give every rank all rows of a layer of which each has computed its own."""
+        if not (self.share.split and layer.changed) or 0 in layer.shape:
+            return
+        for rank in range(len(self.share.bounds) - 1):
+            for start, stop in self.share.ranges_of(rank):
+                if isinstance(layer, LayerFile) and rank != comm.rank():
+                    rows = torch.empty(stop - start, layer.shape[1], dtype=layer.dtype)
+                    comm.broadcast_(rows.view(torch.uint8), src=rank)
+                    layer.put(start, rows)
+                else:
+                    comm.broadcast_(layer.rows(start, stop).view(torch.uint8), src=rank)
+        layer.changed = False
 
     def features(self, x: Tensor | CSR, dtype: torch.dtype) -> Layer:
         """The layer that a model begins with."""

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from gnnscale import comm
 from gnnscale.graph import Graph
-from gnnscale.inference.layer_file import LayerFile
-
-if TYPE_CHECKING:
-    from gnnscale.inference.layers import Layer
+from gnnscale.nn.norms.segments import within
+from gnnscale.nn.norms.statistics import Moments, apply_stats, partial_stats
 
 T = TypeVar("T")
+_Part = tuple[int, int, Moments]  # the first of some segments, the one after their last
 
 _FEWEST = 2  # chunks a rank: with one, all wait for whose has the most edges
 
@@ -50,26 +50,12 @@ class Share:
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """The rows of every chunk of this rank; one, empty, where there are no rows."""
-        return self._chunks(comm.rank() if self.split else 0)
+        return self.ranges_of(comm.rank() if self.split else 0)
 
     def every_range(self) -> Iterator[tuple[int, int]]:
         """The rows of every chunk of all ranks, in order."""
         for rank in range(len(self.bounds) - 1):
-            yield from self._chunks(rank)
-
-    def complete(self, layer: Layer) -> None:
-        """Give every rank all rows of a layer of which each has computed its own."""
-        if not (self.split and layer.changed) or 0 in layer.shape:
-            return
-        for rank in range(len(self.bounds) - 1):
-            for start, stop in self._chunks(rank):
-                if isinstance(layer, LayerFile) and rank != comm.rank():
-                    rows = torch.empty(stop - start, layer.shape[1], dtype=layer.dtype)
-                    comm.broadcast_(rows.view(torch.uint8), src=rank)
-                    layer.put(start, rows)
-                else:
-                    comm.broadcast_(layer.rows(start, stop).view(torch.uint8), src=rank)
-        layer.changed = False
+            yield from self.ranges_of(rank)
 
     def in_order(self, found: list[T]) -> list[T]:
         """What all ranks have found in their rows, one after the other."""
@@ -77,7 +63,8 @@ class Share:
             return found
         return [part for of_rank in comm.gather_objects(found) for part in of_rank]
 
-    def _chunks(self, rank: int) -> Iterator[tuple[int, int]]:
+    def ranges_of(self, rank: int) -> Iterator[tuple[int, int]]:
+        """The rows of every chunk of a rank."""
         first, last = self.bounds[rank : rank + 2]
         for start in range(first, max(last, 1), self.chunk_rows):
             yield start, min(start + self.chunk_rows, last)
@@ -106,3 +93,57 @@ def divide(graph: Graph, chunk_rows: int) -> Share:
         nearest = int((work - 2 * rank / ranks).abs().argmin()) + 1
         bounds.append(max(bounds[-1] + 1, min(nearest, chunks - (ranks - rank))))
     return Share((*(chunk_rows * chunk for chunk in bounds), rows), chunk_rows)
+
+
+class Gathered:
+    """A norm's statistics, gathered from chunks of rows and applied to chunks of rows.
+
+    Args:
+        norm: the norm.
+        ptr: int64 `[num_segments + 1]`, the segments of all rows; None for one.
+        share: the rows that this rank gathers from.
+    """
+
+    def __init__(self, norm: nn.Module, ptr: Tensor | None, share: Share) -> None:
+        self._norm = norm
+        self._ptr = None if ptr is None else ptr.cpu()
+        self._share = share
+        self._parts: list[_Part] = []  # that other ranks are to be given
+        self._device = torch.device("cpu")
+        self._moments: Moments | None = None
+
+    def add(self, start: int, end: int, h: Tensor) -> None:
+        """Take in rows `start` to `end`."""
+        first, last, ptr = self._segments(start, end, h)
+        moments = partial_stats(self._norm, h, ptr)
+        if self._share.split:
+            self._parts.append((first, last, Moments(*(values.cpu() for values in moments))))
+            self._device = moments.mean.device
+        else:
+            self._merge(first, last, moments)
+
+    def complete(self) -> None:
+        """Take in what the ranks have gathered, in the order of the rows."""
+        for first, last, moments in self._share.in_order(self._parts):
+            self._merge(first, last, Moments(*(values.to(self._device) for values in moments)))
+        self._parts = []
+
+    def apply(self, start: int, end: int, h: Tensor) -> Tensor:
+        """Rows `start` to `end`, normalised."""
+        assert self._moments is not None
+        first, last, ptr = self._segments(start, end, h)
+        return apply_stats(self._norm, h, self._moments.part(first, last), ptr)
+
+    def _merge(self, first: int, last: int, moments: Moments) -> None:
+        if self._moments is None:
+            segments = last if self._ptr is None else len(self._ptr) - 1
+            self._moments = Moments.empty(segments, moments)
+        merged = self._moments.part(first, last).merge(moments)
+        for whole, part in zip(self._moments, merged, strict=True):
+            whole[first:last] = part
+
+    def _segments(self, start: int, end: int, h: Tensor) -> tuple[int, int, Tensor | None]:
+        if self._ptr is None:
+            return 0, 1, None
+        first, last, ptr = within(self._ptr, start, end)
+        return first, last, ptr.to(h.device)

@@ -10,30 +10,77 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import release_all
-from gnnscale.inference.gathered import Gathered
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, LayerInMemory, Layers
-from gnnscale.inference.passes import Pass, plan_passes
 from gnnscale.inference.pieces import Pieces
+from gnnscale.inference.ranks import Gathered
 from gnnscale.kernels import CSR
 from gnnscale.nn import Context
-from gnnscale.nn.blocks.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
+from gnnscale.nn.blocks.phases import (
+    Collect,
+    Dropout,
+    Neighbourhood,
+    Propagate,
+    Save,
+    Statistics,
+    slots_of,
+)
 from gnnscale.nn.blocks.reach import Halo, run_on_halo
 from gnnscale.nn.convs.propagation import Propagation, call_rows, densify
 from gnnscale.nn.invariance.check import ROWS, Level, as_layer, check_invariance, first_rows
+from gnnscale.nn.norms import statistics
 from gnnscale.nn.norms.segments import segment_of_rows, segments_for
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Pass:
+    """What happens between one stored layer and the next."""
+
+    source: Propagate | Neighbourhood | Statistics | None = None
+    rows: list[Any] = field(default_factory=list)
+    moments_for: nn.Module | None = None  # the norm whose statistics are gathered on the way
+    whole: Statistics | None = None  # a norm without a protocol, applied to the layer at once
+
+    @property
+    def row_local(self) -> bool:
+        """Whether a row of what it reads is all that a row of what it gives needs."""
+        return self.source is None or isinstance(self.source, Statistics)
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether there is a new layer to store, not only slots and moments to keep."""
+        return self.source is not None or any(not isinstance(p, Save | Collect) for p in self.rows)
+
+
+def plan_passes(phases: list[list[Any]]) -> list[Pass]:
+    """Group a model's phases into passes over the rows."""
+    passes = [Pass()]
+    for phase in (phase for block in phases for phase in block):
+        if isinstance(phase, Propagate | Neighbourhood):
+            passes.append(Pass(source=phase))
+        elif isinstance(phase, Statistics) and not phase.row_local_in_evaluation:
+            if statistics.mergeable(phase.norm):
+                passes[-1].moments_for = phase.norm
+                passes.append(Pass(source=phase))
+            else:
+                passes[-1].whole = phase
+                passes.append(Pass())
+        elif not isinstance(phase, Dropout) or phase.act:  # dropout alone does nothing here
+            passes[-1].rows.append(phase)
+    needed = [p for p in passes[:-1] if p.source or p.rows or p.moments_for or p.whole]
+    return [*needed, passes[-1]]
 
 
 @dataclass(frozen=True)
@@ -73,6 +120,7 @@ class Runner:
         self.moments: Gathered | None = None
 
     def run(self, phases: list[list[Any]], stored: Stored) -> Iterator[tuple[int, int, Tensor]]:
+        """The rows that some blocks' phases make of a stored layer, chunk by chunk."""
         passes = plan_passes(phases)
         last = passes[-1]
         last_use = {
@@ -197,7 +245,7 @@ class Runner:
         pieces.check()
         carried = {name: value.to(layers.home) for name, value in carried.items()}
         for part in (layer, *chain.from_iterable(kept)):
-            layers.share.complete(part)
+            layers.complete(part)
 
         def run(around: Halo) -> Tensor:
             x, *slots = (
@@ -253,7 +301,7 @@ class Runner:
             "%s has no exact form in chunks: it is applied to the whole layer at once",
             type(phase.norm).__name__,
         )
-        self.layers.share.complete(layer)
+        self.layers.complete(layer)
         whole = layer.rows(0, self.layers.num_rows).to(self.layers.device)
         context = Context(self.adj, training=False, segments=self.segments)
         return LayerInMemory(phase(whole, context))

@@ -20,7 +20,7 @@ from gnnscale.declared import takes
 from gnnscale.errors import InexactConvolution, InputError
 from gnnscale.graph import Graph, store_graph
 from gnnscale.graph.reading.labels import labelled
-from gnnscale.inference.evaluate import wanted_rows
+from gnnscale.inference.evaluation import wanted_rows
 from gnnscale.loader import Batch
 from gnnscale.loader.batch import Assembler
 from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters, labelled_by_graph

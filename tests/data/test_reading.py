@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.inference.evaluate import wanted_rows
+from gnnscale.inference.evaluation import wanted_rows
 from gnnscale.train.graphs import as_graphs, split_of_graphs
 
 NODES = 7

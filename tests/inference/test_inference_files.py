@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import StoreError
-from gnnscale.inference.layer_file import LayerFile
+from gnnscale.inference.layer_file import LayerFile, WriteBehind
 from gnnscale.inference.layers import Layers
-from gnnscale.inference.write_behind import WriteBehind
 
 few = settings(max_examples=40, deadline=None)
 

@@ -15,8 +15,7 @@ from gnnscale import nn as gsnn
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.graph import Graph
 from gnnscale.inference.engine import stream
-from gnnscale.inference.gathered import Gathered
-from gnnscale.inference.ranks import undivided
+from gnnscale.inference.ranks import Gathered, undivided
 from gnnscale.nn import Block, LayeredGNN
 from gnnscale.nn.norms import statistics
 from gnnscale.nn.norms.segments import pointers_of, segment_of_rows
