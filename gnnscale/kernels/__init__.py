@@ -9,7 +9,7 @@ from gnnscale.kernels.diagonal import RowSums, row_sums
 from gnnscale.kernels.extrema import extremum
 from gnnscale.kernels.hash_dropout import activation_dropout, dropout, dropout_csr, relu_dropout
 from gnnscale.kernels.induced import induced_subgraph
-from gnnscale.kernels.moments import segment_moments
+from gnnscale.kernels.moments import segment_moments, segment_sum
 from gnnscale.kernels.normalization import graph_norm
 from gnnscale.kernels.product import propagate, sparse_linear, spmm
 from gnnscale.kernels.threads import THREADING_LAYER, njit_parallel, njit_serial, num_threads
@@ -31,6 +31,7 @@ __all__ = [
     "relu_dropout",
     "row_sums",
     "segment_moments",
+    "segment_sum",
     "sparse_linear",
     "spmm",
 ]

@@ -46,6 +46,7 @@ OPERATIONS: dict[str, dict[str, Types]] = {
     "hash_dropout.mask_in_place": {"cpu": _FULL},
     "hash_dropout.relu_gradient": {"cpu": _FULL, "cuda": _UP_TO_FLOAT32},
     "hash_dropout.leaky_gradient": {"cpu": _FULL},
+    "moments.segment_sum": {"cpu": _FULL},
     "moments.segment_moments": {"cpu": _FLOATS},
     "normalization.graph_norm": {"cpu": _FULL},
     "normalization.graph_norm_gradient": {"cpu": _FULL},

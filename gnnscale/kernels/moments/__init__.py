@@ -1,4 +1,4 @@
-"""Means and squared deviations of segments: contiguous ranges of rows, channel by channel.
+"""Sums, means and squared deviations of segments: contiguous ranges of rows, by channel.
 
 Floor: every value is read once from memory, ``rows * channels * itemsize`` bytes. In plain float64
 PyTorch makes and reads three arrays of twice the size, and so does torch-scatter, which is no
@@ -32,6 +32,19 @@ def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
     check_matrix(x)
     check_pointers(x, ptr)
     return dispatch(reference.segment_moments, x.device, x.dtype)(x, ptr)
+
+
+def segment_sum(x: Tensor, ptr: Tensor) -> Tensor:
+    """Return the sum of every segment, differentiable; the same bits in every run.
+
+    Args:
+        x: floating ``[rows, channels]``.
+        ptr: int64 ``[segments + 1]``, ascending from 0 to ``rows``: where each segment starts.
+
+    Returns:
+        ``[segments, channels]``.
+    """
+    return dispatch(reference.segment_sum, x.device, x.dtype)(x, ptr)
 
 
 def check_matrix(x: Tensor) -> None:

@@ -1,9 +1,17 @@
-"""Moments of segments in plain PyTorch."""
+"""Sums and moments of segments in plain PyTorch."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def segment_sum(x: Tensor, ptr: Tensor) -> Tensor:
+    """See :func:`gnnscale.kernels.segment_sum`."""
+    if ptr.numel() == 2:
+        return x.sum(0, keepdim=True)
+    # Not by adding at an index, which is atomic on CUDA: another sum in every run.
+    return torch.segment_reduce(x.contiguous(), "sum", offsets=ptr)
 
 
 def segment_moments(x: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:

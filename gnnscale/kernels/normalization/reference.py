@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gnnscale.kernels.moments.reference import segment_sum
+
 
 def graph_norm_formula(
     x: Tensor,
@@ -50,9 +52,9 @@ def graph_norm(
     """
     counts = ptr.diff()
     size = counts.clamp(min=1).unsqueeze(1).to(x.dtype)
-    mean = _segment_sum(x, ptr) / size
+    mean = segment_sum(x, ptr) / size
     centred = x - _spread(alpha * mean, counts, x)
-    inverse = (_segment_sum(centred.square(), ptr) / size + eps).rsqrt()
+    inverse = (segment_sum(centred.square(), ptr) / size + eps).rsqrt()
     return torch.addcmul(bias, centred, _spread(weight * inverse, counts, x)), mean, inverse
 
 
@@ -73,7 +75,7 @@ def graph_norm_gradient(
     counts = ptr.diff()
     rows = counts.unsqueeze(1)
     centred = x - _spread(alpha * mean, counts, x)
-    of_bias, of_scale = _segment_sum(grad, ptr), _segment_sum(grad * centred, ptr)
+    of_bias, of_scale = segment_sum(grad, ptr), segment_sum(grad * centred, ptr)
     # The scale owes to the second moment: d inverse = −inverse³ mean(centred · d centred); the
     # centred rows sum up to rows (1 − α) μ, and `total` is the sum of their gradients.
     scale, size = weight * inverse, rows.clamp(min=1)
@@ -82,13 +84,6 @@ def graph_norm_gradient(
     of_x = centred.mul_(-_spread(owed, counts, x)).addcmul_(grad, _spread(scale, counts, x))
     of_x -= _spread(alpha * total / size, counts, x)
     return of_x, of_bias, of_scale, total
-
-
-def _segment_sum(x: Tensor, ptr: Tensor) -> Tensor:
-    if ptr.numel() == 2:
-        return x.sum(0, keepdim=True)
-    # In a fixed order on CUDA, where index_add is not.
-    return torch.segment_reduce(x.contiguous(), "sum", offsets=ptr)
 
 
 def _spread(values: Tensor, counts: Tensor, x: Tensor) -> Tensor:
