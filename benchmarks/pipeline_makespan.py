@@ -29,7 +29,7 @@ from gnnscale.parallel import Event, Timeline, make_schedule, simulate
 from gnnscale.parallel.engine.distributed import TorchEngine
 from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.schedules import Schedule
-from gnnscale.parallel.simulate.profile import Profile, profile
+from gnnscale.parallel.simulation.profile import Profile, profile
 from gnnscale.parallel.stages import cut
 from gnnscale.parallel.tables import Kind
 from gnnscale.train.steps.contexts import training_context

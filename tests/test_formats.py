@@ -16,11 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import gnnscale as gs
-from gnnscale.benchmarking.results import BenchReport, SeedResult
+from gnnscale.benchmarking.report import BenchReport
+from gnnscale.benchmarking.results import SeedResult
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.store.first_hops import open_first_hop, write_first_hop
 from gnnscale.graph.store.graph_folder import open_stored_graph
-from gnnscale.parallel.simulate.profile import Profile, profile
+from gnnscale.parallel.simulation.profile import Profile, profile
 from gnnscale.storage.files import json_checksum
 from gnnscale.storage.formats import Format
 from gnnscale.train.controllers.policy import StopPolicy

@@ -2,7 +2,8 @@
 
 from gnnscale.benchmarking.baseline import baselines, label_propagation, majority, perceptron
 from gnnscale.benchmarking.cross_validation import CrossValidation, k_fold
-from gnnscale.benchmarking.results import BenchReport, SeedResult, Spread
+from gnnscale.benchmarking.report import BenchReport
+from gnnscale.benchmarking.results import SeedResult, Spread
 from gnnscale.benchmarking.seeds import bench
 
 __all__ = [

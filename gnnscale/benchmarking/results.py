@@ -1,26 +1,17 @@
-"""What a benchmark found: a result a seed, their mean and deviation."""
+"""What the seeds of a benchmark found: their figures, mean and deviation, and learning curves."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import IO, NamedTuple
 
-from gnnscale.data.recipes import Published
-from gnnscale.errors import StoreError
-from gnnscale.storage.files import atomic_write, json_checksum, read_json, write_json
-from gnnscale.storage.formats import Format
-from gnnscale.storage.pictures import plot_where_possible
+from gnnscale.extras import from_extra
+from gnnscale.storage.pictures import blank_figure
 
-FORMAT = Format(
-    "gnnscale-bench",
-    1,
-    "record of a benchmark",
-    "the same gnnscale.bench(…) or `gnnscale bench …` writes it from the runs in its folder",
-)
 SETS = ("train", "val", "test")
+_COLOURS = {"loss": "#444444", "train": "#888888", "val": "#1f77b4", "test": "#d62728"}
 
 
 class Spread(NamedTuple):
@@ -78,114 +69,55 @@ class SeedResult:
         return self.official.get(where, self.final.get(where))
 
 
-@dataclass(frozen=True)
-class BenchReport:
-    """The record of a benchmark.
+def draw_curves(
+    runs: list[SeedResult], title: str, metric: str, file: IO[bytes], kind: str
+) -> None:
+    """Draw loss and headline metric over epochs: the mean, and a band of one deviation.
 
-    Attributes:
-        title: model and data set, in words.
+    Args:
+        runs: one a seed.
+        title: of the picture.
         metric: the headline metric.
-        higher_is_better: its direction.
-        runs: the results, one a seed.
-        parameters: trainable parameters of the model.
-        hardware: processor or GPU, with its memory.
-        settings: arguments of the trainer that all runs share.
-        model: the model's name and arguments; None for one of the user's own.
-        environment: versions and threads of the last run.
-        published: the published row to compare with.
-        unlike: settings that differ from those of the published row, in words.
+        file: what is written to.
+        kind: "png" or "svg".
     """
+    figure = blank_figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    for axes, names in ((left, ("loss",)), (right, SETS)):
+        for name in names:
+            epochs, means, lows, highs = _band(runs, name)
+            if not epochs:
+                continue
+            axes.plot(epochs, means, color=_COLOURS[name], label=name, lw=1.2)
+            axes.fill_between(epochs, lows, highs, color=_COLOURS[name], alpha=0.2, lw=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel=metric.replace("_", " "))
+    if right.get_legend_handles_labels()[0]:
+        right.legend(frameon=False)
+    figure.suptitle(f"{title}, {len(runs)} seed{'s' * (len(runs) != 1)}", fontsize=10)
+    # One report, one file, byte for byte: no random ids, no date.
+    with from_extra("plots", "matplotlib").rc_context({"svg.hashsalt": "gnnscale"}):
+        figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {})
 
-    title: str
-    metric: str
-    higher_is_better: bool
-    runs: list[SeedResult]
-    parameters: int
-    hardware: str
-    settings: dict[str, Any]
-    model: dict[str, Any] | None
-    environment: dict[str, Any]
-    published: Published | None = None
-    unlike: tuple[str, ...] = ()
 
-    def spread(self, where: str) -> Spread | None:
-        """The headline metric on a set of nodes, of the weights best on validation."""
-        figures = [run.figure(where) for run in self.runs]
-        return Spread.of(value for value in figures if value is not None)
-
-    def highest(self, where: str) -> Spread | None:
-        """The best value that any epoch reached, by our own metric."""
-        best = max if self.higher_is_better else min
-        curves = [[row[where] for row in run.curve if where in row] for run in self.runs]
-        return Spread.of(best(values) for values in curves if values)
-
-    @property
-    def disagreement(self) -> float | None:
-        """The largest difference between the official evaluator and our metric; None without it."""
-        differences = [
-            abs(value - run.final[where])
-            for run in self.runs
-            for where, value in run.official.items()
-        ]
-        return max(differences, default=None)
-
-    def text(self) -> str:
-        """As OGB's examples print their results."""
-        from gnnscale.benchmarking.tables import leaderboard_lines
-
-        return "\n".join(leaderboard_lines(self))
-
-    def markdown(self) -> str:
-        """Tables in Markdown: beside the published row, and seed by seed."""
-        from gnnscale.benchmarking.tables import markdown
-
-        return markdown(self)
-
-    def plot(self, path: str | Path) -> Path:
-        """Draw the learning curves, mean and deviation over seeds, to a .png or .svg.
-
-        Raises:
-            MissingDependency: matplotlib is not installed.
-            StoreError: the file cannot be written.
-        """
-        from gnnscale.benchmarking.curves import draw_band
-
-        path = Path(path)
-        with atomic_write(path) as file:
-            draw_band(self, file, path.suffix.removeprefix("."))
-        return path
-
-    def save(self, folder: str | Path) -> None:
-        """Write results.json, results.md and curves.png.
-
-        Raises:
-            StoreError: a file cannot be written.
-        """
-        folder = Path(folder)
-        content = {**FORMAT.stamp, **asdict(self), "spread": {w: self.spread(w) for w in SETS}}
-        write_json(folder / "results.json", {**content, "checksum": json_checksum(content)})
-        with atomic_write(folder / "results.md") as file:
-            file.write(self.markdown().encode())
-        plot_where_possible(self.plot, folder / "curves.png")
-
-    @classmethod
-    def load(cls, path: str | Path) -> BenchReport:
-        """Read a results.json.
-
-        Raises:
-            StoreError: it is missing, damaged or no record of a benchmark.
-        """
-        content = read_json(path)
-        checksum = content.pop("checksum", None) if isinstance(content, dict) else None
-        if checksum != json_checksum(content):
-            raise StoreError(f"{path} is damaged: its checksum differs")
-        content = FORMAT.unstamped(content, path)
-        try:
-            content.pop("spread")
-            runs = [SeedResult(**run) for run in content.pop("runs")]
-            published = content.pop("published")
-            unlike = tuple(content.pop("unlike"))
-            row = None if published is None else Published(**published)
-            return cls(**content, runs=runs, published=row, unlike=unlike)
-        except (TypeError, KeyError) as error:
-            raise StoreError(f"{path} is no record of a benchmark: {error}") from error
+def _band(
+    runs: list[SeedResult], name: str
+) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Mean, and mean ∓ deviation, over the seeds that reached an epoch."""
+    by_epoch: dict[int, list[float]] = {}
+    for run in runs:
+        for row in run.curve:
+            if name in row:
+                by_epoch.setdefault(int(row["epoch"]), []).append(row[name])
+    epochs = sorted(by_epoch)
+    means, lows, highs = [], [], []
+    for epoch in epochs:
+        spread = Spread.of(by_epoch[epoch])
+        assert spread is not None
+        wide = spread.sd or 0.0
+        means.append(spread.mean)
+        lows.append(spread.mean - wide)
+        highs.append(spread.mean + wide)
+    return epochs, means, lows, highs

@@ -15,15 +15,15 @@ import gc
 import inspect
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gnnscale.benchmarking.hardware import hardware
-from gnnscale.benchmarking.results import SETS, BenchReport, SeedResult
+from gnnscale.benchmarking.report import BenchReport
+from gnnscale.benchmarking.results import SETS, SeedResult
 from gnnscale.data.recipes import Published
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch, StoreError
 from gnnscale.storage.files import checked_path, json_checksum, read_json, write_json
@@ -271,8 +271,21 @@ def _about(run: KeptRun, report: Report) -> dict[str, Any]:
         "metric": report.headline,
         "higher_is_better": run.task.metrics()[0].higher_is_better,
         "parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
-        "hardware": hardware(report.run["environment"]),
+        "hardware": _hardware(report.run["environment"]),
         "settings": config,
         "model": spec,
         "environment": report.run["environment"],
     }
+
+
+def _hardware(environment: Mapping[str, Any]) -> str:
+    """The GPU with its memory, else the processor with the threads used.
+
+    Args:
+        environment: what `gnnscale.train.run.report.environment` says.
+    """
+    if "gpu" in environment:
+        return str(environment["gpu"])
+    threads = environment["threads"]
+    name = environment["processor"] or environment["machine"]
+    return f"{name}, {threads} thread{'s' * (threads != 1)}"

@@ -231,7 +231,7 @@ def _tell_run(result: SeedResult, metric: str) -> None:
 
 
 def _tell(report: BenchReport, folder: Path, seed: int) -> None:
-    from gnnscale.benchmarking.tables import comparison_columns, comparison_rows, remarks
+    from gnnscale.benchmarking.report import comparison_columns, comparison_rows, remarks
 
     line(report.text())
     table = Table(*(Column(plain(name)) for name in comparison_columns(report)))

@@ -33,9 +33,8 @@ from gnnscale.parallel.engine.optimizer_state import part_of, whole
 from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.micro_batches import BalancedLoader, order_micro_batches
 from gnnscale.parallel.schedules import Schedule
-from gnnscale.parallel.simulate.bandwidth import measure_bandwidth
-from gnnscale.parallel.simulate.profile import Profile, profile
-from gnnscale.parallel.simulate.timeline import Timeline
+from gnnscale.parallel.simulation.profile import Profile, measure_bandwidth, profile
+from gnnscale.parallel.simulation.timeline import Timeline
 from gnnscale.parallel.stages import Stage, cut
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.train.arguments import option_faults

@@ -17,8 +17,7 @@ import gnnscale as gs
 from gnnscale.costs.seconds import fit
 from gnnscale.errors import InputError, StoreError
 from gnnscale.nn import Block, LayeredGNN
-from gnnscale.parallel.simulate.cuts import best_cuts
-from gnnscale.parallel.simulate.profile import Profile, profile
+from gnnscale.parallel.simulation.profile import Profile, best_cuts, profile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
@@ -146,7 +145,7 @@ def test_a_slow_wire_moves_the_cut_to_where_little_crosses():
 
 
 MEASURE = """
-from gnnscale.parallel.simulate.bandwidth import measure_bandwidth
+from gnnscale.parallel.simulation.profile import measure_bandwidth
 assert measure_bandwidth(torch.device("cpu")) == float("inf")
 comm.start()
 found = measure_bandwidth(torch.device("cpu"))

@@ -12,7 +12,7 @@ import torch
 
 import gnnscale as gs
 from gnnscale.benchmarking import BenchReport, SeedResult, Spread
-from gnnscale.benchmarking.tables import figure_text
+from gnnscale.benchmarking.report import figure_text
 from gnnscale.data.recipes import Published
 from gnnscale.errors import InputError, RunMismatch, StoreError
 from tests.train.small_runs import draw_nothing, read_no_memory

@@ -37,7 +37,7 @@ from gnnscale.parallel.engine.wire import (
     travelling,
 )
 from gnnscale.parallel.schedules import Schedule
-from gnnscale.parallel.simulate.timeline import Event
+from gnnscale.parallel.simulation.timeline import Event
 from gnnscale.parallel.stages import Stage
 from gnnscale.parallel.tables import Action
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from gnnscale.loader import Batch
 from gnnscale.parallel.engine.passes import Computation, StagePasses, Values, on_stage, put
 from gnnscale.parallel.schedules import Schedule
-from gnnscale.parallel.simulate.timeline import Event
+from gnnscale.parallel.simulation.timeline import Event
 from gnnscale.parallel.stages import Stage
 from gnnscale.parallel.tables import Action
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gnnscale.errors import InputError
 from gnnscale.parallel.schedules import Schedule
-from gnnscale.parallel.simulate.timeline import Event, Timeline, Transfer
+from gnnscale.parallel.simulation.timeline import Event, Timeline, Transfer
 from gnnscale.parallel.tables import Action, Kind
 
 Sends = Literal["overlap", "block", "rendezvous"]

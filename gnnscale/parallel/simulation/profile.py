@@ -1,29 +1,35 @@
-"""Profile: what every block of a model takes, and what goes from each to the next."""
+"""Profile: what every block of a model takes, what goes between them, and where to cut them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import distributed
 
+from gnnscale import comm
 from gnnscale.costs.seconds import Loss, block_seconds
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader import Assembler
 from gnnscale.nn import LayeredGNN
 from gnnscale.parallel.boundaries import Boundary, boundaries, check_materialised
-from gnnscale.parallel.simulate.cuts import best_cuts
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.storage.formats import Format
 
 FORMAT = Format(
-    "gnnscale-profile", 1, "profile", "gnnscale.parallel.simulate.profile.profile(…).save(path)"
+    "gnnscale-profile", 1, "profile", "gnnscale.parallel.simulation.profile.profile(…).save(path)"
 )
+_MESSAGE = 4 << 20  # some thousand rows of a usual width: what a boundary sends of a micro-batch
+_MESSAGES = 5  # are timed
 
 
 class Costs(NamedTuple):
@@ -178,3 +184,77 @@ def profile(
     sample = Assembler(clustered)(there).to(device)
     forward, backward, nodes, edges, error = measured
     return Profile(forward, backward, boundaries(model, sample), nodes, edges, error)
+
+
+def best_cuts(seconds: ArrayLike, traffic: ArrayLike, stages: int) -> list[int]:
+    """The cuts of a row of blocks whose slowest stage takes least time. Exact.
+
+    A stage takes the seconds of its blocks, and those of the traffic over both its boundaries. By
+    dynamic programming over the last stage's first block (as PipeDream's partitioning, Narayanan et
+    al., SOSP 2019, section 3.1, without replication): O(stages · num_blocks²).
+
+    Args:
+        seconds: of every block, `[num_blocks]`.
+        traffic: seconds of what crosses between each block and the next, `[num_blocks − 1]`.
+        stages: how many, each of one block or more.
+
+    Returns:
+        The blocks with which the second and later stages begin, `[stages − 1]`.
+
+    Raises:
+        InputError: there are fewer blocks than stages, or no stage.
+    """
+    seconds, traffic = np.asarray(seconds, float), np.asarray(traffic, float)
+    blocks = len(seconds)
+    if not 1 <= stages <= blocks:
+        raise InputError(
+            f"{stages} stages of a model with {blocks} blocks: choose from 1 to {blocks}"
+        )
+    before = np.concatenate([[0.0], seconds.cumsum()])
+    crossing = np.concatenate([[0.0], traffic, [0.0]])
+    # The slowest of the stages so far, if they end before block j; and where the last one begins.
+    slowest = np.full(blocks + 1, np.inf)
+    slowest[0] = 0.0
+    begins: list[Sequence[int]] = []
+    for _ in range(stages):
+        # [first block, end] of one stage more.
+        stage = before[None, :] - before[:, None] + crossing[None, :] + crossing[:, None]
+        stage[np.tril_indices(blocks + 1)] = np.inf  # of one block at least
+        worst = np.maximum(slowest[:, None], stage)
+        begins.append(worst.argmin(0).tolist())
+        slowest = worst.min(0)
+    cuts, end = [], blocks
+    for begin in reversed(begins[1:]):
+        end = begin[end]
+        cuts.append(end)
+    return cuts[::-1]
+
+
+def measure_bandwidth(device: torch.device, group: Any = None) -> float:
+    """Bytes a second between neighbouring ranks, the slowest pair's, the same number on all.
+
+    All ranks of the group take part. Without a process group tensors are handed over within one
+    process, and it is infinite.
+
+    Args:
+        device: where tensors lie that are sent.
+        group: of the ranks of a pipeline; all when None.
+    """
+    size, place = comm.world_size(group), comm.rank(group)
+    if size == 1:
+        return math.inf
+    found, other = math.inf, place ^ 1
+    if other < size:
+        peer = other if group is None else distributed.get_global_rank(group, other)
+        message = torch.zeros(_MESSAGE, dtype=torch.uint8, device=device)
+        steps: list[Callable[..., Any]] = [distributed.send, distributed.recv]
+        rounds = []
+        for _ in range(1 + _MESSAGES):  # the first one connects
+            started = time.perf_counter()
+            for step in steps if place < other else reversed(steps):
+                step(message, peer)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            rounds.append(time.perf_counter() - started)
+        found = 2 * _MESSAGE / statistics.median(rounds[1:])
+    return float(comm.all_reduce_(torch.tensor([found], dtype=torch.float64), "min", group))

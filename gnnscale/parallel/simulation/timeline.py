@@ -1,12 +1,12 @@
-"""Timelines: when every device of a pipeline computed what, predicted or measured."""
+"""Timelines: when every device of a pipeline computed what, predicted or measured; drawn, too."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,18 @@ from numpy.typing import NDArray
 from gnnscale.errors import InputError
 from gnnscale.parallel.tables import Kind
 from gnnscale.storage.files import atomic_write, write_json
+from gnnscale.storage.pictures import blank_figure
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_COLOURS = {
+    "forward": "#1f77b4",
+    "backward": "#ff7f0e",
+    "input_grad": "#ff7f0e",
+    "weight_grad": "#2ca02c",
+}
+_LANE = 0.8  # of the room between two devices
 
 
 class Event(NamedTuple):
@@ -192,11 +201,9 @@ class Timeline:
         Raises:
             StoreError: the file cannot be written.
         """
-        from gnnscale.parallel.simulate.gantt import draw_timelines
-
         drawn = {"": self} if measured is None else {"predicted": self, "measured": measured}
         with atomic_write(path) as file:
-            draw_timelines(drawn, file)
+            _draw(drawn, file)
         return Path(path)
 
     def save_trace(self, path: str | Path, measured: Timeline | None = None) -> Path:
@@ -205,16 +212,135 @@ class Timeline:
         Raises:
             StoreError: the file cannot be written.
         """
-        from gnnscale.parallel.simulate.trace import trace_events
-
         drawn = (
             {"pipeline": self} if measured is None else {"predicted": self, "measured": measured}
         )
-        write_json(path, {"traceEvents": trace_events(drawn), "displayTimeUnit": "ms"})
+        write_json(path, {"traceEvents": _trace(drawn), "displayTimeUnit": "ms"})
         return Path(path)
 
     def table(self) -> Table:
         """What every device did: its stages, its time, its bubble, what it held and sent."""
-        from gnnscale.parallel.simulate.timeline_table import timeline_table
+        from rich.table import Table
 
-        return timeline_table(self)
+        table = Table(
+            title=f"{self.makespan * 1e3:.3f} ms, bubble {self.bubble:.1%}",
+            caption="activations: micro-batches held at once; sent: on to the next stage and back",
+        )
+        for name in ("stage", "device", "busy", "device idle", "activations", "held", "sent"):
+            table.add_column(name, justify="right")
+        held, sent = self.peak_stage_bytes, self.bytes_sent.sum(1)
+        busy = self.busy
+        for stage, device in enumerate(self.placement):
+            own = sum(e.end - e.start for e in self.events if e.stage == stage)
+            table.add_row(
+                str(stage),
+                str(device),
+                f"{own * 1e3:.3f} ms",
+                f"{1 - busy[device] / self.makespan:.1%}" if self.makespan else "",
+                str(self.peak_activations[stage]),
+                "" if held is None else f"{held[stage] / 1e6:,.1f} MB",
+                f"{sent[stage] / 1e6:,.1f} MB" if self.transfers and stage < len(sent) else "",
+            )
+        return table
+
+
+def _trace(timelines: Mapping[str, Timeline]) -> list[dict[str, Any]]:
+    """A process a timeline; in it a thread a device, and one a link that carried messages.
+
+    Times are in microseconds ("Trace Event Format", Google).
+    """
+    return [
+        event
+        for process, (name, timeline) in enumerate(timelines.items())
+        for event in _process(process, name, timeline)
+    ]
+
+
+def _process(process: int, name: str, timeline: Timeline) -> Iterable[dict[str, Any]]:
+    yield {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": {"name": name}}
+    links = sorted({(t.source, t.target) for t in timeline.transfers})
+    threads = [f"device {device}" for device in range(timeline.num_devices)]
+    threads += [f"link {source} → {target}" for source, target in links]
+    for thread, label in enumerate(threads):
+        about = {"ph": "M", "pid": process, "tid": thread}
+        yield {**about, "name": "thread_name", "args": {"name": label}}
+    for event in timeline.events:
+        yield {
+            "ph": "X", "pid": process, "tid": event.device, "cat": event.kind,
+            "name": f"{event.kind} {event.micro_batch}",
+            "ts": event.start * 1e6, "dur": (event.end - event.start) * 1e6,
+            "args": {"stage": event.stage, "micro_batch": event.micro_batch},
+        }  # fmt: skip
+    for transfer in timeline.transfers:
+        what = "activations" if transfer.forward else "gradients"
+        yield {
+            "ph": "X", "pid": process, "cat": "transfer",
+            "tid": timeline.num_devices + links.index((transfer.source, transfer.target)),
+            "name": f"{what} {transfer.micro_batch}",
+            "ts": transfer.start * 1e6, "dur": (transfer.end - transfer.start) * 1e6,
+            "args": {"boundary": transfer.boundary, "bytes": transfer.num_bytes},
+        }  # fmt: skip
+
+
+def _draw(timelines: Mapping[str, Timeline], file: IO[bytes]) -> None:
+    """Draw timelines one above the other, on one scale, to a PNG.
+
+    Bars hold the micro-batch's number; those of a device's later stages are paler.
+    """
+    lanes = sum(timeline.num_devices for timeline in timelines.values())
+    figure = blank_figure(11, 0.9 * len(timelines) + 0.45 * lanes)
+    rows = figure.subplots(len(timelines), 1, sharex=True, squeeze=False)[:, 0]
+    longest = max(timeline.makespan for timeline in timelines.values())
+    factor, unit = _unit(longest)
+    for axes, (name, timeline) in zip(rows, timelines.items(), strict=True):
+        _draw_one(timeline, axes, factor, longest)
+        figures = f"{timeline.makespan * factor:.4g} {unit}, bubble {timeline.bubble:.1%}"
+        axes.set_title(f"{name}: {figures}" if name else figures, loc="left", fontsize=9)
+    rows[-1].set_xlabel(unit)
+    rows[-1].set_xlim(0, longest * factor or 1)
+    kinds = {event.kind for timeline in timelines.values() for event in timeline.events}
+    handles = [_patch(kind) for kind in _COLOURS if kind in kinds]
+    figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False)
+    figure.savefig(file, format="png", dpi=120)
+
+
+def _draw_one(timeline: Timeline, axes: Any, factor: float, longest: float) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_yticks(
+        range(timeline.num_devices), [f"device {d}" for d in range(timeline.num_devices)]
+    )
+    axes.set_ylim(timeline.num_devices - 0.5, -0.5)
+    chunk = {
+        stage: place
+        for device in range(timeline.num_devices)
+        for place, stage in enumerate(timeline.stages_of(device))
+    }
+    for event in timeline.events:
+        width = event.end - event.start
+        axes.broken_barh(
+            [(event.start * factor, width * factor)],
+            (event.device - _LANE / 2, _LANE),
+            facecolor=_COLOURS[event.kind],
+            alpha=1 / (1 + 0.6 * chunk[event.stage]),
+            edgecolor="white",
+            linewidth=0.4,
+        )
+        if width > 0.012 * longest:  # narrower bars have no room for two digits
+            axes.text(
+                (event.start + width / 2) * factor, event.device, str(event.micro_batch),
+                ha="center", va="center", fontsize=6, clip_on=True,
+            )  # fmt: skip
+
+
+def _patch(kind: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=_COLOURS[kind], label=kind.replace("_", " "))
+
+
+def _unit(seconds: float) -> tuple[float, str]:
+    """The unit in which a time has few digits, and how many of it are a second."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return factor, unit
+    return 1e6, "µs"
