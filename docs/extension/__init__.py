@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from extension import docstrings, public_names, references
+from extension import docstrings, gallery, public_names, references
 from extension.arguments import arguments
 from extension.commands import commands
 
 GENERATED = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<of>.+?))? -->$", re.M)
-GENERATORS = {"api": public_names.section, "arguments": arguments, "commands": commands}
+GENERATORS = {
+    "api": public_names.section,
+    "arguments": arguments,
+    "commands": commands,
+    "gallery": gallery.overview,
+}
 
 
 def fill(app: Any, docname: str, source: list[str]) -> None:
@@ -26,6 +31,7 @@ def fill(app: Any, docname: str, source: list[str]) -> None:
 def setup(app: Any) -> dict[str, Any]:
     """Register everything; Sphinx calls it."""
     app.connect("source-read", fill)
+    app.connect("builder-inited", gallery.check)
     docstrings.setup(app)
     public_names.setup(app)
     references.setup(app)

@@ -45,7 +45,7 @@ def _help(text: str) -> str:
 
 
 def _row(parameter: Any) -> str:
-    names = ", ".join(f"`{name}`" for name in _names(parameter))
+    names = "<br>".join(f"`{name}`" for name in _names(parameter))
     about = _plain(getattr(parameter, "help", None) or "")
     return f"| {names} | {_kind(parameter)} | {_default(parameter)} | {_cell(about)} |"
 
