@@ -1,35 +1,26 @@
-"""A table of a trainer's arguments: name, type, default, what it does."""
+"""A table of a trainer's arguments, from their declaration: values, default, what each does."""
 
 from __future__ import annotations
 
 import inspect
-import re
-from typing import Any
 
-import gnnscale
+from gnnscale.declared import Argument, arguments_of
+from gnnscale.train import options
 
-ARGUMENT = re.compile(r"^(?P<name>\w+): (?P<text>.*(?:\n {4,}.*)*)", re.M)
+GOING_ON = {"free": "any", "longer": "greater"}
 
 
 def arguments(of: str) -> str:
-    """All arguments of a class of `gnnscale`, as a table."""
-    trainer = getattr(gnnscale, of)
-    helps = _helps(inspect.getdoc(trainer) or "")
-    rows = ["| argument | type | default | |", "|---|---|---|---|"]
-    for name, parameter in inspect.signature(trainer).parameters.items():
-        kind = _cell(str(parameter.annotation).strip("'"))
-        default = "" if parameter.default is parameter.empty else f"`{parameter.default!r}`"
-        rows.append(f"| `{name}` | `{kind}` | {default} | {_cell(helps.get(name, ''))} |")
-    return "\n".join(rows)
+    """All arguments of a trainer, as a table."""
+    declaration = getattr(options, of.replace("Trainer", "Options"))
+    rows = ["| argument | what it may be | default | | on resume |", "|---|---|---|---|---|"]
+    return "\n".join([*rows, *map(_row, arguments_of(declaration).values())])
 
 
-def _helps(doc: str) -> dict[str, str]:
-    section = re.search(r"^Args:\n((?: {4}.*\n|\n)+)", doc + "\n", re.M)
-    if section is None:
-        return {}
-    text = inspect.cleandoc(section[1])
-    return {found["name"]: found["text"] for found in ARGUMENT.finditer(text)}
-
-
-def _cell(text: Any) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|")
+def _row(argument: Argument) -> str:
+    default = "" if argument.default is inspect.Parameter.empty else f"`{argument.default!r}`"
+    kind = argument.words() or f"`{argument.written}`"
+    about = f"{argument.said['help']} {argument.said['more']}"
+    going_on = GOING_ON.get(argument.said.get("resume", ""), "")
+    cells = (f"`{argument.name}`", kind, default, about, going_on)
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
