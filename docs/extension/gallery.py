@@ -41,7 +41,9 @@ class Example(NamedTuple):
 EXAMPLES = {
     "quickstart": Example("WordNet in half a minute"),
     "pyg_model": Example("A PyG model and PyG data"),
-    "custom_layer": Example("A layer of your own", ("Difference (opaque)", "MeanConv (registered)")),
+    "custom_layer": Example(
+        "A layer of your own", ("Difference (opaque)", "MeanConv (registered)")
+    ),
     "graphnorm": Example(
         "Norms: which rows are a graph",
         ("none", "BatchNorm", "GraphNorm, batch", "GraphNorm, cluster", "GraphNorm, running"),
@@ -85,6 +87,7 @@ def make(name: str) -> None:
     command = f"python examples/{name}.py"
     if example.ranks:
         command = f"torchrun --standalone --nproc-per-node {example.ranks} examples/{name}.py"
+    printed = f"It prints:\n\n```text\n{output}\n```" if output else "It prints nothing."
     page.write_text(
         f"""# {example.title}
 
@@ -100,11 +103,7 @@ def make(name: str) -> None:
 :language: python
 ```
 
-It prints:
-
-```text
-{output}
-```
+{printed}
 
 ![What it trained]({name}.png)
 """
@@ -143,7 +142,9 @@ def overview(of: str) -> str:
     for name, example in EXAMPLES.items():
         about = ast.get_docstring(ast.parse((ROOT / f"examples/{name}.py").read_text())) or ""
         line = about.partition("\n\n")[0].replace("\n", " ")
-        cells.append(f"| [![]({name}.png)]({name}.md) | **[{example.title}]({name}.md)**<br>{line} |")
+        cells.append(
+            f"| [![]({name}.png)]({name}.md) | **[{example.title}]({name}.md)**<br>{line} |"
+        )
     pages = "\n".join(EXAMPLES)
     table = "\n".join(["| | |", "|---|---|", *cells])
     return f"{table}\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```"
