@@ -2,7 +2,7 @@
 
 A block that is not run has a mark before it that says why, `<!-- not run: two hosts -->`; code is
 compiled all the same, and its `gs.` names must exist; commands are parsed. Output that is shown
-(`text`), and files, are in blocks of another kind. The scripts of the gallery have tests of their own.
+(`text`) is in blocks of another kind. The scripts of the gallery have tests of their own.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ def compare(path: Path, labels: list[str]) -> None:
     """Draw the validation metric of several runs over their epochs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -60,13 +61,14 @@ def compare(path: Path, labels: list[str]) -> None:
         key = f"val_{report.headline}"
         points = [(i, row[key]) for i, row in enumerate(report.rows, 1) if row.get(key) is not None]
         axes.plot(*zip(*points, strict=True), marker="o", ms=3, label=label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel=f"validation {reports[0].headline}")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 
 def main() -> None:
+    """Run the example and draw."""
     picture, labels, example = sys.argv[1:4]
     sys.argv[:] = sys.argv[3:]
     for trainer in (gs.ClusterTrainer, gs.LayerwiseTrainer, gs.GraphTrainer, gs.PipelineTrainer):

@@ -1,7 +1,7 @@
 """The gallery: examples are run, and what they print and draw is kept beside them.
 
-`make gallery` runs those whose code has changed since; `python docs/extension/gallery.py NAME …` those
-that are named. `make docs` fails where a page is of other code than the example has.
+`make gallery` runs those whose code has changed since; `python docs/extension/gallery.py NAME …`
+those that are named. `make docs` fails where a page is of other code than the example has.
 """
 
 from __future__ import annotations
