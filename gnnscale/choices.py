@@ -1,4 +1,4 @@
-"""Arguments that are one of a few values, checked by the annotations that declare them."""
+"""What arguments may be, read from their annotations, and checks in the same words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import functools
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from gnnscale.errors import InputError
 
@@ -16,29 +18,79 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Choice(NamedTuple):
+_INT64 = 2**63
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    Callable: "a function",
+}
+
+
+@dataclass(frozen=True)
+class Argument:
     """What an argument may be.
 
     Attributes:
-        name: of the parameter.
-        place: its place among the positional ones.
-        values: that it may equal.
-        kinds: that it may be an instance of.
+        name: its name.
+        hint: its type; where that has `Any` in it, it may be anything.
+        default: its default; `inspect.Parameter.empty` where it must be given.
+        said: more of it (see `declared.Details`), such as the least number.
     """
 
     name: str
-    place: int
-    values: tuple[Any, ...]
-    kinds: tuple[type, ...]
+    hint: Any
+    default: Any = inspect.Parameter.empty
+    said: Mapping[str, Any] = field(default_factory=dict)
 
-    def allows(self, value: Any) -> bool:
-        same = any(type(value) is type(one) and value == one for one in self.values)
-        return same or isinstance(value, self.kinds)
+    @functools.cached_property
+    def parts(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The values and the types that its hint names."""
+        return parts_of(self.hint)
 
-    def fault(self, value: Any) -> str:
-        *most, last = [*map(repr, self.values), *(kind.__name__ for kind in self.kinds)]
-        words = f"{', '.join(most)} or {last}" if most else last
-        return f"{self.name}={value!r} must be {words}"
+    def words(self) -> str:
+        """What it may be, in words."""
+        values, kinds = self.parts
+        named = [_WORDS.get(kind, kind.__name__) + self._range(kind) for kind in kinds]
+        words = [*(repr(value) for value in values if value is not None), *named]
+        *most, last = [*words, "None"] if None in values else words
+        return f"{', '.join(most)} or {last}" if most else last
+
+    def faults(self, value: Any) -> list[str]:
+        """What is wrong with a value, in words."""
+        _, kinds = self.parts
+        if Any in kinds:
+            return []
+        if getattr(value, "ndim", 0) and not {Sequence, Mapping} & {*kinds}:
+            return [f"{self.name} is one value, not an array: {value!r}"]
+        if not self.said.get("checked", True) or self._allows(value):
+            return []
+        return [f"{self.name}={value!r} must be {self.words()}"]
+
+    def _allows(self, value: Any) -> bool:
+        values, kinds = self.parts
+        if any(type(value) is type(one) and value == one for one in values):
+            return True
+        return any(self._is_of(kind, value) for kind in kinds)
+
+    def _is_of(self, kind: Any, value: Any) -> bool:
+        if kind is Callable:
+            return callable(value)
+        if kind not in (int, float):
+            return isinstance(value, kind)
+        number = isinstance(value, int if kind is int else int | float)
+        if not number or isinstance(value, bool) or not math.isfinite(value):
+            return False
+        least, above = self.said.get("least", -math.inf), self.said.get("above", -math.inf)
+        return value >= least and value > above and (kind is float or abs(value) < _INT64)
+
+    def _range(self, kind: Any) -> str:
+        if kind not in (int, float):
+            return ""
+        said = self.said
+        least = f" from {said['least']:g} on" if "least" in said else ""
+        return least + (f" above {said['above']:g}" if "above" in said else "")
 
 
 def choices_checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -49,7 +101,7 @@ def choices_checked(function: Callable[P, R]) -> Callable[P, R]:
     Raises:
         InputError: naming each that is none of its values.
     """
-    found: list[_Choice] | None = None
+    found: list[tuple[int, Argument]] | None = None
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -58,17 +110,16 @@ def choices_checked(function: Callable[P, R]) -> Callable[P, R]:
             found = _choices(function)
         faults = []
         placed: Any = list(args)
-        for choice in found:
-            by_name = choice.name in kwargs
-            if not by_name and choice.place >= len(placed):
+        for place, argument in found:
+            by_name = argument.name in kwargs
+            if not by_name and place >= len(placed):
                 continue
             given: Any = kwargs if by_name else placed
-            key = choice.name if by_name else choice.place
+            key = argument.name if by_name else place
             value = given[key]
             if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
                 value = given[key] = bool(value)
-            if not choice.allows(value):
-                faults.append(choice.fault(value))
+            faults += argument.faults(value)
         if faults:
             raise InputError(faults)
         return function(*placed, **kwargs)
@@ -79,13 +130,15 @@ def choices_checked(function: Callable[P, R]) -> Callable[P, R]:
 def choice_faults(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
     """What is wrong with arguments, by name, of a function that does not check them itself."""
     return [
-        choice.fault(arguments[choice.name])
-        for choice in _choices(function)
-        if choice.name in arguments and not choice.allows(arguments[choice.name])
+        fault
+        for _, argument in _choices(function)
+        if argument.name in arguments
+        for fault in argument.faults(arguments[argument.name])
     ]
 
 
-def _choices(function: Callable[..., Any]) -> list[_Choice]:
+def _choices(function: Callable[..., Any]) -> list[tuple[int, Argument]]:
+    """The arguments that are checked, each with its place among the positional ones."""
     found = []
     for place, (name, parameter) in enumerate(inspect.signature(function).parameters.items()):
         written = parameter.annotation
@@ -94,7 +147,7 @@ def _choices(function: Callable[..., Any]) -> list[_Choice]:
         by_place = parameter.kind is not parameter.KEYWORD_ONLY
         names = getattr(inspect.unwrap(function), "__globals__", {})
         hint = eval(written, names) if isinstance(written, str) else written
-        found.append(_Choice(name, place if by_place else 2**31, *parts_of(hint)))
+        found.append((place if by_place else 2**31, Argument(name, hint)))
     return found
 
 

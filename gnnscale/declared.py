@@ -24,12 +24,9 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import math
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import (
     Any,
     Concatenate,
@@ -43,7 +40,7 @@ from typing import (
 
 from typing_extensions import Unpack
 
-from gnnscale.choices import parts_of
+from gnnscale.choices import Argument
 from gnnscale.errors import InputError
 
 A = TypeVar("A")
@@ -51,8 +48,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
-
-_INT64 = 2**63
 
 
 class Details(TypedDict, total=False):
@@ -102,84 +97,6 @@ def required(help: str, more: str = "", **details: Unpack[Details]) -> dict[str,
     return {"help": help, "more": more, **details}
 
 
-@dataclass(frozen=True)
-class Argument:
-    """One argument, as it is declared.
-
-    Attributes:
-        name: its name.
-        hint: its type; what is not known without torch is `Any` in it.
-        default: its default; `inspect.Parameter.empty` where it must be given.
-        written: its type as it is written.
-        said: help, and `Details`.
-    """
-
-    name: str
-    hint: Any
-    default: Any
-    written: str
-    said: Mapping[str, Any]
-
-    @property
-    def parts(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """The values and the types that its hint names."""
-        return parts_of(self.hint)
-
-    def words(self) -> str:
-        """What it may be, in words; empty where anything may."""
-        values, kinds = self.parts
-        if any(kind not in _WORDS for kind in kinds):
-            return ""
-        words = [*map(repr, values), *(_WORDS[kind] + self._range(kind) for kind in kinds)]
-        if None in values:  # last, as one says it
-            words.remove("None")
-            words.append("None")
-        *most, last = dict.fromkeys(words)
-        return f"{', '.join(most)} or {last}" if most else last
-
-    def faults(self, value: Any) -> list[str]:
-        """What is wrong with a value, in words."""
-        words = self.words()
-        if getattr(value, "ndim", 0) and words:
-            return [f"{self.name} is one value, not an array: {value!r}"]
-        if words and self.said.get("checked", True) and not self._allows(value):
-            return [f"{self.name}={value!r} must be {words}"]
-        return []
-
-    def _allows(self, value: Any) -> bool:
-        values, kinds = self.parts
-        if any(type(value) is type(one) and value == one for one in values):
-            return True
-        return any(self._is_of(kind, value) for kind in kinds)
-
-    def _is_of(self, kind: Any, value: Any) -> bool:
-        if kind is Callable:
-            return callable(value)
-        if kind not in (int, float):
-            return isinstance(value, kind)
-        number = isinstance(value, int if kind is int else int | float)
-        if not number or isinstance(value, bool) or not math.isfinite(value):
-            return False
-        least, above = self.said.get("least", -math.inf), self.said.get("above", -math.inf)
-        return value >= least and value > above and (kind is float or abs(value) < _INT64)
-
-    def _range(self, kind: Any) -> str:
-        if kind not in (int, float):
-            return ""
-        least, above = self.said.get("least"), self.said.get("above")
-        from_, over = ("" if x is None else f"{x:g}" for x in (least, above))
-        return (f" from {from_} on" if from_ else "") + (f" above {over}" if over else "")
-
-
-_WORDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-    Callable: "a function",
-}
-
-
 def arguments_of(declaration: Any) -> dict[str, Argument]:
     """The arguments of a declaration by name, in the order of its signature."""
     return _arguments(declaration)
@@ -193,8 +110,7 @@ def _arguments(declaration: Any) -> dict[str, Argument]:
     for name in inspect.signature(declaration).parameters:
         field = fields[name]
         default = empty if field.default is dataclasses.MISSING else field.default
-        written = str(field.type)
-        found[name] = Argument(name, _hint(declaration, name), default, written, field.metadata)
+        found[name] = Argument(name, _hint(declaration, name), default, field.metadata)
     return found
 
 

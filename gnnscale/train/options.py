@@ -96,7 +96,9 @@ class TrainerOptions:
         saved=False, heading=EVALUATION, metavar="NAME", shown="the data set's",
         option="classification, multilabel or regression.",
     )
-    callbacks: Sequence[Callback] = option((), "`Callback`s, such as `TensorBoard`.", saved=False)
+    callbacks: Sequence[Callback] = option(
+        (), "`Callback`s, such as `TensorBoard`.", checked=False, saved=False
+    )
     split: str = option(
         "default", "The split set.",
         heading=EVALUATION, metavar="NAME", shown="the first", option="Split set.",
@@ -344,6 +346,7 @@ class PipelineOptions(ClusterOptions):
         heading=TRAINING, metavar="N|auto|N,N…",
         option="Of --trainer pipeline: how many, auto, or the blocks with which one begins, as "
         "2,4.",
+        checked=False,
     )
     schedule: Literal["gpipe", "1f1b", "interleaved", "zbv"] = option(
         "1f1b", '"gpipe", "1f1b", "interleaved", or "zbv".',
@@ -357,6 +360,7 @@ class PipelineOptions(ClusterOptions):
     devices: int | Sequence[str] | None = option(
         None, "Of a pipeline: a list in one process, or how many.",
         "None for as many as stages need, GPUs where there are so many.",
+        checked=False,
     )
     order: Literal["drawn", "size", "balanced"] = option(
         "drawn", '"drawn" takes the micro-batches of a step as they are drawn, "size" small, '
@@ -387,7 +391,7 @@ class GraphOptions(TrainerOptions):
             saved=False,
         )
     )
-    readout: Literal["sum", "mean", "max", "attention"] | Module | None = option(
+    readout: Literal["sum", "mean", "max", "attention"] | Callable | None = option(
         None, '"sum", "mean", "max", "attention", or a module (see `GraphModel`).',
         "None for \"mean\", or the `GraphModel`'s own.",
         saved=False, heading=MODEL, shown="mean",
@@ -476,6 +480,7 @@ class LayerwiseOptions(TrainerOptions):
         heading=LAYERS, metavar="N|K=V,…",
         option="Epochs in which all layers train together at the end, by clusters; or arguments of "
         "that, such as epochs=10,lr=0.001.",
+        checked=False,
     )
     rows_dtype: Literal["float32", "float16", "bfloat16"] = option(
         "float32", '"float32", "float16" or "bfloat16": in what aggregated rows are kept.',
