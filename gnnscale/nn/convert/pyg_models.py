@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch_geometric.nn import MessageNorm, Sequential
 from torch_geometric.nn.models.basic_gnn import BasicGNN
@@ -17,6 +18,7 @@ from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.nn.blocks.block import Block, Chain
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.widths import holds_matrix
+from gnnscale.nn.convert.own_forward import chains_of, follow, has_own_forward, prove
 from gnnscale.nn.convert.sequential import read_list, read_sequential
 from gnnscale.nn.convs.signature import as_written, is_convolution
 from gnnscale.nn.modules import has_hooks, is_intercepted
@@ -58,7 +60,10 @@ class LayeredPyG(LayeredGNN):
         Residuals, message norms and norms before convolutions. Parameters are shared.
         """
         plain = all(map(_is_pygs, self.blocks))
-        return self._model[0] if plain else super().to_pyg()
+        if not plain:
+            return super().to_pyg()
+        self._model[0].training = self.training
+        return self._model[0]
 
 
 _ORDERS = ("conv-norm-act-dropout", "conv-act-norm-dropout")
@@ -88,15 +93,38 @@ def as_layered(
             `torch_geometric.nn.Sequential`, or a list (`nn.ModuleList`, `nn.Sequential`) of
             convolutions, linear layers and blocks, or of PyG's `DeepGCNLayer`. A list with norms,
             activations, dropouts or `DeepGCNLayer`s in it says itself what stands between, and so
-            does `nn.Sequential`: nothing is put there.
+            does `nn.Sequential`: nothing is put there. Or a module with a `forward`
+            of its own, as in PyG's examples, whose layers follow one another: loops over them, and
+            functions (`F.relu`, `F.dropout`, `+`, `torch.cat`) between them, are read off it. Its
+            output on a random graph is compared with that of the blocks, in evaluation and in
+            training. Its state-dict keys stay its own, and `to_pyg()` gives it back. A
+            `log_softmax` at the end stays: the cross-entropy of log-probabilities is that of logits.
         norm: for a list: between convolutions, a name PyG's resolver knows or a function of width.
         act: for a list: between convolutions.
         dropout: for a list: between convolutions.
         residual: add a block's input to its output where both are hidden layers.
 
     Raises:
-        InputError: norm, dropout or residual are given for a list that says itself what it does.
-        UnsupportedModel: naming what cannot be expressed.
+        InputError: norm, dropout or residual are given for what says itself what it does.
+        UnsupportedModel: naming what cannot be expressed; of a module's own forward, with the line
+            that says the same of its layers.
+
+    Example:
+        >>> import torch, gnnscale as gs
+        >>> from torch_geometric.nn import SAGEConv
+        >>> class SAGE(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.convs = torch.nn.ModuleList([SAGEConv(100, 64), SAGEConv(64, 47)])
+        ...
+        ...     def forward(self, x, edge_index):
+        ...         for conv in self.convs[:-1]:
+        ...             x = torch.nn.functional.dropout(conv(x, edge_index).relu(), 0.5, self.training)
+        ...         return self.convs[-1](x, edge_index)
+        >>> model = gs.nn.as_layered(SAGE())
+        >>> [type(phase).__name__ for phase in model.phases[0]]
+        ['Propagate', 'Dropout']
+        >>> model = gs.nn.as_layered(SAGE().convs, act="relu", dropout=0.5)  # the same in one line
     """
     model = as_written(model)
     if isinstance(model, LayeredGNN):
@@ -121,6 +149,13 @@ def as_layered(
                 "activations or dropouts of its own"
             )
         return LayeredGNN(read_list(modules))
+    if has_own_forward(model):
+        if norm is not None or dropout or residual:
+            raise InputError(
+                f"norm, dropout and residual go with a list of convolutions; the forward of "
+                f"{type(model).__name__} says itself what stands between them"
+            )
+        return _from_forward(model)
     raise UnsupportedModel(
         f"cannot read {type(model).__name__} as layers. Give a PyG BasicGNN or Sequential, a list "
         "of convolutions, or gs.nn.LayeredGNN([gs.nn.Block(conv), …])"
@@ -168,6 +203,13 @@ def _from_basic_gnn(model: Any, residual: bool) -> LayeredPyG:
         )
     head = getattr(model, "lin", None)
     return LayeredPyG(model, blocks, head, jk if jk in ("cat", "max") else None)
+
+
+def _from_forward(model: nn.Module) -> LayeredPyG:
+    graph = follow(model)
+    twin = copy.deepcopy(model).to("cpu", torch.float32)
+    prove(graph, twin, LayeredPyG(twin, chains_of(graph, twin), None, None))
+    return LayeredPyG(model, chains_of(graph, model), None, None)
 
 
 def _from_list(

@@ -21,7 +21,7 @@ from gnnscale.nn.convs.signature import is_convolution, parameters
 from gnnscale.nn.convs.taken import CARRIED, places, usual_name
 from gnnscale.nn.modules import has_hooks, is_intercepted
 
-_GRAPH = "edge_index"
+GRAPH = "edge_index"
 # What a name in a header stands for: a value of the flow, a list of them, or an input of the model.
 Meaning = int | list[int] | str
 
@@ -32,19 +32,23 @@ def read_sequential(model: PyGSequential) -> list[Chain]:
     Raises:
         UnsupportedModel: naming what cannot be expressed.
     """
-    names = list(model.signature.param_dict)
+    meanings = meanings_of(list(model.signature.param_dict))
+    reader = Reader()
+    return reader.chains(model, reader.sequential(model, list(meanings.values())))
+
+
+def meanings_of(names: Sequence[str]) -> dict[str, Meaning]:
+    """What the parameters of a model's forward stand for."""
     graphs = [name for name in names if name.startswith(("edge_index", "adj"))]
     features = next((name for name in ["x", *names] if name in names and name not in graphs), None)
     meanings: dict[str, Meaning] = {name: usual_name(name) for name in names}
-    meanings |= {graphs[0]: _GRAPH} if graphs else {}
-    meanings |= {features: 0} if features else {}
-    reader = _Reader()
-    return reader.chains(model, reader.sequential(model, list(meanings.values())))
+    meanings |= {graphs[0]: GRAPH} if graphs else {}
+    return meanings | ({features: 0} if features else {})
 
 
 def read_list(modules: Sequence[nn.Module]) -> list[Chain]:
     """Modules that follow one another as blocks. Convolutions see all that edges carry."""
-    reader = _Reader()
+    reader = Reader()
     value = 0
     for module in modules:
         if isinstance(module, DeepGCNLayer):
@@ -56,7 +60,7 @@ def read_list(modules: Sequence[nn.Module]) -> list[Chain]:
     return reader.flow.chains(value)
 
 
-class _Reader:
+class Reader:
     """Follows headers and puts what modules do into a flow."""
 
     def __init__(self) -> None:
@@ -67,11 +71,13 @@ class _Reader:
             _refuse(model, "returns a list, and not one value")
         return self.flow.chains(output)
 
-    def sequential(self, model: PyGSequential, given: Sequence[Meaning]) -> Meaning:
+    def sequential(self, model: PyGSequential, given: Sequence[Meaning | None]) -> Meaning:
         """Follow a `Sequential`, its inputs being `given`."""
         if type(model) not in (PyGSequential, BlocksSequential) or has_hooks(model):
             _refuse(model, "has a forward or hooks of its own, which blocks would skip")
-        known = dict(zip(model.signature.param_dict, given, strict=False))
+        known: dict[str, Meaning | None] = dict(
+            zip(model.signature.param_dict, given, strict=False)
+        )
         out: Meaning = 0
         extra = model.taken if isinstance(model, BlocksSequential) else {}
         for number, child in enumerate(model._children):
@@ -89,10 +95,13 @@ class _Reader:
         return out
 
     def call(
-        self, module: Any, arguments: Sequence[Meaning], also: frozenset[str] = frozenset()
+        self,
+        module: Any,
+        arguments: Sequence[Meaning | None],
+        also: frozenset[str] = frozenset(),
     ) -> Meaning:
         """What a module or function returns for its arguments; `also`: what it is given of edges
-        and nodes beside what its header says.
+        and nodes beside what its header says. None stands for an argument that is not given.
         """
         if isinstance(module, PyGSequential):
             return self.sequential(module, arguments)
@@ -104,14 +113,16 @@ class _Reader:
             _refuse(module, "takes lists or no node values, or takes them after the graph")
         if not beside:
             return self.rows(module, values)
-        if beside[0] != _GRAPH or not isinstance(module, nn.Module):
+        if beside[0] != GRAPH or not isinstance(module, nn.Module):
             _refuse(
                 module,
                 f"reads {beside[0]!r}; blocks see rows, edge_index and what the graph carries "
                 "for edges and nodes, and modules alone see edges",
             )
         after = places(_convolution(module), len(values) - 1)
-        if beside[1:] != after[: len(beside) - 1]:
+        if [own or there for own, there in zip(beside[1:], after, strict=False)] != after[
+            : len(beside) - 1
+        ]:
             names = list(parameters(_convolution(module)))[len(values) + 1 :]
             _refuse(
                 module,
@@ -142,7 +153,7 @@ class _Reader:
             return self.flow.function(Call(module), values[0], width)
         return self.flow.join(module, values, width)
 
-    def jumping_knowledge(self, module: JumpingKnowledge, values: Meaning) -> int:
+    def jumping_knowledge(self, module: JumpingKnowledge, values: Meaning | None) -> int:
         """Jumping knowledge (Xu et al., ICML 2018) of a list of values."""
         if module.mode == "lstm":
             _refuse(
