@@ -37,7 +37,7 @@ from rich.table import Table
 
 import gnnscale as gs
 from gnnscale.partitioning.native import launch
-from gnnscale.partitioning.native.memory import peak_memory
+from gnnscale.partitioning.native.launch import peak_memory
 from gnnscale.storage.files import write_json
 from gnnscale.train.run.memory import MemoryMeter, footprint
 from gnnscale.train.run.report import environment

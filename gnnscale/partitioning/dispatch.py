@@ -24,13 +24,11 @@ from gnnscale.graph.graph import Graph
 from gnnscale.graph.partition import Partition
 from gnnscale.partitioning.cache import cache_folder, entry_path, read_entry, write_entry
 from gnnscale.partitioning.inductive import partition_training_nodes
-from gnnscale.partitioning.methods import RUNNERS, Job
+from gnnscale.partitioning.methods import RUNNERS, Job, balance_faults, node_weights, share_parts
+from gnnscale.partitioning.native.launch import estimated_peak, fitting_preset
 from gnnscale.partitioning.native.libraries import KAMINPAR_PRESETS, available_threads
-from gnnscale.partitioning.native.memory import estimated_peak, fitting_preset
 from gnnscale.partitioning.native.structure import as_structure
-from gnnscale.partitioning.repair import checked_assignment, repair
-from gnnscale.partitioning.sharing import share_parts
-from gnnscale.partitioning.weights import balance_faults, node_weights
+from gnnscale.partitioning.repairs import checked_assignment, repair
 from gnnscale.storage.memory import available_memory, memory_bytes
 
 logger = logging.getLogger(__name__)

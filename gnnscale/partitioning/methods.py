@@ -1,24 +1,27 @@
-"""The methods by name: each takes a job, cuts every graph of it and gives one assignment."""
+"""The methods by name: each takes a job, cuts every graph of it and gives one assignment.
+
+Parts are shared out over the graphs of a multi-graph data set: none spans two.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gnnscale.errors import InputError
-from gnnscale.partitioning.balance import even_out
 from gnnscale.partitioning.native.libraries import Piece, kaminpar_pieces, metis_pieces
 from gnnscale.partitioning.native.structure import Structure, undirected
-from gnnscale.partitioning.plain import contiguous_parts, random_parts
-from gnnscale.partitioning.repair import repair
+from gnnscale.partitioning.repairs import cut_order, even_out, repair
 from gnnscale.partitioning.streaming import run_streaming
-from gnnscale.partitioning.weights import node_weights
 
 Assignment = NDArray[np.int32]
+_HEAVIEST = 1e6  # 10⁹ nodes of that weight are a sum that 64 bits hold
 
 
 @dataclass(frozen=True)
@@ -135,3 +138,93 @@ def _weight(piece: Piece) -> NDArray[np.int64]:
     if piece.node_weight is not None:
         return piece.node_weight
     return np.ones(piece.structure.num_nodes, np.int64)
+
+
+def random_parts(
+    node_weight: NDArray[np.int64], num_parts: int, seed: int = 0
+) -> NDArray[np.int32]:
+    """Deal the nodes out at random to parts of about equal weight.
+
+    Args:
+        node_weight: positive `[n]`.
+        num_parts: at most `n`; no part is empty.
+        seed: the same seed gives the same parts.
+
+    Returns:
+        int32 `[n]`; with equal weights, sizes differ by one at most.
+    """
+    order = np.random.default_rng(seed).permutation(len(node_weight))
+    part = np.empty(len(node_weight), np.int32)
+    part[order] = cut_order(node_weight[order], num_parts)
+    return part
+
+
+def contiguous_parts(node_weight: NDArray[np.int64], num_parts: int) -> NDArray[np.int32]:
+    """Cut the nodes, in their own order, into stretches of about equal weight.
+
+    Args:
+        node_weight: positive `[n]`.
+        num_parts: at most `n`; no part is empty.
+
+    Returns:
+        int32 `[n]`, rising; with equal weights, sizes differ by one at most.
+    """
+    return cut_order(node_weight, num_parts)
+
+
+def balance_faults(balance: Any) -> list[str]:
+    """What is wrong with a `balance`, in words."""
+    number = isinstance(balance, Real) and not isinstance(balance, bool)
+    if balance in ("nodes", "edges") or (number and 1 <= balance <= _HEAVIEST):
+        return []
+    return [
+        f"balance={balance!r} must be 'nodes', 'edges' or a number from 1 to {_HEAVIEST:.0f}: how "
+        "many edges cost as much as a node"
+    ]
+
+
+def node_weights(balance: str | float, degree: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """What nodes weigh.
+
+    Args:
+        balance: "nodes", "edges", or how many edges cost as much as a node.
+        degree: int64 `[n]`.
+
+    Returns:
+        int64 `[n]`: the degree, plus that number in whole edges, which is 1 for "edges"; None where
+        all weigh the same.
+    """
+    if isinstance(balance, str):
+        return degree + 1 if balance == "edges" else None
+    return degree + math.floor(balance + 0.5)
+
+
+def share_parts(graph_sizes: NDArray[np.int64], num_parts: int) -> NDArray[np.int64]:
+    """Share parts out in proportion to nodes: largest remainder, at least one part each.
+
+    Args:
+        graph_sizes: nodes of each graph, int64 `[graphs]`; a graph without nodes gets no part.
+        num_parts: at most the number of nodes.
+
+    Returns:
+        int64 `[graphs]`, summing to `num_parts`, never more than a graph has nodes.
+
+    Raises:
+        InputError: fewer parts than graphs with nodes, or more than nodes.
+    """
+    least, total = np.minimum(graph_sizes, 1), int(graph_sizes.sum())
+    graphs = int(least.sum())
+    if not graphs <= num_parts <= total:
+        raise InputError(
+            f"num_parts is {num_parts}; this data set has {graphs} graphs with {total} nodes, and "
+            f"a part never spans two graphs: choose between {graphs} and {total}"
+        )
+    quota = graph_sizes * (num_parts / total)
+    shares = np.clip(np.floor(quota).astype(np.int64), least, graph_sizes)
+    while (missing := num_parts - int(shares.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        able = shares < graph_sizes if missing > 0 else shares > least
+        owed = np.where(able, step * (quota - shares), -np.inf)
+        chosen = np.argsort(-owed, kind="stable")[: min(abs(missing), int(able.sum()))]
+        shares[chosen] += step
+    return shares

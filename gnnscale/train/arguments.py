@@ -10,7 +10,7 @@ from typing import Any
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.graph.reading.labels import TASKS
-from gnnscale.partitioning.weights import balance_faults
+from gnnscale.partitioning.methods import balance_faults
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.device import choose_device
 from gnnscale.train.options import ClusterOptions, TrainerOptions, described

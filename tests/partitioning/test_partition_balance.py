@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.partitioning import partition, undirected
-from gnnscale.partitioning.balance import even_out
+from gnnscale.partitioning.repairs import even_out
 from tests.partitioning.partition_cases import SEEING, graphs, planted
 
 

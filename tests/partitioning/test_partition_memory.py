@@ -6,7 +6,7 @@ import pytest
 
 from gnnscale.errors import InputError, PartitionError
 from gnnscale.partitioning import dispatch, partition
-from gnnscale.partitioning.native import launch, memory
+from gnnscale.partitioning.native import launch
 from tests.partitioning.partition_cases import planted
 
 LEAST = 1 << 20  # less than any worker takes
@@ -80,11 +80,11 @@ def test_auto_streams_where_memory_is_short(graph, script):
 def test_the_preset_follows_memory_and_size_of_parts(graph):
     nodes, edges = 1_000_000, 50_000_000
     presets = ("default", "terapart-largek")
-    rich, lean = (memory.estimated_peak(name, nodes, edges) for name in presets)
-    assert lean < rich < memory.estimated_peak("metis", nodes, edges)
+    rich, lean = (launch.estimated_peak(name, nodes, edges) for name in presets)
+    assert lean < rich < launch.estimated_peak("metis", nodes, edges)
     for parts, preset in ((1000, "default"), (10_000, "fast")):
-        assert memory.fitting_preset(nodes, edges, parts, rich) == preset
-        assert memory.fitting_preset(nodes, edges, parts, rich - 1) == "terapart-largek"
+        assert launch.fitting_preset(nodes, edges, parts, rich) == preset
+        assert launch.fitting_preset(nodes, edges, parts, rich - 1) == "terapart-largek"
     pytest.importorskip("kaminpar")
     for given, preset in ((None, "fast"), (LEAST, "terapart-largek")):
         part = partition(graph, graph.num_nodes // 20, "kaminpar", memory=given, cache=False)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, PartitionError
 from gnnscale.partitioning import Structure, repair
-from gnnscale.partitioning.repair import cut_order
-from gnnscale.partitioning.sharing import share_parts
+from gnnscale.partitioning.methods import share_parts
+from gnnscale.partitioning.repairs import cut_order
 from tests.partitioning.partition_cases import graphs
 
 

@@ -43,7 +43,7 @@ def test_a_worker_keeps_its_folder_when_its_parent_is_killed(tmp_path, forks):
     worker = tmp_path / "other_worker.py"
     worker.write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
     parent = (
-        "import pathlib, tempfile; from gnnscale.partitioning import launch\n"
+        "import pathlib, tempfile; from gnnscale.partitioning.native import launch\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
         f"launch.WORKER = pathlib.Path({str(worker)!r})\n"
         "with launch.work_folder() as folder:\n"
@@ -155,7 +155,7 @@ def test_a_full_disk(graph, script, monkeypatch):
 
 INTERRUPTED = """
 import logging
-from gnnscale.partitioning import launch
+from gnnscale.partitioning.native import launch
 import pathlib, sys, tempfile, torch
 from gnnscale.graph import Graph
 from gnnscale.partitioning import dispatch, partition

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gnnscale.errors import InputError, PartitionError
 from gnnscale.partitioning.native import launch
-from gnnscale.partitioning.native.memory import estimated_peak
+from gnnscale.partitioning.native.launch import estimated_peak
 from gnnscale.partitioning.native.structure import (
     IntArray,
     Structure,
