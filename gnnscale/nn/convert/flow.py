@@ -188,6 +188,6 @@ def check_row_local(
 def _refusal(function: Any, fault: str) -> UnsupportedModel:
     name = getattr(function, "__name__", type(function).__name__)
     return UnsupportedModel(
-        f"{name}, between layers, {fault}; use a module of torch or torch_geometric, or write the "
+        f"{name} between layers {fault}; use a module of torch or torch_geometric, or write the "
         "model as gs.nn.LayeredGNN([gs.nn.Block(conv), …])"
     )

@@ -98,7 +98,7 @@ def as_layered(
             functions (`F.relu`, `F.dropout`, `+`, `torch.cat`) between them, are read off it. Its
             output on a random graph is compared with that of the blocks, in evaluation and in
             training. Its state-dict keys stay its own, and `to_pyg()` gives it back. A
-            `log_softmax` at the end stays: the cross-entropy of log-probabilities is that of logits.
+            `log_softmax` at the end stays: log-probabilities have the cross-entropy of logits.
         norm: for a list: between convolutions, a name PyG's resolver knows or a function of width.
         act: for a list: between convolutions.
         dropout: for a list: between convolutions.
@@ -111,6 +111,7 @@ def as_layered(
 
     Example:
         >>> import torch, gnnscale as gs
+        >>> from torch.nn import functional as F
         >>> from torch_geometric.nn import SAGEConv
         >>> class SAGE(torch.nn.Module):
         ...     def __init__(self):
@@ -119,7 +120,7 @@ def as_layered(
         ...
         ...     def forward(self, x, edge_index):
         ...         for conv in self.convs[:-1]:
-        ...             x = torch.nn.functional.dropout(conv(x, edge_index).relu(), 0.5, self.training)
+        ...             x = F.dropout(conv(x, edge_index).relu(), 0.5, self.training)
         ...         return self.convs[-1](x, edge_index)
         >>> model = gs.nn.as_layered(SAGE())
         >>> [type(phase).__name__ for phase in model.phases[0]]
