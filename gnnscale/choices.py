@@ -36,12 +36,14 @@ class Argument:
         name: its name.
         hint: its type; where that has `Any` in it, it may be anything.
         default: its default; `inspect.Parameter.empty` where it must be given.
+        written: its type as it is written.
         said: more of it (see `declared.Details`), such as the least number.
     """
 
     name: str
     hint: Any
     default: Any = inspect.Parameter.empty
+    written: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)
 
     @functools.cached_property
@@ -50,8 +52,10 @@ class Argument:
         return parts_of(self.hint)
 
     def words(self) -> str:
-        """What it may be, in words."""
+        """What it may be, in words; none where it may be anything."""
         values, kinds = self.parts
+        if Any in kinds:
+            return ""
         named = [_WORDS.get(kind, kind.__name__) + self._range(kind) for kind in kinds]
         words = [*(repr(value) for value in values if value is not None), *named]
         *most, last = [*words, "None"] if None in values else words

@@ -110,7 +110,8 @@ def _arguments(declaration: Any) -> dict[str, Argument]:
     for name in inspect.signature(declaration).parameters:
         field = fields[name]
         default = empty if field.default is dataclasses.MISSING else field.default
-        found[name] = Argument(name, _hint(declaration, name), default, field.metadata)
+        hint, written = _hint(declaration, name), str(field.type)
+        found[name] = Argument(name, hint, default, written, field.metadata)
     return found
 
 
