@@ -1,11 +1,13 @@
 """Batch: the subgraph induced by some clusters, links between them included.
 
 Floor of an assembly, in bytes: rows of x, y and ids are copied once (read + write); of the edges of
-the drawn clusters, 4 bytes of column and 4 of its cluster are read, and 4 written where kept.
+the drawn clusters, 4 bytes of column and 4 of its cluster are read, and 4 written where kept. Of
+files rows are read by range: nothing is touched through a map, whose pages would stay.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +17,12 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
+from gnnscale.graph.adjacency import slice_rows
 from gnnscale.kernels import CSR, induced_subgraph
-from gnnscale.loader.reading import TakenRows, take_features
-from gnnscale.storage.mapped import read_ranges
+from gnnscale.storage.mapped import is_mapped, read_ranges
+
+Ranges = list[tuple[int, int]]
+_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass
@@ -109,6 +114,10 @@ class Batch:
         for value in vars(self).values():
             if isinstance(value, Tensor | CSR):
                 value.record_stream(stream)  # type: ignore[arg-type]
+
+
+#: Puts the batch of some clusters together.
+Assemble = Callable[[Tensor], Batch]
 
 
 class Assembler:
@@ -210,3 +219,66 @@ def pointers_among(graph_of: Tensor, ptr: Tensor) -> Tensor:
     """
     counts = torch.unique_consecutive(graph_of, return_counts=True)[1]
     return ptr[torch.cat([counts.new_zeros(1), counts.cumsum(0)])]
+
+
+def take_features(x: Tensor | CSR | None, ranges: Ranges) -> Tensor | CSR | None:
+    """The features of all ranges; those stored in half precision as float32."""
+    if x is None:
+        return None
+    if isinstance(x, Tensor):
+        rows = read_ranges(x, ranges)
+        return rows.float() if rows.dtype in _HALF else rows
+    if not is_mapped(x.indices):  # one pass, where slices cost as much as some hundred rows
+        taken = x.select_rows(_ids_of(ranges))
+        taken.t()  # the first layer's gradient reads the transpose: made here, off the main thread
+        return taken
+    parts = [slice_rows(x, start, stop) for start, stop in ranges]
+    counts = torch.cat([part.indptr.diff() for part in parts])
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    indices = torch.cat([part.indices for part in parts])
+    values = [part.values for part in parts if part.values is not None]
+    shape = (counts.numel(), x.shape[1])
+    sparse = CSR(indptr, indices, torch.cat(values) if values else None, shape)
+    sparse.t()  # as above
+    return sparse
+
+
+def _ids_of(ranges: Ranges) -> Tensor:
+    """The rows `start` up to `stop` of all ranges, one after the other, int64."""
+    bounds = np.array(ranges, dtype=np.int64).reshape(-1, 2)
+    counts = bounds[:, 1] - bounds[:, 0]
+    ends = counts.cumsum()
+    return torch.from_numpy(np.arange(counts.sum()) + np.repeat(bounds[:, 1] - ends, counts))
+
+
+class TakenRows:
+    """Row pointers and entries of some ranges of an adjacency, as `induced_subgraph` takes them.
+
+    Attributes:
+        indptr: int64, those of the ranges one after the other; all of them in memory.
+        indices: likewise.
+        row_base: int64 `[ranges]`: the pointer of node i of range k is `indptr[i - row_base[k]]`.
+        entry_base: int64 `[ranges]`, the same for `indices`.
+    """
+
+    def __init__(self, a: CSR, ranges: Ranges) -> None:
+        self._entries: Ranges | None = None
+        self.indptr, self.indices = a.indptr, a.indices
+        self.row_base = self.entry_base = torch.zeros(len(ranges), dtype=torch.int64)
+        if not is_mapped(a.indices):
+            return
+        # A range of n rows has n + 1 pointers.
+        self.indptr = read_ranges(a.indptr, [(start, stop + 1) for start, stop in ranges])
+        sizes = torch.tensor([stop - start for start, stop in ranges])
+        last = (sizes + 1).cumsum(0) - 1
+        self.row_base = torch.tensor([start for start, _ in ranges]) - (last - sizes)
+        low, high = self.indptr[last - sizes], self.indptr[last]
+        self._entries = list(zip(low.tolist(), high.tolist(), strict=True))
+        self.indices = read_ranges(a.indices, self._entries)
+        self.entry_base = low - ((high - low).cumsum(0) - (high - low))
+
+    def carried(self, values: Tensor | None, positions: Tensor | None) -> Tensor | None:
+        """What edges carry, at positions among the entries taken."""
+        if values is None:
+            return None
+        return (values if self._entries is None else read_ranges(values, self._entries))[positions]

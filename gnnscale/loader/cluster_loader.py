@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from gnnscale.choices import whole_faults
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph
 from gnnscale.kernels import CSR
-from gnnscale.loader.batch import Batch
-from gnnscale.loader.courier import Assemble, Courier, Prepared, make_assembler
-from gnnscale.loader.device_assembler import DeviceAssembler
-from gnnscale.loader.drawing import draw_batches
+from gnnscale.loader.batch import Assemble, Batch
+from gnnscale.loader.device_assembler import DeviceAssembler, make_assembler
 
 # What fixes a draw.
 _DRAWS = ("clusters_drawn", "clusters_per_batch", "shuffle", "seed", "world_size", "stratify")
@@ -95,6 +93,8 @@ class ClusterLoader:
         self.stratify = stratify
         self.device = None if device is None else torch.device(device)
         self.first_hop = first_hop
+        self._counts = clustered.train_counts  # what a step's loss is divided by, of each cluster
+        self._dress: Callable[[Assemble], Assemble] | None = None  # what batches get besides
         self._on_device: DeviceAssembler | None = None
         self.epoch = 0
         self.step = 0
@@ -170,11 +170,10 @@ class ClusterLoader:
         self._resume_at = self.step
 
     def _steps(self, epoch: int) -> list[tuple[int, Tensor | None, int]]:
-        counts = self.clustered.train_counts
         steps = []
         for number, of_ranks in enumerate(self.steps(epoch)):
             mine = of_ranks[self.rank] if self.rank < len(of_ranks) else None
-            total = sum(int(counts[clusters].sum()) for clusters in of_ranks)
+            total = sum(int(self._counts[clusters].sum()) for clusters in of_ranks)
             steps.append((number, mine, total))
         return steps
 
@@ -190,7 +189,9 @@ class ClusterLoader:
     def _prepared(
         self, steps: list[tuple[int, Tensor | None, int]]
     ) -> Generator[Batch | None, None, None]:
-        courier, epoch = Courier(self._assembler(), self.device), self.epoch
+        assemble = self._assembler()
+        dressed = assemble if self._dress is None else self._dress(assemble)
+        courier, epoch = Courier(dressed, self.device), self.epoch
 
         def prepare(number: int, clusters: Tensor | None, total: int) -> Prepared | None:
             if clusters is None:
@@ -217,3 +218,94 @@ class ClusterLoader:
                 yield hand_over(waiting.popleft().result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Prepared(NamedTuple):
+    """A batch, and the event after which it is there (None: it is there)."""
+
+    batch: Batch
+    ready: torch.cuda.Event | None
+
+
+class Courier:
+    """Prepares batches on one thread and hands them over on another.
+
+    The thread that prepares batches enqueues their copies (or, where the device holds the graph,
+    their assembly) on a stream of its own; the computing stream waits for the event at its end, and
+    the host for neither. Batches in page-locked memory are as many as are prepared ahead.
+
+    Args:
+        assemble: puts a batch together from its clusters, on the host or on the device.
+        device: where batches are wanted; None leaves them where they were put together.
+    """
+
+    def __init__(self, assemble: Assemble, device: torch.device | None) -> None:
+        self._assemble = assemble
+        self._device = device
+        self._stream: torch.cuda.Stream | None = None
+        if device is not None and device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)
+            # What a device assembler reads was written on the stream of whoever made it.
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def prepare(self, clusters: Tensor) -> Prepared:
+        """The batch of these clusters, perhaps still on its way."""
+        if self._stream is None:
+            batch = self._assemble(clusters)
+            return Prepared(batch if self._device is None else batch.to(self._device), None)
+        with torch.cuda.stream(self._stream):
+            batch = self._assemble(clusters)
+            if batch.adj.device.type == "cpu":
+                batch = batch.pin_memory().to(self._stream.device, non_blocking=True)
+            return Prepared(batch, self._stream.record_event())
+
+    def hand_over(self, prepared: Prepared) -> Batch:
+        """The batch, for use on the current stream."""
+        if prepared.ready is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(prepared.ready)
+            prepared.batch.record_stream(stream)
+        return prepared.batch
+
+
+def draw_batches(
+    train_counts: Tensor,
+    clusters_per_batch: int,
+    *,
+    shuffle: bool,
+    seed: int,
+    epoch: int,
+    stratify: bool = True,
+) -> list[Tensor]:
+    """Deal all clusters into batches, each cluster into exactly one (Cluster-GCN, algorithm 1).
+
+    With `stratify`, clusters are ranked by training nodes and cut into as many strata as a batch
+    has clusters; a batch draws one from every stratum. Batches then have nearly equal numbers of
+    training nodes; among clusters of equal counts the draw is uniform.
+
+    Args:
+        train_counts: training nodes of each cluster, int64 `[num_parts]`.
+        clusters_per_batch: clusters a batch draws; where they do not divide evenly, batches of a
+            shuffled epoch differ by one at most, and else the last is smaller.
+        shuffle: draw at random; else take clusters in order.
+        seed: with `epoch`, fixes the draw.
+        epoch: the epoch.
+        stratify: even out training nodes.
+
+    Returns:
+        The clusters of every batch, int64.
+    """
+    num_parts = train_counts.numel()
+    num_batches = -(-num_parts // clusters_per_batch)
+    if not shuffle:
+        return list(torch.arange(num_parts).split(clusters_per_batch))
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(num_parts)
+    if stratify:
+        # Stable sort of a random order: ties stay in random order.
+        order = order[np.argsort(-train_counts.numpy()[order], kind="stable")]
+    strata = -(-num_parts // num_batches)
+    takers = np.concatenate([generator.permutation(num_batches) for _ in range(strata)])[:num_parts]
+    dealt = order[np.argsort(takers, kind="stable")]
+    sizes = np.bincount(takers, minlength=num_batches)
+    return list(torch.from_numpy(dealt).split(sizes.tolist()))

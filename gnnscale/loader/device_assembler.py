@@ -4,7 +4,7 @@ Everything that the shape of a batch needs is known on the host from offsets, bu
 how many of its clusters' edges stay inside. Kept edges are therefore written to a buffer for all
 edges, one slot longer, which takes those that leave; the number follows in an asynchronous copy,
 and names the length of the view that the batch gets. Assembled ahead on a stream of its own (see
-`courier`), the copy has arrived before the batch is asked for, and the computing stream is never
+`Courier`), the copy has arrived before the batch is asked for, and the computing stream is never
 waited for. The alternative, padding every batch to all its edges, would have made sparse products
 and opaque convolutions work on twice the edges.
 
@@ -22,11 +22,19 @@ from torch import Tensor
 from gnnscale.graph import Adjacency, ClusteredGraph
 from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.kernels import CSR
-from gnnscale.loader.batch import Batch, graphs_of_clusters, pointers_among
-from gnnscale.loader.reading import Ranges, take_features
+from gnnscale.loader.batch import (
+    Assemble,
+    Assembler,
+    Batch,
+    Ranges,
+    graphs_of_clusters,
+    pointers_among,
+    take_features,
+)
 from gnnscale.storage.mapped import loaded, read_ranges, release
 
 _INT32_MAX = 2**31 - 1
+_SHARE_OF_FREE_MEMORY = 0.5  # the rest is for activations, and for inference on the whole graph
 
 
 class DeviceAssembler:
@@ -133,6 +141,17 @@ class DeviceAssembler:
         weight = None if values is None else values[positions]
         adj = Adjacency(before[pointers], kept, weight, symmetric=self._symmetric)
         return adj, positions, entries
+
+
+def make_assembler(
+    clustered: ClusteredGraph, first_hop: Tensor | CSR | None, device: torch.device | None
+) -> Assemble:
+    """A `DeviceAssembler` where the graph takes at most half of the GPU's free memory."""
+    if device is not None and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if resident_bytes(clustered, first_hop) <= _SHARE_OF_FREE_MEMORY * free:
+            return DeviceAssembler(clustered, device, first_hop)
+    return Assembler(clustered, first_hop)
 
 
 def resident_bytes(clustered: ClusteredGraph, first_hop: Tensor | CSR | None = None) -> int:

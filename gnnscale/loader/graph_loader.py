@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph
-from gnnscale.loader.batch import Batch
+from gnnscale.loader.batch import Assemble, Batch
 from gnnscale.loader.cluster_loader import ClusterLoader
-from gnnscale.loader.courier import Assemble
 
 
 def graphs_as_clusters(graph: Graph, split: str = "default") -> ClusteredGraph:
@@ -64,19 +63,8 @@ class GraphLoader(ClusterLoader):
 
     def __init__(self, graphs: ClusteredGraph, graphs_per_batch: int = 128, **options: Any) -> None:
         super().__init__(graphs.view("train"), graphs_per_batch, stratify=False, **options)
-
-    @override
-    def _steps(self, epoch: int) -> list[tuple[int, Tensor | None, int]]:
-        steps = self.steps(epoch)
-        counted = [sum(graphs.numel() for graphs in of_ranks) for of_ranks in steps]
-        return [
-            (number, of_ranks[self.rank] if self.rank < len(of_ranks) else None, total)
-            for number, (of_ranks, total) in enumerate(zip(steps, counted, strict=True))
-        ]
-
-    @override
-    def _assembler(self) -> Assemble:
-        return labelled_by_graph(super()._assembler(), self.clustered.graph.y)
+        self._counts = torch.ones(graphs.num_parts, dtype=torch.int64)
+        self._dress = partial(labelled_by_graph, y=graphs.graph.y)
 
 
 def labelled_by_graph(assemble: Assemble, y: Tensor | None) -> Assemble:

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.kernels import CSR
-from gnnscale.loader import Assembler, ClusterLoader, courier
-from gnnscale.loader.courier import make_assembler
-from gnnscale.loader.device_assembler import DeviceAssembler, resident_bytes
+from gnnscale.loader import Assembler, ClusterLoader, device_assembler
+from gnnscale.loader.device_assembler import DeviceAssembler, make_assembler, resident_bytes
 from tests.strategies import graphs, partitions
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -100,7 +99,7 @@ def path_of(nodes=60, parts=12):
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_loader_delivers_the_same_batches(device, prefetch, share, monkeypatch):
-    monkeypatch.setattr(courier, "_SHARE_OF_FREE_MEMORY", share)
+    monkeypatch.setattr(device_assembler, "_SHARE_OF_FREE_MEMORY", share)
     clustered = path_of()
     here = ClusterLoader(clustered, 5, prefetch=0)
     there = ClusterLoader(clustered, 5, prefetch=prefetch, device=device)
@@ -113,7 +112,7 @@ def test_a_loader_delivers_the_same_batches(device, prefetch, share, monkeypatch
 @needs_cuda
 @pytest.mark.parametrize("share", [0.0, 1.0], ids=["copied", "resident"])
 def test_the_host_waits_for_no_batch(share, monkeypatch):
-    monkeypatch.setattr(courier, "_SHARE_OF_FREE_MEMORY", share)
+    monkeypatch.setattr(device_assembler, "_SHARE_OF_FREE_MEMORY", share)
     loader = ClusterLoader(path_of(), 5, device="cuda")
     list(loader)  # the graph is moved
     torch.cuda.set_sync_debug_mode("error")
@@ -128,7 +127,9 @@ def test_what_fits_is_assembled_on_the_device(monkeypatch):
     needed = resident_bytes(clustered, torch.zeros(60, 3))
     assert needed >= 60 * (3 * 4 + 8 + 8 + 3 * 4)  # features, labels, ids, the first hop
     taken = []
-    monkeypatch.setattr(courier, "DeviceAssembler", lambda *arguments: taken.append(arguments))
+    monkeypatch.setattr(
+        device_assembler, "DeviceAssembler", lambda *arguments: taken.append(arguments)
+    )
     for free in (2 * needed, 2 * needed - 1):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
         make_assembler(clustered, torch.zeros(60, 3), torch.device("cuda", 0))

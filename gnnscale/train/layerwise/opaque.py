@@ -24,7 +24,7 @@ from gnnscale.inference.layers import Chunks, FeatureLayer
 from gnnscale.inference.layers import Layer as Rows
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
-from gnnscale.loader.reading import Ranges, take_features
+from gnnscale.loader.batch import Ranges, take_features
 from gnnscale.nn import Context
 from gnnscale.nn.blocks.phases import Collect
 from gnnscale.nn.convs.propagation import densify

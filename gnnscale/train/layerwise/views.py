@@ -19,7 +19,7 @@ from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.inference.layers import Layers
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
-from gnnscale.loader.reading import take_features
+from gnnscale.loader.batch import take_features
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import is_mapped, read_ranges
