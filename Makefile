@@ -35,7 +35,8 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.test docs
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m coverage run -m pytest -m ""
+	$(BIN)/python -m coverage report | tail -n 25
 
 # What a page reads of the package is read anew: -E.
 docs: $(VENV)/.docs
@@ -74,7 +75,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/amazon2m.py
 
 clean:
-	rm -rf $(VENV) docs/_site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .coverage docs/_site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
