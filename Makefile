@@ -1,7 +1,7 @@
 # make help         this text
 # make quickstart   train and evaluate on a real graph of 117,659 nodes (installs into .venv first)
 # make test         the test suite (some minutes)
-# make check        the proof that takes longer: whatever is marked `slow` (up to 20 minutes)
+# make check        the whole suite with its slow part, coverage, the wheel, the site (≤ 20 minutes)
 # make docs         the site, into docs/_site/index.html (a minute); a warning is an error
 # make gallery      the examples run again, their output kept in docs/gallery (some minutes)
 # make lint         format, lint, import directions, types
