@@ -83,7 +83,8 @@ def parse(words: list[str]) -> None:
 
         group: Any = typer.main.get_command(app)
         if arguments and not arguments[0].startswith("-"):
-            group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+            if arguments[1:] != ["--help"]:
+                group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
     elif program == "torchrun":
         arguments += (
             [] if arguments[-1].endswith(".py") else ["train.py"]
