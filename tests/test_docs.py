@@ -82,9 +82,8 @@ def parse(words: list[str]) -> None:
         from gnnscale.cli import app
 
         group: Any = typer.main.get_command(app)
-        if arguments and not arguments[0].startswith("-"):
-            if arguments[1:] != ["--help"]:
-                group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+        if arguments and not arguments[0].startswith("-") and arguments[1:] != ["--help"]:
+            group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
     elif program == "torchrun":
         arguments += (
             [] if arguments[-1].endswith(".py") else ["train.py"]
