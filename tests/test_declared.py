@@ -160,7 +160,7 @@ def test_a_declaration_is_an_ordinary_dataclass():
 
 CALLS = """
 import gnnscale as gs
-reveal_type(gs.ClusterTrainer)
+reveal_type(gs.ClusterTrainer.__init__)
 gs.ClusterTrainer("model", "graph", 3, 2, epochs=4, keep="last", optimizer=print)
 gs.LayerwiseTrainer("model", "graph", gs.FixedEpochs(3), fine_tune={"epochs": 3})
 gs.GraphTrainer("model", "graphs", "sum", split={"train": [0]})
