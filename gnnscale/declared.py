@@ -2,9 +2,9 @@
 
     @dataclass(frozen=True)
     class Options:
-        model: Any = required("What is trained.")
+        model: Annotated[Any, about("What is trained.")]
         _: KW_ONLY
-        epochs: int = option(50, "Passes over the data.", least=1)
+        epochs: Annotated[int, about("Passes over the data.", least=1)] = 50
 
     class Trainer:
         '''Trains.'''
@@ -18,6 +18,7 @@ NumPy: `gnnscale --help` is made from declarations.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import dataclasses
@@ -27,6 +28,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import (
     Any,
     Concatenate,
@@ -35,6 +37,7 @@ from typing import (
     ParamSpec,
     TypedDict,
     TypeVar,
+    get_args,
     overload,
 )
 
@@ -79,21 +82,14 @@ class Details(TypedDict, total=False):
     option: str
 
 
-def option(default: T, help: str, more: str = "", **details: Unpack[Details]) -> T:
-    """A field of a declaration.
+def about(help: str, more: str = "", **details: Unpack[Details]) -> Mapping[str, Any]:
+    """What is said of an argument, in the `Annotated` of its field.
 
     Args:
-        default: of the argument.
         help: one line, which documentation and command line share.
         more: what only documentation says.
         details: see `Details`.
     """
-    said = {"help": help, "more": more, **details}
-    return dataclasses.field(default=default, metadata=said)
-
-
-def required(help: str, more: str = "", **details: Unpack[Details]) -> dict[str, Any]:
-    """The `metadata` of a field without a default: `field(metadata=required(…))`."""
     return {"help": help, "more": more, **details}
 
 
@@ -110,8 +106,13 @@ def _arguments(declaration: Any) -> dict[str, Argument]:
     for name in inspect.signature(declaration).parameters:
         field = fields[name]
         default = empty if field.default is dataclasses.MISSING else field.default
-        hint, written = _hint(declaration, name), str(field.type)
-        found[name] = Argument(name, hint, default, written, field.metadata)
+        written, module = _written(declaration, name)
+        # `Annotated[type, about(…)]`: the type as text, then both as values.
+        annotated = ast.parse(written, mode="eval").body
+        assert isinstance(annotated, ast.Subscript) and isinstance(annotated.slice, ast.Tuple)
+        kind = ast.unparse(annotated.slice.elts[0])
+        hint, said = get_args(eval(written, {}, _Names(vars(module))))
+        found[name] = Argument(name, hint, default, kind, said)
     return found
 
 
@@ -166,9 +167,12 @@ class takes(Generic[P, A]):  # noqa: N801 - a decorator
     def __call__(self, function: Callable[..., R]) -> Callable[..., R]:
         """Decorate."""
         own = list(inspect.signature(function).parameters.values())
-        signature = inspect.signature(self._declaration)
-        method = len(own) == 2
-        make = self._declaration
+        make, method = self._declaration, len(own) == 2
+        signature = inspect.signature(make)
+        if declared := dataclasses.is_dataclass(make):
+            kinds = {name: one.written for name, one in arguments_of(make).items()}
+            taken = [p.replace(annotation=kinds[p.name]) for p in signature.parameters.values()]
+            signature = signature.replace(parameters=taken)
         name = function.__qualname__.removesuffix(".__init__")
 
         @functools.wraps(function)
@@ -176,11 +180,12 @@ class takes(Generic[P, A]):  # noqa: N801 - a decorator
             first, rest = (args[:1], args[1:]) if method else ((), args)
             return function(*first, bound(name, make, signature, rest, kwargs))
 
-        taken = [*own[:1], *signature.parameters.values()] if method else None
-        shown = signature if taken is None else signature.replace(parameters=taken)
         returned = inspect.signature(function).return_annotation
-        vars(call)["__signature__"] = shown.replace(return_annotation=returned)
-        if not dataclasses.is_dataclass(make) or function.__name__ != "__init__":
+        shown = [*(own[:1] if method else ()), *signature.parameters.values()]
+        vars(call)["__signature__"] = signature.replace(
+            parameters=shown, return_annotation=returned
+        )
+        if not declared or function.__name__ != "__init__":
             return call
         constructor: Any = _Constructor(call, make)
         return constructor
@@ -256,14 +261,9 @@ class _Names(dict[str, Any]):
         return getattr(builtins, name, Any)
 
 
-def _hint(declaration: type[Any], name: str) -> Any:
-    """The type of a field, read in the module of the class that declares it."""
+def _written(declaration: Any, name: str) -> tuple[str, ModuleType]:
+    """The type of a field as it is written, and the module where."""
     for cls in declaration.__mro__:
-        written = vars(cls).get("__annotations__", {}).get(name)
-        if written is not None:
-            return _read(written, cls.__module__) if isinstance(written, str) else written
+        if name in vars(cls).get("__annotations__", {}):
+            return vars(cls)["__annotations__"][name], sys.modules[cls.__module__]
     raise AttributeError(name)
-
-
-def _read(written: str, module: str) -> Any:
-    return eval(written, {}, _Names(vars(sys.modules[module])))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pytest
@@ -19,11 +19,10 @@ import torch
 
 from gnnscale.declared import (
     UnknownArgument,
+    about,
     arguments_of,
     faults_of,
-    option,
     plain_numbers,
-    required,
     takes,
 )
 from gnnscale.errors import InputError
@@ -34,17 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Common:
-    model: Any = field(metadata=required("What is trained."))
+    model: Annotated[Any, about("What is trained.")]
     _: KW_ONLY
-    epochs: int = option(50, "Passes.", "They are of all data.", least=1)
-    lr: float = option(0.1, "Learning rate.", above=0)
-    patience: int | None = option(None, "Epochs.", least=1, resume="longer")
-    every: int | Literal["auto"] = option("auto", "Epochs between.", least=1)
-    keep: Literal["best", "last"] = option("best", "Weights.")
-    optimizer: Literal["adam", "sgd"] | Callable = option("adam", "Optimizer.")
-    fused: bool = option(False, "Whether to fuse.")
-    special: Special | None = option(None, "Anything.")
-    folder: str | Path | None = option(None, "A folder.")
+    epochs: Annotated[int, about("Passes.", "They are of all data.", least=1)] = 50
+    lr: Annotated[float, about("Learning rate.", above=0)] = 0.1
+    patience: Annotated[int | None, about("Epochs.", least=1, resume="longer")] = None
+    every: Annotated[int | Literal["auto"], about("Epochs between.", least=1)] = "auto"
+    keep: Annotated[Literal["best", "last"], about("Weights.")] = "best"
+    optimizer: Annotated[Literal["adam", "sgd"] | Callable, about("Optimizer.")] = "adam"
+    fused: Annotated[bool, about("Whether to fuse.")] = False
+    special: Annotated[Special | None, about("Anything.")] = None
+    folder: Annotated[str | Path | None, about("A folder.")] = None
 
     def __post_init__(self) -> None:
         plain_numbers(self)
@@ -52,8 +51,8 @@ class Common:
 
 @dataclass(frozen=True)
 class Own(Common):
-    graph: Any = field(metadata=required("What it is trained on."))
-    parts: int = option(4, "Parts.", least=1)
+    graph: Annotated[Any, about("What it is trained on.")]
+    parts: Annotated[int, about("Parts.", least=1)] = 4
     fused: bool = field(default=False, init=False)
 
 
@@ -75,7 +74,9 @@ def test_what_a_caller_sees():
     signature = inspect.signature(Trainer)
     names = ["model", "graph", "parts", "epochs", "lr", "patience", "every", "keep"]
     assert [*signature.parameters] == [*names, "optimizer", "special", "folder"]
-    assert signature.parameters["epochs"].default == 50
+    epochs, special = signature.parameters["epochs"], signature.parameters["special"]
+    assert (epochs.annotation, epochs.default) == ("int", 50)
+    assert special.annotation == "Special | None"
     assert "fused" not in arguments_of(Own)
     assert Trainer(1, 2, 3, epochs=4).options == Own(1, 2, 3, epochs=4)
     assert not Trainer(1, 2).options.fused

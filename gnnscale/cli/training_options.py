@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from gnnscale.declared import Argument, arguments_of, option
+from gnnscale.declared import Argument, about, arguments_of
 from gnnscale.train.options import BATCHES, EVALUATION, LAYERS, MODEL, OPTIONS, RUN, TRAINING
 
 Model = Literal[
@@ -27,43 +27,45 @@ _HEADINGS = (MODEL, TRAINING, BATCHES, LAYERS, EVALUATION, RUN)
 class ModelOptions:
     """What the command line builds a model of; `gnnscale.nn.MODELS` has them by name."""
 
-    model: Model = option("sage", "Which model.", heading=MODEL)
-    hidden_channels: int = option(128, "Width of its layers.", heading=MODEL)
-    num_layers: int = option(3, "Layers; hops seen.", heading=MODEL)
-    dropout: float = option(0.0, "Probability in [0, 1].", heading=MODEL)
-    act: str | None = option(
-        "relu", "Activation, a name PyG knows; or none.", heading=MODEL, metavar="NAME"
-    )
-    norm: str | None = option(
-        None, "Normalisation: layer_norm, batch_norm, graph_norm … (names PyG knows); or none.",
+    model: Annotated[Model, about("Which model.", heading=MODEL)] = "sage"
+    hidden_channels: Annotated[int, about("Width of its layers.", heading=MODEL)] = 128
+    num_layers: Annotated[int, about("Layers; hops seen.", heading=MODEL)] = 3
+    dropout: Annotated[float, about("Probability in [0, 1].", heading=MODEL)] = 0.0
+    act: Annotated[str | None, about(
+        "Activation, a name PyG knows; or none.",
         heading=MODEL, metavar="NAME",
-    )
-    norm_kwargs: Mapping[str, Any] | None = option(
-        None, "Its arguments, name=value: mode=node for layer_norm over each node by itself.",
+    )] = "relu"
+    norm: Annotated[str | None, about(
+        "Normalisation: layer_norm, batch_norm, graph_norm … (names PyG knows); or none.",
+        heading=MODEL, metavar="NAME",
+    )] = None
+    norm_kwargs: Annotated[Mapping[str, Any] | None, about(
+        "Its arguments, name=value: mode=node for layer_norm over each node by itself.",
         heading=MODEL, metavar="K=V,…", shown="",
-    )
-    residual: bool = option(False, "Add a layer's input to its output.", heading=MODEL)
-    model_kwargs: Mapping[str, Any] | None = option(
-        None, "Further arguments of the model, such as heads=4, aggr=max or diag_lambda=1.",
+    )] = None
+    residual: Annotated[bool, about("Add a layer's input to its output.", heading=MODEL)] = False
+    model_kwargs: Annotated[Mapping[str, Any] | None, about(
+        "Further arguments of the model, such as heads=4, aggr=max or diag_lambda=1.",
         heading=MODEL, metavar="K=V,…", shown="",
-    )
+    )] = None
 
 
 @dataclass(frozen=True)
 class ControllerOptions:
     """What the command line makes a stop controller of."""
 
-    controller: Literal["fixed", "plateau", "learned"] = option(
-        "fixed", "What stops the training of a layer.", heading=LAYERS
-    )
-    controller_kwargs: Mapping[str, Any] | None = option(
-        None, "Its arguments: patience=5,monitor=metric for plateau; rounds=100 for learning.",
+    controller: Annotated[Literal["fixed", "plateau", "learned"], about(
+        "What stops the training of a layer.",
+        heading=LAYERS,
+    )] = "fixed"
+    controller_kwargs: Annotated[Mapping[str, Any] | None, about(
+        "Its arguments: patience=5,monitor=metric for plateau; rounds=100 for learning.",
         heading=LAYERS, metavar="K=V,…", shown="",
-    )
-    controller_file: Path | None = option(
-        None, "A learned controller (controller.safetensors of a run); else it is learned first.",
+    )] = None
+    controller_file: Annotated[Path | None, about(
+        "A learned controller (controller.safetensors of a run); else it is learned first.",
         heading=LAYERS, metavar="FILE", shown="",
-    )
+    )] = None
 
 
 # fmt: on

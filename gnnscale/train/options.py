@@ -13,11 +13,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from typing_extensions import override
 
-from gnnscale.declared import arguments_of, faults_of, option, plain_numbers, required
+from gnnscale.declared import about, arguments_of, faults_of, plain_numbers
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ TRAINING = "Training"
 EVALUATION = "Evaluation"
 RUN = "Run"
 
-Method = Literal["auto", "kaminpar", "metis", "streaming", "random", "contiguous"]
 MODEL_HELP = "A `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `nn.as_layered`)."
 
 
@@ -45,158 +44,158 @@ MODEL_HELP = "A `LayeredGNN`, a PyG `BasicGNN`, or a list of convolutions (see `
 class TrainerOptions:
     """What every trainer is told; one that a trainer does not take keeps its default there."""
 
-    model: Any = field(metadata=required(MODEL_HELP, saved=False))
+    model: Annotated[Any, about(MODEL_HELP, saved=False)]
     _: KW_ONLY
-    epochs: int = option(
-        50, "Passes over the training data.",
+    epochs: Annotated[int, about(
+        "Passes over the training data.",
         least=1, resume="longer", heading=TRAINING, shown="50; layerwise 80",
         option="Passes over the clusters; layer by layer those of each layer, or the most where a "
         "controller decides.",
-    )
-    lr: float = option(
-        0.01, "Learning rate.",
+    )] = 50
+    lr: Annotated[float, about(
+        "Learning rate.",
         "Of the named optimizers.",
         above=0, heading=TRAINING, shown="0.01; layerwise 0.005",
-    )
-    seed: int = option(
-        0, "Of partition, draws and dropout.",
+    )] = 0.01
+    seed: Annotated[int, about(
+        "Of partition, draws and dropout.",
         "The model's initial weights are the caller's: seed torch before building it.",
         least=0, heading=TRAINING, option="Of weights, partition, draws and dropout.",
-    )
-    device: str = option(
-        "auto", 'Where it computes: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ….',
+    )] = 0
+    device: Annotated[str, about(
+        'Where it computes: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ….',
         checked=False, resume="free", by_rank=True, heading=TRAINING, metavar="NAME",
         option="auto, cpu, cuda, cuda:1 …",
-    )
-    run_dir: str | Path | None = option(
-        None, "A folder for checkpoint, report and curves; without it nothing is written.",
+    )] = "auto"
+    run_dir: Annotated[str | Path | None, about(
+        "A folder for checkpoint, report and curves; without it nothing is written.",
         checked=False, saved=False,
-    )
-    evaluate_every: int | Literal["auto"] = option(
-        "auto", 'Epochs between evaluations; "auto" keeps them under a tenth of the work.',
+    )] = None
+    evaluate_every: Annotated[int | Literal["auto"], about(
+        'Epochs between evaluations; "auto" keeps them under a tenth of the work.',
         "It takes the fewest that do, by sizes alone, so that a resumed run evaluates where an "
         "uninterrupted one does. The last epoch is always evaluated.",
         least=1, heading=EVALUATION, option="Epochs; auto keeps it under a tenth of the work.",
-    )
-    optimizer: Literal["adam", "adamw", "sgd"] | Callable = option(
-        "adam", '"adam", "adamw", "sgd" (momentum 0.9), or a function from parameters to an '
-        "optimizer.",
+    )] = "auto"
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"] | Callable, about(
+        '"adam", "adamw", "sgd" (momentum 0.9), or a function from parameters to an optimizer.',
         heading=TRAINING, option="adam, adamw or sgd.",
-    )
-    scheduler: Literal["cosine", "onecycle"] | Callable | None = option(
-        None, 'Of the learning rate: None, "cosine", "onecycle", or a function from the optimizer '
-        "to a schedule.",
+    )] = "adam"
+    scheduler: Annotated[Literal["cosine", "onecycle"] | Callable | None, about(
+        'Of the learning rate: None, "cosine", "onecycle", or a function from the optimizer to a '
+        "schedule.",
         "The named ones advance every step, a function's every epoch. `ReduceLROnPlateau` watches "
         "the validation metric where its mode is the metric's direction, else the training loss.",
         heading=TRAINING, option="Of lr: cosine, onecycle or none.",
-    )
-    task: str | Task = option(
-        "auto", "\"auto\" takes the graph's; or \"classification\", \"multilabel\" or "
-        '"regression", for which its labels are then read; or a `Task`.',
+    )] = None
+    task: Annotated[str | Task, about(
+        "\"auto\" takes the graph's; or \"classification\", \"multilabel\" or \"regression\", for "
+        "which its labels are then read; or a `Task`.",
         saved=False, heading=EVALUATION, metavar="NAME", shown="the data set's",
         option="classification, multilabel or regression.",
-    )
-    callbacks: Sequence[Callback] = option(
-        (), "`Callback`s, such as `TensorBoard`.", checked=False, saved=False
-    )
-    split: str = option(
-        "default", "The split set.",
+    )] = "auto"
+    callbacks: Annotated[Sequence[Callback], about(
+        "`Callback`s, such as `TensorBoard`.",
+        checked=False, saved=False,
+    )] = ()
+    split: Annotated[str, about(
+        "The split set.",
         heading=EVALUATION, metavar="NAME", shown="the first", option="Split set.",
-    )
-    metric: str | None = option(
-        None, "The headline metric; the graph's, else the task's own, when None.",
+    )] = "default"
+    metric: Annotated[str | None, about(
+        "The headline metric; the graph's, else the task's own, when None.",
         heading=EVALUATION, metavar="NAME", shown="the data set's",
         option="Headline metric: accuracy, f1_macro, f1_micro, roc_auc, average_precision, mae, "
         "mse, rmse.",
-    )
-    weight_decay: float = option(
-        0.0, "Weight decay.",
+    )] = None
+    weight_decay: Annotated[float, about(
+        "Weight decay.",
         "Of the named optimizers.",
         least=0, heading=TRAINING,
-    )
-    parameter_groups: Callable[[Module], Iterable[Any]] | None = option(
-        None, "A function from the model to the optimizer's parameters or groups.",
+    )] = 0.0
+    parameter_groups: Annotated[Callable[[Module], Iterable[Any]] | None, about(
+        "A function from the model to the optimizer's parameters or groups.",
         "What a task has to train besides is added, where it is not among them.",
-    )
-    clip_norm: float | None = option(
-        None, "Greatest norm of an update's gradient.",
+    )] = None
+    clip_norm: Annotated[float | None, about(
+        "Greatest norm of an update's gradient.",
         above=0, heading=TRAINING,
-    )
-    accumulate: int = option(
-        1, "Batches an update of the weights (of every rank).",
+    )] = None
+    accumulate: Annotated[int, about(
+        "Batches an update of the weights (of every rank).",
         "It is as if they were one, without the links between them; an epoch's last update may "
         "have fewer.",
         least=1, heading=TRAINING, option="Batches an update of the weights.",
-    )
-    gradient_compression: Literal["ternary"] | None = option(
-        None, 'None, or "ternary": ranks exchange gradients in two bits a value.',
+    )] = 1
+    gradient_compression: Annotated[Literal["ternary"] | None, about(
+        'None, or "ternary": ranks exchange gradients in two bits a value.',
         "See TernGrad (Wen et al., NeurIPS 2017); it costs some accuracy.",
         heading=TRAINING,
         option="ternary: ranks (torchrun) exchange gradients in two bits a value.",
-    )
-    precision: Literal["float32", "bf16", "fp16"] = option(
-        "float32", '"float32", or "bf16" or "fp16" for dense products in half precision.',
+    )] = None
+    precision: Annotated[Literal["float32", "bf16", "fp16"], about(
+        '"float32", or "bf16" or "fp16" for dense products in half precision.',
         'Parameters, norms and loss stay in float32, and evaluation is in float32. "fp16" needs a '
         "GPU.",
         heading=TRAINING, option="Of dense products: bf16; fp16 on a GPU.",
-    )
-    checkpoint_activations: bool = option(
-        False, "Keep what enters a block and compute the rest again in the backward pass.",
+    )] = "float32"
+    checkpoint_activations: Annotated[bool, about(
+        "Keep what enters a block and compute the rest again in the backward pass.",
         "Less memory for a third more time, the same weights bit for bit.",
         resume="free", heading=TRAINING,
         option="Compute blocks again in the backward pass: less memory.",
-    )
-    compile: bool = option(
-        False, "Fuse the row-local phases of every block with `torch.compile`.",
+    )] = False
+    compile: Annotated[bool, about(
+        "Fuse the row-local phases of every block with `torch.compile`.",
         "That needs a C++ compiler on the CPU and triton on CUDA. On the CPU it pays in runs of "
         "thousands of steps alone.",
         heading=TRAINING, option="Fuse row-local phases with torch.compile.",
-    )
-    class_weight: Any = option(
-        None, 'None, "balanced", or one weight a class.',
+    )] = False
+    class_weight: Annotated[Any, about(
+        'None, "balanced", or one weight a class.',
         saved=False, heading=TRAINING, metavar="NAME", option="balanced weighs classes by rarity.",
-    )
-    label_smoothing: float = option(
-        0.0, "For classification, in [0, 1).",
+    )] = None
+    label_smoothing: Annotated[float, about(
+        "For classification, in [0, 1).",
         checked=False, saved=False, heading=TRAINING, option="In [0, 1).",
-    )
-    early_stopping: int | None = option(
-        None, "Stop after so many epochs without a better validation metric.",
+    )] = 0.0
+    early_stopping: Annotated[int | None, about(
+        "Stop after so many epochs without a better validation metric.",
         least=1, resume="longer", heading=TRAINING,
-    )
-    keep: Literal["best", "last"] = option(
-        "best", 'The weights to end with: "best" of the validation metric, or the "last".',
+    )] = None
+    keep: Annotated[Literal["best", "last"], about(
+        'The weights to end with: "best" of the validation metric, or the "last".',
         heading=TRAINING, option="Weights to end with (by validation).",
-    )
-    checkpoint_every: int | Literal["auto"] = option(
-        "auto", 'Steps between checkpoints; "auto": at the end of epochs, 20 seconds apart.',
+    )] = "best"
+    checkpoint_every: Annotated[int | Literal["auto"], about(
+        'Steps between checkpoints; "auto": at the end of epochs, 20 seconds apart.',
         least=1, resume="free", heading=RUN,
         option="Steps; auto: at the end of epochs, 20 s apart.",
-    )
-    chunk_rows: int | None = option(
-        None, "Rows at once in exact inference; chosen by size when None.",
+    )] = "auto"
+    chunk_rows: Annotated[int | None, about(
+        "Rows at once in exact inference; chosen by size when None.",
         least=1, resume="free", heading=EVALUATION, shown="by size",
         option="Rows at once in exact inference.",
-    )
-    storage: str | Path | None = option(
-        None, "A folder for the layers of exact inference, instead of memory.",
+    )] = None
+    storage: Annotated[str | Path | None, about(
+        "A folder for the layers of exact inference, instead of memory.",
         "With None, layers that do not fit in it go beside the run or the store, as those of a "
         "graph in files do.",
         resume="free", by_rank=True, heading=EVALUATION, shown="memory",
         option="A folder for its layers, instead of memory.",
-    )
-    memory: int | str = option(
-        "auto", 'Bytes that `fit`, `evaluate` and `predict` may add to the process, as "2GB" or a '
-        "number.",
+    )] = None
+    memory: Annotated[int | str, about(
+        'Bytes that `fit`, `evaluate` and `predict` may add to the process, as "2GB" or a number.',
         "Exact inference keeps layers in files and cuts its work until it fits, clusters are fewer "
         "a batch where their number was left open, and what cannot be cut is refused before "
         'training, with the smallest bound that would do. "auto" goes by what there is.',
         checked=False, resume="free", by_rank=True, heading=EVALUATION, metavar="SIZE|auto",
         option="What the run may add to its process: 1GB, …",
-    )
-    progress: bool = option(
-        True, "Show a progress bar on a terminal.", resume="free", by_rank=True, heading=RUN
-    )
+    )] = "auto"
+    progress: Annotated[bool, about(
+        "Show a progress bar on a terminal.",
+        resume="free", by_rank=True, heading=RUN,
+    )] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", _text(self.device))
@@ -243,8 +242,9 @@ class TrainerOptions:
     @classmethod
     def kept(cls) -> dict[str, Any]:
         """The defaults of all that is saved with a run, by name."""
-        fields = dataclasses.fields(cls)
-        return {f.name: f.default for f in fields if f.metadata.get("saved", True)}
+        known = arguments_of(cls)
+        left = {name for name, one in known.items() if not one.said.get("saved", True)}
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.name not in left}
 
     def differences(self, saved: dict[str, Any]) -> list[str]:
         """What differs from a saved configuration in a way that changes the result."""
@@ -265,67 +265,69 @@ class TrainerOptions:
 class ClusterOptions(TrainerOptions):
     """What a `ClusterTrainer` is told."""
 
-    graph: Any = field(
-        metadata=required(
-            "A `Graph`, a `ClusteredGraph`, the path of either, or PyG `Data`.",
-            'Of a `ClusteredGraph` its clusters are used; its view "train" is `inductive=True`.',
-            saved=False,
-        )
-    )
-    num_parts: int | None = option(
-        None, "Clusters that are trained on; one is full-batch training.",
+    graph: Annotated[Any, about(
+        "A `Graph`, a `ClusteredGraph`, the path of either, or PyG `Data`.",
+        'Of a `ClusteredGraph` its clusters are used; its view "train" is `inductive=True`.',
+        saved=False,
+    )]
+    num_parts: Annotated[int | None, about(
+        "Clusters that are trained on; one is full-batch training.",
         "With None, as many as give batches of this size: a batch's widest activation takes 8 MiB "
         "at most and 2²⁰ edges arrive at it, and an epoch has eight steps as long as a batch keeps "
         "512 nodes. Of a multi-graph data set, every graph that is trained on is a part at least.",
         least=1, heading=BATCHES, shown="by size", option="Clusters; 1 is full-batch training.",
-    )
-    clusters_per_batch: int | None = option(
-        None, "Clusters a step.",
+    )] = None
+    clusters_per_batch: Annotated[int | None, about(
+        "Clusters a step.",
         "With None, up to ten, of 128 nodes at least, or as many of the clusters given as make a "
         "batch of the size above.",
         least=1, heading=BATCHES, shown="by size",
-    )
+    )] = None
     _: KW_ONLY
-    inductive: bool = option(
-        False, "Partition and train on the subgraph of the training nodes.",
+    inductive: Annotated[bool, about(
+        "Partition and train on the subgraph of the training nodes.",
         "It is evaluated on the whole graph. Other nodes join the clusters of most of their "
         "neighbours for storage alone; graphs without training nodes are clusters of their own "
         "beyond `num_parts`.",
         heading=BATCHES,
-    )
-    method: Method | Callable = option(
-        "auto", 'Partitioner: "auto", "kaminpar", "metis", "streaming", "random", "contiguous", or '
-        "a function (see `partition`).",
+    )] = False
+    method: Annotated[
+        Literal["auto", "kaminpar", "metis", "streaming", "random", "contiguous"] | Callable, about(
+        'Partitioner: "auto", "kaminpar", "metis", "streaming", "random", "contiguous", or a '
+        "function (see `partition`).",
         heading=BATCHES,
         option="Partitioner: auto, kaminpar, metis, streaming, random or contiguous.",
-    )
-    partition_seed: int | None = option(
-        None, "Of the partition; None takes `seed`.",
+    )] = "auto"
+    partition_seed: Annotated[int | None, about(
+        "Of the partition; None takes `seed`.",
         "For runs that share one and differ in seed.",
         least=0, heading=BATCHES, option="Of the partition; none: the seed.",
-    )
-    balance: Literal["nodes", "edges"] | float = option(
-        "nodes", 'What parts have alike: "nodes", "edges", or how many edges cost as much as a '
-        "node.",
+    )] = None
+    balance: Annotated[Literal["nodes", "edges"] | float, about(
+        'What parts have alike: "nodes", "edges", or how many edges cost as much as a node.',
         checked=False, heading=BATCHES,
         option="What parts have alike: nodes, edges, or how many edges cost as much as a node.",
-    )
-    stratify: bool = option(True, "Even out training nodes over batches.", heading=BATCHES)
-    precompute: bool = option(
-        False, "Compute the first propagation of the features once.",
+    )] = "nodes"
+    stratify: Annotated[bool, about(
+        "Even out training nodes over batches.",
+        heading=BATCHES,
+    )] = True
+    precompute: Annotated[bool, about(
+        "Compute the first propagation of the features once.",
         "Over the whole graph that is trained on and with its degrees (Cluster-GCN, section 6.2). "
         "It needs a model that begins with it. Kept in memory, or in the store of a graph on disk.",
         heading=BATCHES,
-    )
-    prefetch: int = option(
-        2, "Batches prepared ahead.", least=0, resume="free", by_rank=True, heading=BATCHES
-    )
-    store: str | Path | None = option(
-        None, "A folder for the clustered graph, instead of memory.",
+    )] = False
+    prefetch: Annotated[int, about(
+        "Batches prepared ahead.",
+        least=0, resume="free", by_rank=True, heading=BATCHES,
+    )] = 2
+    store: Annotated[str | Path | None, about(
+        "A folder for the clustered graph, instead of memory.",
         "With None, that of a graph in files goes into the run folder. A resumed run finds it "
         "there again.",
         resume="free", by_rank=True, heading=EVALUATION, shown="memory",
-    )
+    )] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,42 +336,41 @@ class PipelineOptions(ClusterOptions):
 
     accumulate: int = field(default=1, init=False)
     compile: bool = field(default=False, init=False)
-    clusters_per_batch: int | None = option(
-        None, "Clusters a micro-batch.",
+    clusters_per_batch: Annotated[int | None, about(
+        "Clusters a micro-batch.",
         "With None, as `ClusterTrainer` takes them.",
         least=1,
-    )
+    )] = None
     _: KW_ONLY
-    stages: int | Literal["auto"] | Sequence[int] = option(
-        2, 'How many, "auto" for as many as the devices take, or the blocks with which one begins.',
+    stages: Annotated[int | Literal["auto"] | Sequence[int], about(
+        'How many, "auto" for as many as the devices take, or the blocks with which one begins.',
         "A number is cut where a profile of the blocks finds the slowest stage least.",
-        heading=TRAINING, metavar="N|auto|N,N…",
+        heading=TRAINING, metavar="N|auto|N,N…", checked=False,
         option="Of --trainer pipeline: how many, auto, or the blocks with which one begins, as "
         "2,4.",
-        checked=False,
-    )
-    schedule: Literal["gpipe", "1f1b", "interleaved", "zbv"] = option(
-        "1f1b", '"gpipe", "1f1b", "interleaved", or "zbv".',
+    )] = 2
+    schedule: Annotated[Literal["gpipe", "1f1b", "interleaved", "zbv"], about(
+        '"gpipe", "1f1b", "interleaved", or "zbv".',
         "The last is experimental and not combined with data parallelism (see `make_schedule`).",
         heading=TRAINING, option="Of --trainer pipeline: gpipe, 1f1b, interleaved or zbv.",
-    )
-    micro_batches: int = option(
-        8, "M, batches an update of the weights; an epoch's last update may have fewer.",
+    )] = "1f1b"
+    micro_batches: Annotated[int, about(
+        "M, batches an update of the weights; an epoch's last update may have fewer.",
         least=1, heading=BATCHES, option="Of --trainer pipeline: batches an update.",
-    )
-    devices: int | Sequence[str] | None = option(
-        None, "Of a pipeline: a list in one process, or how many.",
+    )] = 8
+    devices: Annotated[int | Sequence[str] | None, about(
+        "Of a pipeline: a list in one process, or how many.",
         "None for as many as stages need, GPUs where there are so many.",
         checked=False,
-    )
-    order: Literal["drawn", "size", "balanced"] = option(
-        "drawn", '"drawn" takes the micro-batches of a step as they are drawn, "size" small, '
-        'large, small, "balanced" makes them of even cost.',
+    )] = None
+    order: Annotated[Literal["drawn", "size", "balanced"], about(
+        '"drawn" takes the micro-batches of a step as they are drawn, "size" small, large, small, '
+        '"balanced" makes them of even cost.',
         'By "size", of their edges and nodes, little waits while the pipeline fills and drains: '
         'what is learnt is the same but for the order of sums and running statistics. "balanced" '
         "deals the clusters of a step to micro-batches before that (see `BalancedLoader`): other "
         "batches than those of `ClusterTrainer`.",
-    )
+    )] = "drawn"
 
     @override
     def __post_init__(self) -> None:
@@ -383,49 +384,46 @@ class GraphOptions(TrainerOptions):
     """What a `GraphTrainer` is told."""
 
     storage: str | Path | None = field(default=None, init=False)
-    graphs: Any = field(
-        metadata=required(
-            "A `Graph` with `node_ptr` and graph-level labels, a PyG data set, a list of PyG "
-            "`Data`, or a PyG `DataLoader` of either.",
-            "`gs.load` gives such a `Graph` for TU and ogbg data sets.",
-            saved=False,
-        )
-    )
-    readout: Literal["sum", "mean", "max", "attention"] | Callable | None = option(
-        None, '"sum", "mean", "max", "attention", or a module (see `GraphModel`).',
+    graphs: Annotated[Any, about(
+        "A `Graph` with `node_ptr` and graph-level labels, a PyG data set, a list of PyG `Data`, "
+        "or a PyG `DataLoader` of either.",
+        "`gs.load` gives such a `Graph` for TU and ogbg data sets.",
+        saved=False,
+    )]
+    readout: Annotated[Literal["sum", "mean", "max", "attention"] | Callable | None, about(
+        '"sum", "mean", "max", "attention", or a module (see `GraphModel`).',
         "None for \"mean\", or the `GraphModel`'s own.",
         saved=False, heading=MODEL, shown="mean",
         option="Of --trainer graph: from nodes to graphs.",
-    )
-    graphs_per_batch: int = option(
-        128, "Graphs a step.",
+    )] = None
+    graphs_per_batch: Annotated[int, about(
+        "Graphs a step.",
         "Those of an epoch's batches differ by one at most.",
         least=1, heading=BATCHES, option="Of --trainer graph: graphs a step.",
-    )
+    )] = 128
     _: KW_ONLY
-    split: Any = option(
-        "default", 'The name of a split set, or graphs by "train", "val" and "test": ids or masks.',
+    split: Annotated[Any, about(
+        'The name of a split set, or graphs by "train", "val" and "test": ids or masks.',
         "In a named set, a graph is where its first node is. One without nodes is in no part.",
-    )
-    prefetch: int = option(
-        2, "Batches prepared ahead by a thread.",
+    )] = "default"
+    prefetch: Annotated[int, about(
+        "Batches prepared ahead by a thread.",
         "With 0, which is best for graphs of some hundred nodes on the CPU, each is prepared when "
         "it is needed.",
         least=0, resume="free", by_rank=True, heading=BATCHES,
-    )
-    chunk_rows: int | None = option(
-        None, "Nodes at once in evaluation, as whole graphs; chosen by size when None.",
+    )] = 2
+    chunk_rows: Annotated[int | None, about(
+        "Nodes at once in evaluation, as whole graphs; chosen by size when None.",
         least=1, resume="free",
-    )
-    memory: int | str = option(
-        "auto", 'Bytes that `fit`, `evaluate` and `predict` may add to the process, as "2GB" or a '
-        "number.",
+    )] = None
+    memory: Annotated[int | str, about(
+        'Bytes that `fit`, `evaluate` and `predict` may add to the process, as "2GB" or a number.',
         "Evaluation takes fewer graphs at once until it fits. A step that has no room is refused "
         "before training, with the smallest bound that would do and a `graphs_per_batch` that "
         "fits; so is a graph that has none alone. What is predicted counts, with `out=` too. "
         '"auto" sets no bound.',
         checked=False, resume="free", by_rank=True,
-    )
+    )] = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -438,54 +436,52 @@ class LayerwiseOptions(TrainerOptions):
     checkpoint_activations: bool = field(default=False, init=False)
     compile: bool = field(default=False, init=False)
     early_stopping: int | None = field(default=None, init=False)
-    graph: Any = field(
-        metadata=required(
-            "A `Graph`, a `ClusteredGraph`, the path of either, or PyG `Data`.", saved=False
-        )
-    )
-    controller: StopController | None = option(
-        None, "Says after every epoch whether the layer in training stops.",
+    graph: Annotated[Any, about(
+        "A `Graph`, a `ClusteredGraph`, the path of either, or PyG `Data`.",
+        saved=False,
+    )]
+    controller: Annotated[StopController | None, about(
+        "Says after every epoch whether the layer in training stops.",
         "`FixedEpochs`, `Plateau`, `LearnedController`, or an object of your own (see "
         "`StopController`). With None, `FixedEpochs(80)`.",
-    )
-    batch_rows: int = option(
-        1024, "Rows (training nodes) a step.",
+    )] = None
+    batch_rows: Annotated[int, about(
+        "Rows (training nodes) a step.",
         least=1, heading=LAYERS, option="Training nodes a step.",
-    )
+    )] = 1024
     _: KW_ONLY
-    epochs: int = option(
-        500, "The most that a layer is trained for, whatever the controller says.",
+    epochs: Annotated[int, about(
+        "The most that a layer is trained for, whatever the controller says.",
         least=1, resume="longer",
-    )
-    lr: float = option(
-        0.005, "Learning rate; every layer has an optimizer of its own.",
+    )] = 500
+    lr: Annotated[float, about(
+        "Learning rate; every layer has an optimizer of its own.",
         "Of the named optimizers.",
         above=0,
-    )
-    inductive: bool = option(
-        False, "Aggregate for training over the subgraph of the training nodes.",
+    )] = 0.005
+    inductive: Annotated[bool, about(
+        "Aggregate for training over the subgraph of the training nodes.",
         "It is evaluated on the whole graph.",
-    )
-    num_parts: int | None = option(
-        None, "Clusters that an opaque convolution is trained on.",
+    )] = False
+    num_parts: Annotated[int | None, about(
+        "Clusters that an opaque convolution is trained on.",
         "As many as `ClusterTrainer` takes when None.",
         least=1,
-    )
-    clusters_per_batch: int | None = option(None, "Of these a step.", least=1)
-    fine_tune: Mapping[str, Any] | None = option(
-        None, "Arguments of a `ClusterTrainer` that trains all layers together at the end.",
+    )] = None
+    clusters_per_batch: Annotated[int | None, about("Of these a step.", least=1)] = None
+    fine_tune: Annotated[Mapping[str, Any] | None, about(
+        "Arguments of a `ClusterTrainer` that trains all layers together at the end.",
         'As `{"epochs": 10, "num_parts": 50}`; None for none. Its weights are kept where their '
         'validation metric, exact and on the whole graph, is better than before it; with `"keep": '
         '"last"`, in any case.',
-        heading=LAYERS, metavar="N|K=V,…",
+        heading=LAYERS, metavar="N|K=V,…", checked=False,
         option="Epochs in which all layers train together at the end, by clusters; or arguments of "
         "that, such as epochs=10,lr=0.001.",
-        checked=False,
-    )
-    rows_dtype: Literal["float32", "float16", "bfloat16"] = option(
-        "float32", '"float32", "float16" or "bfloat16": in what aggregated rows are kept.',
+    )] = None
+    rows_dtype: Annotated[Literal["float32", "float16", "bfloat16"], about(
+        '"float32", "float16" or "bfloat16": in what aggregated rows are kept.',
         heading=LAYERS, option="In what aggregated rows are kept.",
-    )
+    )] = "float32"
 
 
 # fmt: on
@@ -498,8 +494,8 @@ OPTIONS: Mapping[str, type[TrainerOptions]] = {
 
 
 def _said(detail: str, value: Any) -> frozenset[str]:
-    fields = [f for options in OPTIONS.values() for f in dataclasses.fields(options)]
-    return frozenset(f.name for f in fields if f.metadata.get(detail) == value)
+    known = [one for options in OPTIONS.values() for one in arguments_of(options).values()]
+    return frozenset(one.name for one in known if one.said.get(detail) == value)
 
 
 # May differ when a run is resumed: they change where and how fast, not what is computed.
