@@ -93,6 +93,16 @@ def about(help: str, more: str = "", **details: Unpack[Details]) -> Mapping[str,
     return {"help": help, "more": more, **details}
 
 
+def option(default: T, help: str, more: str = "", **details: Unpack[Details]) -> T:
+    """As `about`, with a default: for declarations that do not use `Annotated` yet."""
+    return dataclasses.field(default=default, metadata={"help": help, "more": more, **details})
+
+
+def required(help: str, more: str = "", **details: Unpack[Details]) -> dict[str, Any]:
+    """As `option`, without a default: `field(metadata=required(…))`."""
+    return {"help": help, "more": more, **details}
+
+
 def arguments_of(declaration: Any) -> dict[str, Argument]:
     """The arguments of a declaration by name, in the order of its signature."""
     return _arguments(declaration)
@@ -107,6 +117,10 @@ def _arguments(declaration: Any) -> dict[str, Argument]:
         field = fields[name]
         default = empty if field.default is dataclasses.MISSING else field.default
         written, module = _written(declaration, name)
+        if field.metadata:
+            hint = eval(written, {}, _Names(vars(module)))
+            found[name] = Argument(name, hint, default, written, field.metadata)
+            continue
         # `Annotated[type, about(…)]`: the type as text, then both as values.
         annotated = ast.parse(written, mode="eval").body
         assert isinstance(annotated, ast.Subscript) and isinstance(annotated.slice, ast.Tuple)
