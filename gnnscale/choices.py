@@ -87,13 +87,15 @@ class Argument:
         if not number or isinstance(value, bool) or not math.isfinite(value):
             return False
         least, above = self.said.get("least", -math.inf), self.said.get("above", -math.inf)
-        return value >= least and value > above and (kind is float or abs(value) < _INT64)
+        inside = least <= value <= self.said.get("most", math.inf) and value > above
+        return inside and (kind is float or abs(value) < _INT64)
 
     def _range(self, kind: Any) -> str:
         if kind not in (int, float):
             return ""
         said = self.said
-        least = f" from {said['least']:g} on" if "least" in said else ""
+        most = f"to {said['most']:.12g}" if "most" in said else "on"
+        least = f" from {said['least']:g} {most}" if "least" in said else ""
         return least + (f" above {said['above']:g}" if "above" in said else "")
 
 

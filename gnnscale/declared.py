@@ -58,6 +58,7 @@ class Details(TypedDict, total=False):
 
     Attributes:
         least: the least number.
+        most: the greatest, with a least.
         above: what a number is greater than.
         by_rank: whether ranks of one run, on several hosts perhaps, may have values of their own.
         resume: when a run that goes on may have another value: never ("fixed"), always ("free": it
@@ -71,6 +72,7 @@ class Details(TypedDict, total=False):
     """
 
     least: float
+    most: float
     above: float
     by_rank: bool
     resume: Literal["fixed", "free", "longer"]

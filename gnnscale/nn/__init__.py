@@ -21,11 +21,9 @@ from gnnscale.nn.convs.registry import propagation_of, register
 from gnnscale.nn.convs.stacked import Branched, Stacked
 from gnnscale.nn.invariance.check import check_invariance
 from gnnscale.nn.models.by_name import (
-    APPNP,
     GAT,
     GCN,
     GIN,
-    MLP,
     MODELS,
     SGC,
     SSGC,
@@ -36,9 +34,9 @@ from gnnscale.nn.models.by_name import (
 )
 from gnnscale.nn.models.deep import GCNII, DeepGCN
 from gnnscale.nn.models.encoders import CategoricalEncoder, atom_encoder, bond_encoder
+from gnnscale.nn.models.perceptrons import APPNP, MLP, SIGN
 from gnnscale.nn.models.readout import GraphModel
 from gnnscale.nn.models.replacing import with_norm
-from gnnscale.nn.models.sign import SIGN
 from gnnscale.nn.norms.layers import (
     BatchNorm,
     GraphNorm,
