@@ -25,7 +25,7 @@ import torch
 
 import gnnscale as gs
 from faults.life import graph_of
-from gnnscale.data.pyg.closed import check_pickle, check_tensors
+from gnnscale.data.pyg.reading import check_pickle, check_tensors
 from gnnscale.train.controllers.policy import StopPolicy
 
 Make = Callable[[Path], Any]

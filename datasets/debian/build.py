@@ -42,7 +42,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gnnscale.data.formats.array_files import write_arrays
+from gnnscale.data.formats.array_graphs import write_arrays
 
 RELATIONS = ("Depends", "Pre-Depends", "Recommends", "Suggests")
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gnnscale.data.formats.array_files import write_arrays
+from gnnscale.data.formats.array_graphs import write_arrays
 
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
 WORD = re.compile(r"[a-z0-9]+")

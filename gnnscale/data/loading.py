@@ -35,8 +35,7 @@ from gnnscale.data.cards import (
     read_card,
     unknown_name,
 )
-from gnnscale.data.formats.array_files import read_arrays
-from gnnscale.data.formats.array_graphs import graph_from_arrays
+from gnnscale.data.formats.array_graphs import graph_from_arrays, read_arrays
 from gnnscale.data.ogb import is_ogb
 from gnnscale.data.ogb.loading import load_ogb
 from gnnscale.data.options import PREFIX, Option, as_query, read_bool, read_options

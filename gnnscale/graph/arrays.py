@@ -12,9 +12,9 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
+from gnnscale.graph.checks import tensor
 from gnnscale.graph.reading.labels import TASKS, Labels, read_labels
 from gnnscale.graph.reading.nodes import Split, part_of, read_parts
-from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
 
 

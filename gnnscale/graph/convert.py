@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import EDGE_VALUES, Adjacency, as_adjacency
+from gnnscale.graph.checks import tensor
 from gnnscale.graph.reading.nodes import PARTS, part_of
-from gnnscale.graph.reading.tensors import tensor
 from gnnscale.kernels import CSR
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale.errors import InputError
+from gnnscale.graph.checks import tensor
 from gnnscale.graph.reading.nodes import is_marks
-from gnnscale.graph.reading.tensors import tensor
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.mapped import loaded
 

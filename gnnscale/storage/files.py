@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gnnscale.errors import DamagedStore, InputError, StoreError
-from gnnscale.storage.locks import lock
-from gnnscale.storage.posix import lacking
+from gnnscale.storage.posix import lacking, lock
 
 logger = logging.getLogger(__name__)
 

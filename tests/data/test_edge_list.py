@@ -15,7 +15,7 @@ from pyarrow import csv, parquet
 
 import gnnscale as gs
 from gnnscale.data.tables import node_ids
-from gnnscale.data.tables.texts import hash_texts
+from gnnscale.data.tables.node_ids import hash_texts
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph, NodeNames, open_graph
 from tests.graph.same import assert_same_graph

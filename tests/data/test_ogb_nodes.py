@@ -19,7 +19,7 @@ from ogb_layout import NodeSet, random_node_set, write_mag, write_node_csv, writ
 from torch_geometric.utils import scatter, to_undirected
 
 import gnnscale as gs
-from gnnscale.data.ogb import catalogue, find_entry, loading, npz, places, raw
+from gnnscale.data.ogb import catalogue, find_entry, loading, npz, raw
 from gnnscale.data.ogb.evaluator import official_metric
 from gnnscale.errors import GnnscaleError, InputError, StoreError
 from gnnscale.graph import Graph
@@ -227,7 +227,7 @@ def test_is_converted_once_and_the_raw_data_left_alone(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, data = write(tmp_path, "ogbn-arxiv")
-    before = places.stamp_of(folder)
+    before = loading.stamp_of(folder)
     graph = gs.load("ogbn-arxiv", tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(loading, "open_raw", None)
@@ -235,7 +235,7 @@ def test_is_converted_once_and_the_raw_data_left_alone(
         assert_same(gs.load(graph.source), graph)  # as in another process, without the root
         monkeypatch.setenv("GNNSCALE_DATASETS", str(tmp_path))
         assert gs.load("ogbn-arxiv").source == "ogbn-arxiv"
-    assert places.stamp_of(folder) == before
+    assert loading.stamp_of(folder) == before
     data.y[0] += 1
     ogb_layout.write_csv(folder / "raw/node-label.csv.gz", data.y)
     assert gs.load("ogbn-arxiv", tmp_path).y[0] == graph.y[0] + 1

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gnnscale as gs
-from gnnscale.data.pyg.closed import check_pickle, check_tensors
+from gnnscale.data.pyg.reading import check_pickle, check_tensors
 from tests.data.pyg_layout import write_planetoid
 
 SPARSE = [scipy.sparse.random(7, 5, 0.4, kind, random_state=0) for kind in ("csr", "csc", "coo")]

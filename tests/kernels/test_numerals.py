@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import csv
 
-from gnnscale.data.ogb.numerals import parse_rows
+from gnnscale.data.ogb.raw import parse_rows
 
 DTYPES = (np.int64, np.float32, np.float64)
 DIGITS = st.text("0123456789", min_size=1, max_size=21)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnscale.data.tables.texts import hash_texts
+from gnnscale.data.tables.node_ids import hash_texts
 
 _BITS = 2**64 - 1
 

@@ -11,14 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from gnnscale.data.tables.texts import hash_texts
 from gnnscale.errors import InputError
 from gnnscale.graph import NodeNames
+from gnnscale.kernels.threads import njit_serial
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.mapped import map_array
 
 _LEAST_RUN = 1 << 10
 _AT_ONCE = 1 << 18  # ids of each run that are merged at a time
+# splitmix64's increment and multipliers (Steele et al., OOPSLA 2014), FNV-1a's prime.
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_PRIME = 0x100000001B3
 
 
 class NodeIds(Protocol):
@@ -252,3 +255,25 @@ def _in_file(blocks: Iterable[np.ndarray], folder: Path) -> np.ndarray:
 
 def _absent(ids: Any, what: str) -> InputError:
     return InputError(f"{len(ids):,} times {what} is of no node, first {ids[0]!r}; name it once")
+
+
+@njit_serial
+def hash_texts(ends, text, seed, hashes):
+    """Hash each text: FNV-1a over its bytes, mixed by splitmix64's finaliser.
+
+    Floor: the bytes of text: each is a multiplication that waits for the last.
+
+    Args:
+        ends: int64 ``[texts + 1]``, where each begins and ends in ``text``.
+        text: uint8 ``[bytes]``, one after the other.
+        seed: uint64; another seed gives other hashes.
+        hashes: uint64 ``[texts]``: filled.
+    """
+    start = (seed + np.uint64(1)) * np.uint64(_GOLDEN)
+    for i in range(hashes.shape[0]):
+        z = start
+        for at in range(ends[i], ends[i + 1]):
+            z = (z ^ np.uint64(text[at])) * np.uint64(_PRIME)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(_FIRST)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
+        hashes[i] = z ^ (z >> np.uint64(31))

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import InputError
-from gnnscale.graph.checks import blocks, bounds
-from gnnscale.graph.reading.tensors import tensor
+from gnnscale.graph.checks import blocks, bounds, tensor
 
 #: From what nodes are called `[k]` to their numbers; the text says in errors what they are.
 Find = Callable[[np.ndarray, str], np.ndarray]

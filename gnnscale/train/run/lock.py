@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gnnscale.errors import RunInUse, StoreError
-from gnnscale.storage.locks import NoLocks, lock
+from gnnscale.storage.posix import NoLocks, lock
 
 LOCK_FILE = ".lock"
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
