@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from gnnscale.cli.console import show_log
+from gnnscale.declared import arguments_of
+from gnnscale.train.options import ClusterOptions
 
 Trainer = Literal["cluster", "layerwise", "graph", "pipeline"]
 
@@ -37,8 +39,8 @@ DATASET_HELP = (
     "A name (see gnnscale datasets), a path (.npz, folder of arrays, stored graph) or "
     "synthetic:planted?nodes=10000."
 )
-BALANCE = "What parts have alike: nodes, edges, or how many edges cost as much as a node."
-METHODS = "Partitioner: auto, kaminpar, metis, streaming, random or contiguous."
+BALANCE = arguments_of(ClusterOptions)["balance"].said["option"]
+METHODS = arguments_of(ClusterOptions)["method"].said["option"]
 
 Verbose = Annotated[
     bool,
