@@ -32,13 +32,11 @@ from types import ModuleType
 from typing import (
     Any,
     Concatenate,
-    Generic,
     Literal,
     ParamSpec,
     TypedDict,
     TypeVar,
     get_args,
-    overload,
 )
 
 from typing_extensions import Unpack
@@ -48,9 +46,7 @@ from gnnscale.errors import InputError
 
 A = TypeVar("A")
 P = ParamSpec("P")
-R = TypeVar("R")
 S = TypeVar("S")
-T = TypeVar("T")
 
 
 class Details(TypedDict, total=False):
@@ -95,16 +91,6 @@ def about(help: str, more: str = "", **details: Unpack[Details]) -> Mapping[str,
     return {"help": help, "more": more, **details}
 
 
-def option(default: T, help: str, more: str = "", **details: Unpack[Details]) -> T:
-    """As `about`, with a default: for declarations that do not use `Annotated` yet."""
-    return dataclasses.field(default=default, metadata={"help": help, "more": more, **details})
-
-
-def required(help: str, more: str = "", **details: Unpack[Details]) -> dict[str, Any]:
-    """As `option`, without a default: `field(metadata=required(…))`."""
-    return {"help": help, "more": more, **details}
-
-
 def arguments_of(declaration: Any) -> dict[str, Argument]:
     """The arguments of a declaration by name, in the order of its signature."""
     return _arguments(declaration)
@@ -119,10 +105,6 @@ def _arguments(declaration: Any) -> dict[str, Argument]:
         field = fields[name]
         default = empty if field.default is dataclasses.MISSING else field.default
         written, module = _written(declaration, name)
-        if field.metadata:
-            hint = eval(written, {}, _Names(vars(module)))
-            found[name] = Argument(name, hint, default, written, field.metadata)
-            continue
         # `Annotated[type, about(…)]`: the type as text, then both as values.
         annotated = ast.parse(written, mode="eval").body
         assert isinstance(annotated, ast.Subscript) and isinstance(annotated.slice, ast.Tuple)
@@ -130,6 +112,16 @@ def _arguments(declaration: Any) -> dict[str, Argument]:
         hint, said = get_args(eval(written, {}, _Names(vars(module))))
         found[name] = Argument(name, hint, default, kind, said)
     return found
+
+
+def signature_of(declaration: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a declaration, or of a function in its place, with plain types."""
+    signature = inspect.signature(declaration)
+    if not dataclasses.is_dataclass(declaration):
+        return signature
+    kinds = {name: one.written for name, one in arguments_of(declaration).items()}
+    taken = [p.replace(annotation=kinds[p.name]) for p in signature.parameters.values()]
+    return signature.replace(parameters=taken)
 
 
 def faults_of(declared: Any) -> list[str]:
@@ -151,60 +143,29 @@ class UnknownArgument(InputError, TypeError):
     """An argument that is not declared."""
 
 
-class takes(Generic[P, A]):  # noqa: N801 - a decorator
-    """Give a function, or a method, the signature of a declaration.
+def takes(
+    declaration: Callable[P, A],
+) -> Callable[[Callable[[S, A], None]], Callable[Concatenate[S, P], None]]:
+    """Give a constructor the signature of a declaration, of which it is called with an instance.
 
-    It is called with an instance of the declaration, made of what the caller gives, in the place of
-    all arguments. Of a constructor the class's docstring gets a section "Args" from the help.
-
-    Args:
-        declaration: a dataclass; or any function of the arguments, which returns what is made of
-            them.
-
-    Example:
-        >>> def sizes(width: int, depth: int = 2) -> dict[str, int]:
-        ...     return {"width": width, "depth": depth}
-        >>> @takes(sizes)
-        ... def parameters(given: dict[str, int]) -> int:
-        ...     return given["depth"] * given["width"] ** 2
-        >>> parameters(3)
-        18
+    The docstring of its class gets a section "Args" from the help.
     """
 
-    def __init__(self, declaration: Callable[P, A]) -> None:
-        self._declaration = declaration
-
-    @overload
-    def __call__(self, function: Callable[[A], R]) -> Callable[P, R]: ...
-
-    @overload
-    def __call__(self, function: Callable[[S, A], R]) -> Callable[Concatenate[S, P], R]: ...
-
-    def __call__(self, function: Callable[..., R]) -> Callable[..., R]:
-        """Decorate."""
-        own = list(inspect.signature(function).parameters.values())
-        make, method = self._declaration, len(own) == 2
-        signature = inspect.signature(make)
-        if declared := dataclasses.is_dataclass(make):
-            kinds = {name: one.written for name, one in arguments_of(make).items()}
-            taken = [p.replace(annotation=kinds[p.name]) for p in signature.parameters.values()]
-            signature = signature.replace(parameters=taken)
+    def decorate(function: Callable[[S, A], None]) -> Callable[Concatenate[S, P], None]:
+        signature = signature_of(declaration)
         name = function.__qualname__.removesuffix(".__init__")
 
         @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> R:
-            first, rest = (args[:1], args[1:]) if method else ((), args)
-            return function(*first, bound(name, make, signature, rest, kwargs))
+        def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            function(self, bound(name, declaration, signature, args, kwargs))
 
-        returned = inspect.signature(function).return_annotation
-        shown = [*(own[:1] if method else ()), *signature.parameters.values()]
-        vars(call)["__signature__"] = signature.replace(
-            parameters=shown, return_annotation=returned
-        )
-        if not declared or function.__name__ != "__init__":
-            return call
-        constructor: Any = _Constructor(call, make)
+        own = next(iter(inspect.signature(function).parameters.values()))
+        taken = [own, *signature.parameters.values()]
+        vars(call)["__signature__"] = signature.replace(parameters=taken)
+        constructor: Any = _Constructor(call, declaration)
         return constructor
+
+    return decorate
 
 
 class _Constructor:

@@ -137,22 +137,6 @@ def test_all_faults_at_once():
     assert len(faults_of(Own(1, 2, **wrong))) == len(wrong)
 
 
-def test_functions_take_what_a_function_makes():
-    def sizes(width: int, depth: int = 2, *, bias: bool = True, **more: Any) -> dict[str, Any]:
-        return {"width": width, "depth": depth, "bias": bias, **more}
-
-    @takes(sizes)
-    def built(given: dict[str, Any]) -> list[Any]:
-        """Builds."""
-        return [*given.values()]
-
-    assert built(3, bias=False, heads=4) == [3, 2, False, 4]
-    assert [*inspect.signature(built).parameters] == ["width", "depth", "bias", "more"]
-    assert built.__doc__ == "Builds." and built.__name__ == "built"
-    with pytest.raises(TypeError, match="width"):
-        built()
-
-
 def test_a_declaration_is_an_ordinary_dataclass():
     assert dataclasses.replace(Own(1, 2), epochs=3).epochs == 3
     assert arguments_of(Own)["patience"].said["resume"] == "longer"

@@ -11,9 +11,9 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Annotated, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from gnnscale.declared import bound, faults_of, option, plain_numbers, required, with_arguments
+from gnnscale.declared import about, bound, faults_of, plain_numbers, signature_of, with_arguments
 from gnnscale.errors import InputError
 from gnnscale.nn.blocks.layered import LayeredGNN
 
@@ -36,18 +36,17 @@ class Widths:
         InputError: naming all that are not valid.
     """
 
-    in_channels: int = field(metadata=required("Features of a node.", least=1, most=_WIDEST))
-    hidden_channels: int = field(
-        metadata=required("Width of the hidden layers.", least=1, most=_WIDEST)
-    )
-    num_layers: int = field(metadata=required("Layers.", least=1, most=_DEEPEST))
-    out_channels: int | None = option(
-        None, "Width of the output; None for that of the hidden layers.", least=1, most=_WIDEST
-    )
-    dropout: float = option(0.0, "Probability.", least=0, most=1)
-    act: str | Callable[..., Any] | None = option(
-        "relu", "Activation: a name that PyG's resolver knows, a module or a function."
-    )
+    in_channels: Annotated[int, about("Features of a node.", least=1, most=_WIDEST)]
+    hidden_channels: Annotated[int, about("Width of the hidden layers.", least=1, most=_WIDEST)]
+    num_layers: Annotated[int, about("Layers.", least=1, most=_DEEPEST)]
+    out_channels: Annotated[int | None, about(
+        "Width of the output; None for that of the hidden layers.",
+        least=1, most=_WIDEST,
+    )] = None
+    dropout: Annotated[float, about("Probability.", least=0, most=1)] = 0.0
+    act: Annotated[str | Callable[..., Any] | None, about(
+        "Activation: a name that PyG's resolver knows, a module or a function.",
+    )] = "relu"
 
     def __post_init__(self) -> None:
         plain_numbers(self)
@@ -59,120 +58,124 @@ class Widths:
 class Layers(Widths):
     """What models with a norm and residuals take."""
 
-    norm: str | Callable[..., Any] | None = option(
-        None, "Normalization of hidden layers: a name that PyG's resolver knows."
-    )
+    norm: Annotated[str | Callable[..., Any] | None, about(
+        "Normalization of hidden layers: a name that PyG's resolver knows.",
+    )] = None
     _: KW_ONLY
-    residual: bool = option(
-        False, "Add a hidden layer's input to its output, where both have the same width."
-    )
+    residual: Annotated[bool, about(
+        "Add a hidden layer's input to its output, where both have the same width.",
+    )] = False
 
 
 @dataclass(frozen=True)
 class PyGLayers(Widths):
     """What PyG's models take, and `residual`."""
 
-    in_channels: int | Literal[-1] = field(metadata=required(
-        "Features of a node; -1 reads them off the first batch.", least=1, most=_WIDEST
-    ))
-    act_first: bool = option(False, "Whether the activation comes before the norm.")
-    act_kwargs: Mapping[str, Any] | None = option(None, "Arguments of an activation by name.")
-    norm: str | Callable[..., Any] | None = option(
-        None, "Normalization after every layer but the last: a name, a module or a function."
-    )
-    norm_kwargs: Mapping[str, Any] | None = option(None, "Arguments of a norm by name.")
-    jk: Literal["last", "cat", "max", "lstm"] | None = option(None, "Jumping knowledge.")
+    in_channels: Annotated[int | Literal[-1], about(
+        "Features of a node; -1 reads them off the first batch.",
+        least=1, most=_WIDEST,
+    )]
+    act_first: Annotated[bool, about("Whether the activation comes before the norm.")] = False
+    act_kwargs: Annotated[Mapping[str, Any] | None, about(
+        "Arguments of an activation by name.",
+    )] = None
+    norm: Annotated[str | Callable[..., Any] | None, about(
+        "Normalization after every layer but the last: a name, a module or a function.",
+    )] = None
+    norm_kwargs: Annotated[Mapping[str, Any] | None, about("Arguments of a norm by name.")] = None
+    jk: Annotated[Literal["last", "cat", "max", "lstm"] | None, about("Jumping knowledge.")] = None
     _: KW_ONLY
-    residual: bool = option(
-        False, "Add a hidden layer's input to its output, where both have the same width."
-    )
+    residual: Annotated[bool, about(
+        "Add a hidden layer's input to its output, where both have the same width.",
+    )] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterGCNLayers(PyGLayers):
     """What `ClusterGCNConv` takes, too."""
 
-    propagation: str = option("self_loops", "The propagation matrix, eq. 9 or 10.")
-    diag_lambda: float = option(0.0, "λ of eq. 11.")
-    concatenated: bool = option(False, "The concatenated form of the authors' code.")
-    propagated_dropout: float = option(0.0, "Dropout between propagation and weights.")
-    bias: bool = option(True, "Whether layers add one.")
+    propagation: Annotated[str, about("The propagation matrix, eq. 9 or 10.")] = "self_loops"
+    diag_lambda: Annotated[float, about("λ of eq. 11.")] = 0.0
+    concatenated: Annotated[bool, about("The concatenated form of the authors' code.")] = False
+    propagated_dropout: Annotated[float, about("Dropout between propagation and weights.")] = 0.0
+    bias: Annotated[bool, about("Whether layers add one.")] = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGCLayers(PyGLayers):
     """What `SGConv` takes, too."""
 
-    K: int = option(2, "Hops of a layer.", least=0, most=_DEEPEST)
+    K: Annotated[int, about("Hops of a layer.", least=0, most=_DEEPEST)] = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class SSGCLayers(PyGLayers):
     """What `SSGConv` takes, too."""
 
-    alpha: float = option(0.05, "The weight of X itself.", least=0, most=1)
-    K: int = option(16, "Hops of a layer.", least=0, most=_DEEPEST)
+    alpha: Annotated[float, about("The weight of X itself.", least=0, most=1)] = 0.05
+    K: Annotated[int, about("Hops of a layer.", least=0, most=_DEEPEST)] = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class TAGCNLayers(PyGLayers):
     """What `TAGConv` takes, too, which sizes one of its maps alone where features are (2.8.1)."""
 
-    in_channels: int = field(
-        kw_only=False, metadata=required("Features of a node.", least=1, most=_WIDEST)
+    in_channels: Annotated[int, about("Features of a node.", least=1, most=_WIDEST)] = field(
+        kw_only=False
     )
-    K: int = option(3, "Hops of a layer.", least=0, most=_DEEPEST)
+    K: Annotated[int, about("Hops of a layer.", least=0, most=_DEEPEST)] = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class APPNPLayers(Layers):
     """What PyG's `APPNP` takes, too."""
 
-    K: int = option(10, "Steps of propagation.", least=0, most=_DEEPEST)
-    alpha: float = option(0.1, "The probability of teleport.", least=0, most=1)
+    K: Annotated[int, about("Steps of propagation.", least=0, most=_DEEPEST)] = 10
+    alpha: Annotated[float, about("The probability of teleport.", least=0, most=1)] = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class SIGNLayers(Layers):
     """What the branches of SIGN take, too."""
 
-    hops: int = option(2, "K.", least=1, most=_DEEPEST)
-    add_self_loops: bool = option(
-        True, "False for P = D^-1/2 A D^-1/2, as PyG's transform of the same name has it."
-    )
+    hops: Annotated[int, about("K.", least=1, most=_DEEPEST)] = 2
+    add_self_loops: Annotated[bool, about(
+        "False for P = D^-1/2 A D^-1/2, as PyG's transform of the same name has it.",
+    )] = True
 
 
 @dataclass(frozen=True)
 class DeepLayers(Widths):
     """What models for many layers take."""
 
-    out_channels: int = field(metadata=required("Width of the output.", least=1, most=_WIDEST))
+    # Without the default of above.
+    out_channels: Annotated[int, about("Width of the output.", least=1, most=_WIDEST)] = field()
 
 
 @dataclass(frozen=True)
 class GCNIILayers(DeepLayers):
     """What GCNII takes, too."""
 
-    norm: str | Callable[..., Any] | None = option(
-        None, "Normalization before the activation; none in the paper."
-    )
+    norm: Annotated[str | Callable[..., Any] | None, about(
+        "Normalization before the activation; none in the paper.",
+    )] = None
     _: KW_ONLY
-    alpha: float = option(0.1, "The weight of x_0.", least=0, most=1)
-    theta: float = option(0.5, "θ.", above=0)
-    shared_weights: bool = option(True, "False gives x_0 a Θ of its own (GCNII*).")
+    alpha: Annotated[float, about("The weight of x_0.", least=0, most=1)] = 0.1
+    theta: Annotated[float, about("θ.", above=0)] = 0.5
+    shared_weights: Annotated[bool, about("False gives x_0 a Θ of its own (GCNII*).")] = True
 
 
 @dataclass(frozen=True)
 class DeepGCNLayers(DeepLayers):
     """What DeepGCN takes, too."""
 
-    norm: str | Callable[..., Any] | None = option(
-        "layer_norm", "Normalization, a name that PyG's resolver knows."
-    )
+    norm: Annotated[str | Callable[..., Any] | None, about(
+        "Normalization, a name that PyG's resolver knows.",
+    )] = "layer_norm"
     _: KW_ONLY
-    conv: Literal["gcn", "sage", "gen"] = option(
-        "gcn", '"gen" is the paper\'s: softmax aggregation, opaque.'
-    )
+    conv: Annotated[Literal["gcn", "sage", "gen"], about(
+        "\"gen\" is the paper's: softmax aggregation, opaque.",
+    )] = "gcn"
 
 
 # fmt: on
@@ -206,7 +209,7 @@ class named(Generic[P, D]):  # noqa: N801 - a decorator
     def __call__(self, build: Callable[..., LayeredGNN]) -> Callable[..., LayeredGNN]:
         """Decorate."""
         name, declaration = build.__name__, self._declaration
-        signature = inspect.signature(declaration)
+        signature = signature_of(declaration)
         shown = [*signature.parameters.values()]
         takes_more = len(inspect.signature(build).parameters) == 2
         if takes_more:
