@@ -70,34 +70,10 @@ def test_it_is_the_model_that_pyg_builds_with_that_norm(model, jk, before, after
     again.reset_parameters()
 
 
-def sequential(norm=True):
-    modules = [
-        (nn.Dropout(0.5), "x -> x"),
-        (pyg.GCNConv(5, 4), "x, edge_index -> x"),
-        nn.ReLU(inplace=True),
-        (pyg.GINConv(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4))), GRAPH),
-        nn.Sequential(pyg.InstanceNorm(4), nn.ELU()) if norm else nn.ELU(),
-        (pyg.SAGEConv(4, 4), GRAPH),
-        nn.Tanh(),
-        nn.Linear(4, 2),
-    ]
-    return pyg.Sequential("x, edge_index", modules)
-
-
-GRAPH = "x, edge_index -> x"
 GIVEN = {
     "GCN": lambda: pyg.GCN(5, 4, 3, 2, norm="batch_norm"),
     "GIN": lambda: pyg.GIN(5, 4, 3, 2),
-    "Sequential": sequential,
     "list": lambda: [pyg.GCNConv(5, 4), pyg.GATConv(4, 4), pyg.SAGEConv(4, 2)],
-    "explicit list": lambda: nn.Sequential(
-        pyg.GCNConv(5, 4),
-        nn.BatchNorm1d(4),
-        nn.ReLU(),
-        pyg.SAGEConv(4, 4),
-        nn.ReLU(),
-        nn.Linear(4, 2),
-    ),
     "residual": lambda: gsnn.GCN(5, 4, 4, 2, residual=True),
     "blocks": lambda: LayeredGNN(
         [
@@ -108,14 +84,13 @@ GIVEN = {
         head=nn.Linear(8, 2),
     ),
     "deep": lambda: gsnn.DeepGCN(5, 4, 3, 2, dropout=0.2),
-    "deep layers": lambda: nn.ModuleList(
+    "sequences": lambda: LayeredGNN(
         [
-            nn.Linear(5, 4),
-            pyg.DeepGCNLayer(pyg.GCNConv(4, 4), pyg.LayerNorm(4), nn.ReLU(), "res+"),
-            pyg.DeepGCNLayer(pyg.GCNConv(4, 4), None, nn.ReLU(), "res+"),
-            pyg.DeepGCNLayer(pyg.GCNConv(4, 4), None, nn.ReLU(), "dense"),
-            nn.Linear(8, 2),
-        ]
+            Block(pyg.GINConv(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)))),
+            Block(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ELU(), nn.Linear(4, 4))),
+            Block(pyg.SAGEConv(4, 4)),
+        ],
+        head=nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2)),
     ),
     "GCNII": lambda: gsnn.GCNII(5, 4, 3, 2),
     "jumping": lambda: LayeredGNN(
@@ -127,7 +102,7 @@ GIVEN = {
 PLACES = ("after_conv", "after_act", "before_conv")
 # Each in one place, and those whose activations come at different ends of a layer in all.
 CASES = {(name, PLACES[at % 3]) for at, name in enumerate(GIVEN)}
-CASES |= {(name, place) for name in ("GIN", "blocks", "deep layers") for place in PLACES}
+CASES |= {(name, place) for name in ("GIN", "blocks", "sequences") for place in PLACES}
 
 
 @pytest.mark.parametrize(("name", "place"), sorted(CASES))
@@ -171,38 +146,40 @@ def test_a_second_norm_replaces_the_first(name, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_places_in_a_sequential(place):
-    given = sequential()
-    model = shaken(with_norm(given, "graph_norm", place))
-    gcn, gin, sage, last = (getattr(given, f"module_{i}") for i in (1, 3, 5, 7))
-    name = "module_3.nn.1_norm" if place == "after_act" else "module_3.nn.0_norm"
-    inner = model.get_submodule(name)
-    phases = [phase for block in model.phases for phase in block if isinstance(phase, Statistics)]
-    norms = iter([phase.norm for phase in phases if phase.norm is not inner])
-    hidden, out = gin.nn[0], gin.nn[2]
+def test_places_in_a_network_of_gin(place):
+    network = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4))
+    conv = pyg.GINConv(network)
+    model = shaken(with_norm([conv, pyg.SAGEConv(4, 2)], "graph_norm", place))
+    name = "1_norm" if place == "after_act" else "0_norm"
+    inner = model.blocks[0].conv.nn
+    keys = ["0", "1", "1_norm", "2"] if place == "after_act" else ["0", "0_norm", "1", "2"]
+    assert list(inner._modules) == keys
+    assert inner[0] is network[0] and type(getattr(inner, name)) is gsnn.GraphNorm
+    assert list(network._modules) == ["0", "1", "2"]
 
-    def network(x):
-        x = hidden(x)
-        return out(inner(x.relu()) if place == "after_act" else inner(x).relu())
 
-    def around(conv, act, x, first=False):
-        if place == "before_conv":
-            return act(conv(x if first else next(norms)(x), EDGES))
-        return (
-            act(next(norms)(conv(x, EDGES)))
-            if place == "after_conv"
-            else next(norms)(act(conv(x, EDGES)))
-        )
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = pyg.GCNConv(5, 4)
 
-    class Gin(nn.Module):
-        def forward(self, x, edge_index):
-            source, target = edge_index
-            return network((1 + gin.eps) * x + torch.zeros_like(x).index_add(0, target, x[source]))
+    def forward(self, x, edge_index):
+        return self.conv(x, edge_index).relu()
 
-    x = around(gcn, torch.relu, X, first=True)
-    x = around(Gin(), nn.functional.elu, x)
-    x = around(sage, torch.tanh, x)
-    assert_equal(model(X, EDGES), last(x))
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pyg.Sequential("x, edge_index", [(pyg.GCNConv(5, 4), "x, edge_index -> x")]),
+        lambda: [pyg.GCNConv(5, 4), nn.ReLU(), pyg.GCNConv(4, 4)],
+        lambda: nn.Sequential(pyg.GCNConv(5, 4), pyg.GCNConv(4, 4)),
+        lambda: [pyg.DeepGCNLayer(pyg.GCNConv(5, 5), nn.LayerNorm(5), nn.ReLU())],
+        Own,
+    ],
+)
+def test_modules_that_are_written_out_are_refused(make):
+    with pytest.raises(UnsupportedModel, match=r"one by one: write norms among them, or .*Block"):
+        with_norm(make(), "graph_norm")
 
 
 @pytest.mark.parametrize("name", ["DeepGCN", "MLP", "APPNP"])
@@ -244,10 +221,13 @@ def test_a_prototype_is_copied_with_its_parameters():
 
 def test_a_shared_activation_and_a_shared_convolution_stay_shared():
     act, conv = nn.ReLU(), pyg.GINConv(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)))
-    given = nn.Sequential(nn.Linear(5, 4), conv, act, conv, act, nn.Linear(4, 2))
+    given = LayeredGNN(
+        [Block(nn.Linear(5, 4), act=act), Block(conv, act=act), Block(conv, act=act)]
+    )
     model = with_norm(given, "graph_norm", "after_act")
-    first, second = (model.blocks[i].operations(i)[0].module for i in (1, 2))
+    first, second = (model.blocks[i].conv for i in (1, 2))
     assert first is second and first.nn[0] is conv.nn[0]
+    assert model.blocks[1].act is model.blocks[2].act is act
     assert len(norms_of(model)) == 3  # one in the network, and one after each activation
 
 

@@ -180,13 +180,6 @@ class Chain(nn.Module):
                 return width
         return None
 
-    def rewritten(self, operations: Sequence[Operation], layers: Sequence[nn.Module]) -> Chain:
-        """A chain of others; `layers`: its modules, at the indices that their keys have."""
-        twin = Chain(operations)
-        twin.layers = nn.ModuleList(layers)
-        twin.training = twin.layers.training = self.training  # each layer stays in its own mode
-        return twin
-
     def operations(self, index: int) -> list[Operation]:
         """What the block runs, in order."""
         return self._operations
