@@ -70,3 +70,11 @@ def test_the_readme_tells_the_extras() -> None:
     table = re.search(r"^\| extra \|.*\n(?:\|.*\n)+", (ROOT / "README.md").read_text(), re.M)
     assert table
     assert set(re.findall(r"^\| `(\w+)` \|", table[0], re.M)) == {*FEATURES, "all"}
+
+
+def test_files_that_contributors_are_sent_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`([a-z.][\w.-]*/[\w./-]+)`", text)
+    assert len(named) > 5
+    for path in set(named) - {"datasets/NAME/card.toml", "planetoid/cora"}:
+        assert (ROOT / path).exists(), path
