@@ -241,6 +241,6 @@ class _Names(dict[str, Any]):
 def _written(declaration: Any, name: str) -> tuple[str, ModuleType]:
     """The type of a field as it is written, and the module where."""
     for cls in declaration.__mro__:
-        if name in vars(cls).get("__annotations__", {}):
-            return vars(cls)["__annotations__"][name], sys.modules[cls.__module__]
+        if name in (annotations := inspect.get_annotations(cls)):
+            return annotations[name], sys.modules[cls.__module__]
     raise AttributeError(name)
