@@ -4,6 +4,6 @@ Commands import torch when they run, not before: `gnnscale --help` and `gnnscale
 once.
 """
 
-from gnnscale.cli.app import app, main
+from gnnscale.cli.program import app, main
 
 __all__ = ["app", "main"]

@@ -18,7 +18,6 @@ from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.partition import Partition
-from gnnscale.graph.reading.nodes import Split
 from gnnscale.graph.store.cluster_folder import checked_store_path, read_store, store_meta
 from gnnscale.graph.store.graph_folder import (
     graph_arrays,
@@ -297,29 +296,35 @@ def _layout(graph: Graph, part: Partition, split: str) -> Layout:
 def reorder(graph: Graph, order: Tensor) -> Graph:
     """The same graph with its nodes renumbered: new node i is old node `order[i]`."""
     adj, edges = _renumber(graph.adj, order)
-    x = graph.x
-    if isinstance(x, CSR):
-        x = x.select_rows(order)
-    elif x is not None:
-        x = x[order]
-    y = graph.y
-    if y is not None and graph.y_level == "node":
-        y = y[order]
-    elif y is not None and graph.y_level == "edge":
-        y = y[edges]
-    splits = {
-        name: Split(s.train[order], s.val[order], s.test[order]) for name, s in graph.splits.items()
-    }
+    return dataclasses.replace(taken(graph, adj, order, edges), node_ptr=None)
+
+
+def taken(graph: Graph, adj: Adjacency, nodes: Tensor, edges: Tensor | None) -> Graph:
+    """What a graph holds of some of its nodes and edges, in another order.
+
+    Args:
+        graph: the graph.
+        adj: of the nodes that are taken.
+        nodes: ids of these.
+        edges: where each edge of `adj` stands in the graph; None where nothing belongs to edges.
+    """
+
+    def of(values: Tensor | None, which: Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
+        assert which is not None
+        return values[which]
+
+    x, by_edge = graph.x, graph.y_level == "edge"
     return dataclasses.replace(
         graph,
         adj=adj,
-        x=x,
-        y=y,
-        edge_attr=None if graph.edge_attr is None else graph.edge_attr[edges],
-        edge_type=None if graph.edge_type is None else graph.edge_type[edges],
-        node_type=None if graph.node_type is None else graph.node_type[order],
-        splits=splits,
-        node_ptr=None,
+        x=x.select_rows(nodes) if isinstance(x, CSR) else of(x, nodes),
+        y=graph.y if graph.y_level == "graph" else of(graph.y, edges if by_edge else nodes),
+        edge_attr=of(graph.edge_attr, edges),
+        edge_type=of(graph.edge_type, edges),
+        node_type=of(graph.node_type, nodes),
+        splits={name: s.each(lambda mask: mask[nodes]) for name, s in graph.splits.items()},
         names=None,  # they stay with the graph whose order the user knows
     )
 

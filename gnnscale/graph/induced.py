@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph.adjacency import Adjacency
+from gnnscale.graph.clustered import taken
 from gnnscale.graph.graph import Graph
-from gnnscale.graph.reading.nodes import Split, read_mask
-from gnnscale.kernels import CSR, induced_subgraph
+from gnnscale.graph.reading.nodes import read_mask
+from gnnscale.kernels import induced_subgraph
 
 
 def subgraph(graph: Graph, nodes: Tensor) -> Graph:
@@ -39,26 +40,10 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
         with_positions=graph.carries_by_edge,
     )
     weight = None if graph.edge_weight is None else graph.edge_weight[positions]
-    x, y = graph.x, graph.y
-    if x is not None:
-        x = x.select_rows(chosen) if isinstance(x, CSR) else x[chosen]
-    if y is not None and graph.y_level != "graph":
-        y = y[positions if graph.y_level == "edge" else chosen]
     return dataclasses.replace(
-        graph,
-        adj=Adjacency(indptr, indices, weight),
-        x=x,
-        y=y,
-        edge_attr=None if graph.edge_attr is None else graph.edge_attr[positions],
-        edge_type=None if graph.edge_type is None else graph.edge_type[positions],
-        node_type=None if graph.node_type is None else graph.node_type[chosen],
-        splits={
-            name: Split(split.train[chosen], split.val[chosen], split.test[chosen])
-            for name, split in graph.splits.items()
-        },
+        taken(graph, Adjacency(indptr, indices, weight), chosen, positions),
         node_ptr=pointers_among(graph.node_ptr, nodes),
         source=None,
-        names=None,
     )
 
 

@@ -202,6 +202,7 @@ class ArrayFile:
         }
 
     def close(self) -> None:
+        """Close the file, whole or not."""
         self._thread.shutdown(cancel_futures=True)
         with contextlib.suppress(OSError):  # a full disk, which append or finish has told of
             self._file.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,7 @@ def graphs_as_rows(graph: Graph) -> Graph:
         adj=Adjacency(nowhere, torch.empty(0, dtype=torch.int32)),
         y=graph.y,
         splits={
-            name: Split(*(of_graphs(graph, split[part]) for part in _PARTS))
-            for name, split in graph.splits.items()
+            name: split.each(partial(of_graphs, graph)) for name, split in graph.splits.items()
         },
         task=graph.task,
         metric=graph.metric,

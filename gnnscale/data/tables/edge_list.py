@@ -35,7 +35,7 @@ from gnnscale.data.tables.edge_table import EdgeTable
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers, all_texts
 from gnnscale.data.tables.node_table import NodeTable
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import Graph, Split, build_graph, open_stored_graph
+from gnnscale.graph import Graph, build_graph, open_stored_graph
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.kernels import CSR
@@ -242,10 +242,7 @@ def _in_memory(graph: Graph) -> Graph:
         adj=Adjacency(loaded(adj.indptr), loaded(adj.indices), weight, symmetric=adj.symmetric),
         x=None if x is None or isinstance(x, CSR) else loaded(x),
         y=None if graph.y is None else loaded(graph.y),
-        splits={
-            name: Split(loaded(split.train), loaded(split.val), loaded(split.test))
-            for name, split in graph.splits.items()
-        },
+        splits={name: split.each(loaded) for name, split in graph.splits.items()},
         names=None if graph.names is None else graph.names.loaded(),
         source=None,  # of this graph nothing is left but what is in memory
     )

@@ -28,10 +28,14 @@ class NodeIds(Protocol):
     """Numbers of nodes by what they are called."""
 
     @property
-    def num_nodes(self) -> int: ...
+    def num_nodes(self) -> int:
+        """How many there are."""
+        ...
 
     @property
-    def names(self) -> NodeNames | None: ...
+    def names(self) -> NodeNames | None:
+        """What they are called; None for their numbers."""
+        ...
 
     def find(self, ids: Any, what: str) -> np.ndarray:
         """The nodes of ids `[k]`, int64.

@@ -87,6 +87,7 @@ class NodeTable:
 
     @property
     def num_rows(self) -> int:
+        """Rows of the table."""
         if self._array is not None:
             return len(self._array)
         return sum(batch.num_rows for batch in self._batches(self.columns[:1]))

@@ -44,6 +44,7 @@ class Found:
 
     @classmethod
     def of(cls, y: Tensor) -> Found:
+        """Count labels."""
         found, start = cls(), 0
         for rows in blocks(y):
             if rows.numel():

@@ -43,6 +43,10 @@ class Split:
             raise InputError(f"no part {name!r} in a split; there are train, val and test")
         return getattr(self, name)
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Split:
+        """The split of what becomes of every mask."""
+        return Split(*(change(self[part]) for part in PARTS))
+
 
 def part_of(name: str) -> tuple[str | None, str | None]:
     """The part that a name stands for, and whether it says "mask" or "idx"; None where it is none.

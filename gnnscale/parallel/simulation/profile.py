@@ -71,6 +71,7 @@ class Profile:
 
     @property
     def num_blocks(self) -> int:
+        """Blocks of the model."""
         return len(self.forward)
 
     @property
