@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
@@ -37,7 +37,7 @@ def _command(name: str, command: Any) -> str:
 def _help(text: str) -> str:
     """A command's help in Markdown: paragraphs, and the examples as a block."""
     before, _, examples = text.partition("[bold]Examples[/bold]")
-    shown = [_plain(paragraph) for paragraph in before.split("\n\n") if paragraph.strip()]
+    shown = [_coded(_plain(paragraph)) for paragraph in before.split("\n\n") if paragraph.strip()]
     lines = [_plain(line) for line in examples.split("\n\n") if line.strip()]
     if lines:
         shown.append("\n".join(["```text", *lines, "```"]))
@@ -47,7 +47,7 @@ def _help(text: str) -> str:
 def _row(parameter: Any) -> str:
     names = "<br>".join(f"`{name}`" for name in _names(parameter))
     about = _plain(getattr(parameter, "help", None) or "")
-    return f"| {names} | {_kind(parameter)} | {_default(parameter)} | {_cell(about)} |"
+    return f"| {names} | {_kind(parameter)} | {_default(parameter)} | {_cell(_coded(about))} |"
 
 
 def _names(parameter: Any) -> list[str]:
@@ -66,6 +66,8 @@ def _kind(parameter: Any) -> str:
         parameter, "type_descriptor", None
     )  # typer's own, where click's is left out
     kind = parameter.type.name if described is None else described.annotation
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return ", ".join(f"`{choice.value}`" for choice in kind)
     return f"`{getattr(kind, '__name__', kind)}`"
@@ -86,6 +88,10 @@ def _default(parameter: Any) -> str:
 def _plain(text: str) -> str:
     text = re.sub(r"\[/?(?:bold|dim|italic|cyan|green|yellow)\]", "", text)
     return " ".join(text.replace("\\[", "[").split())
+
+
+def _coded(text: str) -> str:
+    return re.sub(r"(?<![`\w-])--\w[\w-]*", r"`\g<0>`", text)
 
 
 def _cell(text: Any) -> str:
