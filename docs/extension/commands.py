@@ -53,8 +53,7 @@ def _row(parameter: Any) -> str:
 def _names(parameter: Any) -> list[str]:
     if parameter.param_type_name == "argument":
         return [parameter.metavar or parameter.name.upper()]
-    both = [*parameter.opts, *parameter.secondary_opts]
-    return sorted(both, key=len, reverse=True)
+    return [*sorted(parameter.opts, key=len, reverse=True), *parameter.secondary_opts]
 
 
 def _kind(parameter: Any) -> str:
