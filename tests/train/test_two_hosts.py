@@ -35,8 +35,11 @@ def alone():
     for name, text in (
         ("uid_map", f"0 {user} 1"), ("setgroups", "deny"), ("gid_map", f"0 {group} 1")
     ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+        try:
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+        except OSError as error:
+            refuse(f"{name}: {error}")
 
 def ip(*words):
     done = subprocess.run(["ip", *map(str, words)], capture_output=True, text=True)
