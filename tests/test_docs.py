@@ -110,7 +110,9 @@ def test_names_in_code_exist(page: Path) -> None:
                 assert node.value.id != "gs" or hasattr(gnnscale, node.attr), node.attr
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks/README.md"], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "benchmarks/README.md", ROOT / "datasets/README.md"], ids=name_of
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith("http"):
