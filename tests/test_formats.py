@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,30 @@ def test_another_version_is_refused_with_what_makes_it_anew(
     said = str(refused.value)
     assert f"format version {form.version + step}; this gnnscale reads {form.version}" in said
     assert str(path) in said and form.again in said
+
+
+# What says no version: part of a run, whose `run.json` does; or made again where it does not fit.
+UNSTAMPED = {
+    "benchmarking/seeds.py": "official.json of a run: of other weights it is computed again",
+    "cli/comparison.py": "trained again unless it answers what is asked",
+    "data/download.py": "which version of a file a part of a download is of",
+    "data/ogb/loading.py": "a note beside a download that is removed",
+    "parallel/simulation/timeline.py": "a trace for other programs, which is not read",
+    "parallel/trainer.py": "stages.json of a run",
+    "storage/array_folder.py": "write_arrays itself, which is given the stamp that read_meta compares",
+    "storage/files.py": "write_json itself",
+}
+
+
+def test_whatever_is_written_says_its_format_or_has_a_reason_not_to() -> None:
+    package = Path(gs.__file__).parent
+    written = {
+        path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")
+    }
+    bare = {
+        name
+        for name, text in written.items()
+        if re.search(r"\b(write_json|save_tree|savez)\(", text)
+        and not re.search(r"FORMAT\.(stamp|version)", text)
+    }
+    assert bare == UNSTAMPED.keys()
