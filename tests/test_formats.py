@@ -193,7 +193,7 @@ UNSTAMPED = {
     "data/ogb/loading.py": "a note beside a download that is removed",
     "parallel/simulation/timeline.py": "a trace for other programs, which is not read",
     "parallel/trainer.py": "stages.json of a run",
-    "storage/array_folder.py": "write_arrays itself, which is given the stamp that read_meta compares",
+    "storage/array_folder.py": "write_arrays itself: it is given the stamp",
     "storage/files.py": "write_json itself",
 }
 
