@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gnnscale.cli.layerwise import of_preset, of_preset_for, options_of_another
-from gnnscale.cli.training_options import ModelOptions, read
-from gnnscale.declared import arguments_of
+from gnnscale.cli.training_options import MODEL_DEFAULTS, MODEL_OPTIONS, read
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
     from gnnscale.data.recipes import Recipe
     from gnnscale.graph import Graph
     from gnnscale.nn import LayeredGNN
-
-_MODEL_OPTIONS = tuple(arguments_of(ModelOptions))
-# What a model is built with where nobody says otherwise; the rest is at its own defaults.
-MODEL_DEFAULTS: dict[str, Any] = {
-    name: arguments_of(ModelOptions)[name].default
-    for name in ("model", "hidden_channels", "num_layers")
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ def settings(
             is not.
     """
     given = _read({name: value for name, value in options.items() if value is not None})
-    if faults := options_of_another(given.keys() - set(_MODEL_OPTIONS), trainer):
+    if faults := options_of_another(given.keys() - set(MODEL_OPTIONS), trainer):
         raise InputError(faults)
     preset = {} if card is None else dict(card.preset if recipe is None else recipe.settings)
     table = "preset" if recipe is None else f"recipes.{recipe.name}"
@@ -74,9 +66,9 @@ def settings(
             faults.append(f"{card.path}: [{table}] sets {name!r}, which is no option{hint}")  # type: ignore[union-attr]
         raise InputError(faults)
     if recipe is None and trainer == "layerwise":
-        preset = of_preset(preset, _MODEL_OPTIONS, "fine_tune" in given)
+        preset = of_preset(preset, tuple(MODEL_OPTIONS), "fine_tune" in given)
     if recipe is None and trainer in ("graph", "pipeline"):
-        preset = of_preset_for(trainer, preset, _MODEL_OPTIONS)
+        preset = of_preset_for(trainer, preset, tuple(MODEL_OPTIONS))
     preset = {name: value for name, value in preset.items() if name not in given}
     if "norm" in given:  # the preset's were for another norm
         preset.pop("norm_kwargs", None)
@@ -88,7 +80,7 @@ def settings(
     if "num_parts" in given and "clusters_per_batch" in preset:
         fewest = min(given["num_parts"], preset["clusters_per_batch"])
         both["clusters_per_batch"] = preset["clusters_per_batch"] = max(1, fewest)
-    model = {name: both.pop(name) for name in _MODEL_OPTIONS if name in both}
+    model = {name: both.pop(name) for name in MODEL_OPTIONS if name in both}
     model |= model.pop("model_kwargs", {})
     return Settings(model.pop("model"), model, both, preset)
 
@@ -107,8 +99,7 @@ def build_model(chosen: Settings, graph: Graph) -> LayeredGNN:
     if graph.y is None:
         faults.append(f"{graph.name} has no labels to learn")
     for name in ("hidden_channels", "num_layers"):
-        if chosen.model[name] < 1:
-            faults.append(f"{name}={chosen.model[name]} must be at least 1")
+        faults += MODEL_OPTIONS[name].faults(chosen.model[name])
     for name in chosen.model:
         if not _takes(chosen.kind, name):
             faults.append(f"model {chosen.kind!r} takes no {name}")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from gnnscale.declared import Argument, about, arguments_of
-from gnnscale.train.options import BATCHES, EVALUATION, LAYERS, MODEL, OPTIONS, RUN, TRAINING
+from gnnscale.model_arguments import MODEL, PyGLayers
+from gnnscale.train.options import BATCHES, EVALUATION, LAYERS, OPTIONS, RUN, TRAINING
 
 Model = Literal[
     "sage", "gcn", "gin", "gat", "cluster_gcn", "sgc", "ssgc", "tagcn", "appnp", "sign", "gcnii",
@@ -25,25 +26,9 @@ _HEADINGS = (MODEL, TRAINING, BATCHES, LAYERS, EVALUATION, RUN)
 # fmt: off
 @dataclass(frozen=True)
 class ModelOptions:
-    """What the command line builds a model of; `gnnscale.nn.MODELS` has them by name."""
+    """Which model the command line builds; `gnnscale.nn.MODELS` has them by name."""
 
     model: Annotated[Model, about("Which model.", heading=MODEL)] = "sage"
-    hidden_channels: Annotated[int, about("Width of its layers.", heading=MODEL)] = 128
-    num_layers: Annotated[int, about("Layers; hops seen.", heading=MODEL)] = 3
-    dropout: Annotated[float, about("Probability in [0, 1].", heading=MODEL)] = 0.0
-    act: Annotated[str | None, about(
-        "Activation, a name PyG knows; or none.",
-        heading=MODEL, metavar="NAME",
-    )] = "relu"
-    norm: Annotated[str | None, about(
-        "Normalisation: layer_norm, batch_norm, graph_norm … (names PyG knows); or none.",
-        heading=MODEL, metavar="NAME",
-    )] = None
-    norm_kwargs: Annotated[Mapping[str, Any] | None, about(
-        "Its arguments, name=value: mode=node for layer_norm over each node by itself.",
-        heading=MODEL, metavar="K=V,…", shown="",
-    )] = None
-    residual: Annotated[bool, about("Add a layer's input to its output.", heading=MODEL)] = False
     model_kwargs: Annotated[Mapping[str, Any] | None, about(
         "Further arguments of the model, such as heads=4, aggr=max or diag_lambda=1.",
         heading=MODEL, metavar="K=V,…", shown="",
@@ -69,10 +54,28 @@ class ControllerOptions:
 
 
 # fmt: on
+MODEL_DEFAULTS: dict[str, Any] = {"model": "sage", "hidden_channels": 128, "num_layers": 3}
+
+
+def _of_models() -> dict[str, Argument]:
+    """What a model is built of, those first that are there without a default."""
+    found = arguments_of(ModelOptions) | arguments_of(PyGLayers)
+    names = [name for name, one in found.items() if "heading" in one.said]
+    order = sorted(names, key=lambda name: (name != "model", name == "model_kwargs"))
+    given = {name: found[name] for name in order}
+    return {
+        name: replace(one, default=MODEL_DEFAULTS.get(name, one.default))
+        for name, one in given.items()
+    }
+
+
+MODEL_OPTIONS: Mapping[str, Argument] = _of_models()
+
+
 def _all() -> dict[str, Argument]:
     """Every argument that is an option; of one that several trainers have, the first's help."""
-    found: dict[str, Argument] = {}
-    for declaration in (ModelOptions, ControllerOptions, *OPTIONS.values()):
+    found = dict(MODEL_OPTIONS)
+    for declaration in (ControllerOptions, *OPTIONS.values()):
         for name, argument in arguments_of(declaration).items():
             if "heading" in argument.said:
                 found.setdefault(name, argument)

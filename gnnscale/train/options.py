@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from gnnscale.declared import about, arguments_of, faults_of, plain_numbers
 from gnnscale.errors import InputError
+from gnnscale.model_arguments import MODEL
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from gnnscale.train.task import Task
 
 # Headings of the command line.
-MODEL = "Model"
 BATCHES = "Clusters and batches"
 LAYERS = "Layer by layer"
 TRAINING = "Training"

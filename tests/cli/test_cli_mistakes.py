@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
         (("train", "-d", "wordnt"), "Did you mean 'wordnet'?"),
         (("train", "-d", "./no.npz"), "no.npz does not exist"),
         ((*TRAIN, "--epochs", "0", "--lr", "-1"), "2 faults"),
-        ((*TRAIN, "--num-layers", "0"), "num_layers=0 must be at least 1"),
+        ((*TRAIN, "--num-layers", "0"), "num_layers=0 must be a whole number from 1"),
         (
             (*TRAIN, "--norm", "no_norm"),
             "norm='no_norm': there is no such layer; did you mean BatchNorm",

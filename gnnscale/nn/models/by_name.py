@@ -11,19 +11,18 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from gnnscale.choices import choice_faults
 from gnnscale.errors import InputError
-from gnnscale.nn.blocks.layer_names import make_act
-from gnnscale.nn.blocks.layered import LayeredGNN
-from gnnscale.nn.convert.pyg_models import as_layered
-from gnnscale.nn.models import conv_models
-from gnnscale.nn.models.arguments import (
-    WRONG_ARGUMENT,
+from gnnscale.model_arguments import (
     ClusterGCNLayers,
     PyGLayers,
     SGCLayers,
     SSGCLayers,
     TAGCNLayers,
-    named,
 )
+from gnnscale.nn.blocks.layer_names import make_act
+from gnnscale.nn.blocks.layered import LayeredGNN
+from gnnscale.nn.convert.pyg_models import as_layered
+from gnnscale.nn.models import conv_models
+from gnnscale.nn.models.arguments import WRONG_ARGUMENT, named
 from gnnscale.nn.models.deep import GCNII, DeepGCN
 from gnnscale.nn.models.perceptrons import APPNP, MLP, SIGN
 from gnnscale.nn.models.readout import GraphModel

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from torch import nn
 from torch_geometric.nn import conv as pyg
 
+from gnnscale.model_arguments import (
+    DeepGCNLayers,
+    GCNIILayers,
+)
 from gnnscale.nn.blocks.block import Block
 from gnnscale.nn.blocks.layered import LayeredGNN
-from gnnscale.nn.models.arguments import DeepGCNLayers, GCNIILayers, named
+from gnnscale.nn.models.arguments import named
 
 
 @named(GCNIILayers)

@@ -9,15 +9,14 @@ from torch import nn
 from torch_geometric import nn as pyg
 
 from gnnscale.errors import InputError
-from gnnscale.nn.blocks.block import Block
-from gnnscale.nn.blocks.layered import LayeredGNN
-from gnnscale.nn.models.arguments import (
-    WRONG_ARGUMENT,
+from gnnscale.model_arguments import (
     APPNPLayers,
     Layers,
     SIGNLayers,
-    named,
 )
+from gnnscale.nn.blocks.block import Block
+from gnnscale.nn.blocks.layered import LayeredGNN
+from gnnscale.nn.models.arguments import WRONG_ARGUMENT, named
 
 
 @named(Layers)
