@@ -95,6 +95,7 @@ def make(name: str) -> None:
 
 {first}
 
+<!-- not run: it has been, see below -->
 ```sh
 {command}
 ```
