@@ -146,7 +146,7 @@ def k_fold(
                     "k_fold reads every epoch of every fold: give trainers evaluate_every=1 and no "
                     "early_stopping"
                 )
-            if (why := trainer._without_metrics()) is not None:
+            if (why := trainer.without_metrics) is not None:
                 raise InputError(f"k_fold follows a metric: {why}")
             reports.append(trainer.fit())
     headline = reports[0].headline

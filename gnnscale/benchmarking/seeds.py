@@ -29,9 +29,10 @@ from gnnscale.errors import GnnscaleError, InputError, RunMismatch, StoreError
 from gnnscale.storage.files import checked_path, json_checksum, read_json, write_json
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.arguments import as_data
-from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.report import Report
+from gnnscale.train.trainer import Trainer
 from gnnscale.train.trainers import TRAINERS
 
 logger = logging.getLogger(__name__)
@@ -112,13 +113,14 @@ def bench(
             run_dir=folder / f"seed-{number}",
             **_shared_arguments(trainer, data, folder, arguments),
         )
-        run._shared = store
+        if isinstance(run, ClusterTrainer):
+            run.reuse(store)
         if not results:
             _check_sets(run)
             _check_neighbours(run, folder)
         report = run.fit(resume="auto")
-        if is_mapped(run.graph.adj.indices):
-            store = getattr(run, "_clustered", None)
+        if isinstance(run, ClusterTrainer) and is_mapped(run.graph.adj.indices):
+            store = run.clustered
         results.append(_result(run, report, number, official))
         logger.info("seed %d: %s", number, results[-1].final)
         if after_run is not None:
@@ -171,19 +173,19 @@ def _shared_arguments(
     return shared
 
 
-def _check_sets(run: KeptRun) -> None:
-    missing = [name for name in ("val", "test") if name not in run._sets()]
+def _check_sets(run: Trainer) -> None:
+    missing = [name for name in ("val", "test") if name not in run.sets]
     if missing:
         split = f"the split {run.config.split!r} has no {' and no '.join(missing)} nodes"
         raise InputError(
             "a benchmark chooses an epoch on validation nodes and reports test nodes; "
-            f"{run._without_metrics() or split}"
+            f"{run.without_metrics or split}"
         )
 
 
-def _check_neighbours(run: KeptRun, folder: Path) -> None:
+def _check_neighbours(run: Trainer, folder: Path) -> None:
     """Hold all runs in the folder to the settings of this one, those of other seeds included."""
-    identity, faults = run._run_identity(), []
+    identity, faults = run.identity, []
     for path in sorted(folder.glob("seed-*")):
         other = RunFolder(path)
         if not (path / "checkpoint.safetensors").exists():
@@ -198,7 +200,7 @@ def _check_neighbours(run: KeptRun, folder: Path) -> None:
         )
 
 
-def _result(run: KeptRun, report: Report, seed: int, official: Evaluator | None) -> SeedResult:
+def _result(run: Trainer, report: Report, seed: int, official: Evaluator | None) -> SeedResult:
     metric = report.headline
     final = _finite({where: figures[metric] for where, figures in report.final.items()})
     if missing := {"val", "test"} - final.keys():
@@ -232,7 +234,7 @@ def _columns(metric: str) -> dict[str, str]:
     return {"epoch": "epoch", "loss": "loss", **{w: f"{w}_{metric}" for w in SETS}}
 
 
-def _official(run: KeptRun, evaluator: Evaluator) -> dict[str, float]:
+def _official(run: Trainer, evaluator: Evaluator) -> dict[str, float]:
     """The evaluator's figures, kept in the run's folder: they take a pass over the full graph."""
     assert run.folder is not None
     path = run.folder.path / _OFFICIAL
@@ -243,8 +245,8 @@ def _official(run: KeptRun, evaluator: Evaluator) -> dict[str, float]:
             return dict(known["figures"])
     except (StoreError, KeyError, TypeError):
         pass  # there are none yet, or not of these weights
-    split, y, position = run._split(), run.graph.y, run.position
-    assert y is not None
+    split, y, position = run.graph.split(run.config.split), run.graph.y, run.position
+    assert split is not None and y is not None
     nodes = {}
     for where in ("val", "test"):
         mask = split[where]
@@ -259,7 +261,7 @@ def _official(run: KeptRun, evaluator: Evaluator) -> dict[str, float]:
     return figures
 
 
-def _about(run: KeptRun, report: Report) -> dict[str, Any]:
+def _about(run: Trainer, report: Report) -> dict[str, Any]:
     config = {
         name: value
         for name, value in run.config.saved().items()

@@ -16,7 +16,7 @@ from gnnscale.errors import StoreError
 if TYPE_CHECKING:
     from gnnscale.graph import Graph
     from gnnscale.train import Report
-    from gnnscale.train.kept_run import KeptRun
+    from gnnscale.train.trainer import Trainer
 
 _FILE = "baselines.json"
 
@@ -31,7 +31,7 @@ def comparison_table(results: Mapping[str, float], metric: str, where: str = "te
 
 
 def baselines_of_run(
-    graph: Graph, trainer: KeptRun, report: Report, where: str
+    graph: Graph, trainer: Trainer, report: Report, where: str
 ) -> dict[str, float]:
     """The baselines for a run, by its own metric; kept in its folder, for they take a while."""
     from gnnscale.benchmarking import baselines

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gnnscale.cli.settings import Settings
     from gnnscale.graph import Graph
     from gnnscale.train import Report
-    from gnnscale.train.kept_run import KeptRun
+    from gnnscale.train.trainer import Trainer
 
 _HOW = {
     "ClusterTrainer": "cluster mini-batches",
@@ -176,7 +176,7 @@ def _train(
     _next_steps(run_dir)
 
 
-def _tell(graph: Graph, chosen: Settings, run: KeptRun, report: Report, compare: bool) -> None:
+def _tell(graph: Graph, chosen: Settings, run: Trainer, report: Report, compare: bool) -> None:
     from gnnscale.cli.comparison import baselines_of_run, comparison_table
     from gnnscale.train.run.report_table import layers_table
 

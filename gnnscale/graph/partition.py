@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.graph.adjacency import row_blocks
@@ -95,6 +96,13 @@ class Partition:
                     f"[0, {self.num_parts - 1}]"
                 )
         object.__setattr__(self, "assignment", assignment.to(torch.int32))
+
+    @override
+    def __repr__(self) -> str:
+        return (
+            f"Partition({self.num_nodes:,} nodes in {self.num_parts:,} parts, method "
+            f"{self.method!r}, seed {self.seed}, {self.seconds:.3g} s)"
+        )
 
     @property
     def num_nodes(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph
@@ -67,6 +68,15 @@ class Batch:
     epoch: int = 0
     step: int = 0
     step_train_nodes: int = 0
+
+    @override
+    def __repr__(self) -> str:
+        x = "no features" if self.x is None else f"x {list(self.x.shape)}"
+        return (
+            f"Batch({self.num_nodes:,} nodes of {self.clusters.numel():,} clusters, "
+            f"{self.adj.num_edges:,} edges, {self.train_index.numel():,} training rows, {x}, "
+            f"step {self.step} of epoch {self.epoch}, {self.adj.device})"
+        )
 
     @property
     def num_nodes(self) -> int:

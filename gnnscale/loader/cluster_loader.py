@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.choices import whole_faults
 from gnnscale.errors import InputError, RunMismatch
@@ -109,6 +110,15 @@ class ClusterLoader:
     def num_batches(self) -> int:
         """Batches of an epoch, of all ranks."""
         return -(-self.clusters_drawn // self.clusters_per_batch)
+
+    @override
+    def __repr__(self) -> str:
+        rank = "" if self.world_size == 1 else f", rank {self.rank} of {self.world_size}"
+        return (
+            f"{type(self).__name__}({self.num_batches:,} batches of {self.clusters_per_batch:,} of "
+            f"{self.clusters_drawn:,} clusters, seed {self.seed}, epoch {self.epoch}, step "
+            f"{self.step}{rank})"
+        )
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from gnnscale.costs.sizes import sizes_for
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.graph.reading.labels import TASKS
+from gnnscale.nn import LayeredGNN, as_layered
 from gnnscale.partitioning.methods import balance_faults
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.device import choose_device
@@ -17,6 +20,11 @@ from gnnscale.train.options import ClusterOptions, TrainerOptions, described
 from gnnscale.train.steps.learnt import task_faults
 from gnnscale.train.steps.precision import precision_faults
 from gnnscale.train.task import NodeTask, Task
+
+logger = logging.getLogger(__name__)
+
+C = TypeVar("C", bound=ClusterOptions)
+C_co = TypeVar("C_co", bound=ClusterOptions, covariant=True)
 
 
 def option_faults(options: TrainerOptions) -> list[str]:
@@ -134,3 +142,62 @@ def as_task(options: TrainerOptions, graph: Graph, split: str) -> Task:
     if faults:
         raise InputError(faults)
     return task
+
+
+class Given(NamedTuple, Generic[C_co]):
+    """What a trainer on clusters is given, read and found to fit together.
+
+    Attributes:
+        model: the model.
+        data: what is trained on.
+        task: what is learnt.
+        config: the options, of which none is left open.
+        fewer: whether the clusters of a batch were chosen, and may be fewer.
+    """
+
+    model: LayeredGNN
+    data: Graph | ClusteredGraph
+    task: Task
+    config: C_co
+    fewer: bool
+
+
+def as_clusters(options: C, faults: list[str]) -> Given[C]:
+    """Read what a trainer on clusters is given, and settle what was left open.
+
+    Args:
+        options: as they were given.
+        faults: what is known to be at fault.
+
+    Raises:
+        InputError: listing every option and every part of the data that is at fault.
+    """
+    options = options.sound()
+    data, model = as_data(options.graph, options.task), options.model
+    whole = data.graph if isinstance(data, ClusteredGraph) else data
+    split, inductive, unfit = as_seen(data, options.split, options.inductive)
+    num_parts, per_batch, impossible = sizes_for(
+        data, model, split, inductive, options.num_parts, options.clusters_per_batch
+    )
+    faults = [*faults, *unfit, *impossible]
+    if options.precompute and whole.x is None:
+        faults.append("precompute=True: the graph has no features x to propagate")
+    try:
+        task = as_task(options, whole, split)
+    except InputError as error:
+        faults += error.faults
+    if faults:
+        raise InputError(faults)
+    given = {
+        "method": options.method != "auto",
+        "balance": options.balance != "nodes",
+        "store": options.store,
+    }
+    if isinstance(data, ClusteredGraph) and (unused := [k for k, v in given.items() if v]):
+        logger.warning(
+            "%s: the graph comes in clusters, and is not clustered anew", ", ".join(unused)
+        )
+    config = options.settled(
+        num_parts=num_parts, clusters_per_batch=per_batch, split=split, inductive=inductive
+    )
+    return Given(as_layered(model), data, task, config, options.clusters_per_batch is None)

@@ -10,17 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from gnnscale import comm
+from gnnscale.costs.graphs import sizes_of
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, Split
 from gnnscale.graph.checks import overlaps
 from gnnscale.graph.reading.nodes import read_parts
-from gnnscale.loader.graph_loader import of_graphs
+from gnnscale.graph.store.graph_folder import store_graph
+from gnnscale.loader import Batch
+from gnnscale.loader.batch import Assembler
+from gnnscale.loader.graph_loader import (
+    GraphLoader,
+    graphs_as_clusters,
+    labelled_by_graph,
+    of_graphs,
+)
 from gnnscale.nn.convs.taken import CARRIED
 from gnnscale.train.arguments import as_data, read_graph
+from gnnscale.train.run.identity import describe_data
+from gnnscale.train.setup import Setup
 
 logger = logging.getLogger(__name__)
 
+_SMALL = 1 << 9  # nodes and edges of a graph that the model is tried on within a bound
 _PARTS = ("train", "val", "test")
 
 
@@ -143,3 +157,92 @@ def graphs_as_rows(graph: Graph) -> Graph:
         num_classes=graph.num_classes,
         name=graph.name,
     )
+
+
+class ManyGraphs:
+    """A data set of many graphs, and the loader of their batches. Nothing is moved or written.
+
+    Args:
+        setup: of the trainer.
+        graph: the data set.
+        rows: its graphs as the rows of the task.
+        graphs_per_batch: graphs a step.
+        prefetch: batches prepared ahead.
+
+    Attributes:
+        loader: the batches of an epoch.
+    """
+
+    order = position = None
+    is_prepared = True
+
+    def __init__(
+        self, setup: Setup, graph: Graph, rows: Graph, graphs_per_batch: int, prefetch: int
+    ) -> None:
+        self.graph = self.whole = graph
+        self.rows = rows
+        self._setup = setup
+        self._as_clusters = graphs_as_clusters(graph, setup.config.split)
+        self._fingerprint: str | None = None
+        self.loader = GraphLoader(
+            self._as_clusters,
+            graphs_per_batch,
+            seed=setup.config.seed,
+            rank=comm.rank(setup.group),
+            world_size=comm.world_size(setup.group),
+            prefetch=prefetch,
+            device=setup.device,
+        )
+
+    def prepare(self) -> None:
+        """Nothing: a graph is where it is."""
+
+    def sample(self) -> Batch:
+        """A batch of the largest two graphs of the first; within a bound, of two small ones."""
+        ids = self.loader.steps(0)[0][0]
+        nodes, edges = sizes_of(self.graph, ids)
+        if self._setup.config.memory != "auto":  # what the largest take is not known yet
+            small = nodes + edges <= _SMALL
+            ids = ids[small] if bool(small.any()) else ids[(nodes + edges).argmin()].reshape(1)
+            nodes = sizes_of(self.graph, ids)[0]
+        return self.assembled(ids[nodes.argsort(descending=True)[:2]])
+
+    def assembled(self, graphs: Tensor) -> Batch:
+        """A batch of some graphs, on the host."""
+        return labelled_by_graph(Assembler(self._as_clusters), self.graph.y)(graphs)
+
+    def lay_out(self) -> None:
+        """Nothing: a graph is where it is."""
+
+    def segments(self) -> dict[str, Tensor]:
+        """Nothing beside the graphs."""
+        return {}
+
+    def scratch(self) -> Path | None:
+        """None: graphs are evaluated in memory."""
+        return None
+
+    def keep(self) -> None:
+        """Store the graphs where nothing else could give them back."""
+        folder = self._setup.folder
+        assert folder is not None
+        path = folder.graph
+
+        def write() -> None:
+            store_graph(self.graph, path)
+
+        if self.graph.source is None:
+            comm.from_main(write)
+
+    def resume(self) -> None:
+        """Nothing: what is drawn depends on seed and epoch alone."""
+
+    def identity(self) -> dict[str, Any]:
+        """See `Data`."""
+        if self._fingerprint is None:
+            self._fingerprint = self.graph.fingerprint()
+        return describe_data(self.graph, self._fingerprint)
+
+    def held(self) -> dict[str, Any]:
+        """See `Data`."""
+        return {"": self.graph}

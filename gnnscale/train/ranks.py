@@ -12,12 +12,15 @@ from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
 from gnnscale.storage.memory import in_words, memory_bytes
+from gnnscale.train.contracts import Signals
 from gnnscale.train.options import OF_RANKS, TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.memory import resident_arrays
 
 _WRITING = 512 * 10**6  # bytes that writing a clustered graph to files takes at most
 _SORTING = 40  # bytes an edge, while a graph in memory is renumbered
+
+_NESTED = {"updates", "open", "sessions", "step"}  # of a checkpoint's state
 
 
 def check_same_on_all_ranks(
@@ -71,30 +74,29 @@ def check_world_size(state: dict[str, Any], folder: RunFolder | None) -> None:
 def with_own(state: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Rank 0's state with what another rank has of its own, wherever that stands in it."""
     nested = {
-        key: with_own(state[key], value) if key in ("updates", "open") else value
-        for key, value in own.items()
+        key: with_own(state[key], value) if key in _NESTED else value for key, value in own.items()
     }
     return {**state, **nested}
 
 
 def agree(
-    own: float, takes_part: bool, stop: bool, group: Any = None
-) -> tuple[float, bool, list[bool]]:
+    own: float, takes_part: bool, signals: Signals, group: Any = None
+) -> tuple[float, Signals, list[bool]]:
     """What ranks have to know of each other before a step, in one message.
 
     Args:
         own: the normaliser of this rank's batch.
         takes_part: whether it runs one.
-        stop: whether it was interrupted.
+        signals: of this rank.
         group: the ranks that share the batches; all when None.
 
     Returns:
-        The normaliser of the step, whether a rank was interrupted, and which ranks run a batch.
+        The normaliser of the step, the signals of all, and which ranks run a batch.
     """
     me = comm.rank(group)
     places = [takes_part and rank == me for rank in range(comm.world_size(group))]
-    total, stopping, *taking = comm.sum_numbers(own, stop, *places, group=group)
-    return total, stopping > 0, [part > 0 for part in taking]
+    total, interrupted, stop, *taking = comm.sum_numbers(own, *signals, *places, group=group)
+    return total, Signals(interrupted > 0, stop > 0), [part > 0 for part in taking]
 
 
 @torch.no_grad()

@@ -1,19 +1,10 @@
-"""Trainer: the loop over batches that trainers share.
-
-    prepare → for every epoch: steps, evaluation, callbacks, checkpoint
-
-A step reads no value back from the device.
-"""
+"""Trainer: what can be done with every trainer."""
 
 from __future__ import annotations
 
-import logging
-import math
-import time
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -21,397 +12,255 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.costs.clusters import clusters_with_room
-from gnnscale.costs.passes import pass_cost
-from gnnscale.errors import GnnscaleError, InputError, RunMismatch
-from gnnscale.inference.engine import in_one_chunk
-from gnnscale.loader import Batch, ClusterLoader
-from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.blocks.checkpointing import checkpointed
-from gnnscale.nn.blocks.compiling import CompiledRows
-from gnnscale.nn.blocks.context import Runner, run_phases
-from gnnscale.nn.invariance.check import Level
-from gnnscale.train.kept_run import KeptRun
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph
+from gnnscale.train.contracts import Data, Evaluator
+from gnnscale.train.evaluators.full_graph import SETS
 from gnnscale.train.options import TrainerOptions
-from gnnscale.train.ranks import agree
-from gnnscale.train.run.meter import Meter
-from gnnscale.train.run.progress import Progress
+from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.report import Report
-from gnnscale.train.steps.additive import check_counted, counted, summed_loss, try_loss
-from gnnscale.train.steps.contexts import training_context
-from gnnscale.train.steps.optimizers import (
-    SCHEDULERS,
-    make_optimizer,
-    make_scheduler,
-    watched_figure,
-)
-from gnnscale.train.steps.precision import MixedPrecision
-from gnnscale.train.steps.running import RunningStatistics
-from gnnscale.train.steps.shared_gradients import SharedGradients
-from gnnscale.train.steps.updates import Updates, gentler
+from gnnscale.train.run.training_run import TrainingRun
+from gnnscale.train.session import Sessions
+from gnnscale.train.setup import Setup
+from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
 
-logger = logging.getLogger(__name__)
 
+class Trainer:
+    """The verbs of every trainer. Each is put together from parts, and changes none of them.
 
-class Trainer(KeptRun):
-    """The shared loop. A child says where the batches come from.
+    Args:
+        setup: what the parts share.
+        data: what is trained and evaluated on.
+        evaluator: evaluates and predicts.
+        sessions: what is trained.
 
     Attributes:
-        stage_group: the ranks that hold the stages of the model; None where each holds all.
+        callbacks: are told of a run while it happens; may be added to.
     """
 
-    stage_group: Any = None
-    _takes_fewer = False  # whether the clusters of a batch were chosen, and may be fewer
-    _waiting: Sequence[Batch | None] = ()  # drawn, and yet to be trained on with the next ones
+    def __init__(self, setup: Setup, data: Data, evaluator: Evaluator, sessions: Sessions) -> None:
+        self._setup, self._data = setup, data
+        self._evaluator, self._sessions = evaluator, sessions
+        self._run = TrainingRun(type(self).__name__, setup, data, evaluator, sessions)
+        self.callbacks: list[Callback] = setup.callbacks
 
-    def __init__(
-        self,
-        model: LayeredGNN,
-        config: TrainerOptions,
-        *,
-        task: Task,
-    ) -> None:
-        super().__init__(model, config, task=task)
-        self.precision = MixedPrecision(config.precision, self.device)
-        self._meter = Meter(self.device)
-        self._prepared = False
-        self._interrupted: Callable[[], bool] = lambda: False
-        self._begin()
+    # --- training ---------------------------------------------------------------------------
 
-    # --- what a child provides --------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def loader(self) -> ClusterLoader:
-        """The batches of an epoch, with a state."""
-
-    @abstractmethod
-    def _prepare_data(self) -> None:
-        """Partition, and whatever else comes before the first step. Nothing is written."""
-
-    @abstractmethod
-    def _sample_batch(self) -> Batch:
-        """A small batch for the check before training."""
-
-    # --- the public verbs -------------------------------------------------------------------
-
-    @override
     def prepare(self) -> None:
         """Do what comes before the first step (partition, check on one batch). Done once."""
-        if self._prepared:
-            return
-        self._prepare_data()
-        if self.config.early_stopping is not None and "val" not in self._sets():
-            why = self._without_metrics() or "the split has none"
-            raise InputError(f"early_stopping needs validation {self._unit}; {why}")
-        self.learnt.to(self.device)
-        self._dry_run()
-        self._prepared = True
+        self._sessions.prepare()
 
-    @override
+    def fit(self, resume: str | bool = "auto", epochs: int | None = None) -> Report:
+        """Train.
+
+        A further call goes on as one longer run would: from the weights of the last epoch, with its
+        optimizer and schedule, and with the next epoch's number, by which batches and dropout are
+        drawn. Where the weights have been changed in between (a mean over clients, say), it goes on
+        from those, with a report of its own. `start()` before it makes optimizer and schedule anew.
+
+        Args:
+            resume: "auto" goes on with the run in `run_dir` if there is one, or without a `run_dir`
+                where the last call ended; True insists on that; False begins anew, with the present
+                weights and the first epoch.
+            epochs: how many the run has when this call ends, those of earlier calls included; None
+                for the trainer's `epochs`, which without a `run_dir` are so many more. More of them
+                also continue a run that a callback has stopped; one that stopped early needs a
+                larger `early_stopping`. Layers that are trained one by one do not go on.
+
+        Returns:
+            The report. The model then has the weights that `keep` asks for.
+
+        Raises:
+            RunMismatch: the run in `run_dir` has another configuration, graph, model or number of
+                ranks; ranks have been given different ones; or it cannot have so many epochs.
+            RankFailure: another rank has failed.
+            InputError: data and model do not fit together.
+            RunInUse: another trainer is writing into the run folder.
+            StoreError: the run folder cannot be written, or its checkpoint is damaged.
+            GnnscaleError: loss or weights are no longer finite; the model then has those from
+                before that epoch.
+        """
+        return self._run.fit(self, resume, epochs)
+
     def start(self) -> None:
         """Prepare, and make a new optimizer and schedule: what comes before the first `step`.
 
         Between two calls of `fit` it leaves epochs going on counting.
         """
-        self.prepare()
-        if not self._stands:
-            self._stand_at(0, 0)
-        self._runner = self._make_runner()
-        self._running = RunningStatistics(self.learnt, self.group)
-        self._running.check(self.loader.num_batches)
-        self._make_updates()
+        self._sessions.start()
 
-    # --- the loop ---------------------------------------------------------------------------
-
-    @override
-    def _train(self, interrupted: Callable[[], bool]) -> None:
-        steps = len(self.loader)
-        self._interrupted = interrupted
-        done = self.loader.epoch * steps + self.loader.step
-        shown = self.config.progress and comm.is_main()
-        with Progress(self._until * steps, done, shown) as progress:
-            while self.report.stopped is None:
-                self._stands = False
-                self._run_epoch(progress)
-                row = self._end_epoch(progress)
-                self._stands = True
-                for callback in self.callbacks:
-                    callback.on_epoch_end(self, row)
-                self.report.stopped = self._why_stop(row)
-                stopping = comm.any_rank(interrupted())
-                if stopping:
-                    self._leave()
-                if self._checkpoint_is_due() and self.report.stopped is None:
-                    self._checkpoint()
-
-    def _leave(self) -> NoReturn:
-        """Interrupt training, where everything that moves is whole."""
-        self._checkpoint()
-        self._stands = True
-        raise KeyboardInterrupt
-
-    def _run_epoch(self, progress: Progress) -> None:
-        self.learnt.train()
-        steps, epochs = len(self.loader), self._until
-        number = self.loader.epoch + 1
-        before = time.monotonic()
-        for batch in self.loader:
-            self.step(batch)
-            now = time.monotonic()
-            self._meter.seconds += now - before
-            before = now
-            progress.step(
-                (number - 1) * steps + self.loader.step,
-                f"{number}/{epochs}",
-                self._meter.mean_loss,
-                self._meter.nodes_per_second,
-            )
-            self._steps_since_checkpoint += 1
-            if self._stopping:
-                self._leave()
-            if self._steps_since_checkpoint == self.config.checkpoint_every:
-                self._checkpoint()
-                before = time.monotonic()
-
-    def step(self, batch: Batch | None) -> None:
+    def step(self, batch: Any) -> None:
         """Train on one batch of `loader`: what `fit` does with each, for loops of one's own.
 
         It comes after `start`, in training mode (`learnt.train()`). Of several ranks every one
         takes the step, one that has no batch (None) as well.
-        """
-        own, nodes = 0.0, 0
-        if batch is not None:
-            batch = batch.to(self.device, non_blocking=True)
-            if comm.world_size(self.group) > 1:  # its own: ranks add theirs up below
-                batch = replace(batch, step_train_nodes=batch.train_index.numel())
-            own, nodes = counted(self.task, batch), batch.num_nodes
-        takes_part = batch is not None and (own > 0 or self._running.synchronised)
-        stop = self._interrupted()
-        normaliser, self._stopping, taking = agree(own, takes_part, stop, self.group)
-        if normaliser:
-            with self._running.exchanged(taking):
-                loss = None
-                if batch is not None and takes_part:
-                    loss = self._loss(batch)
-                    self._meter.add(loss, own, nodes)
-                self._updates.add(loss, normaliser)
-        number = self.loader.step if batch is None else batch.step + 1
-        if number % self.config.accumulate == 0 or number == len(self.loader):
-            self._updates.apply()
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """The summed loss of a batch."""
-        assert batch.x is not None
-        with self.precision.autocast():
-            context = training_context(batch, self.config.seed, self._runner, self.group)
-            out = self.model(batch.x, batch.adj, context=context)
-        wide = out.to(torch.promote_types(out.dtype, torch.float32))
-        return summed_loss(self.task, wide, batch)
-
-    def _end_epoch(self, progress: Progress) -> dict[str, Any]:
-        self._meter.over_ranks(self.group)
-        check_counted(self.task, self._meter.weight, f"epoch {self.loader.epoch}")
-        loss = self._meter.mean_loss()
-        if not math.isfinite(loss):
-            raise GnnscaleError(
-                f"the training loss is {loss} in epoch {self.loader.epoch}: try "
-                f"{gentler(self.config)}"
-            )
-        row: dict[str, Any] = {
-            "epoch": self.loader.epoch,
-            "loss": loss,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds": self._meter.seconds,
-            "nodes_per_second": self._meter.nodes_per_second,
-        }
-        self.report.rows.append(row)
-        self._count("train", self._meter.seconds)
-        self._meter.reset()
-        if due := self._evaluation_is_due(row["epoch"]):
-            self._evaluate_into(row, progress)
-        self._updates.end_epoch(row)
-        if row["epoch"] == self._until and not due:
-            self._evaluate_last(row, progress)
-        logger.info("epoch %d: %s", row["epoch"], row)
-        return row
-
-    # --- preparation and state --------------------------------------------------------------
-
-    @property
-    @override
-    def epochs_done(self) -> int:
-        return self.loader.epoch
-
-    @override
-    def _epochs_of(self, state: dict[str, Any]) -> int:
-        return state["loader"]["epoch"] + (state["loader"]["step"] > 0)
-
-    @override
-    def _fixed_length(self, report: Report) -> str | None:
-        if self.config.scheduler not in SCHEDULERS:
-            return None
-        return (
-            f"scheduler={self.config.scheduler!r} was laid out over those. For more, give the "
-            "model of load_run to a trainer with another run_dir, or begin anew with resume=False"
-        )
-
-    @override
-    def _take_up(self) -> None:
-        self._stand_at(self.loader.epoch, self.loader.step - len(self._waiting))
-        self._waiting = []
-        if self.config.scheduler not in SCHEDULERS or self._laid_out == self._until:
-            return
-        if not self._updates.fresh:
-            raise RunMismatch(
-                f"scheduler={self.config.scheduler!r} was laid out over {self._laid_out} epochs: "
-                "call start() before fit(), which lays a new one out over those to come, with a "
-                "new optimizer"
-            )
-        self._make_updates()
-
-    def _stand_at(self, epoch: int, step: int) -> None:
-        """Let the loader go on from there."""
-        self.loader.load_state_dict({**self.loader.state_dict(), "epoch": epoch, "step": step})
-
-    @override
-    def _begin(self) -> None:
-        super()._begin()
-        self._waiting = []
-        self._stopping = False  # whether a rank was interrupted before the last step
-        self._steps_since_checkpoint = 0
-        self._meter.reset()
-
-    @override
-    def _checkpoint(self) -> None:
-        super()._checkpoint()
-        self._steps_since_checkpoint = 0
-
-    @override
-    def _loop_state(self) -> dict[str, Any]:
-        loader = self.loader.state_dict()
-        return {
-            "updates": self._updates.state_dict(),
-            # What waits for an update is drawn again: nothing has been learnt from it.
-            "loader": {**loader, "step": loader["step"] - len(self._waiting)},
-            "meter": self._meter.state_dict(),
-        }
-
-    @override
-    def _rank_state(self) -> dict[str, Any]:
-        own = {"updates": self._updates.begun(), "meter": self._meter.state_dict()}
-        return {**super()._rank_state(), **own}
-
-    @override
-    def _load_loop_state(self, state: dict[str, Any]) -> None:
-        self._updates.load_state_dict(state["updates"])
-        self.loader.load_state_dict(state["loader"])
-        self._meter.load_state_dict(state["meter"])
-        logger.info(
-            "going on after epoch %d, step %d", state["loader"]["epoch"], state["loader"]["step"]
-        )
-
-    def _dry_run(self) -> None:
-        """One batch before anything long begins: widths, reach and the loss are checked.
-
-        It also gives lazy parameters (`in_channels=-1`) their shapes.
-        """
-        from gnnscale.train.steps.dry_run import dry_run
-
-        batch, edge_labels = self._sample_batch().to(self.device), self.graph.y_level == "edge"
-        one_batch = batch.num_nodes == self.graph.num_nodes
-        one_chunk = in_one_chunk(self.model, self.graph, self.config.chunk_rows)
-        one_chunk &= self.config.memory == "auto"  # within a bound there may be smaller pieces
-        level: Level = "whole" if one_batch and one_chunk else "pieces"
-        out = dry_run(self.model, batch, self.graph, self.task, level)
-        try_loss(self.learnt, self.task, out, batch, edge_labels)
-        self._check_room()
-        self._check_step(batch)
-
-    def _check_step(self, batch: Batch) -> None:
-        """Find before training whether a step on the largest batch stays within `memory`.
 
         Raises:
-            InputError: it does not, and the clusters of a batch were given.
+            InputError: nothing has been started that takes steps.
         """
-        checkpoints = self.config.checkpoint_activations
-        runner = checkpointed(run_phases) if checkpoints else run_phases
-
-        def forward(some: Batch) -> Tensor:
-            context = Context.of(some, training=False, runner=runner)
-            return self.model(some.x, some.adj, context=context)  # type: ignore[arg-type]
-
-        loader, memory = self.loader, self.config.memory
-        cost = None
-        if memory != "auto":
-            kept = self._batches_kept()
-            cost = pass_cost(
-                forward,
-                self.model,
-                batch,
-                memory,
-                training=True,
-                copies=1 + kept + loader.prefetch,  # those trained on, one handed over
-                under_way=kept,
+        session = self._sessions.open
+        if session is None:
+            raise InputError(
+                f"{type(self).__name__}.step: call start() first, which makes the optimizer (a "
+                "LayerwiseTrainer opens its layers in fit() alone)"
             )
-        loader.clusters_per_batch = clusters_with_room(
-            cost,
-            loader.clustered,
-            loader.clusters_per_batch,
-            memory,
-            self._held_bytes(),
-            fewer=self._takes_fewer,
-        )
+        done = session.source.step if batch is None else batch.step + 1
+        session.step(batch, done, len(session.source))
 
-    def _batches_kept(self) -> int:
-        """Batches that a step has under way at a time."""
-        return 1
+    def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
+        """Take over the weights and the report of a run, without going on with it.
 
-    def _make_runner(self) -> Runner:
-        runner = CompiledRows(self.device) if self.config.compile else run_phases
-        return checkpointed(runner) if self.config.checkpoint_activations else runner
+        Raises:
+            RunMismatch: the weights are of another model.
+        """
+        self._run.adopt(weights, report)
 
-    def _make_updates(self) -> None:
-        config = self.config
-        optimizer = make_optimizer(config, self.learnt)
-        if self._until <= self.loader.epoch:  # between two calls of `fit`
-            self._until = self.loader.epoch + config.epochs
-        self._laid_out = self._until
-        left = self._until - self.loader.epoch
-        total = left * math.ceil(len(self.loader) / config.accumulate)
-        scheduler, interval = make_scheduler(config, optimizer, total)
-        watched = watched_figure(scheduler, self.task, "val" in self._sets())
-        self._updates = Updates(
-            self.learnt,
-            optimizer,
-            scheduler,
-            interval,
-            watched,
-            self.precision.scaler,
-            config,
-            self._shared_gradients(),
-            self.stage_group,
-        )
+    # --- what has been learnt ---------------------------------------------------------------
 
-    def _shared_gradients(self) -> SharedGradients | None:
-        if comm.world_size(self.group) == 1:
-            self._warn_of_compression()
-            return None
-        config = self.config
-        return SharedGradients(
-            self.learnt.parameters(), self.group, config.gradient_compression, config.seed
-        )
+    @overload
+    def evaluate(self, where: str = "test") -> dict[str, float]: ...
+    @overload
+    def evaluate(self, where: list[str] | tuple[str, ...]) -> dict[str, dict[str, float]]: ...
+    def evaluate(self, where: str | Sequence[str] = "test") -> dict[str, Any]:
+        """The exact metrics of the present weights, from one pass over the whole graph.
 
-    def _warn_of_compression(self) -> None:
-        if (compression := self.config.gradient_compression) is not None:
-            logger.warning(
-                "gradient_compression=%r does nothing here: there is one rank, which exchanges no "
-                "gradients",
-                compression,
-            )
+        Args:
+            where: "train", "val" or "test" nodes (of a `GraphTrainer` graphs), or several of them.
+
+        Returns:
+            `{"accuracy": …}`; for several, `{"val": {"accuracy": …}, "test": …}`.
+
+        Raises:
+            InputError: there is no such set, or it is empty.
+        """
+        names: list[Any] = list(where) if isinstance(where, list | tuple) else [where]
+        if not names or not all(isinstance(name, str) and name in SETS for name in names):
+            raise InputError(f"evaluate({where!r}): there are 'train', 'val' and 'test'")
+        if empty := [name for name in names if name not in self.sets]:
+            split = f"the split has no {' and no '.join(empty)} {self._evaluator.unit}"
+            raise InputError(f"there is nothing to evaluate: {self.without_metrics or split}")
+        with comm.doing("evaluate"):
+            self._sessions.ready()
+            found = self._evaluator.evaluate(names)
+        return found[where] if isinstance(where, str) else found
+
+    def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """The model's exact output in the graph's original order.
+
+        Args:
+            nodes: original ids, or a mask, of the nodes (of a `GraphTrainer` the graphs) wanted;
+                all when None.
+            out: a `.npy` file to stream to; the result is then memory-mapped.
+
+        Returns:
+            `[num_nodes or k, out_channels]` on the CPU.
+        """
+        with comm.doing("predict"):
+            self._sessions.ready()
+            return self._evaluator.predict(nodes, out, head=True)
+
+    def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
+        """As `predict`, for what the model's last layer reads: `[num_nodes or k, channels]`."""
+        with comm.doing("embed"):
+            self._sessions.ready()
+            return self._evaluator.predict(nodes, out, head=False)
+
+    # --- what it has ------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Any:
+        """The model in training: a `LayeredGNN`, or a `GraphModel`."""
+        return self._setup.model
+
+    @property
+    def graph(self) -> Graph:
+        """The whole graph, as it was given: its nodes keep their order."""
+        return self._data.whole
+
+    @property
+    def position(self) -> Tensor | None:
+        """Where each original node stands in `graph`; None for the original order."""
+        return self._data.order
+
+    @property
+    def task(self) -> Task:
+        """What is learnt."""
+        return self._setup.task
+
+    @property
+    def learnt(self) -> Learnt:
+        """The model, and what its task has besides that is trained or kept."""
+        return self._setup.learnt
+
+    @property
+    def config(self) -> TrainerOptions:
+        """Its arguments, as they are saved with a run."""
+        return self._setup.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self._setup.device
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """Of the run; None where nothing is written."""
+        return self._setup.folder
+
+    @property
+    def report(self) -> Report:
+        """Of the run so far."""
+        return self._setup.report
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer, once `fit` has made it."""
-        return self._updates.optimizer
+        """The optimizer, once there is one: of a `LayerwiseTrainer` the layer's in training.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self._sessions.open is None:
+            raise InputError("there is no optimizer yet: start() makes it, and so does fit()")
+        return self._sessions.open.step.updates.optimizer
+
+    @property
+    def stop(self) -> bool:
+        """Whether training is to end: set it to True, in a callback, say."""
+        return self._setup.stop
+
+    @stop.setter
+    def stop(self, wanted: bool) -> None:
+        self._setup.stop = wanted
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that have been trained; the next one's number is one more."""
+        return self._sessions.epochs_done
+
+    @property
+    def sets(self) -> list[str]:
+        """Of "train", "val" and "test", those that can be evaluated."""
+        return self._evaluator.sets()
+
+    @property
+    def without_metrics(self) -> str | None:
+        """Why no metrics can be computed, in words; None where they can."""
+        return self._evaluator.without_metrics()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes a run of it the same run: trainer, data, model and task."""
+        return self._run.identity()
+
+    @override
+    def __repr__(self) -> str:
+        """A line or two: what it trains, on what, how far it has come."""
+        folder = "" if self.folder is None else f", run_dir={str(self.folder)!r}"
+        name = (self.model.spec or {}).get("model", type(self.model).__name__)
+        return (
+            f"{type(self).__name__}({name}, {self._data.graph.name}: "
+            f"{self._data.graph.num_nodes:,} nodes, {self._data.graph.num_edges:,} edges, "
+            f"epoch {self.epochs_done} of {self._setup.until}, {self.device}{folder})"
+        )

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import gnnscale
-from gnnscale.train import Trainer, load_run
+from gnnscale.train import load_run
+from gnnscale.train.loop import Loop
 from tests.cli.conftest import FAST, GRAPH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,14 +127,14 @@ def test_control_c_saves_and_the_same_command_goes_on(gnnscale, monkeypatch):
     command = (*TRAIN, *FAST, "--epochs", "4", "--no-baselines", "--method", "metis", "--run-dir")
     gnnscale(*command, "whole")
 
-    def interrupted(trainer, progress):
-        if trainer.loader.epoch == 2:
+    def interrupted(loop, session):
+        if session.source.epoch == 2:
             signal.raise_signal(signal.SIGINT)
-        return end_epoch(trainer, progress)
+        return end_epoch(loop, session)
 
-    end_epoch = Trainer._end_epoch
+    end_epoch = Loop._end_epoch
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_end_epoch", interrupted)
+        patch.setattr(Loop, "_end_epoch", interrupted)
         done = gnnscale(*command, "run", code=130)
     wanted = "interrupted; run is saved: give the same command again to go on"
     assert done.stderr.strip() == wanted

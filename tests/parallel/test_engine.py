@@ -125,17 +125,18 @@ for name, options in cases.items():
     found[name] = {"weights": small_runs.weights_of(trainer), "report": vars(report)}
     found[name]["predictions"] = predictions
     # Nothing waits for half an hour, and groups are made once.
-    links = [trainer.group, trainer.stage_group, *trainer._engine._links.values()]
+    pipeline, setup = trainer._pipeline, trainer._setup
+    links = [setup.group, setup.stage_group, *pipeline._engine._links.values()]
     known = known or links
     assert len(known) == len(links) and all(a is b for a, b in zip(known, links))
     limits = [link._get_backend(torch.device("cpu")).options._timeout for link in links]
     assert {limit.total_seconds() for limit in limits} == {60}
     # Features are read where the first stage is, labels where the last is.
-    first, last = comm.rank(trainer.stage_group) == 0, comm.rank(trainer.stage_group) == 1
+    first, last = comm.rank(setup.stage_group) == 0, comm.rank(setup.stage_group) == 1
     read = trainer.loader.clustered.graph
     assert (read.x is not None, read.y is not None) == (first, last)
     # A rank has optimizer state of its own stages alone.
-    own = {id(p) for p in trainer._own_parameters()}
+    own = {id(p) for p in trainer._pipeline.parameters()}
     assert {id(p) for p in trainer.optimizer.state} <= own
 
 together = gs.nn.BatchNorm(6, synchronised=True)

@@ -19,8 +19,9 @@ from torch import nn
 
 import gnnscale as gs
 from gnnscale.errors import InputError, RunMismatch, UnsupportedModel
-from gnnscale.parallel import trainer as trainers
+from gnnscale.parallel import pipeline as pipelines
 from gnnscale.parallel.micro_batches import BalancedLoader
+from gnnscale.parallel.pipeline_step import PipelineStep
 
 DEEP = {
     "num_parts": 9, "clusters_per_batch": 1, "epochs": 2, "method": "random", "evaluate_every": 1,
@@ -92,6 +93,7 @@ def test_micro_batches_in_order_of_size_learn_the_same_but_for_rounding():
 
 def test_balanced_micro_batches_are_trained_on():
     trainer = pipeline(order="balanced", clusters_per_batch=3, num_parts=14)
+    trainer.prepare()
     assert isinstance(trainer.loader, BalancedLoader)
     assert math.isfinite(trainer.fit().rows[-1]["loss"])
 
@@ -116,21 +118,21 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize("steps", [6, 9])
-def test_a_resumed_run_is_an_uninterrupted_one(tmp_path, steps):
+def test_a_resumed_run_is_an_uninterrupted_one(tmp_path, steps, monkeypatch):
     """Written within an update, and at the end of an epoch."""
     whole = pipeline(tmp_path / "whole", checkpoint_every=1)
     report = whole.fit()
     broken, taken = pipeline(tmp_path / "broken", checkpoint_every=1), []
-    step = broken.step
+    step = PipelineStep.__call__
 
-    def breaking(batch):
+    def breaking(self, batch, done, of):
         if len(taken) == steps:
             raise Broken
         taken.append(batch)
-        step(batch)
+        return step(self, batch, done, of)
 
-    broken.step = breaking
-    with pytest.raises(Broken):
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        patch.setattr(PipelineStep, "__call__", breaking)
         broken.fit()
     again = pipeline(tmp_path / "broken", checkpoint_every=1)
     same_course(again.fit(resume=True), report)
@@ -147,9 +149,9 @@ def test_cuts_found_by_a_profile_stay_those_of_the_run(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("it was profiled again")
 
-    monkeypatch.setattr(trainers, "profile", refuse)
+    monkeypatch.setattr(pipelines, "profile", refuse)
     again = pipeline(tmp_path, stages=2)
-    again._resume_data()
+    again._data.resume()
     again.start()
     assert [stage.numbers for stage in again.stages] == [s.numbers for s in trainer.stages]
     opened = gs.load_run(tmp_path, graph=small_graph(60))
@@ -193,7 +195,7 @@ KILLED = """
 small_runs.ClusterTrainer = gs.PipelineTrainer
 options, folder = json.loads(sys.argv[1]), sys.argv[2]
 trainer = small_runs.small_trainer(folder, **options)
-from gnnscale.parallel import trainer as pipelines
+from gnnscale.parallel import pipeline_step as pipelines
 context, taken = pipelines.training_context, []
 
 def counted(batch, *rest):

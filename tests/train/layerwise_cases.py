@@ -1,4 +1,4 @@
-"""Models that are cut into stages, and a walk over their stages, for the layer-wise tests."""
+"""Models that are cut into sections, and a walk over their sections, for the layer-wise tests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import gnnscale.nn as gsnn
 from gnnscale.graph import Graph, Split
 from gnnscale.inference.engine import computed_in, layers_for
 from gnnscale.nn import Block, Context, LayeredGNN
-from gnnscale.train.layerwise.stages import Stage, stages_of
-from gnnscale.train.layerwise.streams import AGGREGATED, Rows, Stream
+from gnnscale.train.layerwise.sections import Section, sections_of
+from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput, Stream
 from tests.budgets import few_columns
 
 IN, HIDDEN, CLASSES = 5, 4, 3  # narrower than the features
@@ -169,7 +169,7 @@ def place_of(place: str, graph: Graph) -> Iterator[dict[str, Any]]:
                 yield {"storage": folder}
 
 
-def kept(rows: Rows, slot: str) -> Any:
+def kept(rows: SectionInput, slot: str) -> Any:
     """The rows that are kept for a slot, dense."""
     part = rows.parts[slot]
     if hasattr(part, "to_dense"):
@@ -177,28 +177,28 @@ def kept(rows: Rows, slot: str) -> Any:
     return part.rows(0, len(rows))
 
 
-def run_rows(stage: Stage, rows: Rows, graph: Graph) -> Tensor:
-    """A separable stage on the rows that were collected for it, in evaluation mode."""
+def run_rows(section: Section, rows: SectionInput, graph: Graph) -> Tensor:
+    """A separable section on the rows that were collected for it, in evaluation mode."""
     context = Context(graph.adj, False)
     for slot in rows.parts:
         if slot != AGGREGATED:
             context.slots[slot] = kept(rows, slot)
     x = kept(rows, AGGREGATED)
-    for phase in stage.trained_phases:
+    for phase in section.trained_phases:
         x = phase(x, context)
     return x
 
 
 def walked(
     model: LayeredGNN, stream: Stream, wanted: list[Tensor]
-) -> Iterator[tuple[Stage, list[Rows]]]:
-    """Every stage with the rows collected for it, as the trainer goes through them."""
-    stages = stages_of(model)
-    for stage in stages:
-        found = stream.collect(stage, wanted)
-        yield stage, found
-        later = [other for other in stages if other.index > stage.index]
-        stream.advance(stage, {slot for other in later for slot in other.earlier_slots})
+) -> Iterator[tuple[Section, list[SectionInput]]]:
+    """Every section with the rows collected for it, as the trainer goes through them."""
+    sections = sections_of(model)
+    for section in sections:
+        found = stream.collect(section, wanted)
+        yield section, found
+        later = [other for other in sections if other.index > section.index]
+        stream.advance(section, {slot for other in later for slot in other.earlier_slots})
 
 
 def layerwise(

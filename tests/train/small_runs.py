@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import gnnscale as gs
 from gnnscale.benchmarking import BenchReport
 from gnnscale.graph import Graph
-from gnnscale.train import ClusterTrainer, Report, kept_run
+from gnnscale.train import ClusterTrainer, Report
+from gnnscale.train.run import training_run
 
 IN, HIDDEN, CLASSES = 5, 6, 3
 
@@ -158,8 +159,8 @@ def draw_nothing(setattr: Callable[[Any, str, Any], None]) -> None:
 
 def read_no_memory(setattr: Callable[[Any, str, Any], None]) -> None:
     """Reading the process's memory takes longer than training a small graph."""
-    setattr(kept_run, "MemoryMeter", _NoMeter)
-    setattr(kept_run, "memory_use", lambda meter: {})
+    setattr(training_run, "MemoryMeter", _NoMeter)
+    setattr(training_run, "memory_use", lambda meter: {})
 
 
 def weights_of(trainer: Any) -> dict[str, torch.Tensor]:

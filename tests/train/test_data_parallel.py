@@ -90,15 +90,16 @@ KILLED = """
 import own_tasks
 options, folder, steps = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 trainer = small_runs.small_trainer(folder, task=own_tasks.task_of("head over rows"), **options)
-step, taken = trainer.step, []
+from gnnscale.train.steps.batch_step import BatchStep
+step, taken = BatchStep.__call__, []
 
-def counted(batch):
+def counted(self, batch, *rest):
     taken.append(batch)
     if len(taken) == steps and comm.rank() == 1:
         os.kill(os.getpid(), 9)
-    step(batch)
+    return step(self, batch, *rest)
 
-trainer.step = counted
+BatchStep.__call__ = counted
 torch.manual_seed(int(os.environ["RANK"]))
 trainer.fit()
 """
@@ -135,15 +136,15 @@ same(again, report)
 
 # One rank is interrupted: both stop after the same step, save it once and go on to the same.
 broken = run("stopped")
-step, taken = broken.step, []
+taken = []
 
-def interrupting(batch):
-    step(batch)
-    taken.append(batch)
-    if len(taken) == 6 and comm.rank() == 1:
-        os.kill(os.getpid(), signal.SIGTERM if "term" in folder.name else signal.SIGINT)
+class Interrupting(gs.Callback):
+    def on_step_end(self, trainer, step):
+        taken.append(step)
+        if len(taken) == 6 and comm.rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM if "term" in folder.name else signal.SIGINT)
 
-broken.step = interrupting
+broken.callbacks.append(Interrupting())
 torch.set_rng_state(state)
 with contextlib.suppress(KeyboardInterrupt):
     broken.fit()

@@ -23,8 +23,10 @@ from gnnscale.inference import layer_file
 from gnnscale.loader import cluster_loader
 from gnnscale.nn.blocks import compiling, phases
 from gnnscale.nn.blocks.context import run_phases
-from gnnscale.train import Callback, NodeTask, kept_run, trainer
+from gnnscale.train import Callback, NodeTask
 from gnnscale.train.run.progress import Progress
+from gnnscale.train.run.training_run import TrainingRun
+from gnnscale.train.steps import batch_step
 
 TRAINERS = {
     "cluster": gs.ClusterTrainer,
@@ -110,10 +112,10 @@ def traced() -> Iterator[Counter[str]]:
         for kind in (phases.Rows, phases.Propagate, phases.Statistics):
             count(passes, kind, "__call__")
         count("compiled", compiling._Fused, "__call__")
-        count("checkpoints", kept_run.KeptRun, "_checkpoint")
+        count("checkpoints", TrainingRun, "checkpoint")
         count("files", layer_file.LayerFile, "__init__")
         count("threads", cluster_loader, "ThreadPoolExecutor")
-        count("warnings", trainer.logger, "warning")
+        count("warnings", batch_step.logger, "warning")
         count(shown, Progress, "__init__")
         yield calls
 
@@ -247,7 +249,7 @@ CASES: dict[str, dict[str, Case | Refused]] = {
         "stages": Case([1, 2], lambda a, b, _: len(a.stages) < len(b.stages), {"model": deep}),
         "schedule": Case("gpipe", lambda a, b, _: a.schedule.table != b.schedule.table),
         "micro_batches": Case(4, learns),
-        "devices": Case(["cpu", "cpu"], lambda _, b, value: len(b._engine.devices) == len(value)),
+        "devices": Case(["cpu"] * 2, lambda _, b, value: len(b._pipeline.devices) == len(value)),
         "order": Case("balanced", draws, {"clusters_per_batch": 2}),
     },
     "layerwise": {
@@ -321,6 +323,11 @@ def test_clusters_that_no_layer_is_trained_on_are_spoken_of(name, caplog):
     assert "num_parts and clusters_per_batch do nothing here" in caplog.text
 
 
+def runner_in(run: Any) -> Any:
+    """How the phases of what is in training are run."""
+    return getattr(run._sessions.open.trained, "runner", run_phases)
+
+
 @pytest.mark.parametrize("kind", TRAINERS)
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_every_pass_of_training_is_one(kind, checkpointed, monkeypatch):
@@ -339,7 +346,7 @@ def test_every_pass_of_training_is_one(kind, checkpointed, monkeypatch):
 
                 def watched(self: Any, x: Any, ctx: Any, real: Any = real) -> Any:
                     if torch.is_grad_enabled():
-                        runner = ctx.runner is getattr(run, "_runner", run_phases)
+                        runner = ctx.runner is runner_in(run)
                         seen.add((ctx.training, ctx.seed, runner, ctx.epoch, ctx.step))
                     return real(self, x, ctx)
 
@@ -351,4 +358,4 @@ def test_every_pass_of_training_is_one(kind, checkpointed, monkeypatch):
     steps = {"layerwise": 3}.get(kind) or len(run.loader)
     assert {step for *_, step in seen} == set(range(steps))
     if kind != "layerwise":
-        assert (run._runner is run_phases) != checkpointed
+        assert (runner_in(run) is run_phases) != checkpointed

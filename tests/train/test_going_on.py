@@ -25,6 +25,7 @@ from test_train_resume import Once
 import gnnscale as gs
 from gnnscale.errors import RunMismatch
 from gnnscale.train import Callback
+from gnnscale.train.steps.batch_step import BatchStep
 
 
 def pipeline(folder, **options):
@@ -175,10 +176,15 @@ def test_other_weights_in_between_are_gone_on_from():
     assert trainer.fit(resume=False).rows[0]["epoch"] == 1
 
 
-def test_rounds_draw_other_batches():
+def test_rounds_draw_other_batches(monkeypatch):
     trainer, drawn = small_trainer(None, epochs=1), []
-    step = trainer.step
-    trainer.step = lambda batch: (drawn.append(batch.clusters.tolist()), step(batch))[1]
+    step = BatchStep.__call__
+
+    def noted(self, batch, *rest):
+        drawn.append(batch.clusters.tolist())
+        return step(self, batch, *rest)
+
+    monkeypatch.setattr(BatchStep, "__call__", noted)
     for _ in range(3):
         trainer.fit()
     rounds = [drawn[i : i + 3] for i in (0, 3, 6)]
@@ -251,8 +257,8 @@ def test_layers_are_trained_once(tmp_path):
         torch.manual_seed(7)
         stops = [Once(interrupted)] if interrupted else []
         return gs.LayerwiseTrainer(
-            *(MODELS["gcn"](), small_graph(), gs.FixedEpochs(stop), 8, epochs),
-            **{"run_dir": folder, "callbacks": stops, "checkpoint_every": 1},
+            *(MODELS["gcn"](), small_graph(), gs.FixedEpochs(stop), 8),
+            **{"epochs": epochs, "run_dir": folder, "callbacks": stops, "checkpoint_every": 1},
         )
 
     trainer = layerwise(None)

@@ -22,6 +22,7 @@ from gnnscale.loader.graph_loader import GraphLoader, graphs_as_clusters
 from gnnscale.nn import GCN, GIN, Block, CategoricalEncoder, GraphModel, LayeredGNN
 from gnnscale.train import Callback
 from gnnscale.train.graphs import as_graphs, split_of_graphs
+from gnnscale.train.steps.batch_step import WholeModel
 
 SPLIT = {"train": range(20), "val": range(20, 25), "test": range(25, 30)}
 
@@ -147,16 +148,16 @@ def test_resumed_is_uninterrupted(tmp_path, at, prefetch):
     whole = trainer(run_dir=tmp_path / "whole", **options)
     expected = whole.fit()
     broken = trainer(run_dir=tmp_path / "broken", checkpoint_every=1, **options)
-    step, calls = broken.step, []
+    ready, calls = WholeModel.ready, []
 
-    def interrupted(batch):
+    def interrupted(trained, batch):
         calls.append(1)
         if len(calls) == at:
             raise KeyboardInterrupt
-        step(batch)
+        return ready(trained, batch)
 
-    broken.step = interrupted
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(WholeModel, "ready", interrupted)
         broken.fit()
     resumed = trainer(run_dir=tmp_path / "broken", **options)
     same_course(resumed.fit(), expected)

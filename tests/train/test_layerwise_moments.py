@@ -16,8 +16,8 @@ from gnnscale.nn import Block, Context, LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.nn.norms.statistics import Moments
 from gnnscale.train.layerwise.moments import Spread
-from gnnscale.train.layerwise.stages import stages_of
-from gnnscale.train.layerwise.streams import AGGREGATED, Rows
+from gnnscale.train.layerwise.sections import sections_of
+from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput
 from tests.nn.layers import shaken
 from tests.strategies import graphs
 from tests.train.small_runs import small_graph, weights_of
@@ -81,17 +81,17 @@ OTHERS = {
 }
 
 
-def normalised(stage, rows: Rows, graph, exact: bool) -> Tensor:
-    """What the stage's first norm makes of rows, by their own statistics or the whole graph's."""
+def normalised(section, rows: SectionInput, graph, exact: bool) -> Tensor:
+    """What the section's first norm makes of rows, by their own statistics or the whole graph's."""
     context = Context(graph.adj, False)
     context.slots = {slot: kept(rows, slot) for slot in rows.parts if slot != AGGREGATED}
     x = kept(rows, AGGREGATED)
     assert rows.norm is not None
-    for phase in stage.trained_phases:
+    for phase in section.trained_phases:
         if phase is rows.norm.phase:
             return rows.norm(x) if exact else phase(x, context)
         x = phase(x, context)
-    raise AssertionError("the norm is not in the stage")
+    raise AssertionError("the norm is not in the section")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -106,14 +106,14 @@ def test_equals_the_norm_of_the_whole_layer(name, graph, place, chunk_rows, data
     """Values and gradients on some rows, against autograd through all rows, in float64."""
     model = shaken(MODELS[name]()).double()
     some = torch.tensor(sorted(data.draw(st.sets(st.integers(0, graph.num_nodes - 1), min_size=1))))
-    stage = stages_of(model)[0]
+    section = sections_of(model)[0]
     with place_of(place, graph) as options:
         stream = stream_of(model, graph, chunk_rows=chunk_rows, **options)
-        whole, part = stream.collect(stage, [torch.arange(graph.num_nodes), some], WIDE)
-        expected = normalised(stage, whole, graph, exact=False)[some]
-        found = normalised(stage, part, graph, exact=True)
+        whole, part = stream.collect(section, [torch.arange(graph.num_nodes), some], WIDE)
+        expected = normalised(section, whole, graph, exact=False)[some]
+        found = normalised(section, part, graph, exact=True)
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
-        weights = [*stage.parameters.values()]
+        weights = [*section.parameters.values()]
         weight = torch.randn(found.shape, dtype=found.dtype)
         gradients = (
             torch.autograd.grad((out * weight).sum(), weights, allow_unused=True)
@@ -127,17 +127,17 @@ def test_equals_the_norm_of_the_whole_layer(name, graph, place, chunk_rows, data
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_where_statistics_are_not_those_of_a_linear_map_batches_give_them(name):
-    graph, stage_model = small_graph(), OTHERS[name]()
-    stream = stream_of(stage_model, graph)
-    (rows,) = stream.collect(stages_of(stage_model)[0], [torch.arange(9)], WIDE)
+    graph, section_model = small_graph(), OTHERS[name]()
+    stream = stream_of(section_model, graph)
+    (rows,) = stream.collect(sections_of(section_model)[0], [torch.arange(9)], WIDE)
     assert rows.norm is None
 
 
 def test_rows_wider_than_a_batch_are_not_worth_it():
     graph, model = small_graph(), MODELS["SAGE"]()
     for widest, exact in ((2 * IN - 1, False), (2 * IN, True)):
-        stage, stream = stages_of(model)[0], stream_of(model, graph)
-        (rows,) = stream.collect(stage, [torch.arange(9)], widest)
+        section, stream = sections_of(model)[0], stream_of(model, graph)
+        (rows,) = stream.collect(section, [torch.arange(9)], widest)
         assert (rows.norm is not None) == exact
 
 
@@ -175,8 +175,8 @@ def test_moments_of_a_narrow_map_of_rows_far_from_the_origin():
     graph = small_graph(nodes=300)
     graph.x = graph.x + 1e3
     model = LayeredGNN([Block(nn.Linear(IN, HIDDEN), norm="graph_norm"), nn.Linear(HIDDEN, 3)])
-    stage, stream = stages_of(model)[0], stream_of(model, graph)
-    (rows,) = stream.collect(stage, [torch.arange(4)], WIDE)
+    section, stream = sections_of(model)[0], stream_of(model, graph)
+    (rows,) = stream.collect(section, [torch.arange(4)], WIDE)
     lin = model.blocks[0].conv
     exact = graph.x.double() @ lin.weight.double().T + lin.bias.double()
     found, expected = rows.norm.moments(), Moments.of(exact.detach())
@@ -192,16 +192,17 @@ def test_training_rows_and_validation_rows_have_their_stream_s_own_statistics(in
         model, graph, gs.FixedEpochs(2), 16, inductive=inductive, progress=False, keep="last"
     )
     trainer.prepare()
-    stage, streams = next(iter(trainer._walk()))
-    layer = trainer._open(stage, streams)
+    section, streams = next(iter(trainer._sessions.walk()))
+    session = trainer._sessions.opened(section, streams)
+    validation, rows = session.validator._validation, session.source._rows
     held = graph.split("default").val.nonzero().squeeze(1)
     with torch.no_grad(), evaluation_mode(trainer.model):
-        found = torch.cat([out for out, _ in layer.validation.outputs(layer)])
+        found = torch.cat([out for out, _ in validation.outputs(session.trained)])
         for stream in streams:
-            stream.advance(stage, set())
+            stream.advance(section, set())
     expected = streams[-1].layer.rows(0, graph.num_nodes)[held]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    sizes = [layer.rows.sample().norm.rows, next(layer.validation._rows.in_order(4)).norm.rows]
+    sizes = [rows.sample().norm.rows, next(validation._rows.in_order(4)).norm.rows]
     train = int(graph.split("default").train.sum())
     assert sizes == [train if inductive else graph.num_nodes, graph.num_nodes]
 

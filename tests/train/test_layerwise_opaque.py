@@ -18,6 +18,8 @@ from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import cluster
 from gnnscale.graph.store.graph_folder import store_graph
 from gnnscale.train import Callback, ClusterTrainer, FixedEpochs, LayerwiseTrainer
+from gnnscale.train.layerwise.training import TrainedSection
+from gnnscale.train.steps.batch_step import WholeModel
 from tests.budgets import few_columns
 
 
@@ -71,22 +73,22 @@ class StopAt(Callback):
 
 
 class StepsUntil:
-    """Interrupts the n-th step of a trainer, by Ctrl-C where there is a checkpoint to write."""
+    """Interrupts the n-th step of what is trained, by Ctrl-C where there is a checkpoint."""
 
-    def __init__(self, kind, name, steps, ctrl_c=False):
+    def __init__(self, kind, steps, ctrl_c=False):
         self.calls = 0
-        real = getattr(kind, name)
+        real = kind.ready
 
-        def counted(trainer, *arguments):
+        def counted(trained, batch):
             self.calls += 1
             if self.calls == steps and ctrl_c:
                 os.kill(os.getpid(), signal.SIGINT)
             elif self.calls == steps:
                 raise KeyboardInterrupt
-            return real(trainer, *arguments)
+            return real(trained, batch)
 
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(kind, name, counted)
+        self.patch.setattr(kind, "ready", counted)
 
     def __enter__(self):
         return self
@@ -145,12 +147,12 @@ def test_frozen_layers_do_not_change():
     class Watch(Callback):
         def on_epoch_end(self, trainer, row):
             before = row["layer"] - 1
-            for stage in trainer._trained:
-                weights = [p.detach().clone() for p in stage.parameters.values()]
-                if stage.index < before and stage.index in seen:
-                    assert all(map(torch.equal, weights, seen[stage.index]))
-                if stage.index == before:
-                    seen[stage.index] = weights
+            for section in trainer._sessions.trained:
+                weights = [p.detach().clone() for p in section.parameters.values()]
+                if section.index < before and section.index in seen:
+                    assert all(map(torch.equal, weights, seen[section.index]))
+                if section.index == before:
+                    seen[section.index] = weights
 
     trainer_of(mixture, callbacks=[Watch()], keep="last").fit()
     assert len(seen) == 4
@@ -160,19 +162,18 @@ def test_frozen_layers_do_not_change():
 def test_what_a_layer_reads_is_not_written_to(model):
     trainer = trainer_of(model, clustered(small_graph()))
     trainer.prepare()
-    for stage, streams in trainer._walk():
-        if not stage.is_separable:
+    for section, streams in trainer._sessions.walk():
+        if not section.is_separable:
             stream = streams[0]
             parts = [p for parts in stream.slots.values() for p in parts]
             before = [p.values.clone() for p in (stream.layer, *parts)]
             counts = {slot: len(parts) for slot, parts in stream.slots.items()}
-            layer = trainer._open(stage, streams)
-            layer.validate()
-            for batch in layer.batches():
-                trainer._step(layer, batch)
+            session = trainer._sessions.opened(section, streams)
+            session.validator.validate()
+            for batch in session.source:
+                trainer.step(batch)
             assert {slot: len(parts) for slot, parts in stream.slots.items()} == counts
             assert all(map(torch.equal, before, (p.values for p in (stream.layer, *parts))))
-            trainer._layer = None
 
 
 def test_the_features_stay_as_they_are():
@@ -243,7 +244,7 @@ def test_resumed_inside_a_layer_is_uninterrupted(steps, ctrl_c, tmp_path):
     report = expected.fit()
     path, options = tmp_path, {"checkpoint_every": 2}
     with (
-        StepsUntil(LayerwiseTrainer, "_step", 6 + steps, ctrl_c),  # six in the first layer
+        StepsUntil(TrainedSection, 6 + steps, ctrl_c),  # six in the first layer
         pytest.raises(KeyboardInterrupt),
     ):
         trainer_of(mixture, graph, path, **options).fit()
@@ -257,12 +258,12 @@ def test_a_run_goes_on_with_its_own_clusters(tmp_path):
     trainer = trainer_of(gat, run_dir=tmp_path, callbacks=[StopAt(2)])
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
-    given = trainer._clustered.partition.assignment
+    given = trainer._data.clustered.partition.assignment
     again = trainer_of(gat, run_dir=tmp_path)
     again.fit()
-    assert torch.equal(again._clustered.partition.assignment, given)
+    assert torch.equal(again._data.clustered.partition.assignment, given)
     assert again.predict().shape == (48, CLASSES)
-    expected = trainer.graph.y[trainer.position]
+    expected = trainer._data.graph.y[trainer._data.position]
     assert torch.equal(expected, small_graph().y)
 
 
@@ -279,7 +280,7 @@ def test_a_graph_in_files_is_clustered_in_the_folder_of_the_run(inductive, tmp_p
     trainer.fit()
     assert_same(weights_of(trainer), weights_of(expected))
     same_course(trainer.report, report)
-    assert trainer._clustered.path == tmp_path / "run" / "store"
+    assert trainer._data.clustered.path == tmp_path / "run" / "store"
 
 
 def test_sizes_that_cannot_be_are_refused():
@@ -350,7 +351,7 @@ def test_resumed_inside_fine_tuning_is_uninterrupted(model, steps, ctrl_c, tmp_p
     report = expected.fit()
     path = tmp_path
     trainer = trainer_of(model, run_dir=path, fine_tune=fine_tune)
-    with StepsUntil(ClusterTrainer, "step", steps, ctrl_c), pytest.raises(KeyboardInterrupt):
+    with StepsUntil(WholeModel, steps, ctrl_c), pytest.raises(KeyboardInterrupt):
         trainer.fit()
     assert not (path / "fine_tune" / "graph").exists()  # the run has it already
     trainer = trainer_of(model, run_dir=path, fine_tune=fine_tune)

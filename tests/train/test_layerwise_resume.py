@@ -24,7 +24,11 @@ from small_runs import (
 
 import gnnscale as gs
 from gnnscale.errors import GnnscaleError, RunMismatch
+from gnnscale.train.layerwise.sessions import LayerByLayer
+from gnnscale.train.layerwise.training import SectionValidator
 from gnnscale.train.run.checkpoint import load_tree
+from gnnscale.train.run.training_run import TrainingRun
+from gnnscale.train.steps.batch_step import BatchStep
 
 CONTROLLERS = {
     "fixed": lambda: gs.FixedEpochs(3),
@@ -63,22 +67,28 @@ def ended(how: str) -> None:
 class Interrupted:
     """Ends a method's n-th call: a step, an evaluation of a layer, aggregation, or a checkpoint."""
 
-    METHODS = ("_step", "_validate", "_open", "_close", "_checkpoint")
+    METHODS = (
+        (BatchStep, "__call__"),
+        (SectionValidator, "validate"),
+        (LayerByLayer, "opened"),
+        (LayerByLayer, "close"),
+        (TrainingRun, "checkpoint"),
+    )
 
-    def __init__(self, method: str, how: str, at: int) -> None:
+    def __init__(self, method: tuple[type, str], how: str, at: int) -> None:
         self.method, self.how, self.at, self.calls = method, how, at, 0
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
-        real = getattr(gs.LayerwiseTrainer, self.method)
+        real = getattr(*self.method)
 
-        def counted(trainer, *arguments):
+        def counted(part, *arguments):
             self.calls += 1
             if self.calls == self.at:
                 ended(self.how)
-            return real(trainer, *arguments)
+            return real(part, *arguments)
 
-        self.patch.setattr(gs.LayerwiseTrainer, self.method, counted)
+        self.patch.setattr(*self.method, counted)
         return self
 
     def __exit__(self, *_):
@@ -174,7 +184,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     def refuse(*_):
         raise AssertionError("it trains")
 
-    monkeypatch.setattr(gs.LayerwiseTrainer, "_step", refuse)
+    monkeypatch.setattr(BatchStep, "__call__", refuse)
     again = layerwise(tmp_path)
     report = again.fit()
     assert_same(weights_of(again), weights_of(first))

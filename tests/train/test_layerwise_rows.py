@@ -16,7 +16,7 @@ from gnnscale.inference.layers import Layers
 from gnnscale.kernels import CSR
 from gnnscale.train.layerwise import rows as rows_module
 from gnnscale.train.layerwise.rows import RowBatch, TrainingRows
-from gnnscale.train.layerwise.streams import AGGREGATED, Rows
+from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput
 
 WIDTH = 3
 
@@ -39,7 +39,7 @@ def training_rows(count: int, batch_rows: int, place: str, folder: str, seed: in
     x = (numbers + 1.0).unsqueeze(1).expand(count, WIDTH).contiguous()
     parts = {AGGREGATED: kept(x, place, folder), "beside": kept(-x, place, folder)}
     device = torch.device("cpu")
-    rows = Rows(numbers, parts)  # type: ignore[arg-type]
+    rows = SectionInput(numbers, parts)  # type: ignore[arg-type]
     return TrainingRows(rows, numbers, 10 * numbers, batch_rows, seed, layer, device)
 
 
@@ -133,7 +133,7 @@ def test_half_rows_are_computed_with_as_float32(tmp_path):
         for place in ("memory", "file"):
             part = kept(torch.full((4, 2), 1.5, dtype=dtype), place, str(tmp_path))
             rows = TrainingRows(
-                Rows(torch.arange(4), {AGGREGATED: part}),  # type: ignore[dict-item]
+                SectionInput(torch.arange(4), {AGGREGATED: part}),  # type: ignore[dict-item]
                 None, torch.arange(4), 2, 0, 0, device,
             )  # fmt: skip
             for batch in (*rows.epoch(0), *rows.in_order(3)):

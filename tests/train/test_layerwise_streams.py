@@ -22,7 +22,7 @@ from tests.train.small_runs import small_graph
 
 @torch.no_grad()
 def collected(model, graph, place="memory", rows=torch.float32, **options):
-    """Everything that every stage reads of all nodes, and the output."""
+    """Everything that every section reads of all nodes, and the output."""
     everything = torch.arange(graph.num_nodes)
     found = []
     with place_of(place, graph) as of_place:

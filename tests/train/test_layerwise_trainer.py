@@ -16,7 +16,7 @@ import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.graph import Split
 from gnnscale.train.controllers.stopping import Decision
-from gnnscale.train.layerwise.layer import Layer
+from gnnscale.train.session import Session
 from tests.budgets import few_columns
 from tests.strategies import graphs
 
@@ -190,19 +190,19 @@ def test_the_last_layer_s_metric_is_the_model_s():
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_layer_ends_with_the_weights_that_are_asked_for(keep):
     kept = []
-    real = Layer.keep_best
+    real = Session.keep_best
 
     class Last(gs.Callback):
         def on_epoch_end(self, trainer, row):
             self.weights = weights_of(trainer)
 
-    def noted(layer, value):
-        kept.append(layer.epoch)
-        real(layer, value)
+    def noted(session, *arguments, **options):
+        kept.append(session.source.epoch)
+        real(session, *arguments, **options)
 
     last = Last()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Layer, "keep_best", noted)
+        patch.setattr(Session, "keep_best", noted)
         trainer = layerwise(
             sage(), small_graph(), gs.FixedEpochs(6), lr=0.3, keep=keep, evaluate_every=1,
             callbacks=[last],

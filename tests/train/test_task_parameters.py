@@ -21,20 +21,16 @@ from gnnscale.train.steps.updates import Updates
 def stop_early(trainer):
     """Between the two batches of an update where there are steps to count, else after an epoch."""
     taken = []
-    trains_in_steps = hasattr(trainer, "step")
+    trains_in_steps = not isinstance(trainer, gs.LayerwiseTrainer)
 
     def interrupt(*_):
         taken.append(True)
         if len(taken) == (5 if trains_in_steps else 2):
             raise KeyboardInterrupt
 
-    if not trains_in_steps:
-        callback = gs.Callback()
-        callback.on_epoch_end = interrupt
-        trainer.callbacks.append(callback)
-        return
-    step = trainer.step
-    trainer.step = lambda batch: (interrupt(), step(batch))
+    callback = gs.Callback()
+    setattr(callback, "on_step_end" if trains_in_steps else "on_epoch_end", interrupt)
+    trainer.callbacks.append(callback)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def test_batches_are_subgraphs_of_the_training_nodes_of_their_clusters(kind):
     parts = 1 if kind == "one" else 6
     model = gs.nn.GCN(IN, HIDDEN, 2, CLASSES).double()
     trainer = trainer_of(model, graph, num_parts=parts, clusters_per_batch=2)
+    trainer.prepare()
     assert trainer.loader.clusters_drawn == parts == trainer.config.num_parts
     untrained = 3 - LEAST[kind]
     assert trainer.clustered.num_parts == parts + untrained

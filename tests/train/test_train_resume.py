@@ -17,7 +17,9 @@ from small_runs import MODELS, assert_same, same_course, small_graph, small_trai
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import Partition, cluster
 from gnnscale.train import Callback, Report
-from gnnscale.train.trainer import Trainer
+from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.run.training_run import TrainingRun
+from gnnscale.train.steps.batch_step import BatchStep
 
 SCHEDULES = [
     None, "cosine", "onecycle", "lambda", "step", "milestones", "plateau", "plateau-max", "warmup"
@@ -32,19 +34,21 @@ class Interrupt:
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
-        name = "_evaluate" if self.kind == "evaluation" else "step"
-        real = getattr(Trainer, name)
+        kind, name = BatchStep, "__call__"
+        if self.kind == "evaluation":
+            kind, name = FullGraph, "evaluate"
+        real = getattr(kind, name)
 
-        def counted(trainer, *arguments):
+        def counted(part, *arguments):
             self.calls += 1
             if self.calls != self.at:
-                return real(trainer, *arguments)
+                return real(part, *arguments)
             if self.kind != "signal":
                 raise KeyboardInterrupt
             os.kill(os.getpid(), signal.SIGINT)
-            return real(trainer, *arguments)
+            return real(part, *arguments)
 
-        self.patch.setattr(Trainer, name, counted)
+        self.patch.setattr(kind, name, counted)
         return self
 
     def __exit__(self, *_):
@@ -203,6 +207,7 @@ def test_the_kept_partition_is_that_of_the_run_not_of_an_older_one(tmp_path):
     """Also where the data was prepared before `fit` (the clusters looked at, say)."""
     small_trainer(tmp_path, seed=1, epochs=1).fit()
     trainer = small_trainer(tmp_path)
+    trainer.prepare()
     assigned = trainer.clustered.partition.assignment
     trainer.fit(resume=False)
     kept = Partition.load(tmp_path / "partition.npz")
@@ -226,7 +231,7 @@ def test_a_run_keeps_its_partition_whatever_the_method_gives_later(tmp_path):
     with Interrupt("exception", 4), pytest.raises(KeyboardInterrupt):
         trainer.fit()
     resumed = small_trainer(tmp_path, method=drifting)
-    assert resumed.clustered is not None  # looked at before: made by another call of the method
+    resumed.prepare()  # before: made by another call of the method
     resumed.fit()
     assert_same(weights_of(resumed), weights_of(whole))
 
@@ -321,7 +326,7 @@ def test_a_fault_found_late_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
 
 def test_a_run_killed_before_its_first_checkpoint_is_no_run_to_compare_with(tmp_path, monkeypatch):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_checkpoint", lambda self: 1 / 0)
+        patch.setattr(TrainingRun, "checkpoint", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             small_trainer(tmp_path, lr=0.5).fit()
     small_trainer(tmp_path, epochs=1).fit()

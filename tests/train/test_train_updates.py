@@ -28,9 +28,9 @@ from gnnscale.errors import InputError, MissingDependency, RunMismatch
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.nn.blocks.compiling import CompiledRows
 from gnnscale.nn.blocks.phases import Rows, Statistics
-from gnnscale.train import ClusterTrainer, trainer
+from gnnscale.train import ClusterTrainer
 from gnnscale.train.options import ClusterOptions
-from gnnscale.train.steps import precision
+from gnnscale.train.steps import batch_step, precision
 
 # --- accumulation -------------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ def test_a_schedule_counts_updates():
     """Three batches an epoch are two updates, the second of one batch."""
     run = small_trainer(None, accumulate=2, epochs=2, scheduler="cosine")
     run.fit()
-    assert run._updates.scheduler.last_epoch == 4
+    assert run._sessions.open.step.updates.scheduler.last_epoch == 4
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
 
 
@@ -162,14 +162,20 @@ def test_the_scale_of_fp16_is_part_of_the_state(optimizer, tmp_path, monkeypatch
         "accumulate": 2, "optimizer": optimizer, "keep": "last",
     }  # fmt: skip
 
+    class Scaled(precision.MixedPrecision):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=3)
+
+    monkeypatch.setattr(batch_step, "MixedPrecision", Scaled)
+
     def make(folder):
-        run = small_trainer(folder, **options)
-        run.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=3)
-        return run
+        return small_trainer(folder, **options)
 
     whole = make(None)
     expected = whole.fit()
-    assert whole.precision.scaler.get_scale() < 2.0**20, "the case needs steps that overflow"
+    scale = whole._sessions.open.step._precision.scaler.get_scale()
+    assert scale < 2.0**20, "the case needs steps that overflow"
     assert expected.rows[-1]["loss"] < expected.rows[0]["loss"]
     with Interrupt("signal", 7), pytest.raises(KeyboardInterrupt):
         make(tmp_path).fit()
@@ -195,7 +201,7 @@ def test_recomputed_activations_give_the_same_run(model, tmp_path):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo's own
 def test_a_compiled_run_resumes(tmp_path, monkeypatch):
     fast = functools.partial(CompiledRows, backend="aot_eager")
-    monkeypatch.setattr(trainer, "CompiledRows", fast)
+    monkeypatch.setattr(batch_step, "CompiledRows", fast)
     eager = small_trainer(None, model="sage").fit()
     whole = small_trainer(None, model="sage", compile=True)
     expected = whole.fit()

@@ -63,8 +63,8 @@ def test_nor_does_one_of_the_task(options, monkeypatch):
 
 
 def no_waiting(trainer, monkeypatch):
-    update = trainer._updates._scaler.step
-    monkeypatch.setattr(trainer._updates._scaler, "step", outside(update))
+    update = trainer._sessions.open.step.updates._scaler.step
+    monkeypatch.setattr(trainer._sessions.open.step.updates._scaler, "step", outside(update))
     for batch in trainer.loader:
         with NoWaiting():
             trainer.step(batch)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from gnnscale import comm
 from gnnscale.loader import ClusterLoader
+from gnnscale.train.contracts import Signals
 
 
 class Agreed(NamedTuple):
@@ -16,20 +17,20 @@ class Agreed(NamedTuple):
     Attributes:
         totals: by step of the loader, the normaliser of the batches of all pipelines.
         taking: step by step and pipeline by pipeline, which batches are run.
-        stopping: whether a rank was interrupted.
+        signals: of all ranks.
     """
 
     totals: list[float]
     taking: list[bool]
-    stopping: bool
+    signals: Signals
 
 
-def agree_on(own: Sequence[float], stop: bool, group: Any, stage_group: Any) -> Agreed:
-    """Tell all ranks, in one message, of this pipeline's batches, and whether to stop.
+def agree_on(own: Sequence[float], signals: Signals, group: Any, stage_group: Any) -> Agreed:
+    """Tell all ranks, in one message, of this pipeline's batches and this rank's signals.
 
     Args:
         own: the normalisers of this pipeline's batches, 0 for one that is not there.
-        stop: whether this rank was interrupted.
+        signals: of this rank.
         group: the ranks that hold the same stages as this one.
         stage_group: the ranks of this pipeline, the first of which speaks for all.
     """
@@ -37,9 +38,9 @@ def agree_on(own: Sequence[float], stop: bool, group: Any, stage_group: Any) -> 
     weights = [0.0] * (steps * pipelines)
     if stage_group is None or comm.rank(stage_group) == 0:
         weights[me::pipelines] = own
-    stopping, *weights = comm.sum_numbers(stop, *weights)
+    interrupted, stop, *weights = comm.sum_numbers(*signals, *weights)
     totals = [sum(weights[i : i + pipelines]) for i in range(0, len(weights), pipelines)]
-    return Agreed(totals, [weight > 0 for weight in weights], stopping > 0)
+    return Agreed(totals, [weight > 0 for weight in weights], Signals(interrupted > 0, stop > 0))
 
 
 def draws(loader: ClusterLoader) -> str:

@@ -16,7 +16,7 @@ from gnnscale.graph.induced import subgraph
 from gnnscale.nn import as_layered
 from gnnscale.train.controllers.learning import Outcome
 from gnnscale.train.controllers.stopping import StopController
-from gnnscale.train.layerwise.stages import stages_of
+from gnnscale.train.layerwise.sections import sections_of
 from gnnscale.train.layerwise.trainer import LayerwiseTrainer
 
 _NOT_IN_EPISODES = frozenset(
@@ -65,7 +65,7 @@ class SampledTraining:
         self._sample = min(sample, self._train.numel())
         self._seed = seed
         self._options = {"progress": False, **options}
-        stages = stages_of(as_layered(self._make(seed)))
+        stages = sections_of(as_layered(self._make(seed)))
         trained = [[p for p in s.parameters.values() if p.requires_grad] for s in stages]
         self.num_layers = sum(bool(parameters) for parameters in trained)
 

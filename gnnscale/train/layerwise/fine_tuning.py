@@ -7,10 +7,11 @@ not what the next ones would ask of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from typing_extensions import override
 
 from gnnscale.declared import arguments_of
@@ -18,11 +19,13 @@ from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.cluster_trainer import ClusterTrainer
-from gnnscale.train.kept_run import KeptRun
+from gnnscale.train.clusters import Clusters
+from gnnscale.train.contracts import Evaluator
 from gnnscale.train.options import FREE_ON_RESUME, ClusterOptions, LayerwiseOptions
-from gnnscale.train.run.callbacks import Callback
+from gnnscale.train.run.callbacks import Callback, Told, hears_of_steps
 from gnnscale.train.run.going_on import snapshot
 from gnnscale.train.run.report import Report
+from gnnscale.train.setup import Setup
 from gnnscale.train.task import Task
 
 LAYER = "fine-tuning"  # in the place of a layer's number
@@ -71,7 +74,7 @@ def fine_tuner(
         raise InputError([f"fine_tune: {fault}" for fault in error.faults]) from error
 
 
-class Told(Callback):
+class Passed(Callback):
     """Passes on what a fine-tuning does.
 
     Args:
@@ -82,9 +85,89 @@ class Told(Callback):
         self._of_epoch = of_epoch
 
     @override
-    def on_epoch_end(self, trainer: KeptRun, row: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: Told, row: dict[str, Any]) -> None:
         """See `Callback`."""
         trainer.stop = self._of_epoch(trainer.report)
+
+
+class PassedSteps(Callback):
+    """Passes on the steps of a fine-tuning, where somebody hears of them.
+
+    Args:
+        of_step: takes the number of a step; says whether to stop.
+    """
+
+    def __init__(self, of_step: Callable[[int], bool]) -> None:
+        self._of_step = of_step
+
+    @override
+    def on_step_end(self, trainer: Told, step: int) -> None:
+        """See `Callback`."""
+        trainer.stop = self._of_step(step)
+
+
+class FineTuning:
+    """Trains all layers together, and tells of it as of the last layer.
+
+    Args:
+        setup: of the layers' trainer.
+        config: its options, of which `fine_tune` are arguments of a `ClusterTrainer`.
+        data: what is trained on.
+        evaluator: of the whole model.
+
+    Raises:
+        InputError: listing every argument that is at fault.
+    """
+
+    def __init__(
+        self, setup: Setup, config: LayerwiseOptions, data: Clusters, evaluator: Evaluator
+    ) -> None:
+        self._setup, self._config, self._data = setup, config, data
+        self._evaluator = evaluator
+        assert config.fine_tune is not None
+        self._given = config.fine_tune
+        before = list(setup.learnt.task.parameters())
+        fine_tuner(self._given, setup.model, data.given, config, setup.task)
+        check_kept(setup.task, before, setup.learnt.task)
+
+    def run(self, trainer: Any) -> None:
+        """Train, unless the run's folder says that it has been done.
+
+        Args:
+            trainer: of the layers, which callbacks are told of.
+        """
+        setup, report, data = self._setup, self._setup.report, self._data.given
+        run_dir, headline = None, setup.task.headline
+        if setup.folder is not None:
+            data, run_dir = at_source(data, setup.folder.graph), setup.folder.fine_tune
+        sets = [name for name in self._evaluator.sets() if name == "val"]
+        exact = self._evaluator.evaluate(sets)
+        before = exact["val"][headline] if exact else None
+        rows, first = report.rows, len(report.rows)
+
+        def of_epoch(tuned: Report) -> bool:
+            rows[first:] = rows_of(tuned, first)
+            for callback in setup.callbacks:
+                callback.on_epoch_end(trainer, rows[-1])
+            return setup.stop
+
+        def of_step(step: int) -> bool:
+            for callback in hearing:
+                callback.on_step_end(trainer, step)
+            return setup.stop
+
+        tuner = fine_tuner(self._given, setup.model, data, self._config, setup.task, run_dir)
+        tuner.callbacks.append(Passed(of_epoch))
+        if hearing := [callback for callback in setup.callbacks if hears_of_steps(callback)]:
+            tuner.callbacks.append(PassedSteps(of_step))
+        kept = fine_tune(tuner, before)
+        rows[first:] = rows_of(tuner.report, first)
+        report.layers.append(account_of(tuner, before, kept))
+        if kept and tuner.report.best_epoch is not None:
+            report.best_epoch = first + tuner.report.best_epoch
+        if setup.stop:
+            report.stopped = "callback"
+        report.seconds["fine_tune"] = tuner.report.seconds["total"]
 
 
 def fine_tune(tuner: ClusterTrainer, greedy: float | None) -> bool:
@@ -144,7 +227,7 @@ def account_of(tuner: ClusterTrainer, greedy: float | None, kept: bool) -> dict[
         "epochs": len(report.rows),
         "seconds": report.seconds.get("train", 0.0),
         "cluster_seconds": sum(report.seconds.get(name, 0.0) for name in _CLUSTERING),
-        "loss": report.rows[-1]["loss"],
+        "loss": report.rows[-1]["loss"] if report.rows else None,
         "stopped": report.stopped,
         "kept": kept,
     }
@@ -162,3 +245,12 @@ def at_source(data: Graph | ClusteredGraph, stored: Path) -> Graph | ClusteredGr
     if isinstance(data, ClusteredGraph):
         return data if data.path is not None else dataclasses.replace(data, path=stored)
     return data if data.source is not None else dataclasses.replace(data, source=str(stored))
+
+
+def check_kept(task: Task, before: Sequence[nn.Parameter], after: nn.Module) -> None:
+    """See that a second trainer, which prepares the task again, trains the same parameters."""
+    if {*map(id, before)} - {*map(id, after.parameters())}:
+        raise InputError(
+            f"fine_tune: {type(task).__name__}.prepare makes parameters anew when it is called "
+            "again, and what layers have learnt would be lost: make them in __init__"
+        )

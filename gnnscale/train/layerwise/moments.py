@@ -2,9 +2,9 @@
 
 A norm over all rows (GraphNorm; PyG's LayerNorm with mode="graph") behind z ↦ W z + b needs no pass
 over the graph in a step: with m and C, mean and covariance of all rows z, the map's outputs have
-mean W m + b and variances diag(W C Wᵀ), both differentiable in W. The rows are fixed while a stage
-is trained, so m and C are gathered once, while they are aggregated. Training then normalises by the
-statistics that the test normalises by; those of a batch are estimates of them.
+mean W m + b and variances diag(W C Wᵀ), both differentiable in W. The rows are fixed while a
+section is trained, so m and C are gathered once, while they are aggregated. Training then
+normalises by the statistics that the test normalises by; those of a batch are estimates of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gnnscale.nn.blocks.phases import Propagate, Rows, Save, Statistics
 from gnnscale.nn.convs.propagation import is_plain_linear
 from gnnscale.nn.convs.pyg_convs import SelfWeight
 from gnnscale.nn.norms import statistics
-from gnnscale.train.layerwise.stages import Combine, Stage
+from gnnscale.train.layerwise.sections import Combine, Section
 
 
 class Spread:
@@ -111,17 +111,17 @@ class WholeNorm:
 
 
 class WholeNormGathering:
-    """Gathers what the first norm of a stage needs, while the stage's rows are aggregated.
+    """Gathers what the first norm of a section needs, while the section's rows are aggregated.
 
     Args:
-        stage: a separable stage.
+        section: a separable section.
         first: the slot of its aggregated rows.
         widest: the most columns that are worth it. A step runs the linear map on up to so many rows
             more: where that is the size of a batch, the map costs up to twice as much.
     """
 
-    def __init__(self, stage: Stage, first: str, widest: int) -> None:
-        self._found = _first_norm(stage)
+    def __init__(self, section: Section, first: str, widest: int) -> None:
+        self._found = _first_norm(section)
         self._first = first
         self._widest = widest
         self._spread = Spread()
@@ -162,25 +162,25 @@ class WholeNormGathering:
         return WholeNorm(phase, linear, self._spread.rows, by_slot, self._first)
 
 
-def _first_norm(stage: Stage) -> tuple[list[Any], Statistics] | None:
-    """A norm over all rows directly behind a linear map of what a stage reads, and that map."""
+def _first_norm(section: Section) -> tuple[list[Any], Statistics] | None:
+    """A norm over all rows directly behind a linear map of what a section reads, and that map."""
     linear: list[Any] = []
-    for phase in stage.trained_phases:
+    for phase in section.trained_phases:
         if isinstance(phase, Statistics):
             # Batch norm is left its own meaning: the statistics of batches in training.
             kinds = (pyg.GraphNorm, pyg.LayerNorm)
             kept = statistics.uses_running_statistics(phase.norm)
             known = isinstance(phase.norm, kinds) and statistics.mergeable(phase.norm) and not kept
             return (linear, phase) if known else None
-        if not _is_linear(phase, stage):
+        if not _is_linear(phase, section):
             return None
         linear.append(phase)
     return None
 
 
-def _is_linear(phase: Any, stage: Stage) -> bool:
+def _is_linear(phase: Any, section: Section) -> bool:
     if isinstance(phase, Combine):
-        assert isinstance(stage.source, Propagate)
-        root = stage.source.propagation.root
+        assert isinstance(section.source, Propagate)
+        root = section.source.propagation.root
         return root is None or isinstance(root, SelfWeight) or is_plain_linear(root)
     return isinstance(phase, Save) or (isinstance(phase, Rows) and is_plain_linear(phase.module))

@@ -1,7 +1,7 @@
-"""Opaque stages: trained on clusters of the frozen input, as `ClusterTrainer` trains a model.
+"""Opaque sections: trained on clusters of the frozen input, as `ClusterTrainer` trains a model.
 
 What attention and the like aggregate depends on what is trained, so that it cannot be made once.
-Such a stage reads the rows of whole clusters and the edges among them; all that comes before it
+Such a section reads the rows of whole clusters and the edges among them; all that comes before it
 stays frozen, and is read where it is kept: in memory or in a file, cluster by cluster.
 """
 
@@ -21,16 +21,16 @@ from gnnscale.costs.passes import pass_cost
 from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import advance
 from gnnscale.inference.layers import Chunks, FeatureLayer
-from gnnscale.inference.layers import Layer as Rows
+from gnnscale.inference.layers import Layer as Stored
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.loader.batch import Ranges, take_features
 from gnnscale.nn import Context
 from gnnscale.nn.blocks.phases import Collect
 from gnnscale.nn.convs.propagation import densify
-from gnnscale.train.layerwise.layer import Layer
-from gnnscale.train.layerwise.stages import Stage
+from gnnscale.train.layerwise.sections import Section
 from gnnscale.train.layerwise.streams import Stream
+from gnnscale.train.layerwise.training import TrainedSection
 
 
 @dataclass
@@ -39,7 +39,7 @@ class SlottedBatch(Batch):
 
     Attributes:
         rows: of the frozen layer `[num_nodes, width]`, dense or sparse.
-        slots: its rows of what the stage reads beside them, by slot.
+        slots: its rows of what the section reads beside them, by slot.
     """
 
     rows: Tensor | CSR | None = None
@@ -47,10 +47,10 @@ class SlottedBatch(Batch):
 
 
 class ClusterBatches:
-    """Batches of clusters that an opaque stage trains on.
+    """Batches of clusters that an opaque section trains on.
 
     Args:
-        stage: the stage.
+        section: the section.
         stream: what it reads, at the nodes of the view.
         seen: the clustered graph, or the view of it, that is trained on.
         clusters_per_batch: clusters a step.
@@ -60,7 +60,7 @@ class ClusterBatches:
 
     def __init__(
         self,
-        stage: Stage,
+        section: Section,
         stream: Stream,
         seen: ClusteredGraph,
         clusters_per_batch: int,
@@ -73,8 +73,8 @@ class ClusterBatches:
         # A row of the stream is a node of the view.
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), seen.sizes.cumsum(0)])
         self._x, self._layers = stream.layer, stream.layers
-        self._slots = _slots_of(stage, stream)
-        drawn = np.random.SeedSequence((seed, stage.index)).generate_state(1)
+        self._slots = _slots_of(section, stream)
+        drawn = np.random.SeedSequence((seed, section.index)).generate_state(1)
         self._rank = comm.rank()
         self._loader = ClusterLoader(
             bare,
@@ -85,18 +85,18 @@ class ClusterBatches:
             device=device,
         )
 
-    def keep_within(self, stage: Stage, memory: int | str, held: int, fewer: bool) -> None:
+    def keep_within(self, section: Section, memory: int | str, held: int, fewer: bool) -> None:
         """Take as many clusters a step as `memory` has room for: see `clusters_with_room`."""
 
         def forward(batch: SlottedBatch) -> Tensor:
             context, x = Context.of(batch, training=False), batch.rows
-            for phase in stage.trained_phases:
+            for phase in section.trained_phases:
                 x = phase(x, context)
             return densify(x)  # type: ignore[arg-type]
 
         cost, loader = None, self._loader
         if memory != "auto":
-            trained = nn.ModuleList(stage.modules)
+            trained = nn.ModuleList(section.modules)
             copies = 2 + loader.prefetch
             cost = pass_cost(forward, trained, self.sample(), memory, training=True, copies=copies)
         loader.clusters_per_batch = clusters_with_room(
@@ -148,7 +148,7 @@ class ClusterBatches:
         slots = {slot: self._taken(parts, ranges) for slot, parts in self._slots.items()}
         return SlottedBatch(**vars(batch), rows=self._taken([self._x], ranges), slots=slots)
 
-    def _taken(self, parts: list[Rows], ranges: Ranges) -> Tensor | CSR:
+    def _taken(self, parts: list[Stored], ranges: Ranges) -> Tensor | CSR:
         only = parts[0]
         if isinstance(only, FeatureLayer) and isinstance(only.x, CSR):
             taken = take_features(only.x, ranges)
@@ -160,17 +160,17 @@ class ClusterBatches:
 
 
 class WholeGraph:
-    """The validation nodes of an opaque stage, which is evaluated over the whole graph, exactly.
+    """The validation nodes of an opaque section, which is evaluated over the whole graph, exactly.
 
     Args:
-        stage: the stage.
+        section: the section.
         stream: what it reads, at all nodes.
         nodes: int64, the validation nodes, ascending.
         y: their labels.
     """
 
-    def __init__(self, stage: Stage, stream: Stream, nodes: Tensor, y: Tensor) -> None:
-        self._stage = stage
+    def __init__(self, section: Section, stream: Stream, nodes: Tensor, y: Tensor) -> None:
+        self._stage = section
         self._stream = stream
         self._nodes = nodes
         self._y = y
@@ -181,12 +181,12 @@ class WholeGraph:
         return self._stream.graph.num_nodes
 
     @torch.no_grad()
-    def outputs(self, layer: Layer) -> Iterator[tuple[Tensor, Tensor]]:
+    def outputs(self, trained: TrainedSection) -> Iterator[tuple[Tensor, Tensor]]:
         """See `ValidationRows`."""
-        stage, stream = self._stage, self._stream
+        section, stream = self._stage, self._stream
         layers = stream.layers
         found = advance(
-            stage.trained_phases, stream.graph, layers, stream.layer, self._copied_slots()
+            section.trained_phases, stream.graph, layers, stream.layer, self._copied_slots()
         )
         for start, end in layers.ranges():
             low, high = torch.searchsorted(self._nodes, torch.tensor([start, end])).tolist()
@@ -195,8 +195,8 @@ class WholeGraph:
                 chosen = (self._nodes[low:high] - start).to(rows.device)
                 yield rows.index_select(0, chosen), self._y[low:high].to(rows.device)
 
-    def _copied_slots(self) -> dict[str, list[Rows]]:
-        """The slots as the stage may write to them: a running maximum is kept where it stands."""
+    def _copied_slots(self) -> dict[str, list[Stored]]:
+        """The slots as the section may write to them: a running maximum is kept where it stands."""
         maxima = {
             phase.slot
             for phase in self._stage.trained_phases
@@ -207,7 +207,7 @@ class WholeGraph:
             for slot, parts in _slots_of(self._stage, self._stream).items()
         }
 
-    def _copy(self, layer: Rows) -> Rows:
+    def _copy(self, layer: Stored) -> Stored:
         layers = self._stream.layers
 
         def chunks() -> Chunks:
@@ -217,10 +217,10 @@ class WholeGraph:
         return layers.store(chunks(), whole_rows=True)
 
 
-def _slots_of(stage: Stage, stream: Stream) -> dict[str, list[Rows]]:
-    """What the stage reads beside the layer: values of earlier stages, and the layer itself."""
-    earlier = {slot: stream.slots[slot] for slot in stage.earlier_slots}
-    own: dict[str, list[Rows]] = {
-        slot: [stream.layer] for slot in stage.input_slots & stage.slots_read
+def _slots_of(section: Section, stream: Stream) -> dict[str, list[Stored]]:
+    """What the section reads beside the layer: values of earlier sections, and the layer itself."""
+    earlier = {slot: stream.slots[slot] for slot in section.earlier_slots}
+    own: dict[str, list[Stored]] = {
+        slot: [stream.layer] for slot in section.input_slots & section.slots_read
     }
     return {**earlier, **own}

@@ -22,9 +22,9 @@ from gnnscale.inference.layer_file import LayerFile
 from gnnscale.inference.layers import LayerInMemory
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
-from gnnscale.train.layerwise.layer import Layer
 from gnnscale.train.layerwise.moments import WholeNorm
-from gnnscale.train.layerwise.streams import AGGREGATED, Rows
+from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput
+from gnnscale.train.layerwise.training import TrainedSection
 
 _Part = Tensor | CSR | layers.Layer
 _Span = tuple[int, np.ndarray, np.ndarray]  # its first block's place, its blocks, the rows' order
@@ -36,12 +36,12 @@ _CHUNK_ROWS = 1 << 14  # of validation nodes at once
 
 @dataclass
 class RowBatch:
-    """Rows of a stage with their labels: to a task, a batch whose nodes are all training nodes.
+    """Rows of a section with their labels: to a task, a batch whose nodes are all training nodes.
 
     Attributes:
         rows: aggregated rows `[num_nodes, width]`, dense or sparse. They are the layer's, and no
             features: a task that reads `x` finds none.
-        slots: rows of what the stage reads beside them, by slot.
+        slots: rows of what the section reads beside them, by slot.
         y: labels of the nodes.
         node_id: int64 `[num_nodes]`, original ids.
         train_mask: bool `[num_nodes]`, true.
@@ -49,7 +49,7 @@ class RowBatch:
         epoch: the epoch it belongs to.
         step: the step within the epoch.
         step_train_nodes: what a loss is divided by.
-        norm: see `Rows`.
+        norm: see `SectionInput`.
     """
 
     rows: Tensor | CSR
@@ -85,10 +85,10 @@ def as_rows(batch: Batch) -> RowBatch:
 
 
 class TrainingRows:
-    """Batches of the rows that a stage trains on; of several ranks, step t takes R of them.
+    """Batches of the rows that a section trains on; of several ranks, step t takes R of them.
 
     Args:
-        rows: what the stage reads of the training nodes.
+        rows: what the section reads of the training nodes.
         y: their labels, or None.
         node_id: int64 `[num_rows]`, their original ids.
         batch_rows: the most rows of a batch, and of a block; they are even in size.
@@ -99,7 +99,7 @@ class TrainingRows:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: SectionInput,
         y: Tensor | None,
         node_id: Tensor,
         batch_rows: int,
@@ -133,7 +133,7 @@ class TrainingRows:
 
     @property
     def norm(self) -> WholeNorm | None:
-        """See `Rows`."""
+        """See `SectionInput`."""
         return self._rows.norm
 
     def sample(self) -> RowBatch:
@@ -297,11 +297,11 @@ class RowValidation:
     def num_rows(self) -> int:
         return self._rows.num_rows
 
-    def outputs(self, layer: Layer) -> Iterator[tuple[Tensor, Tensor]]:
+    def outputs(self, trained: TrainedSection) -> Iterator[tuple[Tensor, Tensor]]:
         """See `ValidationRows`. Norms whose statistics are not known take those of these rows."""
         known = None if self._rows.norm is None else self._rows.norm.phase
-        unknown = [norm for norm in layer.stage.norms_over_rows if norm is not known]
+        unknown = [norm for norm in trained.section.norms_over_rows if norm is not known]
         at_once = self.num_rows if unknown else _CHUNK_ROWS
         for batch in self._rows.in_order(at_once):
             assert batch.y is not None
-            yield layer.evaluated(batch), batch.y
+            yield trained.evaluated(batch), batch.y

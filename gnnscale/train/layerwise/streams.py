@@ -1,12 +1,12 @@
 """Streams: what the layers trained so far make of a graph, layer after layer.
 
-The rows that a stage trains on are aggregated once, over the whole graph, as exact inference
+The rows that a section trains on are aggregated once, over the whole graph, as exact inference
 aggregates them. Where propagation comes before the transform, all aggregated rows are kept until
-the stage is trained, and the next layer is made of them row by row; where the transform narrows, or
-the features are sparse, only the wanted rows are kept, and the next layer is P(XW). Either way a
+the section is trained, and the next layer is made of them row by row; where the transform narrows,
+or the features are sparse, only the wanted rows are kept, and the next layer is P(XW). Either way a
 layer replaces the one before it.
 
-Floor of a stage, in bytes: its layer read and written once, 4 for every edge, and the wanted rows
+Floor of a section, in bytes: its layer read and written once, 4 for every edge, and the wanted rows
 written once.
 """
 
@@ -28,8 +28,8 @@ from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
 from gnnscale.kernels import CSR
 from gnnscale.nn.blocks.phases import Propagate
 from gnnscale.train.layerwise.moments import WholeNorm, WholeNormGathering
+from gnnscale.train.layerwise.sections import Section
 from gnnscale.train.layerwise.sparse import sparse_product
-from gnnscale.train.layerwise.stages import Stage
 
 AGGREGATED = "aggregated rows"
 
@@ -38,13 +38,13 @@ _FILLED = 0.4
 
 
 @dataclass
-class Rows:
-    """What a stage reads of some nodes.
+class SectionInput:
+    """What a section reads of some nodes.
 
     Attributes:
         nodes: int64 `[num_rows]`, ascending, their places in the graph.
         parts: arrays of so many rows, by slot; `AGGREGATED` is what its phases begin with.
-        norm: the stage's first norm where its statistics over the whole graph are known.
+        norm: the section's first norm where its statistics over the whole graph are known.
     """
 
     nodes: Tensor
@@ -56,13 +56,13 @@ class Rows:
 
 
 class Stream:
-    """The values of a graph's nodes between two stages.
+    """The values of a graph's nodes between two sections.
 
     Args:
         graph: the graph; only its edges are read.
         layers: where layers are kept.
-        layer: the features, as the first stage reads them.
-        rows_dtype: of the rows that a stage trains on, as they are kept.
+        layer: the features, as the first section reads them.
+        rows_dtype: of the rows that a section trains on, as they are kept.
     """
 
     def __init__(self, graph: Graph, layers: Layers, layer: Layer, rows_dtype: torch.dtype) -> None:
@@ -74,27 +74,29 @@ class Stream:
         self._rows_dtype = rows_dtype
         self._aggregated: Layer | None = None
 
-    def collect(self, stage: Stage, wanted: Sequence[Tensor], widest_norm: int = 0) -> list[Rows]:
-        """Aggregate for a stage, once.
+    def collect(
+        self, section: Section, wanted: Sequence[Tensor], widest_norm: int = 0
+    ) -> list[SectionInput]:
+        """Aggregate for a section, once.
 
         Args:
-            stage: a separable stage, the next of this stream.
+            section: a separable section, the next of this stream.
             wanted: sets of nodes, each int64 and ascending.
             widest_norm: the most columns of rows whose covariance is gathered for a norm; those of
                 sparse features are not.
 
         Returns:
-            What the stage reads of each set.
+            What the section reads of each set.
         """
-        found = [Rows(nodes, {}) for nodes in wanted]
+        found = [SectionInput(nodes, {}) for nodes in wanted]
         if self._is_sparse:
             for rows in found:
-                rows.parts[AGGREGATED] = self._sparse_rows(stage, rows.nodes)
+                rows.parts[AGGREGATED] = self._sparse_rows(section, rows.nodes)
         else:
-            gathering = WholeNormGathering(stage, AGGREGATED, widest_norm)
-            aggregated = self._gathered(self._aggregate(stage), gathering)
+            gathering = WholeNormGathering(section, AGGREGATED, widest_norm)
+            aggregated = self._gathered(self._aggregate(section), gathering)
             chunks = self._picked(aggregated, AGGREGATED, found)
-            if self._keeps(stage):
+            if self._keeps(section):
                 self._aggregated = self.layers.store(chunks)
             else:
                 for _ in chunks:
@@ -102,25 +104,25 @@ class Stream:
             norm = gathering.norm()
             for rows in found:
                 rows.norm = norm
-        for slot in stage.input_slots & stage.slots_read:
+        for slot in section.input_slots & section.slots_read:
             self._pick(slot, [self.layer], found)
-        for slot in stage.earlier_slots:
+        for slot in section.earlier_slots:
             self._pick(slot, self.slots[slot], found)
         return found
 
-    def advance(self, stage: Stage, live: set[str], gathered: bool = False) -> None:
-        """Replace the layer by what the stage, now trained, makes of it.
+    def advance(self, section: Section, live: set[str], gathered: bool = False) -> None:
+        """Replace the layer by what the section, now trained, makes of it.
 
         Args:
-            stage: the next of this stream; its modules are in evaluation mode.
-            live: slots that later stages read.
-            gathered: whether the next stage is opaque, and reads rows at random.
+            section: the next of this stream; its modules are in evaluation mode.
+            live: slots that later sections read.
+            gathered: whether the next section is opaque, and reads rows at random.
         """
         if self._aggregated is None:
-            phases, layer, ours = stage.phases, self.layer, self._ours
+            phases, layer, ours = section.phases, self.layer, self._ours
         else:
-            phases, layer, ours = stage.row_phases, self._aggregated, True
-            for slot in stage.input_slots:
+            phases, layer, ours = section.row_phases, self._aggregated, True
+            for slot in section.input_slots:
                 self.slots[slot] = [self.layer]
         # In a file the layer before is gone only when nothing refers to it.
         self._aggregated = None
@@ -142,28 +144,28 @@ class Stream:
     def _is_sparse(self) -> bool:
         return isinstance(self.layer, FeatureLayer) and isinstance(self.layer.x, CSR)
 
-    def _keeps(self, stage: Stage) -> bool:
+    def _keeps(self, section: Section) -> bool:
         """Whether all aggregated rows are kept: what the next layer is made of."""
-        if stage.last or not isinstance(stage.source, Propagate):
+        if section.last or not isinstance(section.source, Propagate):
             return False
-        return not stage.source.propagation.transform_first(self.layers.rows(self.layer, 0, 0))
+        return not section.source.propagation.transform_first(self.layers.rows(self.layer, 0, 0))
 
-    def _aggregate(self, stage: Stage) -> Chunks:
-        if not isinstance(stage.source, Propagate):
+    def _aggregate(self, section: Section) -> Chunks:
+        if not isinstance(section.source, Propagate):
             for start, end in self.layers.ranges():
                 yield start, end, self.layers.rows(self.layer, start, end)
             return
         hops = Hops(self.layers.at_home(self.graph.adj), self.layers)
-        propagation = stage.source.propagation
+        propagation = section.source.propagation
         yield from hops.propagate(propagation, self.layer, transformed=False, overwrite=False)
 
-    def _sparse_rows(self, stage: Stage, nodes: Tensor) -> Layer | CSR:
+    def _sparse_rows(self, section: Section, nodes: Tensor) -> Layer | CSR:
         """Aggregated rows of sparse features; dense where aggregation has filled them."""
         x = self.layer.x  # type: ignore[union-attr]
         assert isinstance(x, CSR)
-        if not isinstance(stage.source, Propagate):
+        if not isinstance(section.source, Propagate):
             return x.select_rows(nodes.to(x.device))
-        propagation = stage.source.propagation
+        propagation = section.source.propagation
         rows = sparse_product(propagation, self.graph.adj, x, nodes)
         if rows.nnz < _FILLED * rows.shape[0] * rows.shape[1]:
             return rows.to(self.layers.device)
@@ -177,7 +179,7 @@ class Stream:
         assert room is not None
         return room
 
-    def _pick(self, slot: str, layers: list[Layer], found: list[Rows]) -> None:
+    def _pick(self, slot: str, layers: list[Layer], found: list[SectionInput]) -> None:
         if (
             len(layers) == 1
             and isinstance(layers[0], FeatureLayer)
@@ -203,7 +205,7 @@ class Stream:
                 gathering.add({AGGREGATED: rows.to(self.layers.device), **own})
             yield start, end, rows
 
-    def _picked(self, chunks: Chunks, slot: str, found: list[Rows]) -> Chunks:
+    def _picked(self, chunks: Chunks, slot: str, found: list[SectionInput]) -> Chunks:
         """Pass chunks on, keeping the rows of the wanted nodes."""
         ends = [0] * len(found)
         for start, end, rows in chunks:

@@ -23,11 +23,11 @@ from gnnscale.loader.batch import take_features
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import is_mapped, read_ranges
-from gnnscale.train.layerwise.layer import ValidationRows
 from gnnscale.train.layerwise.opaque import ClusterBatches, WholeGraph
 from gnnscale.train.layerwise.rows import RowValidation, TrainingRows
-from gnnscale.train.layerwise.stages import Stage
-from gnnscale.train.layerwise.streams import Rows, Stream
+from gnnscale.train.layerwise.sections import Section
+from gnnscale.train.layerwise.streams import SectionInput, Stream
+from gnnscale.train.layerwise.training import ValidationRows
 from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.steps.dry_run import dry_run
 from gnnscale.train.steps.first_hop import SomeRows
@@ -136,9 +136,9 @@ class Views:
         return streams
 
     def collect(
-        self, stage: Stage, streams: list[Stream]
+        self, section: Section, streams: list[Stream]
     ) -> tuple[TrainingRows, RowValidation | None]:
-        """What a separable stage trains on and is evaluated on."""
+        """What a separable section trains on and is evaluated on."""
         trained = torch.arange(self._train.numel()) if self._config.inductive else self._train
         wanted = [[trained]] if self._config.inductive else [[trained, *self._held()]]
         if self._config.inductive and self.validation is not None:
@@ -146,36 +146,38 @@ class Views:
         found = [
             rows
             for stream, nodes in zip(streams, wanted, strict=True)
-            for rows in stream.collect(stage, nodes, self._config.batch_rows)
+            for rows in stream.collect(section, nodes, self._config.batch_rows)
         ]
-        training = self._batches(found[0], self._train, self._config.batch_rows, stage)
+        training = self._batches(found[0], self._train, self._config.batch_rows, section)
         if self.validation is None:
             return training, None
-        held = self._batches(found[1], self.validation, self._config.batch_rows, stage)
+        held = self._batches(found[1], self.validation, self._config.batch_rows, section)
         return training, RowValidation(held)
 
     def clusters(
         self,
-        stage: Stage,
+        section: Section,
         streams: list[Stream],
         clustered: ClusteredGraph,
         clusters_per_batch: int,
     ) -> tuple[ClusterBatches, ValidationRows | None]:
-        """What an opaque stage trains on and is evaluated on; the graph is in clustered order."""
+        """What an opaque section trains on and is evaluated on; the graph is in clustered order."""
         seen = clustered.view("train" if self._config.inductive else "all")
         training = ClusterBatches(
-            stage, streams[0], seen, clusters_per_batch, self._config.seed, self._device
+            section, streams[0], seen, clusters_per_batch, self._config.seed, self._device
         )
         if self.validation is None:
             return training, None
         y = self._graph.y
         assert y is not None
-        return training, WholeGraph(stage, streams[-1], self.validation, y[self.validation])
+        return training, WholeGraph(section, streams[-1], self.validation, y[self.validation])
 
     def _held(self) -> list[Tensor]:
         return [] if self.validation is None else [self.validation]
 
-    def _batches(self, rows: Rows, nodes: Tensor, batch_rows: int, stage: Stage) -> TrainingRows:
+    def _batches(
+        self, rows: SectionInput, nodes: Tensor, batch_rows: int, section: Section
+    ) -> TrainingRows:
         y = self._graph.y
         return TrainingRows(
             rows,
@@ -183,7 +185,7 @@ class Views:
             nodes if self._node_id is None else self._node_id[nodes],
             batch_rows,
             self._config.seed,
-            stage.index,
+            section.index,
             self._device,
         )
 

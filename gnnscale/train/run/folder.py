@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = Format(
     "gnnscale-run",
-    2,
+    3,
     "run's folder",
     "train with fit(resume=False) (its weights alone are what "
     "gnnscale.train.run.checkpoint.load_tree reads of model.safetensors)",

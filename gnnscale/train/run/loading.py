@@ -8,20 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typing_extensions import override
+
 from gnnscale.declared import arguments_of
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.graph.store.graph_folder import is_stored_graph, open_stored_graph
 from gnnscale.nn import GraphModel, LayeredGNN, from_spec
 from gnnscale.train.arguments import as_data
-from gnnscale.train.cluster_trainer import ClusterTrainer
 from gnnscale.train.controllers.described import controller_from
-from gnnscale.train.kept_run import KeptRun
 from gnnscale.train.options import ClusterOptions, is_described
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.run.report import Report
 from gnnscale.train.task import NodeTask
+from gnnscale.train.trainer import Trainer
 from gnnscale.train.trainers import TRAINERS
 
 # Arguments that may be functions.
@@ -40,8 +41,12 @@ class Run(NamedTuple):
 
     model: LayeredGNN | GraphModel
     graph: Graph | ClusteredGraph
-    trainer: KeptRun
+    trainer: Trainer
     report: Report
+
+    @override
+    def __repr__(self) -> str:
+        return f"Run({self.trainer!r}, {self.report!r})"
 
 
 def load_run(
@@ -86,8 +91,6 @@ def load_run(
     data = _find_graph(folder, about, task) if graph is None else as_data(graph, task)
     taken = inspect.signature(trainer_class).parameters
     config = {name: value for name, value in about["config"].items() if name in taken}
-    if about["data"]["clustered"] and issubclass(trainer_class, ClusterTrainer):
-        config.pop("num_parts")
     if device is not None:
         config["device"] = device
     if known["built_in"]:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from gnnscale.errors import StoreError
 from gnnscale.storage.files import atomic_write, json_checksum, read_json, write_json
 from gnnscale.storage.formats import Format
@@ -51,6 +53,21 @@ class Report:
     run: dict[str, Any] = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @override
+    def __repr__(self) -> str:
+        said = [f"{len(self.rows)} epochs"]
+        if self.layers:
+            said.append(f"{len(self.layers)} layers")
+        said += [f"stopped: {self.stopped}"] if self.stopped else ["unfinished"]
+        if self.best is not None:
+            said.append(f"best val {self.headline} {self.best:.4f} in epoch {self.best_epoch}")
+        if (test := self.final.get("test", {}).get(self.headline)) is not None:
+            said.append(f"test {self.headline} {test:.4f}")
+        if "total" in self.seconds:
+            said.append(f"{self.seconds['total']:.3g} s")
+        title = self.run.get("title")
+        return f"Report({f'{title}: ' if title else ''}{', '.join(said)})"
 
     @property
     def best(self) -> float | None:

@@ -1,10 +1,10 @@
-"""Stages: a model cut before every convolution, into what is trained alone.
+"""Sections: a model cut before every convolution, into what is trained alone.
 
-A stage is a convolution and the row-local phases behind it, up to the next convolution. Whatever it
-aggregates is fixed while it is trained, so that a fixed propagation is made once and the rest is a
-perceptron on rows (You et al., CVPR 2020, section 3.1). The cut is at convolutions, not at blocks:
-a norm that stands before a convolution ("norm-act-dropout-conv") has parameters, and is trained
-with what comes before it.
+A section is a convolution and the row-local phases behind it, up to the next convolution. Whatever
+it aggregates is fixed while it is trained, so that a fixed propagation is made once and the rest is
+a perceptron on rows (You et al., CVPR 2020, section 3.1). The cut is at convolutions, not at
+blocks: a norm that stands before a convolution ("norm-act-dropout-conv") has parameters, and is
+trained with what comes before it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gnnscale.nn.blocks.phases import (
     slots_of,
 )
 
-# The slot of the rows that a stage reads, where it needs them beside the aggregated ones.
+# The slot of the rows that a section reads, where it needs them beside the aggregated ones.
 INPUT = "layer input"
 
 
@@ -50,18 +50,18 @@ class Combine(Join):
 
 
 @dataclass(eq=False)
-class Stage:
+class Section:
     """A part of a model that is trained alone.
 
     Attributes:
-        index: its place among the stages.
+        index: its place among the sections.
         source: its convolution; None for row-local phases that come before the first one.
         before: what the model does with the rows on the way to that convolution: `Save` and
             `Dropout`, without parameters.
         after: what follows: row-local phases and norms.
         parameters: those of its phases, by their names in the model.
         modules: the model's modules that hold them, or run in it.
-        last: whether no later stage has parameters: what it gives is the model's output.
+        last: whether no later section has parameters: what it gives is the model's output.
     """
 
     index: int
@@ -89,7 +89,7 @@ class Stage:
 
     @functools.cached_property
     def row_phases(self) -> list[Any]:
-        """The stage on aggregated rows.
+        """The section on aggregated rows.
 
         Dropout that stands before the propagation is applied behind it: what is aggregated is
         fixed.
@@ -101,7 +101,7 @@ class Stage:
 
     @functools.cached_property
     def input_slots(self) -> set[str]:
-        """The slots that hold the rows which the stage reads, before they are aggregated."""
+        """The slots that hold the rows which the section reads, before they are aggregated."""
         saved = {phase.slot for phase in self.before if isinstance(phase, Save)}
         rooted = isinstance(self.source, Propagate) and self.source.propagation.root is not None
         return saved | ({INPUT} if rooted else set())
@@ -135,7 +135,7 @@ class Stage:
 
     @functools.cached_property
     def earlier_slots(self) -> set[str]:
-        """The slots of earlier stages that its training reads."""
+        """The slots of earlier sections that its training reads."""
         read: set[str] = set()
         written = set(self.input_slots)
         for phase in self.trained_phases:
@@ -145,30 +145,30 @@ class Stage:
         return read
 
 
-def stages_of(model: LayeredGNN) -> list[Stage]:
-    """Cut a model into stages.
+def sections_of(model: LayeredGNN) -> list[Section]:
+    """Cut a model into sections.
 
     Raises:
-        UnsupportedModel: two stages share a parameter, or a parameter is in none of them.
+        UnsupportedModel: two sections share a parameter, or a parameter is in none of them.
     """
-    stages = [Stage(0)]
+    sections = [Section(0)]
     for phase in (phase for block in model.phases for phase in block):
         if isinstance(phase, Propagate | Neighbourhood):
-            stages.append(Stage(len(stages), phase))
+            sections.append(Section(len(sections), phase))
         else:
-            stages[-1].after.append(phase)
-    first = stages[0]
-    if len(stages) > 1 and all(map(_passes_rows_on, first.after)):
-        stages[1].before = first.after
-        stages = stages[1:]
+            sections[-1].after.append(phase)
+    first = sections[0]
+    if len(sections) > 1 and all(map(_passes_rows_on, first.after)):
+        sections[1].before = first.after
+        sections = sections[1:]
     names = {id(p): name for name, p in model.named_parameters()}
     modules = {id(module): module for module in model.modules()}
     owner: dict[str, int] = {}
-    for index, stage in enumerate(stages):
-        stage.index = index
-        for part in _parts(stage.phases, set()):
+    for index, section in enumerate(sections):
+        section.index = index
+        for part in _parts(section.phases, set()):
             if id(part) in modules:
-                stage.modules.append(part)
+                section.modules.append(part)
             if id(part) not in names:
                 continue
             name = names[id(part)]
@@ -177,7 +177,7 @@ def stages_of(model: LayeredGNN) -> list[Stage]:
                     f"the parameter {name} is used in layers {owner[name] + 1} and {index + 1}: "
                     "layer-wise training freezes one before it trains the other. Give each its own"
                 )
-            stage.parameters[name] = part
+            section.parameters[name] = part
     if lost := [name for name in names.values() if name not in owner]:
         raise UnsupportedModel(
             f"no layer reads the parameters {', '.join(lost)}: layer-wise training cannot tell "
@@ -186,9 +186,9 @@ def stages_of(model: LayeredGNN) -> list[Stage]:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UnsupportedModel("the model has no parameters that require gradients")
     # Frozen ones count: what stands before them gives rows, not the model's outputs.
-    for stage in stages[max(owner.values()) :]:
-        stage.last = True
-    return stages
+    for section in sections[max(owner.values()) :]:
+        section.last = True
+    return sections
 
 
 def _passes_rows_on(phase: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A model cut into stages is the same model, and what a stage trains on is propagated directly."""
+"""A model in sections is the same model, and what a section trains on is propagated directly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import UnsupportedModel
 from gnnscale.nn import Block, Context, LayeredGNN
 from gnnscale.nn.blocks.phases import Propagate
-from gnnscale.train.layerwise.stages import stages_of
+from gnnscale.train.layerwise.sections import sections_of
 from gnnscale.train.layerwise.streams import AGGREGATED
 from tests.nn.layers import assert_equal, dense, evaluated, shaken
 from tests.strategies import graphs
@@ -41,7 +41,7 @@ CHUNKS = st.sampled_from([1, 3, 1000, None])
     chunk_rows=CHUNKS,
     data=st.data(),
 )
-def test_stage_by_stage_is_the_model(name, graph, place, chunk_rows, data):
+def test_section_by_section_is_the_model(name, graph, place, chunk_rows, data):
     """Whatever the weights, and wherever layers are kept: P X is exact, and so is what follows."""
     model = shaken(MODELS[name]()).eval()
     features = None if not isinstance(graph.x, torch.Tensor) else graph.x.clone()
@@ -50,13 +50,13 @@ def test_stage_by_stage_is_the_model(name, graph, place, chunk_rows, data):
     context, x = Context(graph.adj, False), graph.x
     with torch.no_grad(), place_of(place, graph) as options:
         stream = stream_of(model, graph, chunk_rows=chunk_rows, **options)
-        for stage, (whole, part) in walked(model, stream, [everything, some]):
+        for section, (whole, part) in walked(model, stream, [everything, some]):
             assert_equal(dense(stream.layer.rows(0, graph.num_nodes)), dense(x))
-            for phase in stage.before:
+            for phase in section.before:
                 x = phase(x, context)
-            if isinstance(stage.source, Propagate):
+            if isinstance(section.source, Propagate):
                 # Dense, column by column: what P does to the identity.
-                p = stage.source.propagation
+                p = section.source.propagation
                 direct = dense(x)
                 if p.hops > 1 or hasattr(p, "weights"):
                     direct = p.aggregate(direct, graph.adj)
@@ -64,12 +64,12 @@ def test_stage_by_stage_is_the_model(name, graph, place, chunk_rows, data):
                     direct = p.aggregate(torch.eye(graph.num_nodes).double(), graph.adj) @ direct
                 assert_equal(kept(whole, AGGREGATED), direct)
                 assert_equal(kept(part, AGGREGATED), direct[some])
-            for phase in stage.phases[len(stage.before) :]:
+            for phase in section.phases[len(section.before) :]:
                 x = phase(x, context)
             expected = dense(x)
-            assert_equal(dense(run_rows(stage, whole, graph)), expected)
-            if not stage.norms_over_rows:
-                assert_equal(dense(run_rows(stage, part, graph)), expected[some])
+            assert_equal(dense(run_rows(section, whole, graph)), expected)
+            if not section.norms_over_rows:
+                assert_equal(dense(run_rows(section, part, graph)), expected[some])
         assert_equal(stream.layer.rows(0, graph.num_nodes), dense(x))
     assert_equal(dense(x), evaluated(model, graph))
     if features is not None:
@@ -77,27 +77,29 @@ def test_stage_by_stage_is_the_model(name, graph, place, chunk_rows, data):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_parameter_is_in_one_stage(name):
+def test_every_parameter_is_in_one_section(name):
     model = MODELS[name]()
-    stages = stages_of(model)
-    owned = [parameter for stage in stages for parameter in stage.parameters]
+    sections = sections_of(model)
+    owned = [parameter for section in sections for parameter in section.parameters]
     assert sorted(owned) == sorted(name for name, _ in model.named_parameters())
-    assert [phase for stage in stages for phase in stage.phases] == [
+    assert [phase for section in sections for phase in section.phases] == [
         phase for block in model.phases for phase in block
     ]
-    holders = [stage.index for stage in stages if stage.parameters]
-    assert [stage.last for stage in stages] == [stage.index >= holders[-1] for stage in stages]
+    holders = [section.index for section in sections if section.parameters]
+    assert [section.last for section in sections] == [
+        section.index >= holders[-1] for section in sections
+    ]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_putting_a_stage_into_training_mode_reaches_its_dropout_and_norms_alone(name):
+def test_putting_a_section_into_training_mode_reaches_its_dropout_and_norms_alone(name):
     model = MODELS[name]()
-    for stage in stages_of(model):
+    for section in sections_of(model):
         model.eval()
-        stage.train()
+        section.train()
         training = {id(module) for module in model.modules() if module.training}
-        assert training <= {id(module) for module in stage.modules}
-        matters = [p for p in stage.phases if type(p).__name__ in ("Dropout", "Statistics")]
+        assert training <= {id(module) for module in section.modules}
+        matters = [p for p in section.phases if type(p).__name__ in ("Dropout", "Statistics")]
         assert training or not matters
 
 
@@ -108,39 +110,39 @@ def test_a_shared_parameter_is_refused_by_name():
     with pytest.raises(
         UnsupportedModel, match=r"blocks.0.conv.lin.weight is used in layers 1 and 2"
     ):
-        stages_of(model)
+        sections_of(model)
 
 
 def test_one_convolution_run_twice_is_refused():
     conv = pyg.GCNConv(IN, IN)
     with pytest.raises(UnsupportedModel, match="layers 1 and 2"):
-        stages_of(LayeredGNN([Block(conv), Block(conv, act=None)]))
+        sections_of(LayeredGNN([Block(conv), Block(conv, act=None)]))
 
 
 def test_shared_modules_without_parameters_are_fine():
     dropout, act = nn.Dropout(0.5), nn.ReLU()
     blocks = [Block(pyg.GCNConv(IN, IN), "batch_norm", act, dropout) for _ in range(3)]
-    assert len(stages_of(LayeredGNN(blocks))) == 3
+    assert len(sections_of(LayeredGNN(blocks))) == 3
 
 
 def test_nothing_to_train_is_refused():
     frozen = gsnn.GCN(IN, HIDDEN, 2, CLASSES).requires_grad_(False)
     with pytest.raises(UnsupportedModel, match="no parameters that require gradients"):
-        stages_of(frozen)
+        sections_of(frozen)
     with pytest.raises(UnsupportedModel, match="no parameters that require gradients"):
-        stages_of(LayeredGNN([Block(pyg.APPNP(2, 0.1))]))
+        sections_of(LayeredGNN([Block(pyg.APPNP(2, 0.1))]))
 
 
 def test_a_frozen_output_layer_is_still_the_last():
     """The layer before it gives no outputs: it needs a classifier of its own."""
     model = gsnn.GCN(IN, HIDDEN, 2, CLASSES)
     model.blocks[1].requires_grad_(False)
-    assert [stage.last for stage in stages_of(model)] == [False, True]
+    assert [section.last for section in sections_of(model)] == [False, True]
 
 
-def test_norms_before_a_convolution_belong_to_the_stage_before():
+def test_norms_before_a_convolution_belong_to_the_section_before():
     model = MODELS["pre-activation"]()
-    first, second, third, last = stages_of(model)
+    first, second, third, last = sections_of(model)
     assert "blocks.1.norm.weight" in second.parameters and third.index == 2
     assert first.source is None and "blocks.0.norm.weight" in first.parameters
     assert last.source is not None

@@ -1,0 +1,192 @@
+"""Pipeline: a model in stages, each where its device is, and what each of them reads of a graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from gnnscale import comm
+from gnnscale.loader import Batch, ClusterLoader
+from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.parallel.config import Layout, first_of, local_devices
+from gnnscale.parallel.engine.agreement import draws
+from gnnscale.parallel.engine.distributed import TorchEngine
+from gnnscale.parallel.engine.local import LocalExecutor
+from gnnscale.parallel.engine.observed import refuse_synchronised
+from gnnscale.parallel.engine.passes import Computation
+from gnnscale.parallel.micro_batches import BalancedLoader
+from gnnscale.parallel.simulation.profile import Profile, measure_bandwidth, profile
+from gnnscale.parallel.simulation.timeline import Timeline
+from gnnscale.parallel.stages import Stage, cut
+from gnnscale.storage.files import read_json, write_json
+from gnnscale.train.clusters import Clusters
+from gnnscale.train.options import PipelineOptions
+from gnnscale.train.setup import Setup
+from gnnscale.train.steps.undone import undone
+from gnnscale.train.task import NodeTask
+
+logger = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """The stages of a model on their devices.
+
+    Of several ranks it makes the groups: those that share batches, those that share a model.
+
+    Args:
+        setup: of the trainer.
+        config: its options.
+        layout: how the model is spread.
+
+    Attributes:
+        stages: of the model, once it is cut.
+        own: those of this process.
+        profile: of the blocks, where it was taken to cut the model.
+        record: whether the next step is recorded.
+
+    Raises:
+        UnsupportedModel: a norm is synchronised over ranks.
+    """
+
+    def __init__(self, setup: Setup, config: PipelineOptions, layout: Layout) -> None:
+        self._setup, self._config, self._layout = setup, config, layout
+        self.schedule = layout.schedule
+        self.stages: list[Stage] = []
+        self.own: list[Stage] = []
+        self.profile: Profile | None = None
+        self.record = False
+        self._engine: LocalExecutor | TorchEngine | None = None
+        self._told = False
+        self._agreed: int | None = None  # the epoch whose batches are the same on all ranks
+        self._mesh: DeviceMesh | None = None
+        if comm.world_size() > 1:
+            shape = (layout.pipelines, self.schedule.devices)
+            self._mesh = comm.mesh_of(setup.device.type, shape, ("dp", "pp"))
+            setup.group = self._mesh.get_group("dp")
+            setup.stage_group = self._mesh.get_group("pp")
+            refuse_synchronised(setup.model)
+
+    @property
+    def devices(self) -> list[Any]:
+        """Those that this process drives."""
+        return local_devices(self._config.devices, self.schedule, self._setup.device)
+
+    def loader(self, *arguments: Any, **options: Any) -> ClusterLoader:
+        """The loader of micro-batches, of what a `ClusterLoader` takes: of what is read here."""
+        if self._config.order == "balanced":
+            number = self._config.micro_batches
+            loader: ClusterLoader = BalancedLoader(*arguments, micro_batches=number, **options)
+        else:
+            loader = ClusterLoader(*arguments, **options)
+        if self._mesh is None:
+            if len(self.devices) > 1:
+                loader.device = None  # each stage takes what it reads to its own device
+            return loader
+        place = comm.rank(self._setup.stage_group)
+        if self.schedule.placement[0] != place:
+            seen = loader.clustered
+            loader.clustered = replace(seen, graph=replace(seen.graph, x=None))
+            loader.first_hop = None
+        # Another task may ask the labels for what a step's loss is divided by.
+        if self.schedule.placement[-1] != place and type(self._setup.task) is NodeTask:
+            seen = loader.clustered
+            loader.clustered = replace(seen, graph=replace(seen.graph, y=None))
+        return loader
+
+    def build(self, data: Clusters, computation: Computation) -> None:
+        """Cut the model, and make what runs its stages."""
+        setup = self._setup
+        sample, learnt = data.sample().to(setup.device), setup.learnt.to(setup.device)
+        self._agreed = None
+        self.stages = cut(setup.model, self._cuts(data), sample, learnt.task)
+        if self._mesh is not None:
+            self._engine = TorchEngine(
+                self.stages, self.schedule, self._mesh, setup.device, sample, computation
+            )
+            self.own = self._engine.own
+            return
+        devices = self.devices
+        self._engine = LocalExecutor(self.stages, self.schedule, devices)
+        self._engine.place()
+        self.own = self.stages
+        if len(devices) == 1 and len(self.stages) > 1 and not self._told:
+            self._told = True
+            logger.warning(
+                "there is one device, %s, for %d stages: a pipeline brings nothing here, and "
+                "ClusterTrainer(accumulate=%d) learns the same",
+                devices[0],
+                len(self.stages),
+                self._config.micro_batches,
+            )
+
+    def _cuts(self, data: Clusters) -> list[int]:
+        if self._layout.cuts is not None:
+            return self._layout.cuts
+        setup = self._setup
+        path = None if setup.folder is None else setup.folder.stages
+        bandwidth = measure_bandwidth(setup.device, setup.stage_group)
+
+        def find() -> list[int]:
+            if data.is_resumed and path is not None and path.exists():
+                return read_json(path)["cuts"]  # those of the run: timings differ
+            per_batch, task = data.loader.clusters_per_batch, setup.task
+            with undone(task, setup.learnt.task, setup.device):
+                self.profile = profile(setup.model, data.seen, per_batch, loss=task.loss)
+            return self.profile.cut(self.schedule.stages, bandwidth)
+
+        return comm.from_main(find)
+
+    def keep(self) -> None:
+        """Write into the run folder where the model is cut."""
+        folder = self._setup.folder
+        assert folder is not None
+        write_json(folder.stages, {"cuts": [stage.numbers[0] for stage in self.stages[1:]]})
+        if self.profile is not None:
+            self.profile.save(folder.path / "profile.json")
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Those whose gradients are here."""
+        return [p for stage in self.own for p in stage.parameters()]
+
+    def run(
+        self, batches: Sequence[Batch], computation: Computation, loader: ClusterLoader
+    ) -> list[Any]:
+        """Add the gradients of micro-batches; the summed loss of each, where the last stage is."""
+        engine = self._engine
+        assert engine is not None
+        if isinstance(engine, TorchEngine) and self._agreed != loader.epoch:
+            self._agreed = loader.epoch
+            # What is received has no size of its own: it is that of the rank's own batch.
+            engine.agree(f"clusters in epoch {self._agreed}", draws(loader))
+        engine.record = self.record
+        engine.place()
+        if not batches:
+            return []
+        return engine.run(first_of(self.schedule, len(batches)), batches, computation)
+
+    def share_weights(self) -> None:
+        """Give every rank the weights of all stages."""
+        if isinstance(self._engine, TorchEngine):
+            self._engine.share_weights()
+
+    def is_opaque(self) -> bool:
+        """Whether there are convolutions that are no propagations."""
+        phases = (phase for block in self._setup.model.phases for phase in block)
+        return any(isinstance(phase, Neighbourhood) for phase in phases)
+
+    def timeline(self) -> Timeline:
+        """See `PipelineTrainer.timeline`."""
+        events = [] if self._engine is None else self._engine.events
+        if self._setup.stage_group is not None:
+            of_ranks = comm.gather_objects(events, self._setup.stage_group)
+            events = [event for events in of_ranks for event in events]
+        return Timeline.from_events(events)
+
+    def batches_kept(self) -> int:
+        """Batches that a step has under way at a time."""
+        return self.schedule.batches_kept(in_one_process=self._mesh is None)

@@ -1,0 +1,231 @@
+"""Session: what is trained at one time, and the weights that it may go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.train.contracts import Source, Step, StopRule, Trained, Validator
+from gnnscale.train.run.going_on import snapshot
+from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.report import Report
+
+
+class Session:
+    """What is trained at one time, with where its batches come from and who evaluates.
+
+    Args:
+        source: of batches.
+        trained: what is trained.
+        step: what is done with a batch.
+        meter: of an epoch.
+        validator: who evaluates between epochs.
+        rule: when to stop.
+        before: epochs of the run that came before the first one of this session.
+        layer: its number, where layers are trained one by one.
+        account: figures of it that the report shows.
+
+    Attributes:
+        best_value: the best validation metric so far.
+        best: the weights that had it, where they are to be kept.
+        longer: what a longer run has in the place of a last epoch that was evaluated for being the
+            last; None where there is no such epoch.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        trained: Trained,
+        step: Step,
+        meter: Meter,
+        validator: Validator,
+        rule: StopRule,
+        *,
+        before: int = 0,
+        layer: int | None = None,
+        account: dict[str, Any] | None = None,
+    ) -> None:
+        self.source, self.trained, self.step, self.meter = source, trained, step, meter
+        self.validator, self.rule = validator, rule
+        self.layer = layer
+        self._before = before
+        self._account = {} if account is None else account
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.best_value: float | None = None
+        self.best: dict[str, Any] | None = None
+        self.longer: dict[str, Any] | None = None
+        self._good: dict[str, Any] | None = None
+        self.meter.reset()
+        self.step.forget()
+
+    @property
+    def epoch(self) -> int:
+        """The number in the run of the epoch that was trained last."""
+        return self._before + self.source.epoch
+
+    @property
+    def where(self) -> str:
+        """That epoch in words."""
+        of = "" if self.layer is None else f" of layer {self.layer}"
+        return f"epoch {self.source.epoch}{of}"
+
+    def count(self, row: dict[str, Any]) -> None:
+        """Take an epoch into the account."""
+        account = self._account
+        account["epochs"], account["loss"] = self.source.epoch, row["loss"]
+        account["seconds"] = account.get("seconds", 0.0) + row["seconds"]
+
+    # --- weights ----------------------------------------------------------------------------
+
+    def improves(self, value: float, *, higher: bool) -> bool:
+        """Whether a validation metric is better than the best."""
+        best = self.best_value
+        return best is None or (value > best if higher else value < best)
+
+    def keep_best(self, key: str, value: float, *, weights: bool) -> None:
+        """Take the present weights for the best, by that figure; remember them if asked to."""
+        self.best_value = value
+        if weights:
+            self.best = snapshot(self.trained.weights())
+        self._account |= {"best_epoch": self.source.epoch, key: value}
+
+    def is_finite(self) -> bool:
+        """Whether all that is trained is finite; waits for the device."""
+        moved = [p for p in self.trained.module.parameters() if p.requires_grad]
+        return bool(nn.utils.get_total_norm(moved, torch.inf).isfinite())
+
+    def begin_epoch(self) -> None:
+        """Go into training, and at the start of an epoch remember the weights: they are finite."""
+        if not self.source.step or self._good is None:
+            self._keep_good()
+        self.trained.train()
+
+    def keep_for_longer(self, row: dict[str, Any], report: Report) -> None:
+        """Remember what an evaluation will change that is made for the end of the run alone."""
+        if self.layer is None:
+            best = {"best": self.best, "best_value": self.best_value}
+            self.longer = {"row": dict(row), **best, "best_epoch": report.best_epoch}
+
+    def _keep_good(self) -> None:
+        self._good = {
+            name: value.detach().clone() if isinstance(value, Tensor) else value
+            for name, value in self.trained.weights().items()
+        }
+
+    def revert(self) -> None:
+        """Go back to the weights that the epoch began with."""
+        assert self._good is not None
+        self.trained.take(self._good)
+
+    # --- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, beside the weights."""
+        source = self.source.state_dict()
+        return {
+            # What waits for an update is drawn again: nothing has been learnt from it.
+            "source": {**source, "step": source["step"] - self.step.waiting},
+            "trained": self.trained.state_dict(),
+            "step": self.step.state_dict(),
+            "meter": self.meter.state_dict(),
+            "best_value": self.best_value,
+            "best": self.best,
+            "longer": self.longer,
+            # Between epochs it is the model's weights.
+            "good": self._good if source["step"] else None,
+        }
+
+    def own_state(self) -> dict[str, Any]:
+        """Of the state, what is this rank's own, under the same keys."""
+        return {"step": self.step.own_state(), "meter": self.meter.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, with the weights of that moment."""
+        self.trained.load_state_dict(state["trained"])
+        self.step.load_state_dict(state["step"])
+        self.source.load_state_dict(state["source"])
+        self.meter.load_state_dict(state["meter"])
+        self.best_value, self.best = state["best_value"], state["best"]
+        self.longer, self._good = state["longer"], state["good"]
+
+
+class Sessions(Protocol):
+    """What is trained one after the other: a session for all layers, or one for each.
+
+    Attributes:
+        lasts: whether an epoch that is broken off leaves something to go on from in memory.
+    """
+
+    lasts: bool
+
+    @property
+    def open(self) -> Session | None:
+        """The session in training."""
+
+    def prepare(self) -> None:
+        """Do what comes before the first step. Done once."""
+
+    def ready(self) -> None:
+        """Do what comes before an evaluation or a prediction."""
+
+    def begin(self) -> None:
+        """Forget where training stood."""
+
+    def start(self) -> None:
+        """Prepare, and make what is new with a run: an optimizer and a schedule."""
+
+    def take_up(self, ended: str | None) -> None:
+        """Go on from what the last `fit` left in memory.
+
+        Args:
+            ended: why it had stopped, or None.
+
+        Raises:
+            GnnscaleError: why that cannot be, and what to do.
+        """
+
+    def reopen(self) -> None:
+        """Take back what an end has added, before going on with a run that has ended."""
+
+    def __iter__(self) -> Iterator[Session]:
+        """The sessions that are left, each opened when it is its turn."""
+
+    def close(self, session: Session) -> bool:
+        """Leave a session; whether others may follow, which go on from a checkpoint."""
+
+    def finish(self, trainer: Any) -> None:
+        """Do what comes after the last session."""
+
+    def keep(self) -> None:
+        """Write into the run folder what must be found there again. On rank 0."""
+
+    def best(self) -> dict[str, Any] | None:
+        """The best weights of the whole model, where they are known and kept."""
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that have been trained; the next one's number is one more."""
+
+    def epochs_of(self, state: dict[str, Any], report: Report) -> int:
+        """Epochs that a state has behind it, the one it stands in included."""
+
+    def fixed_length(self, report: Report) -> str | None:
+        """What of a run depends on its number of epochs, with a remedy; None for nothing."""
+
+    def shown(self, session: Session | None) -> tuple[int, int, str]:
+        """For the progress bar: what is done, of how much, and where that is in words."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands, beside the model's weights and generators."""
+
+    def own_state(self) -> dict[str, Any]:
+        """Of the state, what is this rank's own, under the same keys."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
