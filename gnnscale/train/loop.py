@@ -129,6 +129,7 @@ class Loop:
         check_counted(setup.task, meter.weight, session.where)
         loss = meter.mean_loss()
         self._check_finite(session, loss)
+        session.keep_good()
         row: dict[str, Any] = {
             "epoch": session.epoch,
             **({} if session.layer is None else {"layer": session.layer}),

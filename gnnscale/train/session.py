@@ -97,13 +97,13 @@ class Session:
 
     def is_finite(self) -> bool:
         """Whether all that is trained is finite; waits for the device."""
-        moved = [p for p in self.trained.module.parameters() if p.requires_grad]
+        moved = [p for p in self.trained.module.parameters() if p.requires_grad and p.numel()]
         return bool(nn.utils.get_total_norm(moved, torch.inf).isfinite())
 
     def begin_epoch(self) -> None:
-        """Go into training, and at the start of an epoch remember the weights: they are finite."""
-        if not self.source.step or self._good is None:
-            self._keep_good()
+        """Go into training; the first time, remember the weights."""
+        if self._good is None:
+            self.keep_good()
         self.trained.train()
 
     def keep_for_longer(self, row: dict[str, Any], report: Report) -> None:
@@ -112,14 +112,15 @@ class Session:
             best = {"best": self.best, "best_value": self.best_value}
             self.longer = {"row": dict(row), **best, "best_epoch": report.best_epoch}
 
-    def _keep_good(self) -> None:
+    def keep_good(self) -> None:
+        """Remember the weights as they are, at the end of an epoch: they are finite."""
         self._good = {
             name: value.detach().clone() if isinstance(value, Tensor) else value
             for name, value in self.trained.weights().items()
         }
 
     def revert(self) -> None:
-        """Go back to the weights that the epoch began with."""
+        """Go back to the weights that `keep_good` remembers."""
         assert self._good is not None
         self.trained.take(self._good)
 
