@@ -32,7 +32,7 @@ from gnnscale.parallel.schedules import Schedule
 from gnnscale.parallel.simulation.profile import Profile, profile
 from gnnscale.parallel.stages import cut
 from gnnscale.parallel.tables import Kind
-from gnnscale.train.steps.contexts import training_context
+from gnnscale.train.steps.batch_step import training_context
 from gnnscale.train.task import NodeTask
 
 _WARM_UP = 2  # steps: memory is allocated, kernels are compiled, connections made

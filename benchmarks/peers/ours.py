@@ -10,8 +10,8 @@ import torch
 import gnnscale as gs
 from gnnscale.loader import Batch
 from gnnscale.nn import as_layered
-from gnnscale.train.run.allocator import kept_buffers
 from gnnscale.train.run.memory import MemoryMeter
+from gnnscale.train.run.process import kept_buffers
 from peers.contest import SEED, Contestant, Field, Setup
 
 

@@ -11,8 +11,8 @@ import torch
 from gnnscale.errors import InputError
 from gnnscale.parallel.schedules import Schedule, make_schedule
 from gnnscale.parallel.stages import stage_faults
-from gnnscale.train.device import choose_device
 from gnnscale.train.options import PipelineOptions
+from gnnscale.train.setup import choose_device
 
 _CHUNKS = {"gpipe": 1, "1f1b": 1, "interleaved": 2, "zbv": 2}  # stages a device, unless told
 

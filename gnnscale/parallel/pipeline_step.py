@@ -19,13 +19,12 @@ from gnnscale.parallel.pipeline import Pipeline
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluator, Signals
 from gnnscale.train.options import PipelineOptions
-from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Meter
 from gnnscale.train.setup import Setup
+from gnnscale.train.steps.across_ranks import RunningStatistics
 from gnnscale.train.steps.additive import counted, summed_loss
-from gnnscale.train.steps.batch_step import WholeModel, updates_of_whole
-from gnnscale.train.steps.contexts import training_context
-from gnnscale.train.steps.precision import MixedPrecision
-from gnnscale.train.steps.running import RunningStatistics
+from gnnscale.train.steps.batch_step import WholeModel, training_context, updates_of_whole
+from gnnscale.train.steps.updates import MixedPrecision
 
 
 class PipelineStep:

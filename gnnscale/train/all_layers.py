@@ -12,7 +12,7 @@ from gnnscale.errors import InputError, RunMismatch
 from gnnscale.loader import ClusterLoader
 from gnnscale.train.contracts import Data, Evaluator, Step
 from gnnscale.train.controllers.early_stopping import EarlyStopping
-from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.report import Report
 from gnnscale.train.session import Session
 from gnnscale.train.setup import Setup

@@ -13,7 +13,7 @@ from gnnscale.train.evaluators.full_graph import FullGraph
 from gnnscale.train.options import ClusterOptions
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.batch_step import step_of_whole
-from gnnscale.train.steps.trial import try_clusters
+from gnnscale.train.steps.dry_run import try_clusters
 from gnnscale.train.trainer import Trainer
 
 

@@ -20,7 +20,7 @@ from gnnscale.train.arguments import as_task, option_faults
 from gnnscale.train.evaluators.each_graph import EachGraph
 from gnnscale.train.graphs import ManyGraphs, as_graphs, graphs_as_rows, with_split
 from gnnscale.train.options import GraphOptions
-from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Meter
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.additive import try_loss
 from gnnscale.train.steps.batch_step import BatchStep, WholeModel, step_of_whole

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gnnscale.train.contracts import Source, Step, StopRule, Trained, Validator
 from gnnscale.train.run.going_on import snapshot
-from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.report import Report
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from gnnscale import comm
+from gnnscale.errors import InputError
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.contracts import Data
-from gnnscale.train.device import choose_device
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.memory import resident_arrays
@@ -76,3 +78,27 @@ class Setup:
         made = sum(resident_arrays(held).values()) - sum(resident_arrays(given).values())
         learnt = sum(tensor.nbytes for tensor in self.learnt.state_dict().values())
         return made + _STATES * learnt
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA where there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(
+            f"device={name!r} is no device: 'auto', 'cpu', 'cuda', 'cuda:1' …"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device={name!r}: there are {torch.cuda.device_count()} CUDA devices; use 'auto'"
+        )
+    if device.type == "cuda" and device.index is None:
+        # By number, as its tensors are: "cuda" and "cuda:0" compare unequal.
+        return torch.device("cuda", torch.cuda.current_device())
+    return device

@@ -22,8 +22,7 @@ from torch.nn import functional
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.loader import Assembler
-from gnnscale.train.steps.additive import counted, summed_loss, try_loss
-from gnnscale.train.steps.copies import first_rows, joined
+from gnnscale.train.steps.additive import counted, first_rows, joined, summed_loss, try_loss
 from gnnscale.train.steps.learnt import Learnt
 from tests.strategies import graphs
 

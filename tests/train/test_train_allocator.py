@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from gnnscale.train.run import allocator
+from gnnscale.train.run import process as allocator
 
 _ALONE = """
 import resource
 import torch
-from gnnscale.train.run.allocator import kept_buffers
+from gnnscale.train.run.process import kept_buffers
 
 SIZE = 96 << 20  # above what the library keeps by itself
 PAGES = SIZE // resource.getpagesize()

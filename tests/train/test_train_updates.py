@@ -30,7 +30,8 @@ from gnnscale.nn.blocks.compiling import CompiledRows
 from gnnscale.nn.blocks.phases import Rows, Statistics
 from gnnscale.train import ClusterTrainer
 from gnnscale.train.options import ClusterOptions
-from gnnscale.train.steps import batch_step, precision
+from gnnscale.train.steps import batch_step
+from gnnscale.train.steps import updates as precision
 
 # --- accumulation -------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from gnnscale import comm
 from gnnscale.errors import UnsupportedModel
-from gnnscale.train.steps.running import RunningStatistics
+from gnnscale.train.steps.across_ranks import RunningStatistics
 
 Observe = Callable[[int, int], None]
 

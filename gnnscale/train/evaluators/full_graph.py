@@ -17,7 +17,7 @@ from gnnscale.inference.engine import layers_for
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
 from gnnscale.train.contracts import Data
-from gnnscale.train.run.allocator import return_freed_memory
+from gnnscale.train.run.process import return_freed_memory
 from gnnscale.train.setup import Setup
 from gnnscale.train.task import Task
 

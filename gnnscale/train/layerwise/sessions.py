@@ -36,16 +36,14 @@ from gnnscale.train.layerwise.training import (
 from gnnscale.train.layerwise.trial import check_norms, try_task
 from gnnscale.train.layerwise.views import Views
 from gnnscale.train.options import LayerwiseOptions
-from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.report import Report
 from gnnscale.train.session import Session
 from gnnscale.train.setup import Setup
+from gnnscale.train.steps.across_ranks import RunningStatistics, SharedGradients
 from gnnscale.train.steps.batch_step import BatchStep
 from gnnscale.train.steps.optimizers import make_optimizer
-from gnnscale.train.steps.precision import MixedPrecision
-from gnnscale.train.steps.running import RunningStatistics
-from gnnscale.train.steps.shared_gradients import SharedGradients
-from gnnscale.train.steps.updates import Updates
+from gnnscale.train.steps.updates import MixedPrecision, Updates
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from typing_extensions import override
 
@@ -16,7 +16,14 @@ from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.graph.store.graph_folder import is_stored_graph, open_stored_graph
 from gnnscale.nn import GraphModel, LayeredGNN, from_spec
 from gnnscale.train.arguments import as_data
-from gnnscale.train.controllers.described import controller_from
+from gnnscale.train.controllers.learned import LearnedController
+from gnnscale.train.controllers.stopping import (
+    Decision,
+    FixedEpochs,
+    LayerProgress,
+    Plateau,
+    StopController,
+)
 from gnnscale.train.options import ClusterOptions, is_described
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.identity import describe_data
@@ -151,3 +158,64 @@ def _open_graph(folder: RunFolder, known: dict[str, Any]) -> Graph | ClusteredGr
     from gnnscale.data import load
 
     return load(known["source"])
+
+
+_BY_ARGUMENTS: dict[str, Callable[..., StopController]] = {
+    "FixedEpochs": FixedEpochs,
+    "Plateau": Plateau,
+}
+
+
+def controller_from(description: dict[str, Any], path: Path) -> StopController:
+    """The controller of a run.
+
+    Args:
+        description: what its `describe` said.
+        path: where a learned one was saved.
+
+    Returns:
+        It; for one that gnnscale does not know, one that stands for it in all but training.
+
+    Raises:
+        StoreError: a learned controller is missing or damaged.
+        RunMismatch: the learned controller at `path` is another one.
+    """
+    arguments = dict(description)
+    name = arguments.pop("controller", None)
+    if name in _BY_ARGUMENTS:
+        return _BY_ARGUMENTS[name](**arguments)
+    if name != "LearnedController":
+        return _Absent(description)
+    controller = LearnedController.load(path)
+    if controller.describe() != description:
+        raise RunMismatch(f"the controller in {path} is no longer the run's: pass controller=")
+    return controller
+
+
+class _Absent:
+    """Stands for a controller that a run only describes; needed for training alone."""
+
+    needs_validation = False
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._description = description
+
+    def begin(self, layer: int, layers: int) -> None:
+        self._refuse()
+
+    def decide(self, progress: LayerProgress) -> Decision:
+        self._refuse()
+
+    def state_dict(self) -> dict[str, Any]:
+        self._refuse()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._refuse()
+
+    def describe(self) -> dict[str, Any]:
+        return self._description
+
+    def _refuse(self) -> NoReturn:
+        raise RunMismatch(
+            f"the run's controller was {self._description}: pass controller= to load_run to go on"
+        )

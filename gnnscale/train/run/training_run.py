@@ -29,15 +29,13 @@ from gnnscale.train.ranks import (
     share_weights,
     with_own,
 )
-from gnnscale.train.run.allocator import kept_buffers
 from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchanged
 from gnnscale.train.run.identity import describe_model, describe_task
-from gnnscale.train.run.interrupt import deferred_interrupt
 from gnnscale.train.run.memory import MemoryMeter, memory_use, resident_arrays
+from gnnscale.train.run.process import deferred_interrupt, kept_buffers, repeatable
 from gnnscale.train.run.report import Report, environment, warn_of_another_environment
 from gnnscale.train.session import Sessions
 from gnnscale.train.setup import Setup
-from gnnscale.train.steps.repeatable import repeatable
 
 logger = logging.getLogger(__name__)
 

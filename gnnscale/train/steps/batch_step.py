@@ -13,21 +13,19 @@ from torch import Tensor, nn
 
 from gnnscale import comm
 from gnnscale.loader import Batch
+from gnnscale.nn import Context
 from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.nn.blocks.compiling import CompiledRows
 from gnnscale.nn.blocks.context import Runner, run_phases
 from gnnscale.train.contracts import Evaluator, Signals, Source, Trained
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.ranks import agree
-from gnnscale.train.run.meter import Meter
+from gnnscale.train.run.progress import Meter
 from gnnscale.train.setup import Setup
+from gnnscale.train.steps.across_ranks import RunningStatistics, SharedGradients
 from gnnscale.train.steps.additive import counted, summed_loss
-from gnnscale.train.steps.contexts import training_context
 from gnnscale.train.steps.optimizers import make_optimizer, make_scheduler, watched_figure
-from gnnscale.train.steps.precision import MixedPrecision
-from gnnscale.train.steps.running import RunningStatistics
-from gnnscale.train.steps.shared_gradients import SharedGradients
-from gnnscale.train.steps.updates import Updates
+from gnnscale.train.steps.updates import MixedPrecision, Updates
 
 logger = logging.getLogger(__name__)
 
@@ -217,3 +215,25 @@ def runner_of(config: TrainerOptions, device: torch.device) -> Runner:
     """How a model's phases are run in training: plainly, fused, checkpointed."""
     runner = CompiledRows(device) if config.compile else run_phases
     return checkpointed(runner) if config.checkpoint_activations else runner
+
+
+def training_context(
+    batch: Any, seed: int, runner: Runner = run_phases, group: Any = None
+) -> Context:
+    """The context of a training pass over a batch.
+
+    Args:
+        batch: a `Batch`, or what stands for one.
+        seed: the run's.
+        runner: how phases are run: plainly, compiled, checkpointed.
+        group: the ranks that share the batches of a step; all when None.
+    """
+    return Context.of(
+        batch,
+        training=True,
+        seed=seed,
+        epoch=batch.epoch,
+        # As one process counts batches.
+        step=batch.step * comm.world_size(group) + comm.rank(group),
+        runner=runner,
+    )

@@ -1,4 +1,4 @@
-"""The check before training: one small batch through the model."""
+"""The check before training: one small batch through the model, and room for the largest."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
+from gnnscale.costs.clusters import clusters_with_room
+from gnnscale.costs.passes import pass_cost
 from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
 from gnnscale.inference import check_features
+from gnnscale.inference.engine import in_one_chunk
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, GraphModel, LayeredGNN, check_invariance
 from gnnscale.nn.blocks.carried import check_carried
+from gnnscale.nn.blocks.checkpointing import checkpointed
+from gnnscale.nn.blocks.context import run_phases
 from gnnscale.nn.blocks.features import entering
 from gnnscale.nn.invariance.check import Level, as_layer, first_rows
 from gnnscale.nn.modules import evaluation_mode
+from gnnscale.train.clusters import Clusters
+from gnnscale.train.contracts import Evaluator
+from gnnscale.train.setup import Setup
+from gnnscale.train.steps.additive import try_loss
+from gnnscale.train.steps.learnt import settle_unused
 from gnnscale.train.task import NodeTask, Task
 
 logger = logging.getLogger(__name__)
@@ -68,20 +77,6 @@ def dry_run(
     return x
 
 
-def settle_unused(model: nn.Module) -> None:
-    """Give no values to lazy parameters and buffers that are lazy still: nothing that runs is
-    theirs.
-    """
-    for module in model.modules():
-        for own in (module._parameters, module._buffers):
-            for name, value in own.items():
-                if value is not None and is_lazy(value):
-                    # The rows that PyG's Linear looks for when weights are loaded.
-                    rows = (module.out_channels,) if hasattr(module, "out_channels") else ()
-                    value.materialize((*rows, 0))
-                    logger.info("%s.%s is not used and stays empty", type(module).__name__, name)
-
-
 def _refusal(
     phase: Any, x: Any, context: Context, graph: Graph, level: Level
 ) -> GnnscaleError | None:
@@ -97,3 +92,56 @@ def _refusal(
     except (InputError, UnsupportedModel) as error:
         return error
     return None
+
+
+def try_clusters(
+    setup: Setup, data: Clusters, evaluator: Evaluator, *, fewer: bool, kept: int = 1
+) -> None:
+    """Run one batch before anything long begins: widths, reach, loss and memory are checked.
+
+    It also gives lazy parameters (`in_channels=-1`) their shapes.
+
+    Args:
+        setup: of the trainer.
+        data: what is trained on.
+        evaluator: of the whole graph.
+        fewer: whether there may be fewer clusters a batch than the loader has.
+        kept: batches that a step has under way at a time.
+
+    Raises:
+        InputError: data and model do not fit together; or a step on the largest batch, or an
+            evaluation, does not stay within `memory`.
+    """
+    config, graph, loader = setup.config, data.graph, data.loader
+    batch = data.sample().to(setup.device)
+    one_chunk = in_one_chunk(setup.model, graph, config.chunk_rows)
+    one_chunk &= config.memory == "auto"  # within a bound there may be smaller pieces
+    level: Level = "whole" if batch.num_nodes == graph.num_nodes and one_chunk else "pieces"
+    out = dry_run(setup.model, batch, graph, setup.task, level)
+    try_loss(setup.learnt, setup.task, out, batch, graph.y_level == "edge")
+    evaluator.check_room()
+    runner = checkpointed(run_phases) if config.checkpoint_activations else run_phases
+
+    def forward(some: Batch) -> Tensor:
+        context = Context.of(some, training=False, runner=runner)
+        return setup.model(some.x, some.adj, context=context)  # type: ignore[arg-type]
+
+    cost = None
+    if config.memory != "auto":
+        cost = pass_cost(
+            forward,
+            setup.model,
+            batch,
+            config.memory,
+            training=True,
+            copies=1 + kept + loader.prefetch,  # those trained on, one handed over
+            under_way=kept,
+        )
+    loader.clusters_per_batch = clusters_with_room(
+        cost,
+        loader.clustered,
+        loader.clusters_per_batch,
+        config.memory,
+        setup.held_bytes(data),
+        fewer=fewer,
+    )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 from torch.optim import Optimizer
 
 from gnnscale.errors import RunMismatch
 from gnnscale.train.task import Task
+
+logger = logging.getLogger(__name__)
 
 # Before the names of a task's weights, where they are kept beside the model's.
 _TASK = "task:"
@@ -181,3 +184,17 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
                     yield name, getattr(value, name)
             trained = (nn.Module, nn.Parameter)  # shared by all that are of the class
             yield from ((k, v) for k, v in vars(kind).items() if isinstance(v, trained))
+
+
+def settle_unused(model: nn.Module) -> None:
+    """Give no values to lazy parameters and buffers that are lazy still: nothing that runs is
+    theirs.
+    """
+    for module in model.modules():
+        for own in (module._parameters, module._buffers):
+            for name, value in own.items():
+                if value is not None and is_lazy(value):
+                    # The rows that PyG's Linear looks for when weights are loaded.
+                    rows = (module.out_channels,) if hasattr(module, "out_channels") else ()
+                    value.materialize((*rows, 0))
+                    logger.info("%s.%s is not used and stays empty", type(module).__name__, name)
