@@ -66,7 +66,7 @@ def peak_of(action):
 def test_graphs_take_what_is_said(name, training):
     run = trainer(name, memory="1GB")
     run.prepare()
-    cost = run._cost(run_phases, training=training, copies=2)
+    cost = run._evaluator._measured(run_phases, training=training, copies=2)
     costs = cost.of_graphs(*sizes_of(run.graph, torch.arange(60)))
 
     def forward(batch):
@@ -75,7 +75,7 @@ def test_graphs_take_what_is_said(name, training):
 
     kept = sum(parameter.nbytes for parameter in run.model.parameters()) if training else 0
     for ids in (range(60), range(0, 60, 4), range(2, 60, 4), [7], [2], [0]):
-        batch = run._assembled(torch.tensor([*ids]))
+        batch = run._data.assembled(torch.tensor([*ids]))
         taken = pass_peak(forward, run.model, batch, training=training)
         said = int(costs[[*ids]].sum()) + cost.fixed
         assert taken - kept <= said <= 6 * taken + 200 * batch.adj.nnz + 10**5
