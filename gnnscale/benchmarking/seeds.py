@@ -9,6 +9,7 @@ figures these are compared with, cluster the graph once and train on those clust
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -120,7 +121,8 @@ def bench(
             _check_neighbours(run, folder)
         report = run.fit(resume="auto")
         if isinstance(run, ClusterTrainer) and is_mapped(run.graph.adj.indices):
-            store = run.clustered
+            with contextlib.suppress(InputError):  # of a run that was complete there are none
+                store = run.clustered
         results.append(_result(run, report, number, official))
         logger.info("seed %d: %s", number, results[-1].final)
         if after_run is not None:
