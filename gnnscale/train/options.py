@@ -121,6 +121,12 @@ class TrainerOptions:
         "Greatest norm of an update's gradient.",
         above=0, heading=TRAINING,
     )] = None
+    clip_value: Annotated[float | None, about(
+        "Greatest size of a single entry of an update's gradient.",
+        "Where one entry is far too large, the others stay as they are, which `clip_norm` would "
+        "scale down with it; of both, this one comes first.",
+        above=0, heading=TRAINING,
+    )] = None
     accumulate: Annotated[int, about(
         "Batches an update of the weights (of every rank).",
         "It is as if they were one, without the links between them; an epoch's last update may "

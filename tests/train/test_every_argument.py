@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -203,6 +204,7 @@ SHARED: dict[str, Case | Refused] = {
     "metric": Case("f1_macro", lambda a, b, _: a.report.headline != b.report.headline),
     "weight_decay": Case(0.5, learns),
     "clip_norm": Case(1e-3, learns, {"optimizer": "sgd"}),
+    "clip_value": Case(1e-3, learns, {"optimizer": "sgd"}),
     "accumulate": Case(2, learns),
     "precision": Case("bf16", learns),
     "class_weight": Case([1.0, 2.0, 5.0], learns),
@@ -303,6 +305,18 @@ def test_every_argument_acts(kind, name, tmp_path, monkeypatch):
     key = (kind, repr(case.also))
     plain = PLAIN[key] = PLAIN.get(key) or fitted(kind, case.also)
     assert case.shows(plain, fitted(kind, {**case.also, name: case.value}), case.value)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "pipeline", "graph"])
+def test_no_entry_moves_further_than_its_gradient_may(kind):
+    sgd = functools.partial(torch.optim.SGD, lr=1.0)
+    options = {"optimizer": sgd, "epochs": 1, "keep": "last", "clip_value": 1e-3}
+    run = fitted(kind, options)
+    torch.manual_seed(3)  # as `fitted` builds its model
+    before = [parameter.detach() for parameter in model().parameters()]
+    after = [parameter.detach() for parameter in run.model.parameters()]
+    moved = max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True))
+    assert 0 < moved <= 1.001e-3 * len(run.loader)
 
 
 def test_what_a_function_sets_is_not_taken_beside_it():

@@ -103,6 +103,8 @@ class Updates:
             # Before they are unscaled: what overflowed on one rank is then seen on all.
             self._shared.sum_()
         self._scaler.unscale_(self.optimizer)
+        if self._options.clip_value is not None:
+            nn.utils.clip_grad_value_(self._parameters, self._options.clip_value)
         if self._options.clip_norm is not None:
             self._clip(self._options.clip_norm)
         self._scaler.step(self.optimizer)
