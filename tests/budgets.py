@@ -1,4 +1,4 @@
-"""Layers in files on graphs so small that no bound a user may give would put them there."""
+"""Activations in files on graphs so small that no bound a user may give would put them there."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gnnscale.inference import engine
 
 
 @contextlib.contextmanager
-def few_columns(layer: int) -> Iterator[None]:
-    """Inferences keep layers in files, and `layer` bytes of their columns in memory at a time."""
+def few_columns(columns: int) -> Iterator[None]:
+    """Inferences keep layers in files, and `columns` bytes of their columns in memory at a time."""
     found = engine.inference_budget
 
     def budget(*arguments, in_files=True, **options):
-        return found(*arguments, in_files=True, **options)._replace(layer=layer)
+        return found(*arguments, in_files=True, **options)._replace(columns=columns)
 
     with mock.patch.object(engine, "inference_budget", budget):
         yield

@@ -38,19 +38,19 @@ class Budget(NamedTuple):
     """What may be in memory at a time, in bytes.
 
     Attributes:
-        layer: of a layer; None where all layers may.
+        columns: of activations that are propagated; None where all activations may be.
         piece: of a piece of an opaque convolution.
         most: of a row of it that cannot be cut.
         chunk: of the widest rows that are computed at once.
-        layers: that all layers take, where `layer` is None.
+        activations: that all activations take, where `columns` is None.
         held: that is taken whatever is cut; None where no bound was given.
     """
 
-    layer: int | None
+    columns: int | None
     piece: int
     most: int
     chunk: int
-    layers: int
+    activations: int
     held: int | None
 
     @property
@@ -63,8 +63,8 @@ class Budget(NamedTuple):
         if self.held is None:
             return f"There are {in_words(self.most)}: take a larger machine"
         rest = piece
-        if self.layers <= rest // _SMALL_LAYERS:  # they are then in memory beside it
-            rest += self.layers
+        if self.activations <= rest // _SMALL_LAYERS:  # they are then in memory beside it
+            rest += self.activations
         return f"Give memory={in_words(_bound_for(rest, self.held))!r} or more"
 
 

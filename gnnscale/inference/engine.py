@@ -1,11 +1,11 @@
 """Exact full-graph inference: phase by phase, every phase in chunks of rows.
 
-Layers are kept in memory, or in files where two of them do not fit (plus the slots a
-model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG does). Then a chunk,
-the columns of a layer that are being propagated, or the piece that an opaque convolution runs on,
-are all that is in memory, beside some bytes a node (see `budget`). Either way the result is the
-same, bit for bit where chunks are whole cache lines as those chosen by size are, and work is one
-forward pass, whatever the depth.
+What layers give is kept in memory, or in files where the outputs of two do not fit (plus the slots
+a model keeps, and the K + 1 powers of a layer that weighs each by itself, as TAG does). Then a
+chunk, the columns that are being propagated, or the piece that an opaque convolution runs on, are
+all that is in memory, beside some bytes a node (see `costs.inference`). Either way the result is
+the same, bit for bit where chunks are whole cache lines as those chosen by size are, and work is
+one forward pass, whatever the depth.
 
 Ranks share the rows of every layer where there are chunks enough (see `ranks`). They call the same
 functions in the same order, on the same graph and weights.
@@ -25,9 +25,9 @@ from gnnscale.costs.convolutions import check_convolutions
 from gnnscale.costs.inference import default_chunk_rows, inference_budget
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.inference.layers import Chunks, Layer, Layers
+from gnnscale.inference.activations import Activations, ActivationStore, Chunks
+from gnnscale.inference.execution import Execution, PassInput
 from gnnscale.inference.ranks import Share, divide, undivided
-from gnnscale.inference.runner import Runner, Stored
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.nn.blocks import features
@@ -55,14 +55,14 @@ def stream(
     Args:
         model: the model; used in evaluation mode and set back after.
         graph: the graph, in whatever order; rows come in that order.
-        device: where to compute. Layers are kept there too unless `storage` is given.
+        device: where to compute. Activations are kept there too unless `storage` is given.
         chunk_rows: rows computed at once; chosen by size when not given.
-        storage: a folder for the layers, as temporary files without a name, instead of memory.
-        memory: bytes that the inference may add to what the process holds; layers that do not fit
-            are kept in files, and opaque convolutions run on pieces that do. "auto" goes by what
-            there is, and by whether the graph itself is in a file.
-        scratch: a folder for layers that do not fit, where `storage` is None; the system's own for
-            temporary files when None.
+        storage: a folder for activations, as temporary files without a name, instead of memory.
+        memory: bytes that the inference may add to what the process holds; activations that do not
+            fit are kept in files, and opaque convolutions run on pieces that do. "auto" goes by
+            what there is, and by whether the graph itself is in a file.
+        scratch: a folder for activations that do not fit, where `storage` is None; the system's own
+            for temporary files when None.
         held: bytes of `memory` that the caller has taken already.
         head: run the head. Without it, yield what the head reads (embeddings): the output of the
             last block, or of the last but one where the last block is the output layer.
@@ -85,7 +85,7 @@ def stream(
     check_carried(model, graph.carried)
     if chunk_rows is not None and chunk_rows < 1:
         raise InputError(f"chunk_rows={chunk_rows}: at least one row is computed at once")
-    layers = layers_for(
+    store = store_for(
         model,
         graph,
         device=device,
@@ -96,15 +96,15 @@ def stream(
         held=held,
         divided=True,
     )
-    assert layers.budget is not None
-    check_convolutions(model, graph, layers.budget, layers.device)
+    assert store.budget is not None
+    check_convolutions(model, graph, store.budget, store.device)
     phases = model.phases if head else _before_the_output(model)
-    own = _stream(model, phases, graph, layers, segments)
-    if not (everywhere and layers.share.split):
+    own = _stream(model, phases, graph, store, segments)
+    if not (everywhere and store.share.split):
         return own
-    out = layers.store(own)
-    layers.complete(out)
-    return ((a, b, layers.rows(out, a, b)) for a, b in layers.share.every_range())
+    out = store.keep(own)
+    store.complete(out)
+    return ((a, b, store.rows(out, a, b)) for a, b in store.share.every_range())
 
 
 @torch.no_grad()
@@ -112,14 +112,14 @@ def _stream(
     model: LayeredGNN,
     phases: list[list[Any]],
     graph: Graph,
-    layers: Layers,
+    store: ActivationStore,
     segments: Mapping[str, Tensor] | None,
 ) -> Chunks:
     assert graph.x is not None
-    x = layers.features(graph.x, computed_in(model, graph))
+    x = store.features(graph.x, computed_in(model, graph))
     with evaluation_mode(model):
-        runner = Runner(graph, layers, segments=segments)
-        yield from runner.run(phases, Stored(x, ours=False))
+        execution = Execution(graph, store, segments=segments)
+        yield from execution.run(phases, PassInput(x, ours=False))
 
 
 def share_of(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> Share:
@@ -132,7 +132,7 @@ def in_one_chunk(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None)
     return (chunk_rows or default_chunk_rows(model, graph)) >= graph.num_nodes
 
 
-def layers_for(
+def store_for(
     model: LayeredGNN,
     graph: Graph,
     *,
@@ -143,8 +143,8 @@ def layers_for(
     scratch: str | Path | None = None,
     held: int = 0,
     divided: bool = False,
-) -> Layers:
-    """Room for a model's layers over a graph; the arguments are those of `stream`.
+) -> ActivationStore:
+    """Where a model's activations over a graph are kept; the arguments are those of `stream`.
 
     `divided`: whether ranks share the rows; else each computes all.
     """
@@ -152,12 +152,14 @@ def layers_for(
     budget = inference_budget(model, graph, device, memory, in_files=in_files, held=held)
     rows = chunk_rows or default_chunk_rows(model, graph, budget)
     share = divide(graph, rows) if divided else undivided(graph.num_nodes, rows)
-    # Where one rank keeps layers in files all do: they are exchanged from the same device.
-    if share.split and comm.any_rank(budget.layer is not None) and budget.layer is None:
+    # Where one rank keeps activations in files all do: they are exchanged from the same device.
+    if share.split and comm.any_rank(budget.columns is not None) and budget.columns is None:
         budget = inference_budget(model, graph, device, memory, in_files=True, held=held)
-    in_memory = budget.layer is None
+    in_memory = budget.columns is None
     folder = None if in_memory else Path(storage or scratch or scratch_root(graph.adj.indices))
-    return Layers(graph.num_nodes, rows, device, folder, budget.layer or 0, share, budget)
+    return ActivationStore(
+        graph.num_nodes, rows, device, folder, budget.columns or 0, share, budget
+    )
 
 
 def computed_in(model: LayeredGNN, graph: Graph) -> torch.dtype:
@@ -169,29 +171,29 @@ def computed_in(model: LayeredGNN, graph: Graph) -> torch.dtype:
 def advance(
     phases: list[Any],
     graph: Graph,
-    layers: Layers,
-    layer: Layer,
-    slots: dict[str, list[Layer]],
+    store: ActivationStore,
+    activations: Activations,
+    slots: dict[str, list[Activations]],
     *,
     ours: bool = False,
     gathered: bool = False,
-) -> Layer:
-    """Run some of a model's phases over a layer, exactly, as `stream` runs all of them.
+) -> Activations:
+    """Run some of a model's phases over all rows, exactly, as `stream` runs all of them.
 
     Args:
         phases: the phases; their modules are in evaluation mode.
         graph: the graph: its edges are read, not its features.
-        layers: where layers are kept.
-        layer: what the phases read.
+        store: where activations are kept.
+        activations: what the phases read.
         slots: the slots they read, by name; those that they write are added, and all are kept.
-        ours: whether `layer` may be written over.
+        ours: whether `activations` may be written over.
         gathered: whether an opaque convolution reads the result, at random.
 
     Returns:
         What comes of it.
     """
-    runner = Runner(graph, layers, slots)
-    return layers.store(runner.run([phases], Stored(layer, ours=ours)), gathered)
+    execution = Execution(graph, store, slots)
+    return store.keep(execution.run([phases], PassInput(activations, ours=ours)), gathered)
 
 
 def check_features(model: LayeredGNN | GraphModel, graph: Graph) -> None:

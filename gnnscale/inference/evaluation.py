@@ -17,9 +17,9 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.reading.labels import labelled
 from gnnscale.graph.reading.nodes import read_ids
+from gnnscale.inference.activation_file import reserve
+from gnnscale.inference.activations import Chunks
 from gnnscale.inference.engine import share_of, stream
-from gnnscale.inference.layer_file import reserve
-from gnnscale.inference.layers import Chunks
 from gnnscale.inference.metrics import Kept, Metric
 from gnnscale.nn import LayeredGNN
 from gnnscale.storage.files import atomic_write

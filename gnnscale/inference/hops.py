@@ -1,11 +1,11 @@
-"""A whole layer propagated hop by hop, each hop in chunks of rows: no halo, whatever the hops.
+"""Activations propagated hop by hop, each hop in chunks of rows: no halo, whatever the hops.
 
-P acts on every column by itself: a layer that does not fit in memory is propagated a block of
-columns at a time, and the adjacency walked in row order once for each. Every column is summed in
+P acts on every column by itself: what does not fit in memory is propagated a block of columns
+at a time, and the adjacency walked in row order once for each. Every column is summed in
 the same order whatever the blocks, so the result is the same bit for bit.
 
-Floor of a hop, in bytes: the layer read once, 4 for every edge and block, and, with b blocks, the
-share (b − 1) / b of the product written and read again.
+Floor of a hop, in bytes: the activations read once, 4 for every edge and block, and, with b blocks,
+the share (b − 1) / b of the product written and read again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gnnscale.graph import Adjacency
 from gnnscale.graph.adjacency import slice_rows
-from gnnscale.inference.layer_file import LayerFile
-from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
+from gnnscale.inference.activation_file import ActivationsInFile
+from gnnscale.inference.activations import Activations, ActivationStore, Chunks, GraphFeatures
 from gnnscale.kernels import spmm
 from gnnscale.nn.convs.propagation import Operator, Propagation
 from gnnscale.nn.convs.stacked import Stacked
@@ -30,72 +30,76 @@ class Hops:
     """What propagation takes of an inference.
 
     Attributes:
-        adj: the whole graph, on the device where layers are kept.
-        layers: where layers are kept.
+        adj: the whole graph, on the device where activations are kept.
+        store: where activations are kept.
     """
 
     adj: Adjacency
-    layers: Layers
+    store: ActivationStore
 
     def propagate(
-        self, propagation: Propagation, layer: Layer, transformed: bool, overwrite: bool
+        self, propagation: Propagation, activations: Activations, transformed: bool, overwrite: bool
     ) -> Chunks:
-        """The propagated rows of a layer.
+        """The propagated rows.
 
         Args:
             propagation: what is computed.
-            layer: the layer.
-            transformed: whether it has been through `linear`.
-            overwrite: whether nothing else reads the layer.
+            activations: what it is computed of.
+            transformed: whether they have been through `linear`.
+            overwrite: whether nothing else reads them.
         """
         if isinstance(propagation, Stacked) and not transformed:
-            return self._stack(propagation, layer)
-        return self._horner(propagation, layer, overwrite)
+            return self._stack(propagation, activations)
+        return self._horner(propagation, activations, overwrite)
 
-    def _horner(self, propagation: Propagation, layer: Layer, overwrite: bool) -> Chunks:
-        sample = layer.rows(0, min(1, self.layers.num_rows))
-        value = layer
+    def _horner(
+        self, propagation: Propagation, activations: Activations, overwrite: bool
+    ) -> Chunks:
+        sample = activations.rows(0, min(1, self.store.num_rows))
+        value = activations
         if propagation.start(sample) is not sample:  # columns of it
-            value = self.layers.store(
-                (a, b, propagation.start(layer.rows(a, b))) for a, b in self.layers.ranges()
+            value = self.store.keep(
+                (a, b, propagation.start(activations.rows(a, b))) for a, b in self.store.ranges()
             )
         plain = propagation.powers is None and not isinstance(propagation, Stacked)
         for k in reversed(range(propagation.hops)):
-            own = value is not layer or (overwrite and plain)
+            own = value is not activations or (overwrite and plain)
             chunks = self._product(propagation, value, own)
             if not plain:
-                chunks = ((a, b, propagation.hop(k, h, layer.rows(a, b))) for a, b, h in chunks)
+                chunks = (
+                    (a, b, propagation.hop(k, h, activations.rows(a, b))) for a, b, h in chunks
+                )
             if k == 0:
                 yield from chunks
             else:
-                value = self.layers.store(chunks)
+                value = self.store.keep(chunks)
 
-    def _stack(self, propagation: Propagation, layer: Layer) -> Chunks:
-        powers = [layer]
+    def _stack(self, propagation: Propagation, activations: Activations) -> Chunks:
+        powers = [activations]
         for _ in range(propagation.hops - 1):
-            powers.append(self.layers.store(self._product(propagation, powers[-1], False)))
+            powers.append(self.store.keep(self._product(propagation, powers[-1], False)))
         for a, b, h in self._product(propagation, powers[-1], False):
             yield a, b, torch.cat([*(power.rows(a, b) for power in powers), h], dim=1)
 
-    def _product(self, propagation: Propagation, value: Layer, overwrite: bool) -> Chunks:
+    def _product(self, propagation: Propagation, value: Activations, overwrite: bool) -> Chunks:
         operator = propagation.operator(self.adj, value.dtype)
-        self.layers.complete(value)
+        self.store.complete(value)
         *before, last = value.blocks
         if not before:
-            yield from self._block(operator, self.layers.columns(value, last))
+            yield from self._block(operator, self.store.columns(value, last))
             return
-        in_place = overwrite and not isinstance(value, FeatureLayer)
-        product = value if in_place else self.layers.new(value.shape[1], value.dtype)
-        assert isinstance(product, LayerFile)  # what has several blocks
+        in_place = overwrite and not isinstance(value, GraphFeatures)
+        product = value if in_place else self.store.new(value.shape[1], value.dtype)
+        assert isinstance(product, ActivationsInFile)  # what has several blocks
         for block in before:
-            for a, _, h in self._block(operator, self.layers.columns(value, block)):
+            for a, _, h in self._block(operator, self.store.columns(value, block)):
                 product.put(a, h, block)
-        for a, b, h in self._block(operator, self.layers.columns(value, last)):
+        for a, b, h in self._block(operator, self.store.columns(value, last)):
             yield a, b, torch.cat([*product.pieces(a, b, (0, last[0])), h], dim=1)
 
     def _block(self, operator: Operator, columns: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         a, left, right, diag = operator
-        for start, stop in self.layers.ranges():
+        for start, stop in self.store.ranges():
             scale, own = (None if v is None else v[start:stop] for v in (left, diag))
             rows = slice_rows(a, start, stop)
             yield start, stop, spmm(rows, columns, scale, right, own, columns[start:stop])

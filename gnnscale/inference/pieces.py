@@ -1,4 +1,4 @@
-"""Pieces: rows of an opaque layer, cut so that what each takes stays within its room.
+"""Pieces: rows of an opaque layer, cut so that each takes no more than it may.
 
 Rows cost what their in-neighbourhoods do: on a graph with hubs a thousand times more in one place
 than in another. Pieces are therefore cut by cost, counted on the halo itself, and not by rows.
@@ -21,7 +21,7 @@ from gnnscale.costs.convolutions import (
 )
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.graph import Adjacency
-from gnnscale.inference.layers import Layers
+from gnnscale.inference.activations import ActivationStore
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.blocks.reach import Halo, halo
 from gnnscale.storage.mapped import read_rows
@@ -29,7 +29,9 @@ from gnnscale.storage.memory import in_words
 
 logger = logging.getLogger(__name__)
 
-_CAUTIOUS = 4  # the part of its room that the first piece takes: the cost has yet to be confirmed
+_CAUTIOUS = (
+    4  # the part of what it may take that the first piece does: the cost has yet to be confirmed
+)
 
 
 class Pieces:
@@ -41,7 +43,7 @@ class Pieces:
         dtype: of these.
         carried: values of the graph's edges and nodes that it is given, by name.
         adj: the whole graph.
-        layers: where layers are kept, and what a piece may take.
+        store: where activations are kept, and what a piece may take.
 
     Attributes:
         cost: what a piece takes, as far as is known.
@@ -54,24 +56,24 @@ class Pieces:
         dtype: torch.dtype,
         carried: Mapping[str, Tensor],
         adj: Adjacency,
-        layers: Layers,
+        store: ActivationStore,
     ) -> None:
-        assert layers.budget is not None
-        self._phase, self._adj, self._layers, self._budget = phase, adj, layers, layers.budget
+        assert store.budget is not None
+        self._phase, self._adj, self._store, self._budget = phase, adj, store, store.budget
         nodes, edges = adj.num_nodes, adj.nnz
         self._measured = is_measured(self._budget, nodes, edges)
         self.cost = gathering_cost()
         if self._measured:
-            self.cost = piece_cost(phase, widths, dtype, carried, layers.device)
+            self.cost = piece_cost(phase, widths, dtype, carried, store.device)
         self._rows = nodes  # that the next piece may have
-        self._room = self._budget.piece // (_CAUTIOUS if self._measured else 1)
+        self._allowed = self._budget.piece // (_CAUTIOUS if self._measured else 1)
         self._local: Tensor | None = None
 
     @property
     def are_whole(self) -> bool:
         """Whether all rows are one piece."""
         nodes = self._adj.num_nodes
-        return self._layers.chunk_rows >= nodes and (
+        return self._store.chunk_rows >= nodes and (
             self.cost.of(nodes, self._adj.nnz) <= self._budget.piece
         )
 
@@ -79,7 +81,7 @@ class Pieces:
         """Find the row that takes the most.
 
         Raises:
-            InputError: it has no room; with the smallest bound that would do.
+            InputError: it does not fit; with the smallest bound that would do.
         """
         if self._measured and (found := refusal(self._phase, self.cost, self._adj, self._budget)):
             raise found[1]
@@ -98,7 +100,7 @@ class Pieces:
         if self._local is None:
             self._local = torch.full((self._adj.num_nodes,), -1, device=self._adj.device)
         if self.are_whole:  # in one piece, as it would be without a bound
-            self._room = self._budget.piece
+            self._allowed = self._budget.piece
         rows: Tensor | None = None
         first = start
         while rows is None or first < stop:
@@ -126,21 +128,21 @@ class Pieces:
             took = in_words(counted.peak)
             logger.info("%s took %s on %d edges: smaller pieces", name, took, edges)
             self.cost = better
-        self._room = self._budget.piece
+        self._allowed = self._budget.piece
         return out
 
     def _next(self, first: int, stop: int) -> tuple[int, Halo]:
-        """The longest piece that has room, from a row on: its end and its halo."""
+        """The longest piece that fits, from a row on: its end and its halo."""
         last = self._within_edges(first, min(stop, first + self._rows))
         while True:
             alone = last - first <= 1
-            room = self._budget.most if alone else self._room
+            allowed = self._budget.most if alone else self._allowed
             rows = torch.arange(first, last, device=self._adj.device)
-            most = self.cost.edges_within(room)
+            most = self.cost.edges_within(allowed)
             around = halo(self._adj, rows, self._phase.hops, self._local, most=most)
             if around is not None:
                 nodes, edges = around.nodes.numel(), around.edges.numel()
-                if (needed := self.cost.of(nodes, edges)) <= room:
+                if (needed := self.cost.of(nodes, edges)) <= allowed:
                     self._rows = max(1, 2 * (last - first))
                     return last, around
                 del around
@@ -152,9 +154,9 @@ class Pieces:
             last = first + (last - first) // 2
 
     def _within_edges(self, first: int, stop: int) -> int:
-        """The longest piece whose rows, without what is further than a hop, have room."""
+        """The longest piece whose rows, without what is further than a hop, fit."""
         if stop <= first + 1:
             return stop
         ends = read_rows(self._adj.indptr, first, stop + 1)
-        most = int(ends[0]) + self.cost.edges_within(self._room)
+        most = int(ends[0]) + self.cost.edges_within(self._allowed)
         return max(first + 1, first + int(torch.searchsorted(ends, most, right=True)) - 1)

@@ -1,9 +1,10 @@
 """Exact inference by several ranks: each computes a share of every layer's rows.
 
-Passes that read a layer row by row need nothing of the others. Before one that reads it at random,
-through the graph, the ranks exchange their rows: they are broadcast in place, chunk by chunk, so
-that nothing is copied and shares may differ in size. Statistics of norms travel chunk by chunk and
-are merged in the order of the rows, as one process merges them: the result is the same bit for bit.
+Passes that read activations row by row need nothing of the others. Before one that reads them at
+random, through the graph, the ranks exchange their rows: they are broadcast in place, chunk by
+chunk, so that nothing is copied and shares may differ in size. Statistics of norms travel chunk by
+chunk and are merged in the order of the rows, as one process merges them: the result is the same
+bit for bit.
 """
 
 from __future__ import annotations

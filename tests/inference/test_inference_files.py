@@ -1,4 +1,4 @@
-"""Layers in files: what is read is what was written, whatever is still on its way to the disk."""
+"""Activations in files: what is read is what was written, whatever is on its way to the disk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import StoreError
-from gnnscale.inference.layer_file import LayerFile, WriteBehind
-from gnnscale.inference.layers import Layers
+from gnnscale.inference.activation_file import ActivationsInFile, WriteBehind
+from gnnscale.inference.activations import ActivationStore
 
 few = settings(max_examples=40, deadline=None)
 
@@ -30,11 +30,11 @@ few = settings(max_examples=40, deadline=None)
 def test_a_layer_is_what_was_put_last(num_rows, width, memory_columns, puts):
     """Rows and blocks put in any order, each followed by a change of the caller's own tensor."""
     with tempfile.TemporaryDirectory() as folder:
-        layers = Layers(
+        layers = ActivationStore(
             num_rows, 7, torch.device("cpu"), Path(folder), 4 * num_rows * memory_columns
         )
         layer = layers.new(width, torch.float32)
-        assert isinstance(layer, LayerFile)
+        assert isinstance(layer, ActivationsInFile)
         expected = torch.randn(num_rows, width)
         layer.put(0, expected)
         for first, count, which in puts:
@@ -58,7 +58,7 @@ def test_a_layer_is_what_was_put_last(num_rows, width, memory_columns, puts):
 @few
 @given(st.integers(1, 1000), st.integers(1, 600), st.integers(1, 600))
 def test_blocks_are_the_fewest_that_memory_bears(num_rows, width, most):
-    layers = Layers(num_rows, 7, torch.device("cpu"), Path(), 4 * num_rows * most)
+    layers = ActivationStore(num_rows, 7, torch.device("cpu"), Path(), 4 * num_rows * most)
     blocks = layers._blocks(width, torch.float32)
     assert [a for a, _ in blocks] == [0, *(b for _, b in blocks[:-1])]
     assert blocks[-1][1] == width
@@ -67,7 +67,7 @@ def test_blocks_are_the_fewest_that_memory_bears(num_rows, width, most):
 
 
 def test_reads_of_what_is_not_being_written_do_not_wait(tmp_path, monkeypatch):
-    layer = LayerFile(tmp_path, (8, 3), torch.float32, [(0, 3)])
+    layer = ActivationsInFile(tmp_path, (8, 3), torch.float32, [(0, 3)])
     layer.put(0, torch.ones(8, 3))
     assert torch.equal(layer.rows(0, 8), torch.ones(8, 3))
     allowed, write = threading.Event(), os.pwritev
@@ -85,7 +85,7 @@ def test_reads_of_what_is_not_being_written_do_not_wait(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("at", ["the next write", "a read"])
 def test_a_disk_that_fills_up_later_is_an_error(at, tmp_path, monkeypatch):
-    layer = LayerFile(tmp_path, (8, 3), torch.float32, [(0, 3)])
+    layer = ActivationsInFile(tmp_path, (8, 3), torch.float32, [(0, 3)])
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -20,7 +20,7 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import InexactConvolution, InputError, StoreError
 from gnnscale.graph import Graph
 from gnnscale.inference import stream
-from gnnscale.inference.runner import Runner
+from gnnscale.inference.execution import Execution
 from gnnscale.kernels import CSR
 from gnnscale.nn import (
     Block,
@@ -314,13 +314,13 @@ def test_no_more_layers_are_kept_than_needed(monkeypatch):
     model = gsnn.GCN(5, 4, 6, 2, residual=True)
     graph = Graph.from_arrays(torch.randint(0, 9, (2, 20)), torch.randn(9, 5), num_nodes=9)
     kept = []
-    original = Runner._pass
+    original = Execution._pass
 
     def watched(self, *arguments):
         kept.append(len(self.slots))
         return original(self, *arguments)
 
-    monkeypatch.setattr(Runner, "_pass", watched)
+    monkeypatch.setattr(Execution, "_pass", watched)
     streamed(model, graph, 4)
     assert max(kept) <= 1  # a residual lives for its block only
 
@@ -343,7 +343,7 @@ def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
     model = gsnn.GCN(5, 4, 2, 2)
     graph = Graph.from_arrays(torch.randint(0, 9, (2, 20)), torch.randn(9, 5), num_nodes=9)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StoreError, match=r"layer of .* No space left"):
+    with pytest.raises(StoreError, match=r"output of a layer, .* GB, .* No space left"):
         streamed_into(model, graph, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert model.training

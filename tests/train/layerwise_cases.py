@@ -15,7 +15,7 @@ from torch_geometric import nn as pyg
 import gnnscale as gs
 import gnnscale.nn as gsnn
 from gnnscale.graph import Graph, Split
-from gnnscale.inference.engine import computed_in, layers_for
+from gnnscale.inference.engine import activation_type, store_for
 from gnnscale.nn import Block, Context, LayeredGNN
 from gnnscale.train.layerwise.sections import Section, sections_of
 from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput, Stream
@@ -151,9 +151,9 @@ MODELS: dict[str, Any] = {
 
 
 def stream_of(model: LayeredGNN, graph: Graph, rows: Any = torch.float32, **options: Any) -> Stream:
-    layers = layers_for(model, graph, **options)
+    layers = store_for(model, graph, **options)
     assert graph.x is not None
-    features = layers.features(graph.x, computed_in(model, graph))
+    features = layers.features(graph.x, activation_type(model, graph))
     return Stream(graph, layers, features, rows)
 
 

@@ -20,7 +20,7 @@ from small_runs import CLASSES, HIDDEN, IN, small_graph, step_schedule, two_grou
 
 import gnnscale as gs
 from gnnscale.errors import InputError
-from gnnscale.inference import layer_file
+from gnnscale.inference import activation_file
 from gnnscale.loader import cluster_loader
 from gnnscale.nn.blocks import compiling, phases
 from gnnscale.nn.blocks.context import run_phases
@@ -114,7 +114,7 @@ def traced() -> Iterator[Counter[str]]:
             count(passes, kind, "__call__")
         count("compiled", compiling._Fused, "__call__")
         count("checkpoints", TrainingRun, "checkpoint")
-        count("files", layer_file.LayerFile, "__init__")
+        count("files", activation_file.ActivationsInFile, "__init__")
         count("threads", cluster_loader, "ThreadPoolExecutor")
         count("warnings", batch_step.logger, "warning")
         count(shown, Progress, "__init__")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gnnscale.inference.layers import Layers
+from gnnscale.inference.activations import ActivationStore
 from gnnscale.kernels import CSR
 from gnnscale.train.layerwise import rows as rows_module
 from gnnscale.train.layerwise.rows import RowBatch, TrainingRows
@@ -25,7 +25,7 @@ def kept(values: Tensor, place: str, folder: str) -> object:
     """Values as a part of `Rows`, in memory, in a file, or sparse."""
     if place == "sparse":
         return CSR.from_dense(values)
-    room = Layers(
+    room = ActivationStore(
         values.size(0), 2, torch.device("cpu"), Path(folder) if place == "file" else None, 1 << 20
     )
     layer = room.new(values.size(1), values.dtype, whole_rows=True)

@@ -12,7 +12,7 @@ from layerwise_cases import CLASSES, HIDDEN, IN, MODELS, kept, place_of, stream_
 
 import gnnscale as gs
 from gnnscale.errors import InputError
-from gnnscale.inference.layers import LayerInMemory
+from gnnscale.inference.activations import ActivationsInMemory
 from gnnscale.kernels import CSR
 from gnnscale.train.layerwise.streams import AGGREGATED
 from tests.nn.layers import assert_equal, dense
@@ -107,7 +107,7 @@ def test_a_stream_leaves_the_features_and_the_folder_as_they_were(tmp_path):
     assert torch.equal(graph.x, before)
 
 
-@pytest.mark.parametrize(("least", "kind"), [(2.0, CSR), (-9.0, LayerInMemory)])
+@pytest.mark.parametrize(("least", "kind"), [(2.0, CSR), (-9.0, ActivationsInMemory)])
 def test_sparse_features_stay_sparse_unless_aggregation_fills_them(least, kind):
     graph = small_graph()
     sparse = gs.Graph.from_arrays(

@@ -13,7 +13,7 @@ from gnnscale.costs.convolutions import check_convolutions
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.inference import evaluate, predict
-from gnnscale.inference.engine import layers_for
+from gnnscale.inference.engine import store_for
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
 from gnnscale.train.contracts import Data
@@ -134,7 +134,7 @@ class FullGraph:
             InputError: with the smallest `memory` that would do.
         """
         if self.sets():
-            layers = layers_for(self._setup.model, self._data.graph, **self.places())
+            layers = store_for(self._setup.model, self._data.graph, **self.places())
             assert layers.budget is not None
             setup = self._setup
             check_convolutions(setup.model, self._data.graph, layers.budget, setup.device)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale import comm
-from gnnscale.costs.clusters import clusters_with_room
+from gnnscale.costs.clusters import clusters_that_fit
 from gnnscale.costs.passes import pass_cost
 from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import advance
-from gnnscale.inference.layers import Chunks, FeatureLayer
-from gnnscale.inference.layers import Layer as Stored
+from gnnscale.inference.activations import Chunks, GraphFeatures
+from gnnscale.inference.activations import Activations
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.loader.batch import Ranges, take_features
@@ -86,7 +86,7 @@ class ClusterBatches:
         )
 
     def keep_within(self, section: Section, memory: int | str, held: int, fewer: bool) -> None:
-        """Take as many clusters a step as `memory` has room for: see `clusters_with_room`."""
+        """Take as many clusters a step as `memory` has room for: see `clusters_that_fit`."""
 
         def forward(batch: SlottedBatch) -> Tensor:
             context, x = Context.of(batch, training=False), batch.rows
@@ -99,7 +99,7 @@ class ClusterBatches:
             trained = nn.ModuleList(section.modules)
             copies = 2 + loader.prefetch
             cost = pass_cost(forward, trained, self.sample(), memory, training=True, copies=copies)
-        loader.clusters_per_batch = clusters_with_room(
+        loader.clusters_per_batch = clusters_that_fit(
             cost, self._seen, loader.clusters_per_batch, memory, held, fewer=fewer
         )
 
@@ -148,9 +148,9 @@ class ClusterBatches:
         slots = {slot: self._taken(parts, ranges) for slot, parts in self._slots.items()}
         return SlottedBatch(**vars(batch), rows=self._taken([self._x], ranges), slots=slots)
 
-    def _taken(self, parts: list[Stored], ranges: Ranges) -> Tensor | CSR:
+    def _taken(self, parts: list[Activations], ranges: Ranges) -> Tensor | CSR:
         only = parts[0]
-        if isinstance(only, FeatureLayer) and isinstance(only.x, CSR):
+        if isinstance(only, GraphFeatures) and isinstance(only.x, CSR):
             taken = take_features(only.x, ranges)
             assert taken is not None
             return taken.to(self._device)
@@ -195,7 +195,7 @@ class WholeGraph:
                 chosen = (self._nodes[low:high] - start).to(rows.device)
                 yield rows.index_select(0, chosen), self._y[low:high].to(rows.device)
 
-    def _copied_slots(self) -> dict[str, list[Stored]]:
+    def _copied_slots(self) -> dict[str, list[Activations]]:
         """The slots as the section may write to them: a running maximum is kept where it stands."""
         maxima = {
             phase.slot
@@ -207,20 +207,20 @@ class WholeGraph:
             for slot, parts in _slots_of(self._stage, self._stream).items()
         }
 
-    def _copy(self, layer: Stored) -> Stored:
+    def _copy(self, layer: Activations) -> Activations:
         layers = self._stream.layers
 
         def chunks() -> Chunks:
             for start, end in layers.ranges():
                 yield start, end, layers.rows(layer, start, end)
 
-        return layers.store(chunks(), whole_rows=True)
+        return layers.keep(chunks(), whole_rows=True)
 
 
-def _slots_of(section: Section, stream: Stream) -> dict[str, list[Stored]]:
+def _slots_of(section: Section, stream: Stream) -> dict[str, list[Activations]]:
     """What the section reads beside the layer: values of earlier sections, and the layer itself."""
     earlier = {slot: stream.slots[slot] for slot in section.earlier_slots}
-    own: dict[str, list[Stored]] = {
+    own: dict[str, list[Activations]] = {
         slot: [stream.layer] for slot in section.input_slots & section.slots_read
     }
     return {**earlier, **own}

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
-from gnnscale.inference import layers
-from gnnscale.inference.layer_file import LayerFile
-from gnnscale.inference.layers import LayerInMemory
+from gnnscale.inference import activations
+from gnnscale.inference.activation_file import ActivationsInFile
+from gnnscale.inference.activations import ActivationsInMemory
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.train.layerwise.moments import WholeNorm
 from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput
 from gnnscale.train.layerwise.training import TrainedSection
 
-_Part = Tensor | CSR | layers.Layer
+_Part = Tensor | CSR | activations.Activations
 _Span = tuple[int, np.ndarray, np.ndarray]  # its first block's place, its blocks, the rows' order
 
 # Of rows that are shuffled among each other; up to three times as much is read at a time.
@@ -215,7 +215,7 @@ class TrainingRows:
 
     def _read_ahead(self, spans: list[_Span]) -> Iterator[tuple[_Span, dict[str, _Part]]]:
         """Every span with its rows: those of files are read while the last are trained on."""
-        in_files = any(isinstance(part, LayerFile) for part in self._rows.parts.values())
+        in_files = any(isinstance(part, ActivationsInFile) for part in self._rows.parts.values())
         if not in_files:
             in_memory: dict[str, _Part] = {**self._rows.parts}
             yield from ((span, in_memory) for span in spans)
@@ -231,7 +231,7 @@ class TrainingRows:
     def _read(self, blocks: np.ndarray) -> dict[str, _Part]:
         ranges = [self._range(block) for block in blocks]
         return {
-            slot: _read_ranges(part, ranges) if isinstance(part, LayerFile) else part
+            slot: _read_ranges(part, ranges) if isinstance(part, ActivationsInFile) else part
             for slot, part in self._rows.parts.items()
         }
 
@@ -248,7 +248,7 @@ class TrainingRows:
         return np.concatenate([np.arange(*self._range(block)) for block in blocks])
 
 
-def _read_ranges(file: LayerFile, ranges: Sequence[tuple[int, int]]) -> Tensor:
+def _read_ranges(file: ActivationsInFile, ranges: Sequence[tuple[int, int]]) -> Tensor:
     (columns,) = file.blocks
     rows = torch.empty(sum(b - a for a, b in ranges), file.shape[1], dtype=file.dtype)
     end = 0
@@ -260,7 +260,11 @@ def _read_ranges(file: LayerFile, ranges: Sequence[tuple[int, int]]) -> Tensor:
 
 def _range(part: _Part, nodes: Tensor) -> _Part:
     """Rows of a file that lie together, read; others as they are."""
-    return part.rows(int(nodes[0]), int(nodes[-1]) + 1) if isinstance(part, LayerFile) else part
+    return (
+        part.rows(int(nodes[0]), int(nodes[-1]) + 1)
+        if isinstance(part, ActivationsInFile)
+        else part
+    )
 
 
 def _pick(part: _Part, in_span: Tensor, of_rows: Tensor) -> Tensor | CSR:
@@ -268,7 +272,7 @@ def _pick(part: _Part, in_span: Tensor, of_rows: Tensor) -> Tensor | CSR:
         return _widened(part.index_select(0, in_span.to(part.device)))
     if isinstance(part, CSR):
         return part.select_rows(of_rows.to(part.device))
-    assert isinstance(part, LayerInMemory)
+    assert isinstance(part, ActivationsInMemory)
     return _widened(part.values.index_select(0, of_rows.to(part.values.device)))
 
 
@@ -277,7 +281,7 @@ def _widened(rows: Tensor) -> Tensor:
     return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
 
 
-def _bytes_a_row(part: layers.Layer | CSR) -> int:
+def _bytes_a_row(part: activations.Activations | CSR) -> int:
     if isinstance(part, CSR):
         return 8 * part.nnz // max(1, part.shape[0])
     return part.shape[1] * part.dtype.itemsize

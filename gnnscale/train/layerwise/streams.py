@@ -28,7 +28,7 @@ from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import release_all
 from gnnscale.inference.engine import advance
 from gnnscale.inference.hops import Hops
-from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, Layers
+from gnnscale.inference.activations import Chunks, GraphFeatures, Activations, ActivationStore
 from gnnscale.kernels import CSR
 from gnnscale.kernels.threads import num_threads
 from gnnscale.nn import Propagation
@@ -54,7 +54,7 @@ class SectionInput:
     """
 
     nodes: Tensor
-    parts: dict[str, Layer | CSR]
+    parts: dict[str, Activations | CSR]
     norm: WholeNorm | None = None
 
     def __len__(self) -> int:
@@ -71,14 +71,14 @@ class Stream:
         rows_dtype: of the rows that a section trains on, as they are kept.
     """
 
-    def __init__(self, graph: Graph, layers: Layers, layer: Layer, rows_dtype: torch.dtype) -> None:
+    def __init__(self, graph: Graph, layers: ActivationStore, layer: Activations, rows_dtype: torch.dtype) -> None:
         self.graph = graph
         self.layers = layers
         self.layer = layer
-        self.slots: dict[str, list[Layer]] = {}
+        self.slots: dict[str, list[Activations]] = {}
         self._ours = False  # the features are the graph's
         self._rows_dtype = rows_dtype
-        self._aggregated: Layer | None = None
+        self._aggregated: Activations | None = None
 
     def collect(
         self, section: Section, wanted: Sequence[Tensor], widest_norm: int = 0
@@ -103,7 +103,7 @@ class Stream:
             aggregated = self._gathered(self._aggregate(section), gathering)
             chunks = self._picked(aggregated, AGGREGATED, found)
             if self._keeps(section):
-                self._aggregated = self.layers.store(chunks)
+                self._aggregated = self.layers.keep(chunks)
             else:
                 for _ in chunks:
                     pass
@@ -148,7 +148,7 @@ class Stream:
 
     @property
     def _is_sparse(self) -> bool:
-        return isinstance(self.layer, FeatureLayer) and isinstance(self.layer.x, CSR)
+        return isinstance(self.layer, GraphFeatures) and isinstance(self.layer.x, CSR)
 
     def _keeps(self, section: Section) -> bool:
         """Whether all aggregated rows are kept: what the next layer is made of."""
@@ -165,7 +165,7 @@ class Stream:
         propagation = section.source.propagation
         yield from hops.propagate(propagation, self.layer, transformed=False, overwrite=False)
 
-    def _sparse_rows(self, section: Section, nodes: Tensor) -> Layer | CSR:
+    def _sparse_rows(self, section: Section, nodes: Tensor) -> Activations | CSR:
         """Aggregated rows of sparse features; dense where aggregation has filled them."""
         x = self.layer.x  # type: ignore[union-attr]
         assert isinstance(x, CSR)
@@ -185,10 +185,10 @@ class Stream:
         assert room is not None
         return room
 
-    def _pick(self, slot: str, layers: list[Layer], found: list[SectionInput]) -> None:
+    def _pick(self, slot: str, layers: list[Activations], found: list[SectionInput]) -> None:
         if (
             len(layers) == 1
-            and isinstance(layers[0], FeatureLayer)
+            and isinstance(layers[0], GraphFeatures)
             and isinstance(layers[0].x, CSR)
         ):
             for rows in found:
@@ -231,7 +231,7 @@ class Stream:
         layers, dtype = self.layers, rows.dtype
         if dtype == torch.float32:
             dtype = self._rows_dtype
-        room = Layers(count, layers.chunk_rows, layers.device, layers.folder, layers.memory)
+        room = ActivationStore(count, layers.chunk_rows, layers.device, layers.folder, layers.memory)
         return room.new(rows.size(1), dtype, whole_rows=True)
 
 

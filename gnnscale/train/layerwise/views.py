@@ -15,8 +15,8 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, subgraph
 from gnnscale.graph.reading.labels import labelled
-from gnnscale.inference.engine import computed_in, layers_for
-from gnnscale.inference.layers import Layers
+from gnnscale.inference.activations import ActivationStore
+from gnnscale.inference.engine import activation_type, store_for
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.loader.batch import take_features
@@ -113,8 +113,8 @@ class Views:
 
     def streams(self, model: LayeredGNN, options: dict[str, Any]) -> list[Stream]:
         """The features of what is trained on, and, where that differs, of the whole graph."""
-        whole = layers_for(model, self._graph, **options)
-        dtype = computed_in(model, self._graph)
+        whole = store_for(model, self._graph, **options)
+        dtype = activation_type(model, self._graph)
         x = self._graph.x
         assert x is not None
         if not self._config.inductive:
@@ -125,10 +125,10 @@ class Views:
         seen = subgraph(bare, chosen)
         if isinstance(x, CSR) or not is_mapped(x):
             seen = dataclasses.replace(seen, x=_rows_of(x, self._train))
-            layers = layers_for(model, seen, **options)
+            layers = store_for(model, seen, **options)
             features = layers.features(seen.x, dtype)  # type: ignore[arg-type]
         else:
-            layers = layers_for(model, dataclasses.replace(seen, x=x), **options)
+            layers = store_for(model, dataclasses.replace(seen, x=x), **options)
             features = SomeRows(x, self._train, dtype, layers.features(x, dtype).blocks)
         streams = [self._stream(seen, layers, features)]
         if self.validation is not None:
@@ -189,7 +189,7 @@ class Views:
             self._device,
         )
 
-    def _stream(self, graph: Graph, layers: Layers, features: Any) -> Stream:
+    def _stream(self, graph: Graph, layers: ActivationStore, features: Any) -> Stream:
         return Stream(graph, layers, features, _DTYPES[self._config.rows_dtype])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnscale.costs.clusters import clusters_with_room
+from gnnscale.costs.clusters import clusters_that_fit
 from gnnscale.costs.passes import pass_cost
 from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
@@ -137,7 +137,7 @@ def try_clusters(
             copies=1 + kept + loader.prefetch,  # those trained on, one handed over
             under_way=kept,
         )
-    loader.clusters_per_batch = clusters_with_room(
+    loader.clusters_per_batch = clusters_that_fit(
         cost,
         loader.clustered,
         loader.clusters_per_batch,

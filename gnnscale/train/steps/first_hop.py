@@ -26,8 +26,13 @@ from gnnscale.graph import Adjacency, ClusteredGraph, subgraph
 from gnnscale.graph.adjacency import release_all
 from gnnscale.graph.store.cluster_folder import store_checksum
 from gnnscale.graph.store.first_hops import FOLDER, open_first_hop, write_first_hop
+from gnnscale.inference.activations import (
+    Activations,
+    ActivationsInMemory,
+    ActivationStore,
+    GraphFeatures,
+)
 from gnnscale.inference.hops import Hops
-from gnnscale.inference.layers import FeatureLayer, Layer, LayerInMemory, Layers
 from gnnscale.kernels import CSR
 from gnnscale.nn import Propagation
 from gnnscale.storage.mapped import read_ranges
@@ -103,7 +108,7 @@ def _key(seen: ClusteredGraph, propagation: Propagation, adj: Adjacency) -> str:
     probe = torch.rand(adj.num_nodes, 1, dtype=torch.float64, generator=random)
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{store_checksum(seen.path)} {seen.view_name}".encode())
-    for rows in _propagated(propagation, adj, LayerInMemory(probe)):
+    for rows in _propagated(propagation, adj, ActivationsInMemory(probe)):
         digest.update(rows.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -123,14 +128,14 @@ def _compute(
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
     layers = _layers(adj, x.size(1), folder)
     layer = layers.features(x, dtype)
-    if isinstance(layer, LayerInMemory):
-        layer = layer if rows is None else LayerInMemory(layer.gather(rows))
+    if isinstance(layer, ActivationsInMemory):
+        layer = layer if rows is None else ActivationsInMemory(layer.gather(rows))
     elif rows is not None:
         layer = SomeRows(x, rows, dtype, layer.blocks)
     return _propagated(propagation, adj, layer, layers)
 
 
-class SomeRows(FeatureLayer):
+class SomeRows(GraphFeatures):
     """Some rows of dense features, ascending."""
 
     values = None
@@ -153,13 +158,16 @@ class SomeRows(FeatureLayer):
         return read_ranges(self.x, ranges or [(0, 0)]).to(self.dtype)
 
 
-def _layers(adj: Adjacency, width: int, folder: Path | None) -> Layers:
+def _layers(adj: Adjacency, width: int, folder: Path | None) -> ActivationStore:
     at_once = max(1, _CHUNK_BYTES // (8 * width))
-    return Layers(adj.num_nodes, at_once, torch.device("cpu"), folder, _PASS_BYTES)
+    return ActivationStore(adj.num_nodes, at_once, torch.device("cpu"), folder, _PASS_BYTES)
 
 
 def _propagated(
-    propagation: Propagation, adj: Adjacency, layer: Layer, layers: Layers | None = None
+    propagation: Propagation,
+    adj: Adjacency,
+    layer: Activations,
+    layers: ActivationStore | None = None,
 ) -> Iterator[Tensor]:
     """P·X in chunks of rows, the adjacency read by range."""
     hops = Hops(adj, layers or _layers(adj, layer.shape[1], None))
@@ -189,7 +197,7 @@ def _sparse(propagation: Propagation, adj: Adjacency, x: CSR) -> CSR:
     taken = 0
     for start, end in _passes(adj.num_nodes, width, dtype):
         columns = of_column.slice_rows(start, end).to_dense(dtype).t().contiguous()
-        product = torch.cat(list(_propagated(propagation, adj, LayerInMemory(columns))))
+        product = torch.cat(list(_propagated(propagation, adj, ActivationsInMemory(columns))))
         blocks = [CSR.from_dense(block.t()) for block in product.split(end - start, dim=1)]
         taken += sum(block.nnz for block in blocks) * (4 + dtype.itemsize)
         _check_memory(taken)

@@ -1,4 +1,4 @@
-"""A layer in a file, columns in blocks: what propagation loads lies together, whatever its width.
+"""Activations in a file, in blocks of columns: what propagation loads lies together.
 
 Read and written with plain calls rather than through a map, whose pages would stay resident, and
 written while the next rows are computed. The file has no name, so that nothing is left of it
@@ -31,7 +31,7 @@ Piece = tuple[int, memoryview]  # where it goes in the file, and its bytes
 _MOST = 2  # writes that wait or run: each holds a chunk of rows
 
 
-class LayerFile:
+class ActivationsInFile:
     """Rows `[num_rows, width]` in a temporary file, in blocks of columns.
 
     Args:
@@ -64,7 +64,7 @@ class LayerFile:
         except OSError as error:
             file.close()
             raise StoreError(
-                f"could not keep a layer of {size / 1e9:.3g} GB in {folder}: "
+                f"could not keep the output of a layer, {size / 1e9:.3g} GB, in {folder}: "
                 f"{error.strerror or error}"
             ) from error
         self._descriptor = file.fileno()
@@ -103,11 +103,11 @@ class LayerFile:
             self._behind.settle(offset, offset + len(view))
             missing = read_at(self._descriptor, offset, view)
         if missing:
-            raise StoreError("a layer in a temporary file ends early")
+            raise StoreError("the output of a layer, in a temporary file, ends early")
         return out
 
     def gather(self, nodes: Tensor) -> Tensor:
-        """The rows `nodes`, distinct ones in whatever order, of a layer of one block.
+        """The rows `nodes`, distinct ones in whatever order, of activations of one block.
 
         Neighbours in a file are read together.
         """
@@ -138,7 +138,7 @@ def _failing() -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"a layer could not be kept in a file: {error.strerror or error}"
+            f"the output of a layer could not be kept in a file: {error.strerror or error}"
         ) from error
 
 
@@ -162,7 +162,7 @@ class WriteBehind:
     """Writes to a file in order, on a thread of its own, and closes the file with itself.
 
     A write into the page cache takes new pages, and waits for the disk where many are dirty: for
-    layers that do not fit in memory that is as long as their dense products.
+    activations that do not fit in memory, that is as long as their dense products.
 
     Args:
         file: an unbuffered file, from here on this object's.

@@ -1,7 +1,8 @@
-"""Layers between the passes of an inference, in memory or in files, read and written in chunks.
+"""Activations: what a layer gives for all nodes, between the passes of an inference.
 
-Propagation reads a layer at random, so what it reads is in memory: a whole layer, or as many of its
-columns as fit in the memory allowed. Every other read is of a range of rows.
+They are in memory or in files, read and written in chunks of rows. Propagation reads at random, so
+that what it reads is in memory: all columns, or as many as fit in the memory allowed. Every other
+read is of a range of rows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from gnnscale import comm
 from gnnscale.costs.inference import Budget
 from gnnscale.graph.adjacency import slice_rows
-from gnnscale.inference.layer_file import Columns, LayerFile
+from gnnscale.inference.activation_file import ActivationsInFile, Columns
 from gnnscale.inference.ranks import Share, undivided
 from gnnscale.kernels import CSR
 from gnnscale.storage.mapped import is_mapped, loaded, read_rows
@@ -26,8 +27,8 @@ _ALIGNED = 16  # float32 columns of a cache line
 Chunks = Iterator[tuple[int, int, Tensor]]
 
 
-class LayerInMemory:
-    """A layer as a tensor `[num_rows, width]`.
+class ActivationsInMemory:
+    """Activations as a tensor `[num_rows, width]`.
 
     Attributes:
         changed: whether rows have been written that other ranks have not been given.
@@ -53,8 +54,8 @@ class LayerInMemory:
         return self.values[nodes]
 
 
-class FeatureLayer:
-    """A graph's features as the layer that a model reads: in its type, perhaps out of a file."""
+class GraphFeatures:
+    """A graph's features as the model reads them: in its type, perhaps out of a file."""
 
     changed = False  # every rank has them
 
@@ -84,18 +85,18 @@ class FeatureLayer:
         return self.x[nodes].to(self.dtype)
 
 
-Layer = LayerInMemory | LayerFile | FeatureLayer
+Activations = ActivationsInMemory | ActivationsInFile | GraphFeatures
 
 
-class Layers:
-    """Where layers are kept, and how many of their rows are computed at once.
+class ActivationStore:
+    """Where activations are kept, and how many of their rows are computed at once.
 
     Args:
-        num_rows: rows of every layer.
+        num_rows: rows of all activations.
         chunk_rows: rows at once.
         device: where chunks are computed.
-        folder: for layers as files; None keeps them in memory on `device`.
-        memory: bytes of a layer's columns that are in memory at a time where layers are files.
+        folder: for files of them; None keeps them in memory on `device`.
+        memory: bytes of columns that are in memory at a time where they are in files.
         share: which of the rows this rank computes; all when None.
         budget: what else may be in memory; None where no opaque convolution runs.
     """
@@ -114,7 +115,7 @@ class Layers:
         self.chunk_rows = chunk_rows
         self.share = share or undivided(num_rows, chunk_rows)
         self.device = device
-        # Layers in files are gathered from by the host, whatever computes the dense part.
+        # Activations in files are gathered from by the host, whatever computes the dense part.
         self.home = torch.device("cpu") if folder else device
         self.folder = folder
         self.memory = memory
@@ -125,89 +126,91 @@ class Layers:
         """The rows of every chunk that this rank computes."""
         return self.share.ranges()
 
-    def complete(self, layer: Layer) -> None:
-        """Give every rank all rows of a layer of which each has computed its own."""
-        if not (self.share.split and layer.changed) or 0 in layer.shape:
+    def complete(self, activations: Activations) -> None:
+        """Give every rank all rows of activations of which each has computed its own."""
+        if not (self.share.split and activations.changed) or 0 in activations.shape:
             return
         for rank in range(len(self.share.bounds) - 1):
             for start, stop in self.share.ranges_of(rank):
-                if isinstance(layer, LayerFile) and rank != comm.rank():
-                    rows = torch.empty(stop - start, layer.shape[1], dtype=layer.dtype)
+                if isinstance(activations, ActivationsInFile) and rank != comm.rank():
+                    rows = torch.empty(stop - start, activations.shape[1], dtype=activations.dtype)
                     comm.broadcast_(rows.view(torch.uint8), src=rank)
-                    layer.put(start, rows)
+                    activations.put(start, rows)
                 else:
-                    comm.broadcast_(layer.rows(start, stop).view(torch.uint8), src=rank)
-        layer.changed = False
+                    comm.broadcast_(activations.rows(start, stop).view(torch.uint8), src=rank)
+        activations.changed = False
 
-    def features(self, x: Tensor | CSR, dtype: torch.dtype) -> Layer:
-        """The layer that a model begins with."""
+    def features(self, x: Tensor | CSR, dtype: torch.dtype) -> Activations:
+        """What a model begins with."""
         if self.folder is not None:
             whole = [(0, x.shape[1])]
             blocks = whole if isinstance(x, CSR) else self._blocks(x.shape[1], dtype)
-            return FeatureLayer(x, dtype, blocks)
+            return GraphFeatures(x, dtype, blocks)
         if isinstance(x, CSR):
-            return FeatureLayer(self.at_home(x), dtype, [(0, x.shape[1])])
-        return LayerInMemory(loaded(x, self.home, dtype))
+            return GraphFeatures(self.at_home(x), dtype, [(0, x.shape[1])])
+        return ActivationsInMemory(loaded(x, self.home, dtype))
 
     def at_home(self, a: CSR) -> Any:
-        """A matrix where layers are kept; in its file where it is read by range."""
+        """A matrix where activations are kept; in its file where it is read by range."""
         if not is_mapped(a.indices):
             return a.to(self.home)
         return a if self.home.type == "cpu" else a._apply(lambda array: loaded(array, self.home))
 
     def new(
         self, width: int, dtype: torch.dtype, whole_rows: bool = False
-    ) -> LayerInMemory | LayerFile:
-        """Room for a layer; `whole_rows` for one whose rows are gathered."""
+    ) -> ActivationsInMemory | ActivationsInFile:
+        """Activations that are yet to be written; `whole_rows` where rows will be gathered."""
         if self.folder is None or 0 in (self.num_rows, width):
             values = torch.empty(self.num_rows, width, dtype=dtype, device=self.home)
-            return LayerInMemory(values)
+            return ActivationsInMemory(values)
         blocks = [(0, width)] if whole_rows else self._blocks(width, dtype)
-        return LayerFile(self.folder, (self.num_rows, width), dtype, blocks)
+        return ActivationsInFile(self.folder, (self.num_rows, width), dtype, blocks)
 
-    def store(self, chunks: Chunks, whole_rows: bool = False, reuse: Layer | None = None) -> Layer:
-        """Keep chunks as a layer, in the place of `reuse` where it fits.
+    def keep(
+        self, chunks: Chunks, whole_rows: bool = False, reuse: Activations | None = None
+    ) -> Activations:
+        """Keep chunks as activations, in the place of `reuse` where it fits.
 
         Row-local passes may write where they read.
         """
-        layer: LayerInMemory | LayerFile | None = None
+        activations: ActivationsInMemory | ActivationsInFile | None = None
         for start, _, h in chunks:
-            if layer is None:
+            if activations is None:
                 fits = _fits(reuse, h, whole_rows)
-                layer = reuse if fits else self.new(h.size(1), h.dtype, whole_rows)  # type: ignore
-            assert layer is not None
-            layer.put(start, h)
-        assert layer is not None
-        return layer
+                activations = reuse if fits else self.new(h.size(1), h.dtype, whole_rows)  # type: ignore
+            assert activations is not None
+            activations.put(start, h)
+        assert activations is not None
+        return activations
 
-    def rows(self, layer: Layer, start: int, stop: int) -> Any:
-        """Rows of a layer, on the device."""
-        return layer.rows(start, stop).to(self.device)
+    def rows(self, activations: Activations, start: int, stop: int) -> Any:
+        """Rows of activations, on the device."""
+        return activations.rows(start, stop).to(self.device)
 
-    def gather(self, layer: Layer, nodes: Tensor) -> Tensor:
-        """The dense rows `nodes` of a layer, on the device."""
-        return layer.gather(nodes).to(self.device)
+    def gather(self, activations: Activations, nodes: Tensor) -> Tensor:
+        """The dense rows `nodes` of activations, on the device."""
+        return activations.gather(nodes).to(self.device)
 
-    def columns(self, layer: Layer, block: Columns) -> Tensor:
-        """A block of a layer's columns `[num_rows, width]`, in memory until the next is asked for.
+    def columns(self, activations: Activations, block: Columns) -> Tensor:
+        """A block of columns `[num_rows, width]`, in memory until the next is asked for.
 
         One buffer serves all: fresh pages would cost as much as reading the block.
         """
-        if not isinstance(layer, LayerFile) and layer.values is not None:
-            return layer.values
-        values = self._room(block[1] - block[0], layer.dtype)
+        if not isinstance(activations, ActivationsInFile) and activations.values is not None:
+            return activations.values
+        values = self._buffer_for(block[1] - block[0], activations.dtype)
         for start, stop in self.share.every_range():
-            if isinstance(layer, LayerFile):
-                layer.read(start, stop, block, values[start:stop])
+            if isinstance(activations, ActivationsInFile):
+                activations.read(start, stop, block, values[start:stop])
             else:
-                values[start:stop] = layer.rows(start, stop)[:, slice(*block)]
+                values[start:stop] = activations.rows(start, stop)[:, slice(*block)]
         return values
 
     def drop_columns(self) -> None:
         """Give the buffer of `columns` back, before something else takes its place."""
         self._buffer = torch.empty(0, dtype=torch.uint8)
 
-    def _room(self, width: int, dtype: torch.dtype) -> Tensor:
+    def _buffer_for(self, width: int, dtype: torch.dtype) -> Tensor:
         size = self.num_rows * width * dtype.itemsize
         if self._buffer.numel() < size:
             self.drop_columns()
@@ -224,10 +227,14 @@ class Layers:
         return [(start, min(start + step, width)) for start in range(0, width, step)]
 
 
-def _fits(layer: Layer | None, rows: Tensor, whole_rows: bool) -> bool:
-    if layer is None or isinstance(layer, FeatureLayer) or (whole_rows and len(layer.blocks) > 1):
+def _fits(activations: Activations | None, rows: Tensor, whole_rows: bool) -> bool:
+    if (
+        activations is None
+        or isinstance(activations, GraphFeatures)
+        or (whole_rows and len(activations.blocks) > 1)
+    ):
         return False
-    return layer.shape[1] == rows.size(1) and layer.dtype == rows.dtype
+    return activations.shape[1] == rows.size(1) and activations.dtype == rows.dtype
 
 
 def _typed(x: CSR, dtype: torch.dtype) -> CSR:

@@ -1,9 +1,9 @@
-"""Runner: passes over a whole layer, with the slots and moments between them.
+"""Execution: passes over all rows, with the slots and moments between them.
 
-A pass reads the previous layer (through the graph where a convolution stands at its start), runs
-the row-local phases that follow, and writes the next layer: transformed at once where the next
-convolution narrows it before it propagates. A norm ends a pass: its moments are gathered while the
-layer is written, and applied at the start of the next one.
+A pass reads the previous activations (through the graph where a convolution stands at its start),
+runs the row-local phases that follow, and writes the next ones: transformed at once where the next
+convolution narrows them before it propagates. A norm ends a pass: its moments are gathered while
+activations are written, and applied at the start of the next one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,15 @@ from torch import Tensor, nn
 
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import release_all
+from gnnscale.inference.activation_file import ActivationsInFile
+from gnnscale.inference.activations import (
+    Activations,
+    ActivationsInMemory,
+    ActivationStore,
+    Chunks,
+    GraphFeatures,
+)
 from gnnscale.inference.hops import Hops
-from gnnscale.inference.layer_file import LayerFile
-from gnnscale.inference.layers import Chunks, FeatureLayer, Layer, LayerInMemory, Layers
 from gnnscale.inference.pieces import Pieces
 from gnnscale.inference.ranks import Gathered
 from gnnscale.kernels import CSR
@@ -46,12 +52,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Pass:
-    """What happens between one stored layer and the next."""
+    """What happens between some activations and the next."""
 
     source: Propagate | Neighbourhood | Statistics | None = None
     rows: list[Any] = field(default_factory=list)
     moments_for: nn.Module | None = None  # the norm whose statistics are gathered on the way
-    whole: Statistics | None = None  # a norm without a protocol, applied to the layer at once
+    whole: Statistics | None = None  # a norm without a protocol, applied to all rows at once
 
     @property
     def row_local(self) -> bool:
@@ -60,7 +66,7 @@ class Pass:
 
     @property
     def changes_rows(self) -> bool:
-        """Whether there is a new layer to store, not only slots and moments to keep."""
+        """Whether there are new activations, not only slots and moments to keep."""
         return self.source is not None or any(not isinstance(p, Save | Collect) for p in self.rows)
 
 
@@ -84,43 +90,43 @@ def plan_passes(phases: list[list[Any]]) -> list[Pass]:
 
 
 @dataclass(frozen=True)
-class Stored:
+class PassInput:
     """What a pass reads.
 
     Attributes:
-        layer: the values; X Wᵀ where the pass begins with a propagation that follows its transform.
+        activations: X; X Wᵀ where the pass begins with a propagation that follows its transform.
         transformed: whether that is so.
         root: root(X), where that propagation adds it; its X is then gone.
-        ours: whether the layer may be written to.
+        ours: whether the activations may be written to.
     """
 
-    layer: Layer
+    activations: Activations
     transformed: bool = False
-    root: Layer | None = None
+    root: Activations | None = None
     ours: bool = True
 
 
-class Runner:
-    """One inference: the stored layers, slots and moments between passes."""
+class Execution:
+    """One inference: the stored activations, slots and moments between passes."""
 
     def __init__(
         self,
         graph: Graph,
-        layers: Layers,
-        slots: dict[str, list[Layer]] | None = None,
+        store: ActivationStore,
+        slots: dict[str, list[Activations]] | None = None,
         segments: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.graph = graph
         of_graphs = {} if graph.node_ptr is None else {"graph": graph.node_ptr}
         self.segments: dict[str, Tensor] = {**of_graphs, **(segments or {})}
-        self.layers = layers
-        self.adj: Adjacency = layers.at_home(graph.adj)
-        self.slots: dict[str, list[Layer]] = {} if slots is None else slots
+        self.store = store
+        self.adj: Adjacency = store.at_home(graph.adj)
+        self.slots: dict[str, list[Activations]] = {} if slots is None else slots
         self.slots_are_kept = slots is not None
         self.moments: Gathered | None = None
 
-    def run(self, phases: list[list[Any]], stored: Stored) -> Iterator[tuple[int, int, Tensor]]:
-        """The rows that some blocks' phases make of a stored layer, chunk by chunk."""
+    def run(self, phases: list[list[Any]], stored: PassInput) -> Iterator[tuple[int, int, Tensor]]:
+        """The rows that some blocks' phases make of stored activations, chunk by chunk."""
         passes = plan_passes(phases)
         last = passes[-1]
         last_use = {
@@ -133,10 +139,10 @@ class Runner:
         for at, (step, following) in enumerate(pairwise(passes)):
             chunks = self._pass(stored, step)
             if step.whole is not None:
-                whole = self._whole(step.whole, self.layers.store(chunks))
-                stored = self._ready(Stored(whole), following)
+                whole = self._whole(step.whole, self.store.keep(chunks))
+                stored = self._ready(PassInput(whole), following)
             elif step.changes_rows:
-                reusable = stored.layer if step.row_local and stored.ours else None
+                reusable = stored.activations if step.row_local and stored.ours else None
                 stored = self._store(chunks, following, reusable)
             else:
                 for _ in chunks:
@@ -147,30 +153,32 @@ class Runner:
         if last.whole is None:
             yield from self._pass(stored, last)
             return
-        layer = self._whole(last.whole, self.layers.store(self._pass(stored, last)))
-        for start, end in self.layers.ranges():
-            yield start, end, self.layers.rows(layer, start, end)
+        activations = self._whole(last.whole, self.store.keep(self._pass(stored, last)))
+        for start, end in self.store.ranges():
+            yield start, end, self.store.rows(activations, start, end)
 
-    def _ready(self, stored: Stored, following: Pass) -> Stored:
-        """What the next pass reads, made of a layer as it stands."""
-        phase, layer = following.source, stored.layer
+    def _ready(self, stored: PassInput, following: Pass) -> PassInput:
+        """What the next pass reads, made of activations as they stand."""
+        phase, activations = following.source, stored.activations
         if not isinstance(phase, Propagate):
             return stored
-        rows = ((a, b, self.layers.rows(layer, a, b)) for a, b in self.layers.ranges())
-        if phase.propagation.transform_first(self.layers.rows(layer, 0, 0)):
+        rows = ((a, b, self.store.rows(activations, a, b)) for a, b in self.store.ranges())
+        if phase.propagation.transform_first(self.store.rows(activations, 0, 0)):
             return self._store(rows, following)
-        sparse = isinstance(layer, FeatureLayer) and isinstance(layer.x, CSR)
+        sparse = isinstance(activations, GraphFeatures) and isinstance(activations.x, CSR)
         if sparse:
-            return Stored(self.layers.store((a, b, densify(h)) for a, b, h in rows))
+            return PassInput(self.store.keep((a, b, densify(h)) for a, b, h in rows))
         return stored
 
-    def _store(self, chunks: Chunks, following: Pass, reuse: Layer | None = None) -> Stored:
+    def _store(
+        self, chunks: Chunks, following: Pass, reuse: Activations | None = None
+    ) -> PassInput:
         """Keep what the next pass reads, transformed at once where that makes it narrower."""
         phase = following.source
         if not isinstance(phase, Propagate):
             gathered = isinstance(phase, Neighbourhood)
-            return Stored(self.layers.store(chunks, gathered, reuse))
-        propagation, kept = phase.propagation, _Kept(self.layers)
+            return PassInput(self.store.keep(chunks, gathered, reuse))
+        propagation, kept = phase.propagation, _Kept(self.store)
         first = next(chunks)
         transformed = propagation.transform_first(first[2])
 
@@ -180,16 +188,16 @@ class Runner:
                     kept.put(a, call_rows(propagation.root, h))
                 yield a, b, propagation.linear(h) if transformed else h
 
-        layer = self.layers.store(values(), reuse=reuse)
-        return Stored(layer, transformed, kept.layer)
+        activations = self.store.keep(values(), reuse=reuse)
+        return PassInput(activations, transformed, kept.activations)
 
-    def _pass(self, stored: Stored, step: Pass) -> Chunks:
+    def _pass(self, stored: PassInput, step: Pass) -> Chunks:
         norm, gathered = step.moments_for, None
         if norm is not None:
-            gathered = Gathered(norm, segments_for(norm, self.segments), self.layers.share)
+            gathered = Gathered(norm, segments_for(norm, self.segments), self.store.share)
         for start, end, h in self._source(stored, step.source):
             for phase in step.rows:
-                if start == self.layers.share.start:
+                if start == self.store.share.start:
                     self._check_rows(phase, h)
                 h = self._row_phase(phase, h, start, end)
             h = densify(h)
@@ -200,61 +208,61 @@ class Runner:
             gathered.complete()
         self.moments = gathered
 
-    def _source(self, stored: Stored, source: Any) -> Iterator[tuple[int, int, Any]]:
+    def _source(self, stored: PassInput, source: Any) -> Iterator[tuple[int, int, Any]]:
         if isinstance(source, Propagate):
             yield from self._propagate(stored, source.propagation)
         elif isinstance(source, Neighbourhood):
-            yield from self._neighbourhood(stored.layer, source)
+            yield from self._neighbourhood(stored.activations, source)
         else:
             moments = self.moments
-            for start, end in self.layers.ranges():
-                h = self.layers.rows(stored.layer, start, end)
+            for start, end in self.store.ranges():
+                h = self.store.rows(stored.activations, start, end)
                 if isinstance(source, Statistics):
                     assert moments is not None
                     h = moments.apply(start, end, densify(h))
                 yield start, end, h
 
-    def _propagate(self, stored: Stored, propagation: Propagation) -> Chunks:
-        hops, layer, root = Hops(self.adj, self.layers), stored.layer, stored.root
+    def _propagate(self, stored: PassInput, propagation: Propagation) -> Chunks:
+        hops, activations, root = Hops(self.adj, self.store), stored.activations, stored.root
         # The rows themselves are read only where a root needs them.
         overwrite = stored.ours and (stored.transformed or propagation.root is None)
-        chunks = hops.propagate(propagation, layer, stored.transformed, overwrite)
+        chunks = hops.propagate(propagation, activations, stored.transformed, overwrite)
         bare = replace(propagation, root=None)
         for start, end, rows in chunks:
-            aggregated = rows.to(self.layers.device)
+            aggregated = rows.to(self.store.device)
             if stored.transformed:
                 out = bare.finish(aggregated, aggregated)
-                yield start, end, out if root is None else out + self.layers.rows(root, start, end)
+                yield start, end, out if root is None else out + self.store.rows(root, start, end)
             else:
                 rooted = propagation.root is not None
-                own = self.layers.rows(layer, start, end) if rooted else aggregated
+                own = self.store.rows(activations, start, end) if rooted else aggregated
                 yield start, end, propagation.combine(aggregated, own)
 
-    def _neighbourhood(self, layer: Layer, phase: Neighbourhood) -> Chunks:
+    def _neighbourhood(self, activations: Activations, phase: Neighbourhood) -> Chunks:
         carried = {k: v for k, v in self.graph.carried.items() if k in phase.given}
         if "batch" in phase.given and self.graph.node_ptr is not None:
             carried["batch"] = segment_of_rows(self.graph.node_ptr, self.graph.num_nodes)
         kept = [self.slots[slot] for slot in phase.slots]
-        layers, beside = self.layers, [sum(part.shape[1] for part in parts) for parts in kept]
-        layers.drop_columns()
-        widths = [layer.shape[1], *beside]
-        pieces = Pieces(phase, widths, layer.dtype, carried, self.adj, layers)
+        store, beside = self.store, [sum(part.shape[1] for part in parts) for parts in kept]
+        store.drop_columns()
+        widths = [activations.shape[1], *beside]
+        pieces = Pieces(phase, widths, activations.dtype, carried, self.adj, store)
         level: Level = "whole" if pieces.are_whole else "pieces"
-        some = self._some_rows(layer, kept)
+        some = self._some_rows(activations, kept)
         check_invariance(phase, some, self.graph.adj, carried, level=level, training=False)
         pieces.check()
-        carried = {name: value.to(layers.home) for name, value in carried.items()}
-        for part in (layer, *chain.from_iterable(kept)):
-            layers.complete(part)
+        carried = {name: value.to(store.home) for name, value in carried.items()}
+        for part in (activations, *chain.from_iterable(kept)):
+            store.complete(part)
 
         def run(around: Halo) -> Tensor:
             x, *slots = (
-                _beside([layers.gather(part, around.nodes) for part in parts])
-                for parts in ([layer], *kept)
+                _beside([store.gather(part, around.nodes) for part in parts])
+                for parts in ([activations], *kept)
             )
             return run_on_halo(phase, x, around, carried, slots)
 
-        for a, b in layers.ranges():
+        for a, b in store.ranges():
             rows = pieces.rows(a, b, run)
             release_all(self.adj, *carried.values(), self.graph.x)
             yield a, b, rows
@@ -262,17 +270,17 @@ class Runner:
     def _check_rows(self, phase: Any, h: Any) -> None:
         layer = as_layer(phase, of_graphs=False)
         if layer is not None:
-            level: Level = "pieces" if self.layers.chunk_rows < self.graph.num_nodes else "whole"
+            level: Level = "pieces" if self.store.chunk_rows < self.graph.num_nodes else "whole"
             some = [first_rows(h)]
             check_invariance(layer, some, self.graph.adj, level=level, training=False)
 
-    def _some_rows(self, layer: Layer, kept: list[list[Layer]]) -> list[Tensor]:
-        """The first rows that this rank has of a layer and of slots."""
-        start, stop = next(iter(self.layers.ranges()), (0, 0))
+    def _some_rows(self, activations: Activations, kept: list[list[Activations]]) -> list[Tensor]:
+        """The first rows that this rank has of activations and of slots."""
+        start, stop = next(iter(self.store.ranges()), (0, 0))
         stop = min(stop, start + ROWS)
         return [
-            _beside([first_rows(self.layers.rows(part, start, stop)) for part in parts])
-            for parts in ([layer], *kept)
+            _beside([first_rows(self.store.rows(part, start, stop)) for part in parts])
+            for parts in ([activations], *kept)
         ]
 
     def _row_phase(self, phase: Any, h: Any, start: int, end: int) -> Any:
@@ -282,42 +290,42 @@ class Runner:
         context = Context(self.adj, training=False, segments=self.segments)
         for slot in slots_of(phase):
             context.slots[slot] = _beside(
-                [self.layers.rows(p, start, end) for p in self.slots[slot]]
+                [self.store.rows(p, start, end) for p in self.slots[slot]]
             )
         return phase(h, context)
 
     def _keep(self, phase: Save | Collect, h: Tensor, start: int, end: int) -> None:
         parts = self.slots.setdefault(phase.slot, [])
         if isinstance(phase, Collect) and phase.mode == "max" and not phase.first:
-            h = torch.maximum(self.layers.rows(parts[0], start, end), h)
-        elif start == self.layers.share.start:
-            parts.append(self.layers.new(h.size(1), h.dtype, whole_rows=True))
+            h = torch.maximum(self.store.rows(parts[0], start, end), h)
+        elif start == self.store.share.start:
+            parts.append(self.store.new(h.size(1), h.dtype, whole_rows=True))
         kept = parts[-1]
-        assert not isinstance(kept, FeatureLayer)
+        assert not isinstance(kept, GraphFeatures)
         kept.put(start, h)
 
-    def _whole(self, phase: Statistics, layer: Layer) -> LayerInMemory:
+    def _whole(self, phase: Statistics, activations: Activations) -> ActivationsInMemory:
         logger.info(
-            "%s has no exact form in chunks: it is applied to the whole layer at once",
+            "%s has no exact form in chunks: it is applied to all rows at once",
             type(phase.norm).__name__,
         )
-        self.layers.complete(layer)
-        whole = layer.rows(0, self.layers.num_rows).to(self.layers.device)
+        self.store.complete(activations)
+        whole = activations.rows(0, self.store.num_rows).to(self.store.device)
         context = Context(self.adj, training=False, segments=self.segments)
-        return LayerInMemory(phase(whole, context))
+        return ActivationsInMemory(phase(whole, context))
 
 
 class _Kept:
-    """A second layer that is written along with another."""
+    """Activations that are written along with others."""
 
-    def __init__(self, layers: Layers) -> None:
-        self.layers = layers
-        self.layer: LayerInMemory | LayerFile | None = None
+    def __init__(self, store: ActivationStore) -> None:
+        self.store = store
+        self.activations: ActivationsInMemory | ActivationsInFile | None = None
 
     def put(self, start: int, rows: Tensor) -> None:
-        if self.layer is None:
-            self.layer = self.layers.new(rows.size(1), rows.dtype, whole_rows=True)
-        self.layer.put(start, rows)
+        if self.activations is None:
+            self.activations = self.store.new(rows.size(1), rows.dtype, whole_rows=True)
+        self.activations.put(start, rows)
 
 
 def _beside(parts: list[Tensor]) -> Tensor:
