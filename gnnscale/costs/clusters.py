@@ -47,13 +47,13 @@ class Batches:
         edges = self._counted if counted else self._arriving
         return nodes, int(edges.topk(clusters).values.sum())
 
-    def that_fit(self, cost: PassCost, room: int) -> int:
-        """The most clusters of a batch whose step has room, up to the number given; 0 if none."""
+    def that_fit(self, cost: PassCost, allowed: int) -> int:
+        """The most clusters of a batch whose step fits, up to the number given; 0 if none."""
         for counted in (False, True):
-            if cost.of(*self.largest(self._clusters, counted)) <= room:
+            if cost.of(*self.largest(self._clusters, counted)) <= allowed:
                 return self._clusters
         fewer = range(self._clusters - 1, 0, -1)
-        return next((q for q in fewer if cost.of(*self.largest(q)) <= room), 0)
+        return next((q for q in fewer if cost.of(*self.largest(q)) <= allowed), 0)
 
     @property
     def _arriving(self) -> Tensor:
@@ -69,7 +69,7 @@ class Batches:
         return self._within
 
 
-def clusters_with_room(
+def clusters_that_fit(
     cost: PassCost | None,
     seen: ClusteredGraph,
     wanted: int,
@@ -89,7 +89,7 @@ def clusters_with_room(
         fewer: whether there may be fewer clusters.
 
     Raises:
-        InputError: they have no room, and may not be fewer; with the smallest bound that would do.
+        InputError: they do not fit, and may not be fewer; with the smallest bound that would do.
     """
     batches, fit = Batches(seen, wanted), wanted
     if cost is not None:

@@ -1,4 +1,4 @@
-"""What an opaque convolution takes in memory on a piece of a graph, and whether it has room at all.
+"""What an opaque convolution takes in memory on a piece of a graph, and whether it fits at all.
 
 A piece takes what the layer does on it (see `passes`), and before that what gathering its halo
 does. A run is asked for its costliest row before any work is done: it would else be refused after
@@ -66,9 +66,9 @@ class PieceCost(NamedTuple):
         gathering = _HALO_NODE * nodes + _HALO_EDGE * edges
         return int(max(gathering, MARGIN * self.counted(nodes, edges)))
 
-    def edges_within(self, room: int) -> int:
+    def edges_within(self, allowed: int) -> int:
         """The most edges that a piece may have, whatever its nodes."""
-        return int(room / max(_HALO_EDGE, MARGIN * (self.edge_input + self.layer.edge)))
+        return int(allowed / max(_HALO_EDGE, MARGIN * (self.edge_input + self.layer.edge)))
 
     def corrected(self, nodes: int, edges: int, counted: int) -> PieceCost:
         """The cost after a run that took more than this says."""
@@ -162,7 +162,7 @@ def check_convolutions(
 def refusal(
     phase: Neighbourhood, cost: PieceCost, adj: Adjacency, budget: Budget
 ) -> tuple[int, InputError] | None:
-    """What the row that takes the most takes, and the error to raise; None where it has room.
+    """What the row that takes the most takes, and the error to raise; None where it fits.
 
     The error names the smallest bound that would do.
     """
@@ -192,17 +192,17 @@ def too_large(
     )
 
 
-def _costliest_row(hops: int, cost: PieceCost, adj: Adjacency, room: int) -> tuple[int, int]:
+def _costliest_row(hops: int, cost: PieceCost, adj: Adjacency, allowed: int) -> tuple[int, int]:
     """Nodes and edges of the largest halo of a row; at most, where it is of several hops."""
     edges = None if hops == 1 else reachable_edges(adj, hops)
     largest = most_edges(adj) if edges is None else int(edges.max())
     within = (min(largest + 1, adj.num_nodes), min(largest, adj.nnz))
-    if edges is None or cost.of(*within) <= room:
+    if edges is None or cost.of(*within) <= allowed:
         return within
     found = (1, 0)
     for row in edges.topk(min(_TRIED, adj.num_nodes)).indices.tolist():
         rows = torch.tensor([row], device=adj.device)
-        around = halo(adj, rows, hops, most=cost.edges_within(room))
+        around = halo(adj, rows, hops, most=cost.edges_within(allowed))
         if around is None:
             return within
         sizes = (around.nodes.numel(), around.edges.numel())

@@ -1,4 +1,4 @@
-"""Which graphs of a data set have room together within a bound, and which by themselves."""
+"""Which graphs of a data set fit together within a bound, and which by themselves."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def sizes_of(graph: Graph, ids: Tensor) -> tuple[Tensor, Tensor]:
     return starts.diff()[ids], graph.adj.indptr[starts].diff()[ids]
 
 
-def cut(costs: Tensor, room: int) -> list[int]:
-    """How many graphs, one after the other, have room together; each has alone."""
+def cut(costs: Tensor, allowed: int) -> list[int]:
+    """How many graphs, one after the other, fit together; each does alone."""
     total, counts, first = costs.cumsum(0), [], 0
     while first < costs.numel():
         before = int(total[first - 1]) if first else 0
-        last = int(torch.searchsorted(total, before + room, right=True))
+        last = int(torch.searchsorted(total, before + allowed, right=True))
         counts.append(max(1, last - first))
         first += counts[-1]
     return counts
@@ -70,7 +70,7 @@ def needs(graph: Graph, ids: Tensor, cost: PassCost, held: int) -> Needs:
 def check_steps(
     costs: Tensor | None, wanted: int, memory: int | str, held: int, evaluation: Needs
 ) -> None:
-    """Refuse a run that has no room, the same on every rank.
+    """Refuse a run that does not fit, the same on every rank.
 
     Args:
         costs: of a step on each graph; None where this rank has no bound.

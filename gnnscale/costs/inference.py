@@ -1,10 +1,10 @@
 """What of an inference may be in memory at a time, of a bound that is given or of what there is.
 
-Floor, in bytes: the arrays of so many nodes that cannot be cut (`node_arrays`), one column of a
-layer that is propagated, the rows that are computed at once, and what the costliest row of an
-opaque convolution reads. Everything else is cut until it fits:
+Floor, in bytes: the arrays of so many nodes that cannot be cut (`node_arrays`), one column of what
+is propagated, the rows that are computed at once, and what the costliest row of an opaque
+convolution reads. Everything else is cut until it fits:
 
-    bound = held already + arrays of nodes + rows at once (64 MiB, or a quarter) + layers and pieces
+    bound = held already + arrays of nodes + rows at once (64 MiB, or a quarter) + the rest
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.parameter import UninitializedParameter
 
 from gnnscale import comm
+from gnnscale.costs.sizes import CACHED_BYTES, widest_output
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.nn import LayeredGNN
@@ -27,10 +27,9 @@ from gnnscale.storage.memory import available_memory, in_words, memory_bytes
 # adjacency is walked once for every block of columns, but only as long as it is a few.
 _OUT_OF_CORE = 1 << 30
 _LAYERS = 2  # are there at a time: the one that is read and the one that is written
-_CHUNK_BYTES = 8 << 20  # of a chunk's widest activation: beyond the caches, fresh pages cost more
 # Of a chunk, while it is read, computed and written behind.
 _CHUNK_COPIES = 8
-_SMALL_LAYERS = 8  # all layers are in memory where the pieces beside them have so much more
+_SMALL_LAYERS = 8  # all activations are in memory where pieces beside them have so much more
 _FEWEST_ROWS, _MOST_ROWS = 1024, 1 << 16
 
 
@@ -82,9 +81,9 @@ def inference_budget(
     Args:
         model: the model.
         graph: the graph.
-        device: where layers are kept if not in files.
+        device: where activations are kept if not in files.
         memory: bytes, a size such as "1GB", or "auto", which goes by what there is.
-        in_files: whether layers are kept in files in any case.
+        in_files: whether activations are kept in files in any case.
         held: bytes of `memory` that are taken already.
 
     Raises:
@@ -98,7 +97,7 @@ def inference_budget(
         taken = held + sum(node_arrays(model, graph).values())
         bound = memory_bytes(memory)
         column = graph.num_nodes * itemsize
-        working = min(_CHUNK_COPIES * _CHUNK_BYTES, (bound - taken) // 4)
+        working = min(_CHUNK_COPIES * CACHED_BYTES, (bound - taken) // 4)
         if (rest := bound - taken - working) < column:
             raise InputError(
                 f"memory={memory!r}: {in_words(taken)} are taken by what cannot be cut "
@@ -119,7 +118,7 @@ def inference_budget(
     all_layers = fits and not in_files and (on_device or not is_mapped(graph.adj.indices))
     piece = max(1, min(_OUT_OF_CORE, available // 4))
     at_a_time = None if all_layers else max(1, min(_OUT_OF_CORE, here // 4))
-    return Budget(at_a_time, piece, available, _CHUNK_BYTES, needed, None)
+    return Budget(at_a_time, piece, available, CACHED_BYTES, needed, None)
 
 
 def node_arrays(model: LayeredGNN, graph: Graph) -> dict[str, int]:
@@ -144,7 +143,7 @@ def node_arrays(model: LayeredGNN, graph: Graph) -> dict[str, int]:
 
 
 def default_chunk_rows(model: LayeredGNN, graph: Graph, budget: Budget | None = None) -> int:
-    """Rows computed at once: of a size that caches bear, and fewer where the bound asks for it.
+    """Rows computed at once: as many as stay in the caches, fewer where the bound asks for it.
 
     Ranks share rows in whole chunks, and may have bounds of their own: theirs go by size alone.
     """
@@ -153,19 +152,13 @@ def default_chunk_rows(model: LayeredGNN, graph: Graph, budget: Budget | None = 
     if isinstance(graph.x, torch.Tensor):
         widest = max(widest, graph.num_features)
     bounded = budget is not None and budget.is_given and comm.world_size() == 1
-    size = budget.chunk if bounded and budget is not None else _CHUNK_BYTES
-    fewest = 1 if bounded and size < _CHUNK_BYTES else _FEWEST_ROWS
+    size = budget.chunk if bounded and budget is not None else CACHED_BYTES
+    fewest = 1 if bounded and size < CACHED_BYTES else _FEWEST_ROWS
     return max(fewest, min(_MOST_ROWS, size // (4 * widest)))
 
 
-def widest_output(model: LayeredGNN) -> int:
-    """Columns of the widest output of a layer; 0 of a model without parameters."""
-    shaped = (p for p in model.parameters() if not isinstance(p, UninitializedParameter))
-    return max((p.size(0) for p in shaped if p.dim() > 1), default=0)
-
-
 def _bound_for(rest: int, taken: int) -> int:
-    return taken + rest + min(_CHUNK_COPIES * _CHUNK_BYTES, -(-rest // 3))
+    return taken + rest + min(_CHUNK_COPIES * CACHED_BYTES, -(-rest // 3))
 
 
 def _listed(model: LayeredGNN, graph: Graph, held: int) -> str:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from gnnscale.loader import Batch
-from gnnscale.nn.modules import evaluation_mode
+from gnnscale.nn.modules import draws_put_back, evaluation_mode
 
 Forward = Callable[[Any], Tensor]  # from a batch to what a loss is of
 
@@ -68,9 +68,8 @@ def pass_peak(forward: Forward, model: nn.Module, batch: Batch, *, training: boo
     The model is run in evaluation mode, and left as it was.
     """
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    devices = [batch.adj.device] if batch.adj.device.type == "cuda" else []
     with (
-        torch.random.fork_rng(devices=devices),
+        draws_put_back([batch.adj.device]),
         torch.set_grad_enabled(training),
         evaluation_mode(model),
         PeakBytes() as counted,

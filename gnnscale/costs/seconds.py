@@ -22,7 +22,7 @@ from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.context import run_phases
 from gnnscale.nn.blocks.features import entering
 from gnnscale.nn.convs.propagation import densify
-from gnnscale.nn.modules import evaluation_mode
+from gnnscale.nn.modules import draws_put_back, evaluation_mode
 
 Loss = Callable[[Tensor, Batch], Tensor]
 
@@ -172,9 +172,8 @@ def _left_as_it_was(model: LayeredGNN) -> Iterator[None]:
     """Put gradients, buffers, modes and generators back afterwards."""
     gradients = {parameter: parameter.grad for parameter in model.parameters()}
     buffers = {buffer: buffer.clone() for buffer in model.buffers()}
-    devices = {p.device for p in gradients if p.device.type == "cuda"}
     try:
-        with evaluation_mode(model), torch.random.fork_rng(devices=list(devices)):
+        with evaluation_mode(model), draws_put_back({p.device for p in gradients}):
             for parameter in gradients:
                 parameter.grad = None
             yield

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,9 +18,9 @@ from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.kernels import CSR
 from gnnscale.storage.mapped import read_rows
 
-# Of a batch's widest activation. What is larger leaves the caches between the phases of a layer,
-# and its pages are fresh at every step (inference takes its chunks by the same figure).
-_ACTIVATION_BYTES = 8 << 20
+# Of the widest activation of a batch, and of a chunk of rows in inference. What is larger leaves
+# the caches between the phases of a layer, and its pages are fresh every time.
+CACHED_BYTES = 8 << 20
 # Edges into a batch's nodes: 8 bytes each with a weight, so again 8 MiB. Dense graphs reach this
 # first: Reddit (490 edges a node) at 2,140 nodes, where the paper's 20 of 1,500 parts are 3,100.
 _EDGES = 1 << 20
@@ -131,18 +130,27 @@ def _trained(graph: Graph, train: Tensor | None, start: int, stop: int) -> tuple
 
 def row_bytes(model: Any, graph: Graph) -> int:
     """Bytes of a node's widest row in float32: its features, or the output of a layer."""
-    modules: Iterable[Any] = model if isinstance(model, list | tuple) else [model]
-    modules = (module for module in modules if isinstance(module, nn.Module))
-    parameters = (p for module in modules for p in module.parameters())
-    known = (p for p in parameters if not isinstance(p, nn.parameter.UninitializedParameter))
+    modules = list(model) if isinstance(model, list | tuple) else [model]
+    whole = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
     features = graph.num_features
-    shapes = [p.shape for p in known if p.dim() > 1]
     # What a layer reads tells of a lazy one before it; the first reads the features.
-    read = [shape[1] for shape in shapes if shape[1] != features]
-    widest = max([*(shape[0] for shape in shapes), *read], default=0)
+    read = [columns for _, columns in _matrices(whole) if columns != features]
+    widest = max(widest_output(whole), *read, 0)
     if isinstance(graph.x, CSR):  # an entry is a column and a value
         features = 2 * math.ceil(graph.x.nnz / max(graph.num_nodes, 1))
     return 4 * max(widest, features, 1)
+
+
+def widest_output(model: nn.Module) -> int:
+    """Columns of the widest output of a layer; 0 of a model without parameters."""
+    return max((rows for rows, _ in _matrices(model)), default=0)
+
+
+def _matrices(model: nn.Module) -> list[tuple[int, int]]:
+    """The shapes of a model's matrices, but of lazy ones."""
+    lazy = nn.parameter.UninitializedParameter
+    known = (p for p in model.parameters() if not isinstance(p, lazy))
+    return [(p.size(0), p.size(1)) for p in known if p.dim() > 1]
 
 
 def choose_sizes(seen: Seen, row: int, num_parts: Any, clusters_per_batch: Any) -> tuple[Any, Any]:
@@ -165,7 +173,7 @@ def choose_sizes(seen: Seen, row: int, num_parts: Any, clusters_per_batch: Any) 
     nodes = max(seen.nodes, 1)
     batch = min(
         max(_NODES, nodes // _STEPS),
-        _ACTIVATION_BYTES // row,
+        CACHED_BYTES // row,
         _EDGES * nodes // max(seen.edges, 1),
     )
     batch = min(max(batch, 1), nodes)
@@ -178,6 +186,23 @@ def choose_sizes(seen: Seen, row: int, num_parts: Any, clusters_per_batch: Any) 
     return num_parts, clusters_per_batch
 
 
+class Work(NamedTuple):
+    """Multiplications of a forward pass, by node and by edge."""
+
+    node: int
+    edge: int
+
+    def of(self, nodes: float, edges: float) -> float:
+        """Those of a pass over so many."""
+        return self.node * nodes + self.edge * edges
+
+
+def work_of(model: nn.Module) -> Work:
+    """Count by parameters: a matrix is applied to every node, its output goes over every edge."""
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    return Work(sum(p.numel() for p in matrices), sum(p.size(0) for p in matrices))
+
+
 def evaluation_interval(model: nn.Module, whole: Graph, nodes: int, batches: int) -> int:
     """Epochs between evaluations such that their work stays under a tenth of training's.
 
@@ -187,14 +212,13 @@ def evaluation_interval(model: nn.Module, whole: Graph, nodes: int, batches: int
         nodes: how many nodes are trained on.
         batches: in how many batches.
     """
-    weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
-    widths = sum(p.size(0) for p in model.parameters() if p.dim() > 1)
+    work = work_of(model)
     share = nodes / max(whole.num_nodes, 1)
     # Edges between batches are not computed in training.
     kept = share * (0.7 if batches > 1 else 1.0)
-    training = TRAINING * (nodes * weights + kept * whole.num_edges * widths)
-    evaluation = whole.num_nodes * weights + whole.num_edges * widths
-    return epochs_between(_INFERENCE_COST * evaluation, training)
+    training = TRAINING * work.of(nodes, kept * whole.num_edges)
+    evaluation = _INFERENCE_COST * work.of(whole.num_nodes, whole.num_edges)
+    return epochs_between(evaluation, training)
 
 
 def epochs_between(evaluation: float, training: float) -> int:

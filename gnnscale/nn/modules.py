@@ -1,11 +1,14 @@
-"""What a module is beside its `forward`: watched or patched, in which mode, whether in place."""
+"""What a module is beside its `forward`, and how it is run for a while and left as it was."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -61,3 +64,20 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextlib.contextmanager
+def draws_put_back(devices: Iterable[torch.device] = ()) -> Iterator[None]:
+    """The generators of torch, NumPy and Python are afterwards as they were.
+
+    Args:
+        devices: those whose generators may be drawn from; only those of CUDA count.
+    """
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    on_cuda = [device for device in devices if device.type == "cuda"]
+    with torch.random.fork_rng(devices=on_cuda):
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)

@@ -7,7 +7,7 @@ import random
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 from gnnscale.errors import UnsupportedModel
-from gnnscale.nn.modules import OVERRIDABLE
+from gnnscale.nn.modules import OVERRIDABLE, draws_put_back
 
 _DRAWN = 0.5  # what every row draws, of whatever is continuous
 _DRAWS = {
@@ -167,17 +167,13 @@ class InFull(TorchDispatchMode):
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """The random numbers of torch, NumPy and Python as they were; no autocast, nothing compiled."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast("cpu", enabled=False))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        try:
-            yield
-        finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
+    with (
+        draws_put_back(),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.compiler.set_stance("force_eager"),
+    ):
+        yield
 
 
 def seed_all(seed: int) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from gnnscale.nn.modules import draws_put_back
 
 _GENERATORS = (torch.Generator, np.random.Generator)
 
@@ -26,16 +27,12 @@ def undone(task: Any, modules: nn.Module, device: torch.device) -> Iterator[None
     held = [(m, dict(m._buffers), dict(m._parameters)) for m in modules.modules()]
     values = [(v, v.detach().clone()) for v in (*modules.parameters(), *modules.buffers())]
     gradients = [(p, p.grad) for p in modules.parameters()]
-    of_numpy, of_python = np.random.get_state(), random.getstate()
     own = [(g, _state(g)) for g in attributes.values() if isinstance(g, _GENERATORS)]
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with draws_put_back([device]):
         _seed(device)
         try:
             yield
         finally:
-            np.random.set_state(of_numpy)
-            random.setstate(of_python)
             for generator, state in own:
                 _set_state(generator, state)
             for container, before in contents:
