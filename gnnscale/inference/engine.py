@@ -116,7 +116,7 @@ def _stream(
     segments: Mapping[str, Tensor] | None,
 ) -> Chunks:
     assert graph.x is not None
-    x = store.features(graph.x, computed_in(model, graph))
+    x = store.features(graph.x, activation_type(model, graph))
     with evaluation_mode(model):
         execution = Execution(graph, store, segments=segments)
         yield from execution.run(phases, PassInput(x, ours=False))
@@ -162,8 +162,8 @@ def store_for(
     )
 
 
-def computed_in(model: LayeredGNN, graph: Graph) -> torch.dtype:
-    """The type of a model's layers: of its parameters, or of the features where it has none."""
+def activation_type(model: LayeredGNN, graph: Graph) -> torch.dtype:
+    """The type of a model's activations: of its parameters, or of the features where it has none."""
     return features.computed_in(model) or _dtype(graph)
 
 
