@@ -163,7 +163,7 @@ def store_for(
 
 
 def activation_type(model: LayeredGNN, graph: Graph) -> torch.dtype:
-    """The type of a model's activations: of its parameters, or of the features where it has none."""
+    """The type of a model's activations: of its parameters, of the features where it has none."""
     return features.computed_in(model) or _dtype(graph)
 
 
