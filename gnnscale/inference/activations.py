@@ -173,15 +173,11 @@ class ActivationStore:
 
         Row-local passes may write where they read.
         """
-        activations: ActivationsInMemory | ActivationsInFile | None = None
+        written = Written(self, whole_rows, reuse)
         for start, _, h in chunks:
-            if activations is None:
-                fits = _fits(reuse, h, whole_rows)
-                activations = reuse if fits else self.new(h.size(1), h.dtype, whole_rows)  # type: ignore
-            assert activations is not None
-            activations.put(start, h)
-        assert activations is not None
-        return activations
+            written.put(start, h)
+        assert written.activations is not None
+        return written.activations
 
     def rows(self, activations: Activations, start: int, stop: int) -> Any:
         """Rows of activations, on the device."""
@@ -227,14 +223,29 @@ class ActivationStore:
         return [(start, min(start + step, width)) for start in range(0, width, step)]
 
 
-def _fits(activations: Activations | None, rows: Tensor, whole_rows: bool) -> bool:
-    if (
-        activations is None
-        or isinstance(activations, GraphFeatures)
-        or (whole_rows and len(activations.blocks) > 1)
-    ):
-        return False
-    return activations.shape[1] == rows.size(1) and activations.dtype == rows.dtype
+class Written:
+    """Activations that are made when their first rows are there; see `ActivationStore.keep`.
+
+    Attributes:
+        activations: what has been written; None before.
+    """
+
+    def __init__(
+        self, store: ActivationStore, whole_rows: bool = False, reuse: Activations | None = None
+    ) -> None:
+        self._store, self._whole_rows = store, whole_rows
+        self._reuse = None if isinstance(reuse, GraphFeatures) else reuse
+        self.activations: ActivationsInMemory | ActivationsInFile | None = None
+
+    def put(self, start: int, rows: Tensor) -> None:
+        """Write rows from `start` on."""
+        if self.activations is None:
+            old, width = self._reuse, rows.size(1)
+            fits = old is not None and (old.shape[1], old.dtype) == (width, rows.dtype)
+            if old is None or not fits or (self._whole_rows and len(old.blocks) > 1):
+                old = self._store.new(width, rows.dtype, self._whole_rows)
+            self.activations = old
+        self.activations.put(start, rows)
 
 
 def _typed(x: CSR, dtype: torch.dtype) -> CSR:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import release_all
-from gnnscale.inference.activation_file import ActivationsInFile
 from gnnscale.inference.activations import (
     Activations,
     ActivationsInMemory,
     ActivationStore,
     Chunks,
     GraphFeatures,
+    Written,
 )
 from gnnscale.inference.hops import Hops
 from gnnscale.inference.pieces import Pieces
@@ -178,7 +178,7 @@ class Execution:
         if not isinstance(phase, Propagate):
             gathered = isinstance(phase, Neighbourhood)
             return PassInput(self.store.keep(chunks, gathered, reuse))
-        propagation, kept = phase.propagation, _Kept(self.store)
+        propagation, kept = phase.propagation, Written(self.store, whole_rows=True)
         first = next(chunks)
         transformed = propagation.transform_first(first[2])
 
@@ -313,19 +313,6 @@ class Execution:
         whole = activations.rows(0, self.store.num_rows).to(self.store.device)
         context = Context(self.adj, training=False, segments=self.segments)
         return ActivationsInMemory(phase(whole, context))
-
-
-class _Kept:
-    """Activations that are written along with others."""
-
-    def __init__(self, store: ActivationStore) -> None:
-        self.store = store
-        self.activations: ActivationsInMemory | ActivationsInFile | None = None
-
-    def put(self, start: int, rows: Tensor) -> None:
-        if self.activations is None:
-            self.activations = self.store.new(rows.size(1), rows.dtype, whole_rows=True)
-        self.activations.put(start, rows)
 
 
 def _beside(parts: list[Tensor]) -> Tensor:
