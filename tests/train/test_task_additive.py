@@ -22,7 +22,7 @@ from torch.nn import functional
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.loader import Assembler
-from gnnscale.train.steps.additive import counted, first_rows, joined, summed_loss, try_loss
+from gnnscale.train.steps.additive import counted, joined, shortened, summed_loss, try_loss
 from gnnscale.train.steps.learnt import Learnt
 from tests.strategies import graphs
 
@@ -363,7 +363,7 @@ def test_a_part_of_a_batch_is_one(graph, rows):
     part = gs.partition(graph, min(3, graph.num_nodes), method="contiguous")
     batch = Assembler(gs.cluster(graph, part))(torch.arange(min(3, graph.num_nodes)))
     rows = min(rows, batch.num_nodes)
-    few = first_rows(batch, rows, False)
+    few = shortened(batch, rows, False)
     inside = (batch.edge_index < rows).all(0)
     assert torch.equal(few.edge_index, batch.edge_index[:, inside])
     assert torch.equal(few.train_mask, batch.train_mask[:rows])

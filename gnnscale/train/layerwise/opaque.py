@@ -19,9 +19,8 @@ from gnnscale import comm
 from gnnscale.costs.clusters import clusters_that_fit
 from gnnscale.costs.passes import pass_cost
 from gnnscale.graph import ClusteredGraph
+from gnnscale.inference.activations import Activations, Chunks, GraphFeatures
 from gnnscale.inference.engine import advance
-from gnnscale.inference.activations import Chunks, GraphFeatures
-from gnnscale.inference.activations import Activations
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.loader.batch import Ranges, take_features

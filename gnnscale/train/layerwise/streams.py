@@ -26,9 +26,9 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import release_all
+from gnnscale.inference.activations import Activations, ActivationStore, Chunks, GraphFeatures
 from gnnscale.inference.engine import advance
 from gnnscale.inference.hops import Hops
-from gnnscale.inference.activations import Chunks, GraphFeatures, Activations, ActivationStore
 from gnnscale.kernels import CSR
 from gnnscale.kernels.threads import num_threads
 from gnnscale.nn import Propagation
@@ -71,7 +71,9 @@ class Stream:
         rows_dtype: of the rows that a section trains on, as they are kept.
     """
 
-    def __init__(self, graph: Graph, layers: ActivationStore, layer: Activations, rows_dtype: torch.dtype) -> None:
+    def __init__(
+        self, graph: Graph, layers: ActivationStore, layer: Activations, rows_dtype: torch.dtype
+    ) -> None:
         self.graph = graph
         self.layers = layers
         self.layer = layer
@@ -231,7 +233,9 @@ class Stream:
         layers, dtype = self.layers, rows.dtype
         if dtype == torch.float32:
             dtype = self._rows_dtype
-        room = ActivationStore(count, layers.chunk_rows, layers.device, layers.folder, layers.memory)
+        room = ActivationStore(
+            count, layers.chunk_rows, layers.device, layers.folder, layers.memory
+        )
         return room.new(rows.size(1), dtype, whole_rows=True)
 
 

@@ -121,7 +121,7 @@ def try_loss(
     known = {id(parameter) for parameter in learnt.parameters()}
     out = out.detach().to(torch.promote_types(out.dtype, torch.float32))
     if out.size(0) == batch.num_nodes > _ROWS:
-        out, batch = out[:_ROWS], first_rows(batch, _ROWS, edge_labels)
+        out, batch = out[:_ROWS], shortened(batch, _ROWS, edge_labels)
     with torch.enable_grad(), evaluation_mode(learnt):
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in learnt.parameters()):
             task.loss(out.clone().requires_grad_(), batch)
@@ -298,7 +298,7 @@ def _both(one: Any, other: Any) -> Any:
     return one
 
 
-def first_rows(batch: Any, rows: int, edge_labels: bool) -> Any:
+def shortened(batch: Any, rows: int, edge_labels: bool) -> Any:
     """A batch's first rows, and the edges among them."""
     adj = batch.adj
     kept = torch.arange(rows, device=batch.node_id.device)
