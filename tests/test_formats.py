@@ -192,7 +192,7 @@ UNSTAMPED = {
     "data/download.py": "which version of a file a part of a download is of",
     "data/ogb/loading.py": "a note beside a download that is removed",
     "parallel/simulation/timeline.py": "a trace for other programs, which is not read",
-    "parallel/trainer.py": "stages.json of a run",
+    "parallel/pipeline.py": "stages.json of a run",
     "storage/array_folder.py": "write_arrays itself: it is given the stamp",
     "storage/files.py": "write_json itself",
 }
