@@ -40,6 +40,7 @@ check: $(VENV)/.test docs
 
 # What a page reads of the package is read anew: -E.
 docs: $(VENV)/.docs
+	@rm -rf docs/_site
 	$(BIN)/python -m sphinx -q -E -n -W --keep-going docs docs/_site
 	@echo "docs/_site/index.html"
 

@@ -85,6 +85,9 @@ def _named() -> Iterator[tuple[str, str]]:
 def _entry(room: str, name: str) -> str:
     thing = getattr(importlib.import_module(room), name)
     path = f"{room}.{name}"
+    if inspect.isclass(thing) and not thing.__module__.startswith("gnnscale"):
+        origin = f"{thing.__module__.partition('.')[0]}.nn.{thing.__name__}"
+        return f".. py:class:: {path}\n\n   ``{origin}``, as it is.\n"
     if inspect.isclass(thing) and issubclass(thing, BaseException):
         return f".. autoexception:: {path}\n   :show-inheritance:\n"
     if inspect.isclass(thing):

@@ -127,6 +127,7 @@ class ClusterGCNConv(MessagePassing):
         return out if self.lin_root is None else out + self.lin_root(x)
 
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
+        """What an edge brings: its weight times its source, `[num_edges, channels]`."""
         return edge_weight.unsqueeze(1) * x_j
 
     @override
