@@ -110,5 +110,5 @@ def test_a_trained_run_predicts_by_its_own_clusters(clustered, over, tmp_path):
     whole = loaded.clustered.graph
     segments = {"cluster": loaded.clustered.offsets, "graph": whole.node_ptr}
     with torch.no_grad():
-        out = model.eval()(whole.x, whole.adj, segments=segments)[loaded.position]
+        out = model.eval()(whole.x, whole.adj, segments=segments)[loaded.clustered.position]
     assert_equal(out, wanted, 1e-5)
