@@ -22,7 +22,7 @@ _DEEPEST = 10_000  # a number beyond is a mistake, and would be built for hours
 # A field is a paragraph.
 # fmt: off
 @dataclass(frozen=True)
-class Widths:
+class ModelArguments:
     """What every model takes.
 
     Raises:
@@ -58,7 +58,7 @@ class Widths:
 
 
 @dataclass(frozen=True)
-class Layers(Widths):
+class PerceptronArguments(ModelArguments):
     """What models with a norm and residuals take."""
 
     norm: Annotated[str | Callable[..., Any] | None, about(
@@ -71,7 +71,7 @@ class Layers(Widths):
 
 
 @dataclass(frozen=True)
-class PyGLayers(Widths):
+class PyGArguments(ModelArguments):
     """What PyG's models take, and `residual`."""
 
     in_channels: Annotated[int | Literal[-1], about(
@@ -101,7 +101,7 @@ class PyGLayers(Widths):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterGCNLayers(PyGLayers):
+class ClusterGCNArguments(PyGArguments):
     """What `ClusterGCNConv` takes, too."""
 
     propagation: Annotated[str, about("The propagation matrix, eq. 9 or 10.")] = "self_loops"
@@ -112,14 +112,14 @@ class ClusterGCNLayers(PyGLayers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGCLayers(PyGLayers):
+class SGCArguments(PyGArguments):
     """What `SGConv` takes, too."""
 
     K: Annotated[int, about("Hops of a layer.", least=0, most=_DEEPEST)] = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSGCLayers(PyGLayers):
+class SSGCArguments(PyGArguments):
     """What `SSGConv` takes, too."""
 
     alpha: Annotated[float, about("The weight of X itself.", least=0, most=1)] = 0.05
@@ -127,7 +127,7 @@ class SSGCLayers(PyGLayers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TAGCNLayers(PyGLayers):
+class TAGCNArguments(PyGArguments):
     """What `TAGConv` takes, too, which sizes one of its maps alone where features are (2.8.1)."""
 
     in_channels: Annotated[int, about("Features of a node.", least=1, most=_WIDEST)] = field(
@@ -137,7 +137,7 @@ class TAGCNLayers(PyGLayers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class APPNPLayers(Layers):
+class APPNPArguments(PerceptronArguments):
     """What PyG's `APPNP` takes, too."""
 
     K: Annotated[int, about("Steps of propagation.", least=0, most=_DEEPEST)] = 10
@@ -145,7 +145,7 @@ class APPNPLayers(Layers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SIGNLayers(Layers):
+class SIGNArguments(PerceptronArguments):
     """What the branches of SIGN take, too."""
 
     hops: Annotated[int, about("K.", least=1, most=_DEEPEST)] = 2
@@ -155,7 +155,7 @@ class SIGNLayers(Layers):
 
 
 @dataclass(frozen=True)
-class DeepLayers(Widths):
+class DeepArguments(ModelArguments):
     """What models for many layers take."""
 
     # Without the default of above.
@@ -163,7 +163,7 @@ class DeepLayers(Widths):
 
 
 @dataclass(frozen=True)
-class GCNIILayers(DeepLayers):
+class GCNIIArguments(DeepArguments):
     """What GCNII takes, too."""
 
     norm: Annotated[str | Callable[..., Any] | None, about(
@@ -176,7 +176,7 @@ class GCNIILayers(DeepLayers):
 
 
 @dataclass(frozen=True)
-class DeepGCNLayers(DeepLayers):
+class DeepGCNArguments(DeepArguments):
     """What DeepGCN takes, too."""
 
     norm: Annotated[str | Callable[..., Any] | None, about(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from gnnscale.declared import Argument, about, arguments_of
-from gnnscale.model_arguments import MODEL, PyGLayers
+from gnnscale.model_arguments import MODEL, PyGArguments
 from gnnscale.train.options import BATCHES, EVALUATION, LAYERS, OPTIONS, RUN, TRAINING
 
 Model = Literal[
@@ -59,7 +59,7 @@ MODEL_DEFAULTS: dict[str, Any] = {"model": "sage", "hidden_channels": 128, "num_
 
 def _of_models() -> dict[str, Argument]:
     """What a model is built of, those first that are there without a default."""
-    found = arguments_of(ModelOptions) | arguments_of(PyGLayers)
+    found = arguments_of(ModelOptions) | arguments_of(PyGArguments)
     names = [name for name, one in found.items() if "heading" in one.said]
     order = sorted(names, key=lambda name: (name != "model", name == "model_kwargs"))
     given = {name: found[name] for name in order}

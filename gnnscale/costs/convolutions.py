@@ -26,7 +26,7 @@ from gnnscale.graph.adjacency import row_blocks, slice_rows
 from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR, spmm
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.blocks.features import entering, type_of
+from gnnscale.nn.blocks.context import entering, type_of
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.blocks.reach import halo
 from gnnscale.nn.invariance.stand_in import copy_of

@@ -19,8 +19,7 @@ from gnnscale.graph import ClusteredGraph
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, Batch
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.blocks.context import run_phases
-from gnnscale.nn.blocks.features import entering
+from gnnscale.nn.blocks.context import entering, run_phases
 from gnnscale.nn.convs.propagation import densify
 from gnnscale.nn.modules import draws_put_back, evaluation_mode
 

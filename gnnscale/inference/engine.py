@@ -30,8 +30,8 @@ from gnnscale.inference.execution import Execution, PassInput
 from gnnscale.inference.ranks import Share, divide, undivided
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN
-from gnnscale.nn.blocks import features
 from gnnscale.nn.blocks.carried import check_carried
+from gnnscale.nn.blocks.context import computed_in
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.scratch import scratch_root
 
@@ -164,7 +164,7 @@ def store_for(
 
 def activation_type(model: LayeredGNN, graph: Graph) -> torch.dtype:
     """The type of a model's activations: of its parameters, of the features where it has none."""
-    return features.computed_in(model) or _dtype(graph)
+    return computed_in(model) or _dtype(graph)
 
 
 @torch.no_grad()

@@ -1,8 +1,11 @@
-"""What a module is beside its `forward`, and how it is run for a while and left as it was."""
+"""What modules are to those who run them: watched or patched, in which mode, given what."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
+import logging
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _CONV_HOOKS = tuple(
@@ -81,3 +86,38 @@ def draws_put_back(devices: Iterable[torch.device] = ()) -> Iterator[None]:
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
+
+
+def parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
+    """The parameters of a layer's `forward`, by name, without `self`."""
+    if "forward" in module.__dict__:  # replaced on the instance
+        return dict(inspect.signature(module.forward).parameters)
+    return _of_class(type(module))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _of_class(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    _, *rest = inspect.signature(cls.forward).parameters.items()
+    return dict(rest)
+
+
+def as_written(module: Any) -> Any:
+    """What `torch.compile` made a module of: what it makes hides the layers and what they take."""
+    original = getattr(module, "_orig_mod", None)
+    if not isinstance(original, nn.Module):
+        return module
+    logger.warning(
+        "%s is run as it is written, not as torch.compile made it; trainers compile with "
+        "compile=True",
+        type(original).__name__,
+    )
+    return original
+
+
+def required(module: nn.Module) -> list[str]:
+    """The parameters that have no default, in order; those by keyword alone come last."""
+    return [
+        name
+        for name, p in parameters(module).items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]

@@ -12,8 +12,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.blocks.context import run_phases
-from gnnscale.nn.blocks.features import entering
+from gnnscale.nn.blocks.context import entering, run_phases
 from gnnscale.nn.blocks.phases import Collect, Read, Save
 from gnnscale.nn.convs.propagation import densify
 from gnnscale.nn.modules import evaluation_mode

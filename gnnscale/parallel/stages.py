@@ -13,7 +13,7 @@ from typing_extensions import override
 from gnnscale.errors import InputError, UnsupportedModel
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
-from gnnscale.nn.blocks.features import computed_in, of_type
+from gnnscale.nn.blocks.context import computed_in, of_type
 from gnnscale.nn.blocks.operations import block_phases, head_phases, state_of
 from gnnscale.nn.blocks.phases import Phase
 from gnnscale.nn.convs.propagation import densify

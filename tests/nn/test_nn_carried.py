@@ -14,7 +14,7 @@ from torch_geometric import nn as pyg
 
 from gnnscale.errors import InputError
 from gnnscale.nn import Block, LayeredGNN, as_layered
-from gnnscale.nn.blocks.features import of_type
+from gnnscale.nn.blocks.context import of_type
 from gnnscale.nn.convs.taken import taken_by
 from tests.nn.layers import assert_equal, dense
 from tests.strategies import graphs

@@ -15,9 +15,9 @@ from gnnscale.nn.blocks.layer_names import make_act, make_norm
 from gnnscale.nn.blocks.operations import Apply, Operation, phases_of
 from gnnscale.nn.blocks.phases import Join, Phase, Save, concatenate
 from gnnscale.nn.blocks.widths import channels, keeps_width
-from gnnscale.nn.convs.registry import check_hops
-from gnnscale.nn.convs.signature import as_written, is_convolution
+from gnnscale.nn.convs.registry import check_hops, is_convolution
 from gnnscale.nn.convs.taken import CARRIED
+from gnnscale.nn.modules import as_written
 
 PARTS = ("conv", "norm", "act", "dropout", "residual")
 DEFAULT_ORDER = "conv-norm-act-dropout"

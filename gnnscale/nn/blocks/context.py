@@ -1,10 +1,13 @@
-"""Context: what the phases of a model need to know of the graph they run on."""
+"""Context: what the phases of a model need to know of the graph they run on.
+
+And features in the type that a model computes in: cast where they enter it, a batch at a time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -118,3 +121,35 @@ class Context:
         if self.node_id is None:
             self.node_id = torch.arange(rows, device=device)
         return self.node_id
+
+
+def computed_in(model: nn.Module) -> torch.dtype | None:
+    """The type of a model's parameters; None where it has none."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+
+
+def entering(x: Tensor | CSR, model: nn.Module) -> Tensor | CSR:
+    """Features in the type of a model's parameters, whatever they are kept in."""
+    dtype = computed_in(model)
+    return x if dtype is None else of_type(x, dtype)
+
+
+@overload
+def of_type(x: Tensor, dtype: torch.dtype) -> Tensor: ...
+@overload
+def of_type(x: CSR, dtype: torch.dtype) -> CSR: ...
+
+
+def of_type(x: Tensor | CSR, dtype: torch.dtype) -> Tensor | CSR:
+    """Rows in a type; themselves where they have it already, or are no floats."""
+    if type_of(x) == dtype or not type_of(x).is_floating_point:
+        return x
+    if isinstance(x, CSR):
+        return x._apply(lambda t: t.to(dtype) if t.is_floating_point() else t)
+    return x.to(dtype)
+
+
+def type_of(x: Tensor | CSR) -> torch.dtype:
+    """The type of rows; of a CSR without values, which are ones, float32."""
+    values = x.values if isinstance(x, CSR) else x
+    return torch.float32 if values is None else values.dtype

@@ -16,8 +16,7 @@ from gnnscale.graph import Adjacency, as_adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn.blocks.block import Block, Chain
 from gnnscale.nn.blocks.carried import check_carried
-from gnnscale.nn.blocks.context import Context
-from gnnscale.nn.blocks.features import entering, type_of
+from gnnscale.nn.blocks.context import Context, entering, type_of
 from gnnscale.nn.blocks.operations import block_phases, head_phases, state_of
 from gnnscale.nn.blocks.phases import (
     Collect,

@@ -24,8 +24,7 @@ from torch_geometric.nn import resolver
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, activation_dropout, dropout, dropout_csr
-from gnnscale.nn.blocks.context import Context
-from gnnscale.nn.blocks.features import of_type, type_of
+from gnnscale.nn.blocks.context import Context, of_type, type_of
 from gnnscale.nn.convs.networks import Call
 from gnnscale.nn.convs.propagation import Propagation, call_rows, densify
 from gnnscale.nn.convs.registry import reach_of

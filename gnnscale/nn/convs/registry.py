@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch_geometric.nn import MessagePassing
 
 from gnnscale.choices import choices_checked
 from gnnscale.errors import InputError
 from gnnscale.nn.convs.propagation import Propagation
-from gnnscale.nn.modules import OVERRIDABLE, is_intercepted
+from gnnscale.nn.modules import OVERRIDABLE, is_intercepted, parameters, required
 
 Reading = Callable[[Any], Propagation | None]
 Reach = int | Callable[[Any], int | None]
@@ -22,6 +24,7 @@ class _Entry(NamedTuple):
     symmetric: bool
 
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _REGISTERED: dict[type, _Entry] = {}
 
 
@@ -112,6 +115,14 @@ def _runs_backwards(conv: nn.Module) -> bool:
 def is_registered(conv: nn.Module) -> bool:
     """Whether the class of `conv`, or a parent of it, has been registered."""
     return any(cls in _REGISTERED for cls in type(conv).__mro__)
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module takes the graph's structure beside the rows."""
+    if isinstance(module, MessagePassing) or is_registered(module):
+        return True
+    places = [name for name in required(module) if parameters(module)[name].kind in _POSITIONAL]
+    return len(places) >= 2 or "edge_index" in parameters(module)
 
 
 def _entry_for(cls: type) -> _Entry | None:

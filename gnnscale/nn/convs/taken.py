@@ -24,7 +24,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn import conv as pyg
 
 from gnnscale.graph.adjacency import EDGE_VALUES
-from gnnscale.nn.convs.signature import parameters
+from gnnscale.nn.modules import parameters
 
 # What a layer may be given beside x and edge_index: values of edges, and values of nodes.
 NODE_VALUES = ("node_type", "batch")

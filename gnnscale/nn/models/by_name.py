@@ -12,11 +12,11 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from gnnscale.choices import choice_faults
 from gnnscale.errors import InputError
 from gnnscale.model_arguments import (
-    ClusterGCNLayers,
-    PyGLayers,
-    SGCLayers,
-    SSGCLayers,
-    TAGCNLayers,
+    ClusterGCNArguments,
+    PyGArguments,
+    SGCArguments,
+    SSGCArguments,
+    TAGCNArguments,
 )
 from gnnscale.nn.blocks.layer_names import make_act
 from gnnscale.nn.blocks.layered import LayeredGNN
@@ -29,8 +29,8 @@ from gnnscale.nn.models.readout import GraphModel
 from gnnscale.nn.models.replacing import Norms, Place, rewrite
 
 
-@named(PyGLayers)
-def GCN(given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802 - a model's name
+@named(PyGArguments)
+def GCN(given: PyGArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802 - a model's name
     """Graph convolutional network (Kipf & Welling, ICLR 2017). PyG's arguments, plus `residual`.
 
     Example:
@@ -40,14 +40,14 @@ def GCN(given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802 - a
     return _of_pyg(pyg.GCN, given, more)
 
 
-@named(PyGLayers)
-def GraphSAGE(given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
+@named(PyGArguments)
+def GraphSAGE(given: PyGArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     """GraphSAGE (Hamilton et al., NeurIPS 2017). Arguments are PyG's, plus `residual`."""
     return _of_pyg(pyg.GraphSAGE, given, more)
 
 
-@named(PyGLayers)
-def GIN(given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
+@named(PyGArguments)
+def GIN(given: PyGArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     """Graph isomorphism network (Xu et al., ICLR 2019). Arguments are PyG's, plus `residual`.
 
     As in PyG, `norm` also stands inside every layer's MLP; there it is a phase of its own.
@@ -55,8 +55,8 @@ def GIN(given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     return _of_pyg(pyg.GIN, given, more)
 
 
-@named(PyGLayers)
-def GAT(given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
+@named(PyGArguments)
+def GAT(given: PyGArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     """Graph attention network (Veličković et al., ICLR 2018). Arguments are PyG's, plus `residual`.
 
     Attention is no fixed propagation, so the layers run PyG's own forward (opaque).
@@ -64,8 +64,8 @@ def GAT(given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     return _of_pyg(pyg.GAT, given, more)
 
 
-@named(ClusterGCNLayers)
-def ClusterGCN(given: ClusterGCNLayers) -> LayeredGNN:  # noqa: N802
+@named(ClusterGCNArguments)
+def ClusterGCN(given: ClusterGCNArguments) -> LayeredGNN:  # noqa: N802
     """The layers of Cluster-GCN (Chiang et al., KDD 2019).
 
     Arguments are those of PyG's models, plus `residual`, plus those of
@@ -85,8 +85,8 @@ def ClusterGCN(given: ClusterGCNLayers) -> LayeredGNN:  # noqa: N802
     return _of_pyg(conv_models.ClusterGCN, given, {})
 
 
-@named(SGCLayers)
-def SGC(given: SGCLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
+@named(SGCArguments)
+def SGC(given: SGCArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     """Layers Pᴷ X W of simple graph convolution (Wu et al., ICML 2019, eq. 8).
 
     `num_layers=1` is the paper's model. Arguments are those of PyG's models and of its `SGConv`,
@@ -95,8 +95,8 @@ def SGC(given: SGCLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     return _of_pyg(conv_models.SGC, given, more)
 
 
-@named(SSGCLayers)
-def SSGC(given: SSGCLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
+@named(SSGCArguments)
+def SSGC(given: SSGCArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     """Layers (α X + (1 − α)/K Σₖ Pᵏ X) W of simple spectral convolution (Zhu & Koniusz, ICLR 2021).
 
     `num_layers=1` is the paper's model. Arguments are those of PyG's models and of its `SSGConv`,
@@ -105,8 +105,8 @@ def SSGC(given: SSGCLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     return _of_pyg(conv_models.SSGC, given, more)
 
 
-@named(TAGCNLayers)
-def TAGCN(given: TAGCNLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
+@named(TAGCNArguments)
+def TAGCN(given: TAGCNArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     """Layers Σₖ Pᵏ X Wₖ of the topology adaptive GCN (Du et al., arXiv 1710.10370).
 
     Arguments are those of PyG's models and of its `TAGConv`, plus `residual`.
@@ -146,7 +146,7 @@ def from_spec(spec: dict[str, Any]) -> LayeredGNN | GraphModel:
     raise InputError(f"no model {spec.get('model')!r}; there are {sorted(MODELS)}")
 
 
-def _of_pyg(cls: type[BasicGNN], given: PyGLayers, more: dict[str, Any]) -> LayeredGNN:
+def _of_pyg(cls: type[BasicGNN], given: PyGArguments, more: dict[str, Any]) -> LayeredGNN:
     """A model of PyG's as layers; its norm by our resolver.
 
     PyG's knows none of our arguments, and gives PairNorm a width for scale.

@@ -8,16 +8,16 @@ from torch import nn
 from torch_geometric.nn import conv as pyg
 
 from gnnscale.model_arguments import (
-    DeepGCNLayers,
-    GCNIILayers,
+    DeepGCNArguments,
+    GCNIIArguments,
 )
 from gnnscale.nn.blocks.block import Block
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.models.arguments import named
 
 
-@named(GCNIILayers)
-def GCNII(given: GCNIILayers) -> LayeredGNN:  # noqa: N802 - a model's name
+@named(GCNIIArguments)
+def GCNII(given: GCNIIArguments) -> LayeredGNN:  # noqa: N802 - a model's name
     """GCNII, deep by an initial residual and identity mapping (Chen et al., ICML 2020, eq. 5).
 
     A linear layer gives x_0; `num_layers` convolutions ((1 − α)Px + α x_0)((1 − β)I + βΘ) follow,
@@ -49,8 +49,8 @@ _DEEP_CONVS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-@named(DeepGCNLayers)
-def DeepGCN(given: DeepGCNLayers) -> LayeredGNN:  # noqa: N802
+@named(DeepGCNArguments)
+def DeepGCN(given: DeepGCNArguments) -> LayeredGNN:  # noqa: N802
     """DeeperGCN: pre-activation residual layers (Li et al., arXiv 2006.07739, res+).
 
     A linear layer; a convolution; `num_layers` − 1 times x + conv(dropout(act(norm(x)))); then

@@ -10,22 +10,22 @@ from torch_geometric import nn as pyg
 
 from gnnscale.errors import InputError
 from gnnscale.model_arguments import (
-    APPNPLayers,
-    Layers,
-    SIGNLayers,
+    APPNPArguments,
+    PerceptronArguments,
+    SIGNArguments,
 )
 from gnnscale.nn.blocks.block import Block
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.models.arguments import WRONG_ARGUMENT, named
 
 
-@named(Layers)
-def MLP(given: Layers) -> LayeredGNN:  # noqa: N802 - a model's name
+@named(PerceptronArguments)
+def MLP(given: PerceptronArguments) -> LayeredGNN:  # noqa: N802 - a model's name
     """A multi-layer perceptron on the node features: the baseline that sees no edge."""
     return LayeredGNN(_perceptron(given))
 
 
-def _perceptron(given: Layers) -> list[Block]:
+def _perceptron(given: PerceptronArguments) -> list[Block]:
     hidden = [given.hidden_channels] * (given.num_layers - 1)
     widths = [given.in_channels, *hidden, given.out_channels or given.hidden_channels]
     *layers, last = [nn.Linear(*pair) for pair in pairwise(widths)]
@@ -36,8 +36,8 @@ def _perceptron(given: Layers) -> list[Block]:
     return [*blocks, Block(last, act=None)]
 
 
-@named(APPNPLayers)
-def APPNP(given: APPNPLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
+@named(APPNPArguments)
+def APPNP(given: APPNPArguments, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     """Predict, then propagate: an MLP, then personalised PageRank (Gasteiger et al., ICLR 2019).
 
     Arguments are those of `MLP` and of PyG's `APPNP`, eq. 4: Z ← (1 − α) P Z + α H, K times.
@@ -49,8 +49,8 @@ def APPNP(given: APPNPLayers, more: dict[str, Any]) -> LayeredGNN:  # noqa: N802
     return LayeredGNN([*_perceptron(given), Block(propagation, act=None)])
 
 
-@named(SIGNLayers)
-def SIGN(given: SIGNLayers) -> LayeredGNN:  # noqa: N802
+@named(SIGNArguments)
+def SIGN(given: SIGNArguments) -> LayeredGNN:  # noqa: N802
     """Scalable inception graph network (Frasca et al., arXiv 2004.11198, eq. 4).
 
     Z = σ([X Θ_0 ‖ P X Θ_1 ‖ … ‖ Pᴷ X Θ_K]), then `num_layers` − 1 linear layers; the paper has one.

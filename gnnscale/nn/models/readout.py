@@ -14,8 +14,7 @@ from typing_extensions import override
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR, segment_sum
 from gnnscale.nn.blocks.carried import check_carried
-from gnnscale.nn.blocks.context import Context
-from gnnscale.nn.blocks.features import entering
+from gnnscale.nn.blocks.context import Context, entering
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.phases import Collect, Dropout, Phase, Read
 from gnnscale.nn.blocks.widths import width_after

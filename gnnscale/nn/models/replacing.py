@@ -21,7 +21,7 @@ from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.widths import channels, holds_matrix, width_after_rows
 from gnnscale.nn.convert.pyg_models import LayeredPyG, as_layered
 from gnnscale.nn.convs.networks import is_norm
-from gnnscale.nn.convs.signature import is_convolution
+from gnnscale.nn.convs.registry import is_convolution
 from gnnscale.nn.models.readout import GraphModel
 from gnnscale.nn.modules import is_intercepted
 

@@ -18,8 +18,7 @@ from gnnscale.loader import Batch
 from gnnscale.nn import Context, GraphModel, LayeredGNN, check_invariance
 from gnnscale.nn.blocks.carried import check_carried
 from gnnscale.nn.blocks.checkpointing import checkpointed
-from gnnscale.nn.blocks.context import run_phases
-from gnnscale.nn.blocks.features import entering
+from gnnscale.nn.blocks.context import entering, run_phases
 from gnnscale.nn.invariance.check import Level, as_layer, first_rows
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.clusters import Clusters
