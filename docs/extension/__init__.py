@@ -14,7 +14,6 @@ GENERATORS = {
     "api": public_names.section,
     "arguments": arguments,
     "commands": commands,
-    "gallery": gallery.overview,
 }
 
 

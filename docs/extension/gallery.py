@@ -137,18 +137,24 @@ def run(name: str, example: Example, folder: str, picture: Path) -> str:
     return re.sub(r"/tmp/\w+", "/tmp/…", "\n".join(lines).strip())
 
 
-def overview(of: str) -> str:
-    """The gallery's first page: a picture and a line an example; `of` is not used."""
-    cells = []
+def overview() -> str:
+    """The gallery's first page: a picture and a line an example."""
+    rows = ["| | |", "|---|---|"]
     for name, example in EXAMPLES.items():
         about = ast.get_docstring(ast.parse((ROOT / f"examples/{name}.py").read_text())) or ""
         line = about.partition("\n\n")[0].replace("\n", " ")
-        cells.append(
-            f"| [![]({name}.png)]({name}.md) | **[{example.title}]({name}.md)**<br>{line} |"
-        )
-    pages = "\n".join(EXAMPLES)
-    table = "\n".join(["| | |", "|---|---|", *cells])
-    return f"{table}\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```"
+        link = f"**[{example.title}]({name}.md)**"
+        rows.append(f"| [![]({name}.png)]({name}.md) | {link}<br>{line} |")
+    return "\n".join(
+        [
+            "# Gallery\n",
+            "Every script of `examples/`, with what it printed and drew when it was last run.\n",
+            *rows,
+            "\n```{toctree}\n:hidden:\n",
+            *EXAMPLES,
+            "```\n",
+        ]
+    )
 
 
 def check(app: Any) -> None:
@@ -161,12 +167,15 @@ def check(app: Any) -> None:
             logger.warning("examples/%s is not in the gallery", path.name)
         elif stale(path.stem):
             logger.warning("docs/gallery/%s.md is of other code: make gallery", path.stem)
+    if (PAGES / "index.md").read_text() != overview():
+        logger.warning("docs/gallery/index.md has other examples: make gallery")
 
 
 def main(names: list[str]) -> None:
     """Make the pages that are named, or those that are behind."""
     for name in names or [name for name in EXAMPLES if stale(name)]:
         make(name)
+    (PAGES / "index.md").write_text(overview())
 
 
 if __name__ == "__main__":
