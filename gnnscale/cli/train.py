@@ -178,7 +178,7 @@ def _train(
 
 def _tell(graph: Graph, chosen: Settings, run: Trainer, report: Report, compare: bool) -> None:
     from gnnscale.cli.comparison import baselines_of_run, comparison_table
-    from gnnscale.train.run.report_table import layers_table
+    from gnnscale.train.run.report_shown import layers_table
 
     if report.layers:
         out.print(layers_table(report))

@@ -104,7 +104,7 @@ class PipelineTrainer(Trainer):
             ),
             keep=pipeline.keep,
         )
-        super().__init__(setup, data, evaluator, sessions)
+        self._put_together(setup, data, evaluator, sessions)
 
     @property
     def loader(self) -> ClusterLoader:

@@ -63,7 +63,7 @@ class ClusterTrainer(Trainer):
                 setup, model, meter, data.loader, evaluator
             ),
         )
-        super().__init__(setup, data, evaluator, sessions)
+        self._put_together(setup, data, evaluator, sessions)
 
     @property
     def loader(self) -> ClusterLoader:

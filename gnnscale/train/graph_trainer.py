@@ -77,7 +77,7 @@ class GraphTrainer(Trainer):
             check=lambda: _try_graphs(setup, model, data, config),
             make_step=make_step,
         )
-        super().__init__(setup, data, evaluator, sessions)
+        self._put_together(setup, data, evaluator, sessions)
         self._graphs = data
 
     @property

@@ -28,19 +28,23 @@ from gnnscale.train.task import Task
 
 
 class Trainer:
-    """The verbs of every trainer. Each is put together from parts, and changes none of them.
-
-    Args:
-        setup: what the parts share.
-        data: what is trained and evaluated on.
-        evaluator: evaluates and predicts.
-        sessions: what is trained.
+    """The verbs of every trainer. Each puts its parts together, and changes none of the verbs.
 
     Attributes:
         callbacks: are told of a run while it happens; may be added to.
     """
 
-    def __init__(self, setup: Setup, data: Data, evaluator: Evaluator, sessions: Sessions) -> None:
+    def _put_together(
+        self, setup: Setup, data: Data, evaluator: Evaluator, sessions: Sessions
+    ) -> None:
+        """Be made of parts; the last thing that a constructor does.
+
+        Args:
+            setup: what the parts share.
+            data: what is trained and evaluated on.
+            evaluator: evaluates and predicts.
+            sessions: what is trained.
+        """
         self._setup, self._data = setup, data
         self._evaluator, self._sessions = evaluator, sessions
         self._run = TrainingRun(type(self).__name__, setup, data, evaluator, sessions)

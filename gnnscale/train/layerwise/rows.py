@@ -66,6 +66,7 @@ class RowBatch:
 
     @property
     def num_nodes(self) -> int:
+        """Rows of the batch."""
         return self.node_id.numel()
 
 
@@ -129,6 +130,7 @@ class TrainingRows:
 
     @property
     def num_rows(self) -> int:
+        """Rows of an epoch."""
         return len(self._rows)
 
     @property
@@ -299,6 +301,7 @@ class RowValidation:
 
     @property
     def num_rows(self) -> int:
+        """See `ValidationRows`."""
         return self._rows.num_rows
 
     def outputs(self, trained: TrainedSection) -> Iterator[tuple[Tensor, Tensor]]:

@@ -74,7 +74,7 @@ class LayerwiseTrainer(Trainer):
         sessions = LayerByLayer(
             setup, config, data, evaluator, config.controller, sizes[1], fine_tuning
         )
-        super().__init__(setup, data, evaluator, sessions)
+        self._put_together(setup, data, evaluator, sessions)
 
 
 def _read(

@@ -99,30 +99,37 @@ class RunFolder:
 
     @property
     def partition(self) -> Path:
+        """The assignment used."""
         return self.path / "partition.npz"
 
     @property
     def graph(self) -> Path:
+        """The graph, where nothing else could bring it back."""
         return self.path / "graph"
 
     @property
     def store(self) -> Path:
+        """The clustered graph of a graph in files."""
         return self.path / "store"
 
     @property
     def stages(self) -> Path:
+        """Where a pipeline cuts the model."""
         return self.path / "stages.json"
 
     @property
     def controller(self) -> Path:
+        """The learned stop controller."""
         return self.path / "controller.safetensors"
 
     @property
     def fine_tune(self) -> Path:
+        """The run that fine-tunes."""
         return self.path / "fine_tune"
 
     @property
     def exists(self) -> bool:
+        """Whether a run has begun here."""
         return os.path.exists(self.path / "run.json")  # False too where it may not be asked
 
     def describe(self) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Meter:
 
     @property
     def nodes_per_second(self) -> float:
+        """Nodes of batches by the seconds so far."""
         return self._nodes / max(self.seconds, 1e-9)
 
     def state_dict(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Report:
 
     def table(self) -> str:
         """The epochs that were evaluated, or the layers, and the final metrics, as text."""
-        from gnnscale.train.run.report_table import report_text
+        from gnnscale.train.run.report_shown import report_text
 
         return report_text(self)
 
@@ -90,7 +90,7 @@ class Report:
             MissingDependency: matplotlib is not installed.
             StoreError: the file cannot be written.
         """
-        from gnnscale.train.run.curves import draw_curves
+        from gnnscale.train.run.report_shown import draw_curves
 
         path = Path(path)
         with atomic_write(path) as file:
