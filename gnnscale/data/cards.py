@@ -15,11 +15,11 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gnnscale.data.recipes import Recipe, read_recipes, recipe_faults
+from gnnscale.data.recipes import Recipe, read_recipes, table_faults
 from gnnscale.errors import InputError, StoreError
 
 CARD_FILE = "card.toml"
@@ -254,72 +254,19 @@ def unknown_name(name: str, root: str | Path | None = None) -> InputError:
     return InputError(message)
 
 
-_KINDS: dict[str, Any] = {"str": str, "int": int, "bool": bool, "str | None": str}
 _CHOICES = {"task": TASKS, "y_level": LEVELS}
 
 
 def _faults(content: dict[str, Any]) -> list[str]:
-    known = {f.name: f for f in fields(Card) if f.name != "path"}
-    required = [n for n, f in known.items() if f.default is f.default_factory is MISSING]
-    faults = [f"field {name!r} is missing" for name in required if name not in content]
-    for name, value in content.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            faults.append(f"unknown field {name!r}{hint}")
-        elif name == "preprocessing":
-            faults += _preprocessing_faults(value)
-        elif name == "results":
-            faults += _result_faults(value)
-        elif name == "added":
-            faults += _added_faults(value)
-        elif name == "preset":
-            if not isinstance(value, dict):
-                faults.append(f"field 'preset' is {value!r}; it must be a table: [preset]")
-        elif name == "recipes":
-            faults += recipe_faults(value)
-        else:
-            kind = _KINDS[str(known[name].type)]
-            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                faults.append(f"field {name!r} is {value!r}; it must be of type {kind.__name__}")
-            elif kind is int and value < 0:
-                faults.append(f"field {name!r} is {value}; it must not be negative")
-            elif name in _CHOICES and value not in _CHOICES[name]:
-                faults.append(f"field {name!r} is {value!r}; it must be one of {_CHOICES[name]}")
-    return faults
-
-
-def _preprocessing_faults(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        return [f"field 'preprocessing' is {value!r}; it must be a list of steps"]
-    return [
-        f"field 'preprocessing' has the unknown step {step!r}; there are {', '.join(PREPROCESSING)}"
-        for step in value
-        if step not in PREPROCESSING
+    faults = table_faults(content, Card, leave_out=("path",))
+    faults += [
+        f"field {name!r} is {content[name]!r}; it must be one of {known}"
+        for name, known in _CHOICES.items()
+        if isinstance(content.get(name), str) and content[name] not in known
     ]
-
-
-def _result_faults(value: Any) -> list[str]:
-    wanted = {f.name for f in fields(KnownResult)}
-    if not isinstance(value, list):
-        return ["field 'results' must be tables: [[results]]"]
-    faults = []
-    for position, entry in enumerate(value, start=1):
-        if not isinstance(entry, dict) or set(entry) != wanted:
-            faults.append(f"field 'results', entry {position}: its keys must be {sorted(wanted)}")
-        elif isinstance(entry["value"], bool) or not isinstance(entry["value"], int | float):
-            faults.append(f"field 'results', entry {position}: value must be a number")
-    return faults
-
-
-def _added_faults(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        return ["field 'added' must be tables: [[added]]"]
-    return [
-        f"field 'added', entry {position}: it must have what = text and official = true or false"
-        for position, entry in enumerate(value, start=1)
-        if not isinstance(entry, dict)
-        or set(entry) != {"what", "official"}
-        or not isinstance(entry["what"], str)
-        or not isinstance(entry["official"], bool)
+    steps = content.get("preprocessing")
+    return faults + [
+        f"field 'preprocessing' has the unknown step {step!r}; there are {', '.join(PREPROCESSING)}"
+        for step in (steps if isinstance(steps, list) else ())
+        if step not in PREPROCESSING
     ]

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Recipe:
 
 
 def read_recipes(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:
-    """Build the recipes of a card from tables in which `recipe_faults` found nothing."""
+    """Build the recipes of a card from tables in which `table_faults` found nothing."""
     recipes = {}
     for name, table in tables.items():
         content = dict(table)
@@ -78,49 +79,73 @@ def read_recipes(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:
     return recipes
 
 
-def recipe_faults(value: Any) -> list[str]:
-    """What is wrong with the tables of a card's recipes, in words."""
-    if not isinstance(value, dict):
-        return [f"field 'recipes' is {value!r}; it must hold tables: [recipes.NAME]"]
-    faults = []
-    for name, table in value.items():
-        where = f"[recipes.{name}]"
-        if not isinstance(table, dict):
-            faults.append(f"{where} is {table!r}; it must be a table")
-            continue
-        faults += _table_faults(where, table, Recipe, leave_out=("name",))
-        if "published" in table:
-            faults += _table_faults(f"{where} published", table["published"], Published)
-    return faults
+def table_faults(
+    table: Mapping[str, Any], kind: type, where: str = "", leave_out: tuple[str, ...] = ()
+) -> list[str]:
+    """What is wrong with a table of a card that a dataclass is to be made of, in words.
 
-
-_KINDS: dict[str, Any] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "Mapping[str, Any]": dict,
-    "Published | None": dict,
-}
-_WORDS = {"Mapping[str, Any]": "a table", "Published | None": "a table", "float": "a number"}
-
-
-def _table_faults(where: str, table: Any, kind: type, leave_out: tuple[str, ...] = ()) -> list[str]:
-    if not isinstance(table, dict):
-        return [f"{where} is {table!r}; it must be a table"]
+    Args:
+        table: as TOML has it.
+        kind: the dataclass, whose fields may be dataclasses, tuples or tables of them.
+        where: the table's name, in errors; none for the card itself.
+        leave_out: fields that the table does not hold.
+    """
+    at = f"{where}: " if where else ""
+    called = at or "field "
+    hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind) if f.name not in leave_out}
     needed = [n for n, f in known.items() if f.default is f.default_factory is MISSING]
-    faults = [f"{where}: {name!r} is missing" for name in needed if name not in table]
+    faults = [f"{called}{name!r} is missing" for name in needed if name not in table]
     for name, value in table.items():
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            faults.append(f"{where}: unknown field {name!r}{hint}")
-            continue
-        declared = str(known[name].type)
-        plain = declared if declared in _KINDS else declared.removesuffix(" | None")
-        if not isinstance(value, _KINDS[plain]) or isinstance(value, bool):
-            word = _WORDS.get(plain, f"of type {plain}")
-            faults.append(f"{where}: {name!r} is {value!r}; it must be {word}")
-        elif plain == "int" and value < 1:
-            faults.append(f"{where}: {name!r} is {value}; it must be at least 1")
+            faults.append(f"{at}unknown field {name!r}{hint}")
+        elif (below := _faults_below(where, name, value, hints[name])) is not None:
+            faults += below
+        else:
+            fault = _value_fault(value, hints[name], least=1 if where else 0)
+            faults += [f"{called}{name!r} {fault}"] if fault else []
     return faults
+
+
+def _faults_below(where: str, name: str, value: Any, hint: Any) -> list[str] | None:
+    """Faults of the tables that a field holds; None where it holds something else."""
+    record = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
+    if record is None:
+        return None
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            return [f"field {name!r} must be tables: [[{name}]]"]
+        tables = {f"field {name!r}, entry {i}": one for i, one in enumerate(value, start=1)}
+    elif get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            return [f"field {name!r} is {value!r}; it must hold tables: [{name}.NAME]"]
+        tables = {f"[{name}.{key}]": one for key, one in value.items()}
+    else:
+        tables = {f"{where} {name}": value}
+    of: Any = record
+    skip = ("name",) if of is Recipe else ()  # which is the table's own
+    return [
+        fault
+        for place, one in tables.items()
+        for fault in (
+            table_faults(one, of, place, skip)
+            if isinstance(one, dict)
+            else [f"{place} is {one!r}; it must be a table"]
+        )
+    ]
+
+
+_WORDS: dict[Any, str] = {float: "a number", dict: "a table", list: "a list"}
+
+
+def _value_fault(value: Any, hint: Any, least: int) -> str:
+    kind = get_args(hint)[0] if isinstance(hint, UnionType) else hint  # TOML has no None
+    kind = {tuple: list, Mapping: dict}.get(get_origin(kind) or kind, get_origin(kind) or kind)
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
+        return f"is {value!r}; it must be {_WORDS.get(kind, f'of type {kind.__name__}')}"
+    if kind is int and value < least:
+        return f"is {value}; it must {'be at least 1' if least else 'not be negative'}"
+    return ""

@@ -86,7 +86,11 @@ def test_a_missing_root_is_an_error(tmp_path, monkeypatch):
         ('["row-normalise"]', '"tf-idf"', "field 'preprocessing' is 'tf-idf'; it must be a list"),
         ('name = "{name}"', 'name = "other"', "field 'name' is 'other', but its folder is 'mine'"),
         ("source =", "results = 3\nsource =", "field 'results' must be tables"),
-        ("source =", "results = [{{method = 'm'}}]\nsource =", "'results', entry 1: its keys"),
+        (
+            "source =",
+            "results = [{{method = 'm'}}]\nsource =",
+            "'results', entry 1: 'metric' is missing",
+        ),
         ("source =", "preset = 3\nsource =", "field 'preset' is 3; it must be a table"),
         ("title =", "title", "is not valid TOML"),
     ],
