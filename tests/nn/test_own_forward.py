@@ -222,6 +222,9 @@ TAKEN = {
     "a layer twice": Chain(
         lambda self, x, e: self.same(self.same(x, e).relu(), e), same=pyg.GCNConv(5, 5)
     ),
+    "rows of one length first": Chain(
+        lambda self, x, e: self.convs[0](x / x.norm(dim=1, keepdim=True), e)
+    ),
     "no edges": Chain(lambda self, x, e: self.lin(x).relu(), lin=nn.Linear(5, 4)),
     "what is not used": Chain(
         lambda self, x, e: [self.convs[0](x, e), x.mean()][0]  # nothing reads the mean
@@ -256,6 +259,41 @@ def test_weights_reach_the_layers_that_are_given_them():
     layered = as_layered(model)
     assert_equal(layered(X, EDGES, weight), model(X, EDGES, weight), 1e-5)
     assert_equal(layered(X, EDGES), model(X, EDGES), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "value"),
+    [
+        ("edge_attr", lambda: pyg.GATConv(5, 3, edge_dim=2), torch.randn(6, 2)),
+        ("edge_attr", lambda: pyg.TransformerConv(5, 3, edge_dim=2), torch.randn(6, 2)),
+        ("edge_type", lambda: pyg.RGCNConv(5, 3, 2), torch.tensor([0, 1, 0, 0, 1, 1])),
+    ],
+)
+def test_what_edges_carry_reaches_the_layers_that_are_given_it(name, make, value):
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = make()
+
+    class ByArgument(Own):
+        if name == "edge_attr":
+
+            def forward(self, x, edge_index, edge_attr):
+                return self.conv(x, edge_index, edge_attr=edge_attr).tanh()
+
+        else:
+
+            def forward(self, x, edge_index, edge_type):
+                return self.conv(x, edge_index, edge_type).tanh()
+
+    class ByData(Own):
+        def forward(self, data):
+            return self.conv(data.x, data.edge_index, **{name: getattr(data, name)}).tanh()
+
+    for model in (ByArgument().eval(), ByData().eval()):
+        layered = as_layered(model)
+        theirs = model.conv(X, EDGES, **{name: value}).tanh()
+        assert_equal(layered(X, EDGES, **{name: value}), theirs, 1e-5)
 
 
 def test_layers_without_a_width_yet():

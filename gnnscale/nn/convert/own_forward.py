@@ -29,6 +29,7 @@ from gnnscale.nn.blocks.block import Chain
 from gnnscale.nn.blocks.context import Context, run_phases
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.phases import Dropout, Features, Phase
+from gnnscale.nn.blocks.widths import channels
 from gnnscale.nn.convert.sequential import GRAPH, Meaning, Reader, meanings_of
 from gnnscale.nn.convs.networks import is_norm
 from gnnscale.nn.convs.propagation import densify
@@ -246,30 +247,68 @@ def prove(graph: fx.Graph, model: nn.Module, layered: LayeredGNN) -> None:
         UnsupportedModel: the module does not run there, or gives another output.
     """
     inputs = list(_inputs_of(graph).values())
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(_ROWS, layered.in_channels or _WIDTH, generator=generator)
-    edges = torch.randint(_ROWS - 4, (2, _EDGES), generator=generator)
-    edges = edges[:, edges[0] != edges[1]].unique(dim=1)
-    values = torch.rand(edges.size(1), generator=generator) + 0.5
-    weights = (None, values) if {_DATA, "edge_weight"}.intersection(map(str, inputs)) else (None,)
+    edges, given = _random_graph(graph, model, inputs)
+    failure: Exception | None = None
+    own = [layered.in_channels, *(channels(part, "in") for part in model.modules()), _WIDTH]
+    for width in dict.fromkeys(width for width in own if width is not None):
+        x = torch.randn(_ROWS, width, generator=torch.Generator().manual_seed(0))
+        given["x"] = x
+        try:
+            _run(model.eval(), inputs, given)
+            break
+        except Exception as error:  # whatever a user's forward raises
+            failure = failure or error
+    else:
+        raise refusal(model, f"it does not run on a random graph ({failure})") from failure
+    weights = [given["edge_weight"]]
+    if weights != [None] and _may_be_none(graph):
+        weights.append(None)
     for training, weight in product((False, True), weights):
-        adj, _ = Adjacency.with_permutation(edges, _ROWS, weight)
-        given = {"x": x, "edge_index": adj.edge_index, "edge_weight": adj.edge_weight}
+        given["edge_weight"] = weight
+        adj = Adjacency.with_permutation(edges, _ROWS, weight)[0]
         context = Context(adj, training, runner=_run_marked if training else run_phases)
-        model.train(training)
-        layered.train(training)
+        context.edge_attr, context.edge_type = given["edge_attr"], given["edge_type"]
+        context.node_type, context.batch = given["node_type"], given["batch"]
         with torch.random.fork_rng(devices=[]):
-            try:
-                theirs = _run(model, inputs, given)
-            except Exception as error:
-                fault = f"it does not run on a random graph of {x.size(1)} features ({error})"
-                raise refusal(model, fault) from error
+            theirs = _run(model.train(training), inputs, given)
+            layered.train(training)
             ours = layered(x, adj, context=context)
         room = _CLOSE * float(theirs.abs().max())
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, 0.0, room, True):
             mode = "training" if training else "evaluation"
             hint = "" if training else "; F.dropout without training=self.training drops there too"
             raise refusal(model, f"in {mode} mode its output is not that of its layers{hint}")
+
+
+def _random_graph(
+    graph: fx.Graph, model: nn.Module, inputs: Sequence[Meaning]
+) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """Edges in the order of an adjacency, and what the forward reads of their and nodes' values."""
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.randint(_ROWS - 4, (2, _EDGES), generator=generator)
+    edges = edges[:, edges[0] != edges[1]].unique(dim=1)
+    edges = Adjacency.with_permutation(edges, _ROWS)[0].edge_index
+    count = edges.size(1)
+    dims = [getattr(part, name, None) for part in model.modules() for name in ("edge_dim", "dim")]
+    dim = next((dim for dim in dims if isinstance(dim, int) and dim > 0), _WIDTH)
+    values = {
+        "edge_weight": torch.rand(count, generator=generator) + 0.5,
+        "edge_attr": torch.randn(count, dim, generator=generator),
+        "edge_type": torch.zeros(count, dtype=torch.int64),
+        "node_type": torch.zeros(_ROWS, dtype=torch.int64),
+        "batch": torch.zeros(_ROWS, dtype=torch.int64),
+    }
+    of_data = {str(node.args[1]) for node in graph.nodes if node.target is getattr}
+    read = {str(own) for own in inputs} | (of_data if _DATA in inputs else set())
+    given = {name: value if name in read else None for name, value in values.items()}
+    return edges, {"edge_index": edges, **given}
+
+
+def _may_be_none(graph: fx.Graph) -> bool:
+    """Whether a forward says that it runs without weights, or reads them off an object."""
+    given = {str(node.target): node for node in graph.nodes if node.op == "placeholder"}
+    found = [given[name] for name, own in _inputs_of(graph).items() if own == "edge_weight"]
+    return all(node.args == (None,) for node in found)
 
 
 def _run(model: nn.Module, inputs: Sequence[Meaning], given: Mapping[str, Tensor | None]) -> Tensor:

@@ -26,7 +26,8 @@ from gnnscale.nn.models.arguments import WRONG_ARGUMENT, named
 from gnnscale.nn.models.deep import GCNII, DeepGCN
 from gnnscale.nn.models.perceptrons import APPNP, MLP, SIGN
 from gnnscale.nn.models.readout import GraphModel
-from gnnscale.nn.models.replacing import Norms, Place, rewrite
+from gnnscale.nn.models.replacing import rewrite
+from gnnscale.nn.models.twins import Norms, Place
 
 
 @named(PyGArguments)
