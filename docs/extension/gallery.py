@@ -78,7 +78,7 @@ def stale(name: str) -> bool:
 def make(name: str) -> None:
     """Run an example and write its page."""
     example, page = EXAMPLES[name], PAGES / f"{name}.md"
-    picture = PAGES / f"{name}.png"
+    picture = PAGES / f"pictures/{name}.png"
     with tempfile.TemporaryDirectory() as folder:
         output = run(name, example, folder, picture)
     script = ROOT / f"examples/{name}.py"
@@ -106,7 +106,7 @@ def make(name: str) -> None:
 
 {printed}
 
-![What it trained]({name}.png)
+![What it trained](pictures/{name}.png)
 """
     )
 
@@ -144,7 +144,7 @@ def overview() -> str:
         about = ast.get_docstring(ast.parse((ROOT / f"examples/{name}.py").read_text())) or ""
         line = about.partition("\n\n")[0].replace("\n", " ")
         link = f"**[{example.title}]({name}.md)**"
-        rows.append(f"| [![]({name}.png)]({name}.md) | {link}<br>{line} |")
+        rows.append(f"| [![](pictures/{name}.png)]({name}.md) | {link}<br>{line} |")
     return "\n".join(
         [
             "# Gallery\n",
