@@ -158,6 +158,14 @@ def test_every_format_is_tried() -> None:
     assert set(CASES) == set(FORMATS)
 
 
+def test_the_docs_list_them() -> None:
+    page = (Path(gs.__file__).parents[1] / "docs/reference/format.md").read_text()
+    told = re.findall(r'^\| .* \| `"(.*)"` \| (\d+) \|$', page, re.M)
+    assert {name: int(version) for name, version in told} == {
+        name: form.version for name, form in FORMATS.items()
+    }
+
+
 def test_files_from_before_there_were_stamps_are_of_version_one(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     report.write_text('{"headline": "accuracy", "rows": []}')
