@@ -20,7 +20,7 @@ import gnnscale as gs
 from gnnscale.benchmarking.report import BenchReport
 from gnnscale.benchmarking.results import SeedResult
 from gnnscale.errors import DamagedStore, StoreError
-from gnnscale.graph.store.first_hops import open_first_hop, write_first_hop
+from gnnscale.graph.store.cluster_folder import open_first_hop, write_first_hop
 from gnnscale.graph.store.graph_folder import open_stored_graph
 from gnnscale.parallel.simulation.profile import Profile, profile
 from gnnscale.storage.files import json_checksum

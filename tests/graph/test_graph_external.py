@@ -245,7 +245,7 @@ def all_edges(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_of_edges(tmp_path, monkeypatch, dtype, order):
-    monkeypatch.setattr("gnnscale.graph.build.edge_files._EDGES_AT_ONCE", 3)
+    monkeypatch.setattr("gnnscale.graph.build.tables._EDGES_AT_ONCE", 3)
     edges = np.arange(14).reshape(2, 7).astype(dtype)
     for name, array in (("a", edges), ("b", edges.T)):
         np.save(tmp_path / f"{name}.npy", np.asarray(array, order=order))
@@ -257,7 +257,7 @@ def test_arrays_of_edges(tmp_path, monkeypatch, dtype, order):
 
 @pytest.mark.parametrize("name", ["e.csv", "e.csv.gz", "e.tsv", "e.txt"])
 def test_text_of_edges(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("gnnscale.graph.build.edge_files._EDGES_AT_ONCE", 3)
+    monkeypatch.setattr("gnnscale.graph.build.tables._EDGES_AT_ONCE", 3)
     sign = {".csv": ",", ".tsv": "\t", ".txt": "  "}[Path(name.removesuffix(".gz")).suffix]
     text = "".join(f"{a}{sign}{b}\n" for a, b in EDGES.T.tolist()).encode()
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)

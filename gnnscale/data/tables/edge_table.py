@@ -10,11 +10,11 @@ import numpy as np
 
 from gnnscale.data.tables.node_ids import as_text
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.build.edge_files import npy_chunks
 from gnnscale.graph.build.tables import (
     check_columns,
     column_names,
     first_rows,
+    npy_chunks,
     table_batches,
     table_kind,
 )

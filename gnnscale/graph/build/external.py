@@ -11,8 +11,8 @@ import numpy as np
 
 from gnnscale.choices import choices_checked, whole_faults
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.build.edge_files import edge_chunks
 from gnnscale.graph.build.edge_sort import Edges, write_edges
+from gnnscale.graph.build.tables import edge_chunks
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.store.graph_folder import (

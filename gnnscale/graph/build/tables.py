@@ -1,4 +1,4 @@
-"""Tables in files, read batch by batch: Parquet, and text with one row a line."""
+"""Tables and edge lists in files, read batch by batch: Parquet, text with one row a line, .npy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from typing_extensions import override
 
 from gnnscale.errors import InputError, StoreError
@@ -21,6 +22,7 @@ _TEXT = {".csv": ",", ".tsv": "\t", ".txt": " "}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".lz4")
 _BLOCK_BYTES = 1 << 22  # of text that is parsed at once
 _ROWS_AT_ONCE = 1 << 20
+_EDGES_AT_ONCE = 1 << 21
 
 
 def table_kind(path: Path) -> str | None:
@@ -188,3 +190,88 @@ def check_columns(path: Path, wanted: Sequence[str], known: Sequence[str]) -> No
     """
     if missing := [name for name in wanted if name not in known]:
         raise InputError(f"{path} has no column {', '.join(missing)}; there are {', '.join(known)}")
+
+
+def edge_chunks(path: str | Path) -> Iterator[tuple[np.ndarray, ...]]:
+    """Read an edge list that may be larger than memory.
+
+    Args:
+        path: an .npy of integers `[2, num_edges]` or `[num_edges, 2]` (two edges are read as the
+            former); or a table, .parquet, or without a header .csv, .tsv or .txt, the latter also
+            .gz, .zst, .bz2 or .lz4: source, target and, where there is a third column, weight.
+
+    Yields:
+        `(source, target)`, int64 `[k]`, or `(source, target, weight)`, for `build_graph`.
+
+    Raises:
+        InputError: it is of another kind or shape.
+        StoreError: it is missing or damaged.
+    """
+    path = expanded(path)
+    kind = ".npy" if path.suffix == ".npy" else table_kind(path)
+    if kind is None:
+        raise InputError(
+            f"{path} is no edge list: give .npy, .parquet, .csv, .tsv or .txt, the last three also "
+            "compressed (.gz, .zst)"
+        )
+    if not path.is_file():
+        raise StoreError(f"{path} is missing")
+    return npy_chunks(path) if kind == ".npy" else _text_chunks(path)
+
+
+def npy_chunks(path: Path) -> Iterator[tuple[np.ndarray, ...]]:
+    """The edges of an `.npy`, see `edge_chunks`."""
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0
+            if version == (2, 0):
+                read = np.lib.format.read_array_header_2_0
+            shape, columns_first, dtype = read(file)
+            start = file.tell()
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    if len(shape) != 2 or 2 not in shape or dtype.kind not in "iu":
+        raise InputError(f"{path} is {dtype} {shape}; an edge list is integers [2, num_edges]")
+    expected = start + dtype.itemsize * shape[0] * shape[1]
+    if path.stat().st_size != expected:
+        raise StoreError(f"{path} has {path.stat().st_size:,} bytes; its header says {expected:,}")
+    rows = shape[0] == 2
+    num_edges = shape[1] if rows else shape[0]
+    together = rows == columns_first  # source and target of an edge lie side by side
+    for first in range(0, num_edges, _EDGES_AT_ONCE):
+        count = min(_EDGES_AT_ONCE, num_edges - first)
+        if together:
+            pairs = _read(path, dtype, start, 2 * first, 2 * count).reshape(count, 2)
+            yield pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64)
+        else:
+            yield (
+                _read(path, dtype, start, first, count).astype(np.int64, copy=False),
+                _read(path, dtype, start, num_edges + first, count).astype(np.int64, copy=False),
+            )
+
+
+def _read(path: Path, dtype: np.dtype, start: int, first: int, count: int) -> np.ndarray:
+    return np.fromfile(path, dtype, count, offset=start + first * dtype.itemsize)
+
+
+def _text_chunks(path: Path) -> Iterator[tuple[np.ndarray, ...]]:
+    # A weight may look like a whole number as long as one likes.
+    for batch in table_batches(path, types={"f2": pyarrow.float64()}):
+        yield edge_columns(path, batch.columns)
+
+
+def edge_columns(path: Path, columns: Sequence[pyarrow.Array]) -> tuple[np.ndarray, ...]:
+    """Source, target and, where there is one, weight, out of the columns of a table.
+
+    Raises:
+        InputError: there are more or fewer columns, or some cells are empty.
+    """
+    if len(columns) not in (2, 3):
+        raise InputError(
+            f"{path} has {len(columns)} columns; an edge list has source, target and perhaps weight"
+        )
+    for what, column in zip(("source", "target", "weight"), columns, strict=False):
+        if column.null_count:
+            raise InputError(f"{path}: {column.null_count} cells of {what} are empty; fill them in")
+    return tuple(column.to_numpy(zero_copy_only=False) for column in columns)

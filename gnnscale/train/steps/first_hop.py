@@ -24,8 +24,12 @@ from typing_extensions import override
 from gnnscale.errors import DamagedStore, InputError, StoreError
 from gnnscale.graph import Adjacency, ClusteredGraph, subgraph
 from gnnscale.graph.adjacency import release_all
-from gnnscale.graph.store.cluster_folder import store_checksum
-from gnnscale.graph.store.first_hops import FOLDER, open_first_hop, write_first_hop
+from gnnscale.graph.store.cluster_folder import (
+    FOLDER,
+    open_first_hop,
+    store_checksum,
+    write_first_hop,
+)
 from gnnscale.inference.activations import (
     Activations,
     ActivationsInMemory,
