@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,20 @@ def test_scripts_named_beside_figures_exist_and_have_their_options() -> None:
         assert any((ROOT / folder / script).exists() for folder in ("", "benchmarks")), code
         for word in arguments:
             assert not word.startswith("--") or word[2:] in quoted, code
+
+
+def test_public_names_have_docstrings() -> None:
+    """`make docs` asks the same; here it is found sooner."""
+    names = runpy.run_path(str(ROOT / "docs/extension/public_names.py"))
+    assert not list(names["undocumented"]())
+
+
+def test_gallery_is_of_the_examples() -> None:
+    gallery = runpy.run_path(str(ROOT / "docs/extension/gallery.py"))
+    scripts = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert scripts == set(gallery["EXAMPLES"])
+    behind = [name for name in scripts if gallery["stale"](name)]
+    assert not behind, f"make gallery: {behind}"
 
 
 def test_messages_of_the_troubleshooting_page_are_in_the_source() -> None:

@@ -10,10 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sphinx.util import logging
-
-logger = logging.getLogger(__name__)
-
 ROOMS = (
     "gnnscale",
     "gnnscale.nn",
@@ -101,6 +97,9 @@ def _entry(room: str, name: str) -> str:
 
 def check(app: Any, env: Any) -> None:
     """Warn of public names that no page has, and of those without a docstring."""
+    from sphinx.util import logging  # the rest is also asked without it
+
+    logger = logging.getLogger(__name__)
     shown = {name for name in env.get_domain("py").objects}
     for path in sorted(set(places().values())):
         if path not in shown:
