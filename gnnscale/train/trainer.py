@@ -28,11 +28,7 @@ from gnnscale.train.task import Task
 
 
 class Trainer:
-    """The verbs of every trainer. Each puts its parts together, and changes none of the verbs.
-
-    Attributes:
-        callbacks: are told of a run while it happens; may be added to.
-    """
+    """The verbs of every trainer. Each puts its parts together, and changes none of the verbs."""
 
     def _put_together(
         self, setup: Setup, data: Data, evaluator: Evaluator, sessions: Sessions
@@ -48,7 +44,6 @@ class Trainer:
         self._setup, self._data = setup, data
         self._evaluator, self._sessions = evaluator, sessions
         self._run = TrainingRun(type(self).__name__, setup, data, evaluator, sessions)
-        self.callbacks: list[Callback] = setup.callbacks
 
     # --- training ---------------------------------------------------------------------------
 
@@ -228,6 +223,15 @@ class Trainer:
         if self._sessions.open is None:
             raise InputError("there is no optimizer yet: start() makes it, and so does fit()")
         return self._sessions.open.step.updates.optimizer
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Are told of a run while it happens; others may be added, or take their place."""
+        return self._setup.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: Sequence[Callback]) -> None:
+        self._setup.callbacks = list(callbacks)
 
     @property
     def stop(self) -> bool:
