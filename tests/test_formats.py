@@ -196,7 +196,7 @@ def test_another_version_is_refused_with_what_makes_it_anew(
 # What says no version: part of a run, whose `run.json` does; or made again where it does not fit.
 UNSTAMPED = {
     "benchmarking/seeds.py": "official.json of a run: of other weights it is computed again",
-    "cli/comparison.py": "trained again unless it answers what is asked",
+    "cli/train.py": "trained again unless it answers what is asked",
     "data/download.py": "which version of a file a part of a download is of",
     "data/ogb/loading.py": "a note beside a download that is removed",
     "parallel/simulation/timeline.py": "a trace for other programs, which is not read",

@@ -148,8 +148,7 @@ def _bench(
     download: bool,
 ) -> None:
     from gnnscale.benchmarking import bench as run_bench
-    from gnnscale.cli.layerwise import trainer_arguments
-    from gnnscale.cli.settings import build_model
+    from gnnscale.cli.settings import build_model, trainer_arguments
     from gnnscale.cli.sources import check_not_fixed, open_data
     from gnnscale.graph import ClusteredGraph
 

@@ -1,21 +1,39 @@
-"""From the options of `gnnscale train` and the card's preset to arguments of model and trainer."""
+"""From options and the card's preset to arguments of model and trainer, also layer by layer."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnnscale.cli.layerwise import of_preset, of_preset_for, options_of_another
+from gnnscale.cli.console import err, line
 from gnnscale.cli.training_options import MODEL_DEFAULTS, MODEL_OPTIONS, read
+from gnnscale.declared import arguments_of
 from gnnscale.errors import InputError
+from gnnscale.train.options import FREE_ON_RESUME, OPTIONS
 
 if TYPE_CHECKING:
     from gnnscale.data import Card
     from gnnscale.data.recipes import Recipe
     from gnnscale.graph import Graph
     from gnnscale.nn import LayeredGNN
+    from gnnscale.train.controllers.learned import LearnedController
+
+CONTROLLER_FILE = "controller.safetensors"
+_OF_CONTROLLERS = frozenset({"controller_file", "controller_kwargs"})
+# Of a card's preset, which is for clusters: what is of the data.
+_OF_DATA = ("inductive", "task", "metric", "split", "class_weight", "label_smoothing")
+_CLUSTERS = ("num_parts", "clusters_per_batch")
+# Of training: what the episodes that a controller is learned in have their own way, beside what
+# changes no result.
+_NOT_LEARNT_WITH = (
+    *("fine_tune", "inductive", "keep", "evaluate_every", "accumulate", "rows_dtype"),
+    *_CLUSTERS,
+)
 
 
 @dataclass(frozen=True)
@@ -130,3 +148,134 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
     if faults:
         raise InputError(faults)
     return found
+
+
+def options_of_another(names: Iterable[str], trainer: str) -> list[str]:
+    """What is wrong with options that are of other trainers, in words; the model's are of all."""
+    taken = {name: set(arguments_of(options)) for name, options in OPTIONS.items()}
+    taken["layerwise"] |= _OF_CONTROLLERS
+    faults = []
+    for name in sorted(names):
+        others = [other for other, has in taken.items() if name in has]
+        if trainer in others or not others:
+            continue
+        fault = f"--{name.replace('_', '-')} is of --trainer {others[0]}, not of {trainer}"
+        if name == "early_stopping":
+            fault += "; --controller plateau stops a layer that gains nothing"
+        elif trainer == "layerwise" and others[0] == "cluster":
+            fault += f"; for clusters at the end: --fine-tune epochs=10,{name}=…"
+        faults.append(fault)
+    return faults
+
+
+def of_preset(preset: Mapping[str, Any], model: Iterable[str], fine_tuned: bool) -> dict[str, Any]:
+    """What a card's preset, which is for clusters, says of training layer by layer, too.
+
+    Args:
+        preset: the card's.
+        model: the options of models.
+        fine_tuned: whether all layers train together at the end, on clusters.
+    """
+    kept = {*model, *_OF_DATA, *(_CLUSTERS if fine_tuned else ())}
+    return {name: value for name, value in preset.items() if name in kept}
+
+
+def of_preset_for(trainer: str, preset: Mapping[str, Any], model: Iterable[str]) -> dict[str, Any]:
+    """What a card's preset, which is of clusters, says of another trainer's arguments."""
+    kept = {*model, *arguments_of(OPTIONS[trainer])}
+    return {name: value for name, value in preset.items() if name in kept}
+
+
+def trainer_arguments(
+    words: Mapping[str, Any], data: Any, model: Callable[[], Any], folder: Path, anew: bool
+) -> dict[str, Any]:
+    """The arguments of `LayerwiseTrainer` that the words of the command line mean.
+
+    Args:
+        words: options by name, as `Settings.trainer` has them.
+        data: the graph, which a controller is learned on where none is given.
+        model: makes a model for it.
+        folder: where a learned controller is kept.
+        anew: whether one that is there is learned again.
+
+    Raises:
+        InputError: words that do not go together, or an argument that there is not.
+        StoreError: the controller's file is missing or damaged.
+    """
+    arguments = {name: value for name, value in words.items() if name not in _OF_CONTROLLERS}
+    table = dict(words.get("controller_kwargs") or {})
+    path = words.get("controller_file")
+    kind = arguments.pop("controller", None) or ("fixed" if path is None else "learned")
+    _check(kind, table, path)
+    if fine_tune := arguments.pop("fine_tune", None):
+        known = {name: arguments[name] for name in _CLUSTERS if name in arguments}
+        arguments["fine_tune"] = {**known, **fine_tune}
+    if kind == "fixed":
+        arguments.setdefault("epochs", 80)
+    arguments["controller"] = _controller(kind, table, path, arguments, data, model, folder, anew)
+    return arguments
+
+
+def _check(kind: str, table: dict[str, Any], path: Any) -> None:
+    faults = []
+    if path is not None and kind != "learned":
+        faults.append(
+            f"--controller-file: --controller {kind} reads none; --controller learned does"
+        )
+    if path is not None and table:
+        faults.append(
+            "--controller-kwargs: the controller in --controller-file has learned already"
+        )
+    if kind == "fixed" and table:
+        faults.append("--controller-kwargs: --controller fixed has --epochs alone")
+    if faults:
+        raise InputError(faults)
+
+
+def _controller(
+    kind: str,
+    table: dict[str, Any],
+    path: Any,
+    arguments: dict[str, Any],
+    data: Any,
+    model: Callable[[], Any],
+    folder: Path,
+    anew: bool,
+) -> Any:
+    from gnnscale.train.controllers.learned import LearnedController
+    from gnnscale.train.controllers.stopping import FixedEpochs, Plateau
+
+    if kind == "fixed":
+        return FixedEpochs(arguments["epochs"])
+    maker: Any = Plateau if kind == "plateau" else LearnedController.learn
+    if unknown := sorted(table.keys() - inspect.signature(maker).parameters.keys()):
+        raise InputError(f"--controller-kwargs: --controller {kind} has no {', '.join(unknown)}")
+    if kind == "plateau":
+        return Plateau(**table)
+    if path is not None:
+        return LearnedController.load(path)
+    left = {*_NOT_LEARNT_WITH, *FREE_ON_RESUME} - {"device"}
+    with_ = {name: value for name, value in arguments.items() if name not in left}
+    return _learned({**with_, **table}, data, model, folder / CONTROLLER_FILE, anew)
+
+
+def _learned(
+    arguments: dict[str, Any], data: Any, model: Callable[[], Any], path: Path, anew: bool
+) -> LearnedController:
+    """Learn a controller, or take the one that was learned so for the run in the folder."""
+    from gnnscale.train.controllers.learned import LearnedController
+
+    if path.exists() and not anew:
+        known = LearnedController.load(path)
+        about = {"num_nodes": data.num_nodes, **arguments}
+        # The run's own configuration says the rest, such as the learning rate.
+        if all(known.learnt_on[name] == about[name] for name in about.keys() & known.learnt_on):
+            line(f"controller: {known}, of {path}")
+            return known
+    began = time.monotonic()
+    with err.status("learning a controller on samples of the graph"):
+        controller = LearnedController.learn(model, data, **arguments)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    controller.save(path)
+    line(f"controller: {controller}, in {time.monotonic() - began:.1f} s, kept in {path}")
+    return controller

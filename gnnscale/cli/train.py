@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shlex
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.table import Column, Table
 from typing_extensions import override
 
 from gnnscale.cli import options as o
-from gnnscale.cli.console import err, line, out
+from gnnscale.cli.console import err, line, out, plain
 from gnnscale.cli.training_options import with_training_options
-from gnnscale.errors import RunMismatch
+from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.train.options import EVALUATION, RUN, TRAINING
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ _HOW = {
     "PipelineTrainer": "pipeline of stages",
 }
 _RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
+_FILE = "baselines.json"
 
 
 @with_training_options()
@@ -138,8 +143,7 @@ def _train(
 ) -> None:
     import torch
 
-    from gnnscale.cli.layerwise import trainer_arguments
-    from gnnscale.cli.settings import build_model
+    from gnnscale.cli.settings import build_model, trainer_arguments
     from gnnscale.cli.sources import check_not_fixed, open_data
     from gnnscale.graph import ClusteredGraph
     from gnnscale.train import TRAINERS, Callback, TensorBoard
@@ -177,7 +181,6 @@ def _train(
 
 
 def _tell(graph: Graph, chosen: Settings, run: Trainer, report: Report, compare: bool) -> None:
-    from gnnscale.cli.comparison import baselines_of_run, comparison_table
     from gnnscale.train.run.report_shown import layers_table
 
     if report.layers:
@@ -212,3 +215,41 @@ def _next_steps(run_dir: Path) -> None:
 
 def _words(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in arguments.items())
+
+
+def comparison_table(results: Mapping[str, float], metric: str, where: str = "test") -> Table:
+    """Results by name, the last one, which is the trained model's, in bold."""
+    table = Table("", Column(plain(f"{where} {metric}")))
+    for position, (name, value) in enumerate(results.items(), start=1):
+        style = "bold" if position == len(results) else ""
+        table.add_row(plain(name), f"{value:.4f}", style=style)
+    return table
+
+
+def baselines_of_run(
+    graph: Graph, trainer: Trainer, report: Report, where: str
+) -> dict[str, float]:
+    """The baselines for a run, by its own metric; kept in its folder, for they take a while."""
+    from gnnscale.benchmarking import baselines
+    from gnnscale.storage.files import read_json, write_json
+
+    split, metric = trainer.config.split, report.headline
+    asked: dict[str, Any] = {
+        "graph": report.run["graph"]["fingerprint"],
+        "split": split,
+        "metric": metric,
+        "where": where,
+    }
+    path = Path(str(trainer.folder)) / _FILE
+    try:
+        known = read_json(path)
+        if known["asked"] == asked:
+            return dict(known["results"])
+    except (StoreError, KeyError, TypeError):
+        pass  # there are none yet, or not readable ones
+    began = time.monotonic()
+    with err.status("baselines: majority class, label propagation, MLP on the same features"):
+        compared = dataclasses.replace(graph, metric=metric)
+        results = baselines(compared, where, split)
+    write_json(path, {"asked": asked, "results": results, "seconds": time.monotonic() - began})
+    return results
