@@ -70,6 +70,7 @@ class Dropout:
 
     @property
     def p(self) -> float:
+        """The probability that a channel of a row is dropped."""
         return self.module if isinstance(self.module, float) else self.module.p
 
     def __call__(self, x: Features, ctx: Context) -> Features:
@@ -102,6 +103,7 @@ class Statistics:
 
     @property
     def row_local_in_evaluation(self) -> bool:
+        """Whether the norm then goes by statistics that it has kept."""
         return statistics.uses_running_statistics(self.norm)
 
 

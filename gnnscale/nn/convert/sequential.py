@@ -67,6 +67,7 @@ class Reader:
         self.flow = Flow()
 
     def chains(self, model: Any, output: Meaning) -> list[Chain]:
+        """What leads to the output, block by block."""
         if not isinstance(output, int):
             _refuse(model, "returns a list, and not one value")
         return self.flow.chains(output)

@@ -35,6 +35,7 @@ class Probe:
 
     @property
     def num_nodes(self) -> int:
+        """Nodes of the probe."""
         return self.rows[0].size(0)
 
     def renumbered(self, order: Tensor) -> Probe:

@@ -113,6 +113,7 @@ class Kept:
         ]
 
     def restore(self) -> None:
+        """Put the buffers back."""
         for part, name, value in self._buffers:
             part._buffers[name] = value.clone()
 

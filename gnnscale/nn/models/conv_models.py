@@ -18,6 +18,7 @@ class ConvModel(BasicGNN):
     layer: ClassVar[type[MessagePassing]]
 
     def init_conv(self, in_channels: Any, out_channels: int, **kwargs: Any) -> MessagePassing:
+        """One layer; called by PyG's `BasicGNN`."""
         return self.layer(in_channels, out_channels, **kwargs)
 
 

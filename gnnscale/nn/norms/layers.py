@@ -146,6 +146,7 @@ class GraphNorm(pyg.GraphNorm):
         self.running_var += share * (1 - share) * delta.square()
 
     def extra_repr(self) -> str:
+        """What torch shows of it."""
         return f"{self.in_channels}, over={self.over!r}, running={self.running}"
 
     __repr__ = nn.Module.__repr__
