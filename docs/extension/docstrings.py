@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 FEW = 12  # arguments that a signature shows; of more, those that can be given by position
+CODE = re.compile(r"(`{1,2})[^`]+\1(?=(\w?))")
 SETTINGS: Any = Config(napoleon_use_ivar=True, napoleon_use_rtype=False)
 
 
 def convert(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Turn Google's sections into fields."""
+    # "`Callback`s": what follows a backtick at once would be taken for code too.
+    lines[:] = [CODE.sub(lambda m: m[0] + ("\\ " if m[2] else ""), line) for line in lines]
     # Of a property napoleon would take "The graph: …" for a type and a description.
     kind: Any = "method" if what in ("property", "attribute") else what
     lines[:] = GoogleDocstring(list(lines), SETTINGS, app, kind, name, thing, options).lines()
