@@ -28,10 +28,9 @@ from gnnscale.nn.blocks.context import run_phases
 from gnnscale.parallel import Event, Timeline, make_schedule, simulate
 from gnnscale.parallel.engine.distributed import TorchEngine
 from gnnscale.parallel.engine.passes import Computation
-from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.schedules import Kind, Schedule
 from gnnscale.parallel.simulation.profile import Profile, profile
 from gnnscale.parallel.stages import cut
-from gnnscale.parallel.tables import Kind
 from gnnscale.train.steps.batch_step import training_context
 from gnnscale.train.task import NodeTask
 

@@ -5,10 +5,9 @@ A schedule is a table: what every device runs, in which order. The same table dr
 """
 
 from gnnscale.parallel.micro_batches import balance_micro_batches, order_micro_batches
-from gnnscale.parallel.schedules import Schedule, make_schedule
+from gnnscale.parallel.schedules import Action, Schedule, make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
 from gnnscale.parallel.simulation.timeline import Event, Timeline, Transfer
-from gnnscale.parallel.tables import Action
 from gnnscale.parallel.trainer import PipelineTrainer
 
 __all__ = [

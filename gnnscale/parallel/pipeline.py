@@ -7,30 +7,89 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from gnnscale import comm
+from gnnscale.errors import InputError
 from gnnscale.loader import Batch, ClusterLoader
 from gnnscale.nn.blocks.phases import Neighbourhood
-from gnnscale.parallel.config import Layout, first_of, local_devices
-from gnnscale.parallel.engine.agreement import draws
 from gnnscale.parallel.engine.distributed import TorchEngine
+from gnnscale.parallel.engine.exchange import draws, refuse_synchronised
 from gnnscale.parallel.engine.local import LocalExecutor
-from gnnscale.parallel.engine.observed import refuse_synchronised
 from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.micro_batches import BalancedLoader
+from gnnscale.parallel.schedules import CHUNKS, Schedule, make_schedule
 from gnnscale.parallel.simulation.profile import Profile, measure_bandwidth, profile
 from gnnscale.parallel.simulation.timeline import Timeline
-from gnnscale.parallel.stages import Stage, cut
+from gnnscale.parallel.stages import Stage, cut, stage_faults
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.options import PipelineOptions
-from gnnscale.train.setup import Setup
+from gnnscale.train.setup import Setup, choose_device
 from gnnscale.train.steps.undone import undone
 from gnnscale.train.task import NodeTask
 
 logger = logging.getLogger(__name__)
+
+
+def arranged(
+    options: PipelineOptions, num_blocks: int, ranks: int
+) -> tuple[list[int] | None, Schedule]:
+    """Read what a trainer is told of its pipeline.
+
+    Args:
+        options: the trainer's.
+        num_blocks: of the model.
+        ranks: processes that train together.
+
+    Returns:
+        Where the model is cut, None where that is still to be found; and the schedule of a full
+        step.
+
+    Raises:
+        InputError: listing every fault found.
+    """
+    schedule, given = options.schedule, options.devices
+    faults = stage_faults(options.stages, num_blocks)
+    names = list(given) if isinstance(given, list | tuple) else None
+    count = given if isinstance(given, int) and not isinstance(given, bool) else None
+    if given is not None and not (names or (count or 0) >= 1):
+        faults.append(f"devices={given!r} must be a number from 1 on, a list of devices or None")
+    elif names is not None and ranks > 1:
+        faults.append(
+            f"devices={names!r}: under torchrun every rank has its own device; give how many make "
+            "a pipeline, or None"
+        )
+    if faults:
+        raise InputError(faults)
+    width = len(names) if names is not None and len(names) > 1 else count
+    chunks = CHUNKS[schedule]
+    if isinstance(options.stages, str):
+        width = width or (ranks if ranks > 1 else max(1, torch.cuda.device_count()))
+        stages, cuts = min(num_blocks // chunks * chunks, width * chunks) or 1, None
+    elif isinstance(options.stages, int):
+        stages, cuts = options.stages, None
+    else:
+        cuts = list(options.stages)
+        stages = len(cuts) + 1
+    if stages == 1:
+        cuts = []
+    found = make_schedule(
+        schedule, width or max(1, stages // chunks), options.micro_batches, stages
+    )
+    if ranks > 1 and ranks % found.devices:
+        raise InputError(
+            f"{ranks} ranks make no pipelines of {found.devices} devices each: start a multiple of "
+            f"{found.devices} with torchrun, or one process alone"
+        )
+    if schedule == "zbv" and ranks > found.devices:
+        raise InputError(
+            f"schedule 'zbv' is experimental and not combined with data parallelism: {ranks} ranks "
+            f"would make {ranks // found.devices} pipelines; start {found.devices}, or take '1f1b'"
+        )
+    return cuts, found
 
 
 class Pipeline:
@@ -41,7 +100,8 @@ class Pipeline:
     Args:
         setup: of the trainer.
         config: its options.
-        layout: how the model is spread.
+        cuts: where the model is cut, None where that is still to be found.
+        schedule: of a full step.
 
     Attributes:
         stages: of the model, once it is cut.
@@ -53,9 +113,11 @@ class Pipeline:
         UnsupportedModel: a norm is synchronised over ranks.
     """
 
-    def __init__(self, setup: Setup, config: PipelineOptions, layout: Layout) -> None:
-        self._setup, self._config, self._layout = setup, config, layout
-        self.schedule = layout.schedule
+    def __init__(
+        self, setup: Setup, config: PipelineOptions, cuts: list[int] | None, schedule: Schedule
+    ) -> None:
+        self._setup, self._config = setup, config
+        self._known_cuts, self.schedule = cuts, schedule
         self.stages: list[Stage] = []
         self.own: list[Stage] = []
         self.profile: Profile | None = None
@@ -65,16 +127,21 @@ class Pipeline:
         self._agreed: int | None = None  # the epoch whose batches are the same on all ranks
         self._mesh: DeviceMesh | None = None
         if comm.world_size() > 1:
-            shape = (layout.pipelines, self.schedule.devices)
+            shape = (comm.world_size() // schedule.devices, schedule.devices)
             self._mesh = comm.mesh_of(setup.device.type, shape, ("dp", "pp"))
             setup.group = self._mesh.get_group("dp")
             setup.stage_group = self._mesh.get_group("pp")
             refuse_synchronised(setup.model)
 
     @property
-    def devices(self) -> list[Any]:
-        """Those that this process drives."""
-        return local_devices(self._config.devices, self.schedule, self._setup.device)
+    def devices(self) -> list[torch.device]:
+        """Those that this process drives: one a row of the schedule, or a single one for all."""
+        named, own, wanted = self._config.devices, self._setup.device, self.schedule.devices
+        if isinstance(named, list | tuple):
+            return [choose_device(name) for name in named]
+        if own.type == "cuda" and torch.cuda.device_count() >= wanted > 1:
+            return [torch.device("cuda", number) for number in range(wanted)]
+        return [own]
 
     def loader(self, *arguments: Any, **options: Any) -> ClusterLoader:
         """The loader of micro-batches, of what a `ClusterLoader` takes: of what is read here."""
@@ -125,8 +192,8 @@ class Pipeline:
             )
 
     def _cuts(self, data: Clusters) -> list[int]:
-        if self._layout.cuts is not None:
-            return self._layout.cuts
+        if self._known_cuts is not None:
+            return self._known_cuts
         setup = self._setup
         path = None if setup.folder is None else setup.folder.stages
         bandwidth = measure_bandwidth(setup.device, setup.stage_group)
@@ -167,7 +234,7 @@ class Pipeline:
         engine.place()
         if not batches:
             return []
-        return engine.run(first_of(self.schedule, len(batches)), batches, computation)
+        return engine.run(self.schedule.first(len(batches)), batches, computation)
 
     def share_weights(self) -> None:
         """Give every rank the weights of all stages."""

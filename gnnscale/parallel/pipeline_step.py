@@ -10,9 +10,7 @@ from torch import Tensor
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.loader import Batch
-from gnnscale.parallel.engine.agreement import agree_on
-from gnnscale.parallel.engine.observed import exchanged
-from gnnscale.parallel.engine.optimizer_state import part_of, whole
+from gnnscale.parallel.engine.exchange import agree_on, exchanged, part_of, whole
 from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.micro_batches import order_micro_batches
 from gnnscale.parallel.pipeline import Pipeline

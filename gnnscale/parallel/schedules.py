@@ -6,14 +6,38 @@ A table has no times: a device runs its row from left to right and waits where a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import accumulate, count, pairwise
+from typing import Literal, NamedTuple
+
+from typing_extensions import override
 
 from gnnscale.errors import InputError
-from gnnscale.parallel.tables import ROWS, Action, Kind
 
-_CHUNKS = {"gpipe": 1, "1f1b": 1, "zbv": 2}  # stages a device, where it is not for the user to say
+Kind = Literal["forward", "backward", "input_grad", "weight_grad"]
+
+_LETTERS = {"forward": "F", "backward": "B", "input_grad": "I", "weight_grad": "W"}
+
+
+class Action(NamedTuple):
+    """One computation of one stage on one micro-batch.
+
+    Attributes:
+        kind: "forward"; "backward" (gradients of inputs and weights), or its two halves
+            "input_grad" and "weight_grad".
+        stage: whose computation it is.
+        micro_batch: the number of the micro-batch within the step.
+    """
+
+    kind: Kind
+    stage: int
+    micro_batch: int
+
+    @override
+    def __str__(self) -> str:
+        """In the notation of `torch.distributed.pipelining`: stage, F, B, I or W, micro-batch."""
+        return f"{self.stage}{_LETTERS[self.kind]}{self.micro_batch}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,15 @@ class Schedule:
     def splits_backward(self) -> bool:
         """Whether gradients of inputs and of weights are computed apart."""
         return any(action.kind == "weight_grad" for row in self.table for action in row)
+
+    def first(self, micro_batches: int) -> Schedule:
+        """This schedule without the micro-batches that an epoch's last step lacks.
+
+        What is left keeps its order, and nothing needs another micro-batch: it runs as the whole
+        does.
+        """
+        left = (tuple(a for a in row if a.micro_batch < micro_batches) for row in self.table)
+        return replace(self, micro_batches=micro_batches, table=tuple(left))
 
     def batches_kept(self, in_one_process: bool) -> int:
         """How many micro-batches' activations a process keeps at a time, at most.
@@ -208,19 +241,18 @@ def make_schedule(
             f"{micro_batches}"
         )
     if stages is None:
-        stages = devices * _CHUNKS.get(name, 2)
+        stages = devices * CHUNKS[name]
     _check_stages(name, devices, micro_batches, stages)
-    row = ROWS[name]
+    rows = (
+        ROWS[name](device, devices, micro_batches, stages // devices) for device in range(devices)
+    )
     schedule = Schedule(
         name,
         devices,
         stages,
         micro_batches,
         tuple(_device(name, devices, stage) for stage in range(stages)),
-        tuple(
-            tuple(row(device, devices, micro_batches, stages // devices))
-            for device in range(devices)
-        ),
+        tuple(tuple(_numbered(row, micro_batches)) for row in rows),
     )
     schedule.check()
     return schedule
@@ -233,8 +265,8 @@ def _device(name: str, devices: int, stage: int) -> int:
 
 
 def _check_stages(name: str, devices: int, micro_batches: int, stages: int) -> None:
-    chunks = _CHUNKS.get(name)
-    if chunks is not None and stages != chunks * devices:
+    chunks = CHUNKS[name]
+    if name != "interleaved" and stages != chunks * devices:
         raise InputError(
             f"schedule {name!r} has {chunks} stages a device: {chunks * devices} stages for "
             f"{devices} devices, not {stages}; schedule 'interleaved' takes any multiple"
@@ -252,3 +284,82 @@ def _check_stages(name: str, devices: int, micro_batches: int, stages: int) -> N
             f"schedule 'interleaved' cannot divide {micro_batches} micro-batches into {rounds} "
             f"equal rounds over {devices} devices; take {below} or {above} micro-batches"
         )
+
+
+# --- the rows of a table ------------------------------------------------------------------------
+# What a device computes of which stage, for one micro-batch after another.
+_Row = Iterator[tuple[Kind, int]]
+
+
+def _numbered(row: _Row, micro_batches: int) -> Iterator[Action]:
+    """Give every action the next micro-batch of its kind and stage, as long as there is one."""
+    following: defaultdict[tuple[Kind, int], Iterator[int]] = defaultdict(count)
+    for kind, stage in row:
+        if (micro_batch := next(following[kind, stage])) < micro_batches:
+            yield Action(kind, stage, micro_batch)
+
+
+def _gpipe(device: int, devices: int, micro_batches: int, chunks: int) -> _Row:
+    for _ in range(micro_batches):
+        yield "forward", device
+    for _ in range(micro_batches):
+        yield "backward", device
+
+
+def _interleaved(device: int, devices: int, micro_batches: int, chunks: int) -> _Row:
+    """1F1B over chunks; with one chunk it is 1F1B itself."""
+    together = micro_batches // max(1, micro_batches // devices)  # micro-batches of a round
+    distance = devices - 1 - device
+    # A gradient comes back after a trip to the last device. Where every step also sends forward
+    # across the ring, forwards and backwards of neighbours stand two steps apart.
+    ahead = (chunks - 1) * together + (2 * distance if chunks > 1 else distance)
+    total = chunks * micro_batches
+    ahead = min(ahead, total)
+    for step in range(total + ahead):
+        if step < total:
+            yield "forward", step // together % chunks * devices + device
+        if step >= ahead:
+            chunk = chunks - 1 - (step - ahead) // together % chunks
+            yield "backward", chunk * devices + device
+
+
+def _zbv(device: int, devices: int, micro_batches: int, chunks: int) -> _Row:
+    """The table of the paper, built for the micro-batches that fill the pipeline at least."""
+    filling = max(micro_batches, 2 * devices - 1)
+    down, up = device, 2 * devices - 1 - device
+    for _ in range(2 * (devices - device) - 1):
+        yield "forward", down
+    for _ in range(device):
+        yield "forward", up
+        yield "forward", down
+    for _ in range(devices - device):
+        yield "forward", up
+        yield from _backward(up)
+    for forwarded in range(2 * devices - 1 - device, filling + devices - 1 - device):
+        if forwarded < filling:
+            yield "forward", down
+        yield from _backward(down)
+        yield "forward", up
+        yield from _backward(up)
+    for _ in range(device):
+        yield "input_grad", down
+        yield "input_grad", up
+    for _ in range(devices - device):
+        yield from _backward(down)
+    for stage in (up, down):
+        for _ in range(device):
+            yield "weight_grad", stage
+
+
+def _backward(stage: int) -> _Row:
+    yield "input_grad", stage
+    yield "weight_grad", stage
+
+
+ROWS: dict[str, Callable[[int, int, int, int], _Row]] = {
+    "gpipe": _gpipe,
+    "1f1b": _interleaved,
+    "interleaved": _interleaved,
+    "zbv": _zbv,
+}
+CHUNKS = {"gpipe": 1, "1f1b": 1, "interleaved": 2, "zbv": 2}  # stages a device, unless told

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gnnscale import comm
-from gnnscale.costs.sizes import evaluation_interval
 from gnnscale.declared import takes
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader import ClusterLoader
 from gnnscale.nn import as_layered
-from gnnscale.parallel.config import layout_of
-from gnnscale.parallel.pipeline import Pipeline
+from gnnscale.parallel.pipeline import Pipeline, arranged
 from gnnscale.parallel.pipeline_step import PipelineStep
 from gnnscale.parallel.schedules import Schedule
 from gnnscale.parallel.simulation.profile import Profile
@@ -67,7 +65,7 @@ class PipelineTrainer(Trainer):
         faults, sound = option_faults(options), options.sound()
         model = as_layered(options.model)
         try:
-            layout = layout_of(sound, len(model.blocks), comm.world_size())
+            cuts, schedule = arranged(sound, len(model.blocks), comm.world_size())
         except InputError as error:
             faults += error.faults
         if sound.precision == "fp16" and comm.world_size() > 1:
@@ -82,17 +80,9 @@ class PipelineTrainer(Trainer):
         given = as_clusters(replace(options, model=model), faults)
         config = given.config
         setup = Setup(given.model, given.task, config)
-        self._pipeline = pipeline = Pipeline(setup, config, layout)
+        self._pipeline = pipeline = Pipeline(setup, config, cuts, schedule)
         self._clusters = data = clusters_of(setup, given, pipeline.loader)
-
-        def interval() -> int:
-            return evaluation_interval(model, data.graph, data.seen.num_nodes, len(data.loader))
-
-        def share() -> None:
-            if sessions.open is not None:
-                sessions.open.step.share()
-
-        evaluator = FullGraph(setup, data, interval, share)
+        evaluator = FullGraph(setup, data, data.interval)
         kept = pipeline.batches_kept()
         sessions = AllLayers(
             setup,

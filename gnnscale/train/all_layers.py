@@ -91,6 +91,8 @@ class AllLayers:
         lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters)
         if lazy or self._data.is_prepared:
             self.prepare()
+        if self.open is not None:
+            self.open.step.share()
 
     def begin(self) -> None:
         """See `Sessions`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gnnscale.costs.sizes import evaluation_interval
 from gnnscale.declared import takes
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader import ClusterLoader
@@ -47,13 +46,7 @@ class ClusterTrainer(Trainer):
         given = as_clusters(options, option_faults(options))
         setup = Setup(given.model, given.task, given.config)
         self._clusters = data = clusters_of(setup, given)
-        evaluator = FullGraph(
-            setup,
-            data,
-            lambda: evaluation_interval(
-                setup.model, data.graph, data.seen.num_nodes, len(data.loader)
-            ),
-        )
+        evaluator = FullGraph(setup, data, data.interval)
         sessions = AllLayers(
             setup,
             data,

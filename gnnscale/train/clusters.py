@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
+from gnnscale.costs.sizes import evaluation_interval
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.graph.clustered import write_store
@@ -178,6 +179,11 @@ class Clusters:
     def reuse(self, clustered: ClusteredGraph | None) -> None:
         """Take these clusters, of another run, where partitioning gives the same."""
         self._reused = clustered
+
+    def interval(self) -> int:
+        """Epochs between evaluations for `evaluate_every="auto"`."""
+        nodes, batches = self.seen.num_nodes, len(self.loader)
+        return evaluation_interval(self._setup.model, self.graph, nodes, batches)
 
     def sample(self) -> Batch:
         """A batch of one cluster: that of most training nodes, or the largest where none has."""

@@ -170,6 +170,7 @@ class Loop:
 
     def _evaluate(self, session: Session, row: dict[str, Any]) -> None:
         setup, headline = self._setup, self._setup.task.headline
+        session.step.share()
         found = session.validator.validate()
         for where, metrics in found.items():
             row.update({f"{where}_{name}": value for name, value in metrics.items()})

@@ -27,7 +27,6 @@ from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.parallel import make_schedule
 from gnnscale.parallel.engine.distributed import TorchEngine
 from gnnscale.parallel.stages import cut
-from gnnscale.parallel.config import first_of
 
 comm.start()
 mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("dp", "pp"))
@@ -48,7 +47,7 @@ def engine_of(model, name, cuts=None, number=4):
     whole = make_schedule(name, devices, 4, len(cuts) + 1)
     stages = cut(model, cuts)
     engine = TorchEngine(stages, whole, mesh, cpu, batches[0], steps.computation(), record=True)
-    return engine, first_of(whole, number)
+    return engine, whole.first(number)
 
 for norm in steps.NORMS:
     for dropout in (0.0, 0.4):

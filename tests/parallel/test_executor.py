@@ -20,7 +20,6 @@ from torch import nn
 
 from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.parallel import Timeline, make_schedule
-from gnnscale.parallel.config import first_of
 from gnnscale.parallel.engine.local import LocalExecutor
 from gnnscale.parallel.stages import cut
 
@@ -32,7 +31,7 @@ def run(of, name, threads, batches=None, record=False, **options):
     whole = make_schedule(name, devices, 4, len(cuts) + 1)
     executor = LocalExecutor(cut(of, cuts), whole, [CPU] * (devices if threads else 1), record)
     batches = micro_batches() if batches is None else batches
-    schedule = first_of(whole, len(batches))
+    schedule = whole.first(len(batches))
     return executor, executor.run(schedule, batches, computation(**options))
 
 

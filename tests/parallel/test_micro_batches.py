@@ -18,9 +18,8 @@ from gnnscale.parallel.micro_batches import (
     balance_micro_batches,
     order_micro_batches,
 )
-from gnnscale.parallel.schedules import make_schedule
+from gnnscale.parallel.schedules import ROWS, make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
-from gnnscale.parallel.tables import ROWS
 
 costs = st.lists(st.integers(0, 20), min_size=1, max_size=7)
 

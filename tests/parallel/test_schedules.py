@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError
-from gnnscale.parallel.schedules import Schedule, make_schedule
-from gnnscale.parallel.tables import ROWS, Action
+from gnnscale.parallel.schedules import ROWS, Action, Schedule, make_schedule
 
 sizes = {"devices": st.integers(1, 6), "micro_batches": st.integers(1, 14)}
 

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.parallel.schedules import Schedule, make_schedule
+from gnnscale.parallel.schedules import ROWS, Schedule, make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
 from gnnscale.parallel.simulation.timeline import Timeline
-from gnnscale.parallel.tables import ROWS
 
 EQUAL = {"forward": 1.0, "backward": 2.0}
 

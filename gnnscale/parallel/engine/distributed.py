@@ -12,10 +12,8 @@ waits for its input alone, which the check of the schedule has proven to come.
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +25,14 @@ from torch.distributed.device_mesh import DeviceMesh
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.loader import Batch
-from gnnscale.parallel.engine.passes import Computation, StagePasses, Values, on_stage, put
+from gnnscale.parallel.engine.passes import (
+    Computation,
+    Recorder,
+    StagePasses,
+    Values,
+    on_stage,
+    put,
+)
 from gnnscale.parallel.engine.wire import (
     Packet,
     as_agreed,
@@ -36,10 +41,9 @@ from gnnscale.parallel.engine.wire import (
     packets,
     travelling,
 )
-from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.schedules import Action, Schedule
 from gnnscale.parallel.simulation.timeline import Event
 from gnnscale.parallel.stages import Stage
-from gnnscale.parallel.tables import Action
 
 
 class TorchEngine:
@@ -126,7 +130,7 @@ class TorchEngine:
         """
         step = _Step(self, schedule, batches, computation)
         step.run()
-        self.events = step.events
+        self.events = step.recorder.events
         if not self.is_last:
             return []
         losses = step.passes[len(self.stages) - 1].losses
@@ -177,7 +181,7 @@ class _Step:
             )
             for stage in engine.own
         }
-        self.events: list[Event] = []
+        self.recorder = Recorder(engine.record)
         others = [d for d in range(schedule.devices) if d != engine.rank]
         self._expected = {d: deque(messages(schedule, d, engine.rank)) for d in others}
         self._place = {a: i for row in schedule.table for i, a in enumerate(row)}
@@ -189,12 +193,8 @@ class _Step:
         for action in self._schedule.table[self._engine.rank]:
             source = self._schedule.source_of(action)
             received = None if source is None else self._receive(source)
-            passes = self.passes[action.stage]
-            with self._recorded(action):
-                if action.kind == "weight_grad":
-                    passes.weight_grad(action.micro_batch)
-                    continue
-                values = getattr(passes, action.kind)(action.micro_batch, received)
+            with self.recorder(action, self._engine.rank, self._engine.device):
+                values = self.passes[action.stage].run(action, received)
             self._send(action, values)
         for sent in self._sent.values():
             _finish(sent)
@@ -244,17 +244,6 @@ class _Step:
         self._sent[device].append(
             _Sent(self._place[reader], works, tensors)  # type: ignore[arg-type]  # a member
         )
-
-    @contextlib.contextmanager
-    def _recorded(self, action: Action) -> Iterator[None]:
-        if not self._engine.record:
-            yield
-            return
-        start = time.perf_counter()
-        yield
-        if self._engine.device.type == "cuda":
-            torch.cuda.synchronize(self._engine.device)
-        self.events.append(Event(self._engine.rank, *action, start, time.perf_counter()))
 
 
 def _finish(messages: Sequence[_Sent]) -> None:

@@ -8,21 +8,25 @@ same order, without a thread. That is the oracle of the tests, and the fallback 
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from gnnscale.loader import Batch
-from gnnscale.parallel.engine.passes import Computation, StagePasses, Values, on_stage, put
-from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.engine.passes import (
+    Computation,
+    Recorder,
+    StagePasses,
+    Values,
+    on_stage,
+    put,
+)
+from gnnscale.parallel.schedules import Action, Schedule
 from gnnscale.parallel.simulation.timeline import Event
 from gnnscale.parallel.stages import Stage
-from gnnscale.parallel.tables import Action
 
 
 class LocalExecutor:
@@ -73,7 +77,7 @@ class LocalExecutor:
                 step.run(action)
         else:
             step.run_rows()
-        self.events = sorted(step.events, key=lambda event: event.start)
+        self.events = sorted(step.recorder.events, key=lambda event: event.start)
         losses = step.passes[-1].losses
         return [losses[micro_batch] for micro_batch in range(len(batches))]
 
@@ -89,13 +93,12 @@ class _Step:
         computation: Computation,
     ) -> None:
         self.schedule = schedule
-        self.record = executor.record
         self.devices = executor.places
         self.passes = [
             StagePasses(stage, [on_stage(batch, stage, device) for batch in batches], computation)
             for stage, device in zip(executor.stages, self.devices, strict=True)
         ]
-        self.events: list[Event] = []
+        self.recorder = Recorder(executor.record)
         self._sent: dict[Action, Values] = {}
         self._arrival = threading.Condition()
         self._failure: BaseException | None = None
@@ -122,26 +125,20 @@ class _Step:
 
     def run(self, action: Action) -> None:
         """Run one action, once what it needs is there."""
-        kind, stage, micro_batch = action
-        passes = self.passes[stage]
+        row, device = self.schedule.placement[action.stage], self.devices[action.stage]
         received: Values | None = None
-        source = self.schedule.source_of(action)
-        if source is not None:
-            device = self.devices[stage]
+        if (source := self.schedule.source_of(action)) is not None:
             # Detached: what is kept of this device's graph must not hold the other's.
             received = {
                 name: value.detach().to(device, non_blocking=True)
                 for name, value in self._take(source).items()
             }
-        with self._recorded(action):
-            if kind == "weight_grad":
-                passes.weight_grad(micro_batch)
-                return
-            pass_: Callable[[int, Values | None], Values] = getattr(passes, kind)
-            values = pass_(micro_batch, received)
-        with self._arrival:
-            self._sent[action] = values
-            self._arrival.notify_all()
+        with self.recorder(action, row, device):
+            values = self.passes[action.stage].run(action, received)
+        if self.schedule.reader_of(action) is not None:
+            with self._arrival:
+                self._sent[action] = values
+                self._arrival.notify_all()
 
     def _take(self, source: Action) -> Values:
         with self._arrival:
@@ -149,19 +146,6 @@ class _Step:
             if source not in self._sent:
                 raise _Ended
             return self._sent.pop(source)
-
-    @contextlib.contextmanager
-    def _recorded(self, action: Action) -> Iterator[None]:
-        if not self.record:
-            yield
-            return
-        device = self.devices[action.stage]
-        start = time.perf_counter()
-        yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        row = self.schedule.placement[action.stage]
-        self.events.append(Event(row, *action, start, time.perf_counter()))
 
 
 class _Ended(Exception):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.nn import Context
 from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.parallel.schedules import Action
+from gnnscale.parallel.simulation.timeline import Event
 from gnnscale.parallel.stages import Stage
 
 Values = dict[str, Tensor]
@@ -78,6 +81,28 @@ class StagePasses:
         self._drawing: AbstractContextManager[Any] = (
             _generator if opaque or computation.redraws else contextlib.nullcontext()
         )
+
+    def run(self, action: Action, given: Values | None) -> Values:
+        """Compute one action of this stage.
+
+        Args:
+            action: what.
+            given: what the action before it gives, see `Schedule.source_of`; or None.
+
+        Returns:
+            What the next stage receives of a forward, the one before of gradients; of those of
+            weights nothing.
+        """
+        match action.kind:
+            case "forward":
+                return self.forward(action.micro_batch, given)
+            case "backward":
+                return self.backward(action.micro_batch, given)
+            case "input_grad":
+                return self.input_grad(action.micro_batch, given)
+            case "weight_grad":
+                self.weight_grad(action.micro_batch)
+                return {}
 
     def forward(self, micro_batch: int, received: Values | None) -> Values:
         """Run the stage.
@@ -188,6 +213,26 @@ def on_stage(batch: Batch, stage: Stage, device: torch.device) -> Batch:
     if not stage.last:
         batch = replace(batch, y=None)
     return batch.to(device, non_blocking=True)
+
+
+class Recorder:
+    """Notes what a device ran when, where that is wanted: a GPU is waited for after each action."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.events: list[Event] = []
+
+    @contextlib.contextmanager
+    def __call__(self, action: Action, row: int, device: torch.device) -> Iterator[None]:
+        """Note an action of a row of the schedule."""
+        if not self.wanted:
+            yield
+            return
+        start = time.perf_counter()
+        yield
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.events.append(Event(row, *action, start, time.perf_counter()))
 
 
 def put(stage: Stage, device: torch.device) -> None:

@@ -16,9 +16,8 @@ from gnnscale.errors import GnnscaleError
 from gnnscale.loader import Batch
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.parallel.engine.passes import Computation, Values
-from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.schedules import Action, Schedule
 from gnnscale.parallel.stages import Stage
-from gnnscale.parallel.tables import Action
 
 
 class Packet(NamedTuple):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gnnscale.errors import InputError
-from gnnscale.parallel.schedules import Schedule
+from gnnscale.parallel.schedules import Action, Kind, Schedule
 from gnnscale.parallel.simulation.timeline import Event, Timeline, Transfer
-from gnnscale.parallel.tables import Action, Kind
 
 Sends = Literal["overlap", "block", "rendezvous"]
 
@@ -94,6 +93,15 @@ def simulate(
     )
 
 
+class _Messages(NamedTuple):
+    """What every message weighs and how long it takes; see `simulate`."""
+
+    sent: NDArray[np.float64]
+    returned: NDArray[np.float64]
+    latency: NDArray[np.float64]
+    bandwidth: NDArray[np.float64]
+
+
 class _Clock:
     """The state of a simulated step: where each device stands in its row, and since when."""
 
@@ -142,11 +150,16 @@ class _Clock:
             if self._next(target) != reader:
                 return False
             start = max(start, self._free[target])
-        transfer = self.messages.transfer(sender, reader, source, target, start)
-        self.transfers.append(transfer)
+        boundary, forward = min(sender.stage, reader.stage), reader.stage > sender.stage
+        sizes = self.messages.sent if forward else self.messages.returned
+        size, latency = sizes[boundary, sender.micro_batch], self.messages.latency[boundary]
+        end = start + float(latency + size / self.messages.bandwidth[boundary])
+        self.transfers.append(
+            Transfer(source, target, boundary, forward, sender.micro_batch, int(size), start, end)
+        )
         # The next message may set out while this one's last byte still travels.
-        self._link_free[source, target] = transfer.end - self.messages.latency[transfer.boundary]
-        self._arrived[reader] = transfer.end
+        self._link_free[source, target] = end - latency
+        self._arrived[reader] = end
         del self._posted[reader]
         return True
 
@@ -178,30 +191,6 @@ class _Clock:
             self._posted[reader] = action
             self._last_sent[device] = reader
         return True
-
-
-class _Messages:
-    """What every message weighs and how long it takes."""
-
-    def __init__(
-        self,
-        sent: NDArray[np.float64],
-        returned: NDArray[np.float64],
-        latency: NDArray[np.float64],
-        bandwidth: NDArray[np.float64],
-    ) -> None:
-        self._bytes = {True: sent, False: returned}
-        self.latency, self._bandwidth = latency, bandwidth
-
-    def transfer(
-        self, sender: Action, reader: Action, source: int, target: int, start: float
-    ) -> Transfer:
-        boundary, forward = min(sender.stage, reader.stage), reader.stage > sender.stage
-        size = self._bytes[forward][boundary, sender.micro_batch]
-        end = start + float(self.latency[boundary] + size / self._bandwidth[boundary])
-        return Transfer(
-            source, target, boundary, forward, sender.micro_batch, int(size), start, end
-        )
 
 
 def _filled(

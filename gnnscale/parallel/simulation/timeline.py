@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnnscale.errors import InputError
-from gnnscale.parallel.tables import Kind
+from gnnscale.parallel.schedules import Kind
 from gnnscale.storage.files import atomic_write, write_json
 from gnnscale.storage.pictures import blank_figure
 
@@ -26,6 +26,7 @@ _COLOURS = {
     "weight_grad": "#2ca02c",
 }
 _LANE = 0.8  # of the room between two devices
+_UNITS = ((1.0, "s"), (1e3, "ms"), (1e6, "µs"))  # times of few digits; how many are a second
 
 
 class Event(NamedTuple):
@@ -215,7 +216,7 @@ class Timeline:
         drawn = (
             {"pipeline": self} if measured is None else {"predicted": self, "measured": measured}
         )
-        write_json(path, {"traceEvents": _trace(drawn), "displayTimeUnit": "ms"})
+        write_json(path, {"traceEvents": list(_trace(drawn)), "displayTimeUnit": "ms"})
         return Path(path)
 
     def table(self) -> Table:
@@ -244,42 +245,33 @@ class Timeline:
         return table
 
 
-def _trace(timelines: Mapping[str, Timeline]) -> list[dict[str, Any]]:
+def _trace(timelines: Mapping[str, Timeline]) -> Iterator[dict[str, Any]]:
     """A process a timeline; in it a thread a device, and one a link that carried messages.
 
     Times are in microseconds ("Trace Event Format", Google).
     """
-    return [
-        event
-        for process, (name, timeline) in enumerate(timelines.items())
-        for event in _process(process, name, timeline)
-    ]
-
-
-def _process(process: int, name: str, timeline: Timeline) -> Iterable[dict[str, Any]]:
-    yield {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "args": {"name": name}}
-    links = sorted({(t.source, t.target) for t in timeline.transfers})
-    threads = [f"device {device}" for device in range(timeline.num_devices)]
-    threads += [f"link {source} → {target}" for source, target in links]
-    for thread, label in enumerate(threads):
-        about = {"ph": "M", "pid": process, "tid": thread}
-        yield {**about, "name": "thread_name", "args": {"name": label}}
-    for event in timeline.events:
-        yield {
-            "ph": "X", "pid": process, "tid": event.device, "cat": event.kind,
-            "name": f"{event.kind} {event.micro_batch}",
-            "ts": event.start * 1e6, "dur": (event.end - event.start) * 1e6,
-            "args": {"stage": event.stage, "micro_batch": event.micro_batch},
-        }  # fmt: skip
-    for transfer in timeline.transfers:
-        what = "activations" if transfer.forward else "gradients"
-        yield {
-            "ph": "X", "pid": process, "cat": "transfer",
-            "tid": timeline.num_devices + links.index((transfer.source, transfer.target)),
-            "name": f"{what} {transfer.micro_batch}",
-            "ts": transfer.start * 1e6, "dur": (transfer.end - transfer.start) * 1e6,
-            "args": {"boundary": transfer.boundary, "bytes": transfer.num_bytes},
-        }  # fmt: skip
+    for process, (name, timeline) in enumerate(timelines.items()):
+        links = sorted({(t.source, t.target) for t in timeline.transfers})
+        threads = [f"device {device}" for device in range(timeline.num_devices)]
+        threads += [f"link {source} → {target}" for source, target in links]
+        names = [("process_name", 0, name)]
+        names += [("thread_name", thread, label) for thread, label in enumerate(threads)]
+        for what, thread, label in names:
+            about = {"ph": "M", "pid": process, "tid": thread}
+            yield {**about, "name": what, "args": {"name": label}}
+        for event in (*timeline.events, *timeline.transfers):
+            if isinstance(event, Event):
+                thread, what, kind = event.device, event.kind, event.kind
+                told = {"stage": event.stage, "micro_batch": event.micro_batch}
+            else:
+                thread = timeline.num_devices + links.index((event.source, event.target))
+                what, kind = "activations" if event.forward else "gradients", "transfer"
+                told = {"boundary": event.boundary, "bytes": event.num_bytes}
+            yield {
+                "ph": "X", "pid": process, "tid": thread, "cat": kind,
+                "name": f"{what} {event.micro_batch}",
+                "ts": event.start * 1e6, "dur": (event.end - event.start) * 1e6, "args": told,
+            }  # fmt: skip
 
 
 def _draw(timelines: Mapping[str, Timeline], file: IO[bytes]) -> None:
@@ -291,56 +283,33 @@ def _draw(timelines: Mapping[str, Timeline], file: IO[bytes]) -> None:
     figure = blank_figure(11, 0.9 * len(timelines) + 0.45 * lanes)
     rows = figure.subplots(len(timelines), 1, sharex=True, squeeze=False)[:, 0]
     longest = max(timeline.makespan for timeline in timelines.values())
-    factor, unit = _unit(longest)
+    factor, unit = next((u for u in _UNITS if longest * u[0] >= 1), _UNITS[-1])
     for axes, (name, timeline) in zip(rows, timelines.items(), strict=True):
-        _draw_one(timeline, axes, factor, longest)
+        devices = range(timeline.num_devices)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_yticks(devices, [f"device {device}" for device in devices])
+        axes.set_ylim(len(devices) - 0.5, -0.5)
+        for event in timeline.events:
+            width, chunk = event.end - event.start, timeline.stages_of(event.device)
+            axes.broken_barh(
+                [(event.start * factor, width * factor)],
+                (event.device - _LANE / 2, _LANE),
+                facecolor=_COLOURS[event.kind],
+                alpha=1 / (1 + 0.6 * chunk.index(event.stage)),
+                edgecolor="white",
+                linewidth=0.4,
+            )
+            if width > 0.012 * longest:  # narrower bars have no room for two digits
+                axes.text(
+                    (event.start + width / 2) * factor, event.device, str(event.micro_batch),
+                    ha="center", va="center", fontsize=6, clip_on=True,
+                )  # fmt: skip
         figures = f"{timeline.makespan * factor:.4g} {unit}, bubble {timeline.bubble:.1%}"
         axes.set_title(f"{name}: {figures}" if name else figures, loc="left", fontsize=9)
     rows[-1].set_xlabel(unit)
     rows[-1].set_xlim(0, longest * factor or 1)
     kinds = {event.kind for timeline in timelines.values() for event in timeline.events}
-    handles = [_patch(kind) for kind in _COLOURS if kind in kinds]
-    figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False)
+    for kind in (kind for kind in _COLOURS if kind in kinds):
+        rows[-1].broken_barh([], (0, 0), facecolor=_COLOURS[kind], label=kind.replace("_", " "))
+    figure.legend(loc="outside lower right", ncols=len(kinds), frameon=False)
     figure.savefig(file, format="png", dpi=120)
-
-
-def _draw_one(timeline: Timeline, axes: Any, factor: float, longest: float) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_yticks(
-        range(timeline.num_devices), [f"device {d}" for d in range(timeline.num_devices)]
-    )
-    axes.set_ylim(timeline.num_devices - 0.5, -0.5)
-    chunk = {
-        stage: place
-        for device in range(timeline.num_devices)
-        for place, stage in enumerate(timeline.stages_of(device))
-    }
-    for event in timeline.events:
-        width = event.end - event.start
-        axes.broken_barh(
-            [(event.start * factor, width * factor)],
-            (event.device - _LANE / 2, _LANE),
-            facecolor=_COLOURS[event.kind],
-            alpha=1 / (1 + 0.6 * chunk[event.stage]),
-            edgecolor="white",
-            linewidth=0.4,
-        )
-        if width > 0.012 * longest:  # narrower bars have no room for two digits
-            axes.text(
-                (event.start + width / 2) * factor, event.device, str(event.micro_batch),
-                ha="center", va="center", fontsize=6, clip_on=True,
-            )  # fmt: skip
-
-
-def _patch(kind: str) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(color=_COLOURS[kind], label=kind.replace("_", " "))
-
-
-def _unit(seconds: float) -> tuple[float, str]:
-    """The unit in which a time has few digits, and how many of it are a second."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms")):
-        if seconds * factor >= 1:
-            return factor, unit
-    return 1e6, "µs"

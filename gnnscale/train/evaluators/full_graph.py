@@ -31,20 +31,12 @@ class FullGraph:
         setup: of the trainer.
         data: the graph.
         interval: epochs between evaluations for `evaluate_every="auto"`.
-        before: comes before every pass, on every rank.
     """
 
     unit = "nodes"
 
-    def __init__(
-        self,
-        setup: Setup,
-        data: Data,
-        interval: Callable[[], int],
-        before: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._setup, self._data = setup, data
-        self._interval, self._before = interval, before
+    def __init__(self, setup: Setup, data: Data, interval: Callable[[], int]) -> None:
+        self._setup, self._data, self._interval = setup, data, interval
 
     def interval(self) -> int:
         """See `Validator`."""
@@ -77,7 +69,6 @@ class FullGraph:
 
     def evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
         """See `Evaluator`."""
-        self._before()
         if not sets:
             return {}
         started = time.monotonic()
@@ -100,7 +91,6 @@ class FullGraph:
 
     def predict(self, ids: Any, out: str | Path | None, *, head: bool) -> Tensor:
         """See `Evaluator`."""
-        self._before()
         setup, data = self._setup, self._data
         segments = data.segments()
         setup.learnt.to(setup.device)
