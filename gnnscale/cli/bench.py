@@ -11,7 +11,6 @@ from rich.table import Column, Table
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
-from gnnscale.cli.training_options import with_training_options
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.train.options import FREE_ON_RESUME
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _PANEL = "Benchmark"
 
 
-@with_training_options("seed", "keep")  # a benchmark has the one its own way, and fixes the other
+@o.with_training_options("seed", "keep")  # a benchmark has the one its own way, and fixes the other
 def bench(
     dataset: Annotated[
         str, typer.Argument(metavar="NAME|PATH", help=o.DATASET_HELP, show_default=False)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, facts, line
+from gnnscale.declared import arguments_of
 from gnnscale.errors import InputError
+from gnnscale.train.options import ClusterOptions
 
 if TYPE_CHECKING:
     from gnnscale.graph import Graph, Partition
+
+_SAID = {name: one.said.get("option") for name, one in arguments_of(ClusterOptions).items()}
 
 
 def partition(
     dataset: o.Dataset,
     num_parts: Annotated[int, typer.Option(help="Clusters.", show_default=False)],
-    method: Annotated[str, typer.Option(metavar="NAME", help=o.METHODS)] = "auto",
+    method: Annotated[str, typer.Option(metavar="NAME", help=_SAID["method"])] = "auto",
     seed: Annotated[int, typer.Option(help="Repeats the result, see --deterministic.")] = 0,
-    balance: Annotated[str, typer.Option(metavar="nodes|edges|N", help=o.BALANCE)] = "nodes",
+    balance: Annotated[str, typer.Option(metavar="nodes|edges|N", help=_SAID["balance"])] = "nodes",
     imbalance: Annotated[
         float, typer.Option(help="How far the heaviest part may exceed the mean: 0.03 is 3 %.")
     ] = 0.03,
@@ -39,9 +43,9 @@ def partition(
         ),
     ] = None,
     view: Annotated[
-        o.View,
+        Literal["all", "train"],
         typer.Option(help="train: cut the training nodes' subgraph (inductive protocol)."),
-    ] = o.View.all,
+    ] = "all",
     split: Annotated[
         str,
         typer.Option(metavar="NAME", help="The split set whose training nodes are meant."),
@@ -98,12 +102,12 @@ def partition(
                 num_parts,
                 method,
                 seed,
-                balance=o.read_balance(balance),
+                balance=o.read("balance", balance),
                 imbalance=imbalance,
                 deterministic=deterministic,
                 preset=preset,
                 memory=memory,
-                view=str(view),
+                view=view,
                 split=split,
                 threads=threads,
                 cache=cache,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -22,7 +22,10 @@ Folder = Annotated[
 
 def evaluate(
     run: Folder,
-    on: Annotated[o.Where, typer.Option(help="On which nodes of the split.")] = o.Where.test,
+    on: Annotated[
+        Literal["test", "val", "train", "all"],
+        typer.Option(help="On which nodes of the split."),
+    ] = "test",
     dataset: o.GraphOfRun = None,
     device: o.DeviceOfRun = None,
     verbose: o.Verbose = False,
@@ -38,12 +41,12 @@ def evaluate(
     opened = _open(run, dataset, device)
     trainer = opened.trainer
     with err.status("exact inference on the full graph"):
-        if on is o.Where.all:
+        if on == "all":
             split = trainer.graph.split(trainer.config.split)
             there = [name for name in ("train", "val", "test") if split and bool(split[name].any())]
             found = {name: trainer.evaluate(name) for name in there}
         else:
-            found = {str(on): trainer.evaluate(str(on))}
+            found = {on: trainer.evaluate(on)}
     table = Table("")
     for name in next(iter(found.values()), {}):
         table.add_column(plain(name), justify="right")

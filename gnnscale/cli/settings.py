@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnnscale.cli.console import err, line
-from gnnscale.cli.training_options import MODEL_DEFAULTS, MODEL_OPTIONS, read
+from gnnscale.cli.options import MODEL_DEFAULTS, MODEL_OPTIONS, read
 from gnnscale.declared import arguments_of
 from gnnscale.errors import InputError
 from gnnscale.train.options import FREE_ON_RESUME, OPTIONS

@@ -16,7 +16,6 @@ from typing_extensions import override
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
-from gnnscale.cli.training_options import with_training_options
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.train.options import EVALUATION, RUN, TRAINING
 
@@ -32,11 +31,11 @@ _HOW = {
     "GraphTrainer": "mini-batches of graphs",
     "PipelineTrainer": "pipeline of stages",
 }
-_RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 _FILE = "baselines.json"
+_RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 
 
-@with_training_options()
+@o.with_training_options()
 def train(
     dataset: o.Dataset,
     trainer: Annotated[
@@ -206,17 +205,6 @@ def _tell(graph: Graph, chosen: Settings, run: Trainer, report: Report, compare:
     line(f"{epochs} in {seconds.get('total', 0):.1f} s ({spent}){best}")
 
 
-def _next_steps(run_dir: Path) -> None:
-    folder = shlex.quote(str(run_dir))
-    line(f"Report, curves and weights: {run_dir}")
-    line(f"Next: gnnscale evaluate {folder} --on all")
-    line(f"      gnnscale predict {folder} --out predictions.npy")
-
-
-def _words(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in arguments.items())
-
-
 def comparison_table(results: Mapping[str, float], metric: str, where: str = "test") -> Table:
     """Results by name, the last one, which is the trained model's, in bold."""
     table = Table("", Column(plain(f"{where} {metric}")))
@@ -253,3 +241,14 @@ def baselines_of_run(
         results = baselines(compared, where, split)
     write_json(path, {"asked": asked, "results": results, "seconds": time.monotonic() - began})
     return results
+
+
+def _next_steps(run_dir: Path) -> None:
+    folder = shlex.quote(str(run_dir))
+    line(f"Report, curves and weights: {run_dir}")
+    line(f"Next: gnnscale evaluate {folder} --on all")
+    line(f"      gnnscale predict {folder} --out predictions.npy")
+
+
+def _words(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in arguments.items())

@@ -13,9 +13,9 @@ import typer
 
 import gnnscale as gs
 from gnnscale.cli import app
+from gnnscale.cli.options import DECLARED, read_table
 from gnnscale.cli.settings import MODEL_DEFAULTS, build_model, settings
 from gnnscale.cli.sources import short_name
-from gnnscale.cli.training_options import DECLARED, read_table
 from gnnscale.data import Card, find_card
 from gnnscale.errors import InputError
 from tests.cli.conftest import FAST, GRAPH
