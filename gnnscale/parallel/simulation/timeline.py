@@ -259,13 +259,14 @@ def _trace(timelines: Mapping[str, Timeline]) -> Iterator[dict[str, Any]]:
         for what, thread, label in names:
             about = {"ph": "M", "pid": process, "tid": thread}
             yield {**about, "name": what, "args": {"name": label}}
-        for event in (*timeline.events, *timeline.transfers):
+        bars: list[Event | Transfer] = [*timeline.events, *timeline.transfers]
+        for event in bars:
             if isinstance(event, Event):
-                thread, what, kind = event.device, event.kind, event.kind
+                thread, kind, what = event.device, str(event.kind), str(event.kind)
                 told = {"stage": event.stage, "micro_batch": event.micro_batch}
             else:
                 thread = timeline.num_devices + links.index((event.source, event.target))
-                what, kind = "activations" if event.forward else "gradients", "transfer"
+                kind, what = "transfer", "activations" if event.forward else "gradients"
                 told = {"boundary": event.boundary, "bytes": event.num_bytes}
             yield {
                 "ph": "X", "pid": process, "tid": thread, "cat": kind,
