@@ -173,7 +173,7 @@ def test_a_damaged_description_stops_the_run(damage, tmp_path):
 def test_another_version_says_so(tmp_path):
     small_trainer(tmp_path, epochs=1).fit()
     path = tmp_path / "run.json"
-    path.write_text(path.read_text().replace('"version": 2', '"version": 99'))
+    path.write_text(path.read_text().replace('"version": 3', '"version": 99'))
     with pytest.raises(StoreError, match="format version 99"):
         small_trainer(tmp_path, epochs=1).fit()
 

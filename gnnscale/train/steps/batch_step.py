@@ -43,12 +43,13 @@ class WholeModel:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self.module: nn.Module = setup.learnt
+        self._learnt = setup.learnt
+        self.module: nn.Module = self._learnt
         self.runner = runner_of(setup.config, setup.device)
 
     def train(self) -> None:
         """See `Trained`."""
-        self._setup.learnt.train()
+        self._learnt.train()
 
     def ready(self, batch: Batch) -> Batch:
         """See `Trained`."""
@@ -66,11 +67,11 @@ class WholeModel:
 
     def weights(self) -> dict[str, Any]:
         """See `Trained`."""
-        return self._setup.learnt.weights()
+        return self._learnt.weights()
 
     def take(self, weights: dict[str, Any]) -> None:
         """See `Trained`."""
-        self._setup.learnt.take(weights)
+        self._learnt.take(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the run keeps the model and the task."""
