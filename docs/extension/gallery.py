@@ -148,9 +148,9 @@ def overview() -> str:
     return "\n".join(
         [
             "# Gallery\n",
-            "Every script of `examples/`, with what it printed and drew when it was last run. Seconds",
-            "are those of two CPU cores that other work shared: [figures](../about/figures.md) are not",
-            "taken from here.\n",
+            "Every script of `examples/`, with what it printed and drew when it was last run.",
+            "Seconds are those of two CPU cores that other work shared:",
+            "[figures](../about/figures.md) are not taken from here.\n",
             *rows,
             "\n```{toctree}\n:hidden:\n",
             *EXAMPLES,
