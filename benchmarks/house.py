@@ -50,29 +50,32 @@ class Source:
         self.trees = {name: ast.parse(text) for name, text in self.texts.items()}
         bodies = [node for tree in self.trees.values() for node in tree.body]
         self.classes = {node.name: node for node in bodies if isinstance(node, ast.ClassDef)}
+        self.imports = {name: self._imports(name) for name in self.paths}
 
-    def imports(self, name: str) -> Iterator[tuple[str, str, bool]]:
+    def _imports(self, name: str) -> list[tuple[str, str, bool]]:
         """Each name that a module imports: of which module, as what, for type checkers alone?"""
-        checked = [
+        checked = {
             inner
             for node in ast.walk(self.trees[name])
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
             for statement in node.body
             for inner in ast.walk(statement)
-        ]
+        }
+        found = []
         for node in ast.walk(self.trees[name]):
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     whole = f"{node.module}.{alias.name}"
                     target = whole if whole in self.paths else str(node.module)
-                    yield target, alias.asname or alias.name, node in checked
+                    found.append((target, alias.asname or alias.name, node in checked))
+        return found
 
     def graph(self, typed: bool) -> nx.DiGraph:
         """Which module imports which; the face of the package itself holds none of the library."""
         return nx.DiGraph(
             (name, target)
             for name in self.paths
-            for target, _, only_typed in self.imports(name)
+            for target, _, only_typed in self.imports[name]
             if target in self.paths and target not in (name, "gnnscale") and typed >= only_typed
         )
 
@@ -81,7 +84,7 @@ class Source:
         return sorted(
             f"{package}.{name}"
             for package, path in self.paths.items()
-            for target, name, _ in self.imports(package)
+            for target, name, _ in self.imports[package]
             if path.name == "__init__.py" and f"{package}.{name}" in self.paths
             if target != f"{package}.{name}" or name in self.defined(target)
         )
