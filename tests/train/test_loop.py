@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rank_runs import Ranks
 from small_runs import CLASSES, HIDDEN, IN, assert_same, same_course, small_graph, weights_of
 
 import gnnscale as gs
@@ -232,3 +233,27 @@ def test_what_is_printed_is_short_and_tells_something(kind, tmp_path):
     for shown in (trainer, report, run):
         assert len(repr(shown)) < 300, repr(shown)
     assert "3 epochs" in repr(report) or "6 epochs" in repr(report)
+
+
+ONE_STOPS = """
+class Stop(gs.Callback):
+    def on_step_end(self, trainer, step):
+        if comm.rank() == 1 and step == 1:
+            trainer.stop = True
+
+folder = sys.argv[1]
+options = {"num_parts": 12, "clusters_per_batch": 1, "keep": "last"}
+trainer = small_runs.small_trainer(folder, **options, epochs=1, callbacks=[Stop()])
+report = trainer.fit()
+assert report.stopped == "callback" and not report.rows and trainer.loader.step == 2
+whole = small_runs.small_trainer(None, **options, epochs=2)
+expected = whole.fit()
+again = small_runs.small_trainer(folder, **options, epochs=2)
+small_runs.same_course(again.fit(), expected)
+small_runs.assert_same(small_runs.weights_of(again), small_runs.weights_of(whole))
+"""
+
+
+def test_a_rank_that_stops_within_an_epoch_stops_all(forks, tmp_path):
+    """After the next step, in which they agree on it; the rest of the epoch is gone on with."""
+    Ranks(forks, ONE_STOPS, 2, str(tmp_path / "run")).finish()
