@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from gnnscale.extras import from_extra
-from gnnscale.storage.pictures import blank_figure
+from gnnscale.storage.pictures import CURVES, curves
 
 SETS = ("train", "val", "test")
-_COLOURS = {"loss": "#444444", "train": "#888888", "val": "#1f77b4", "test": "#d62728"}
 
 
 class Spread(NamedTuple):
@@ -81,25 +79,14 @@ def draw_curves(
         file: what is written to.
         kind: "png" or "svg".
     """
-    figure = blank_figure(9, 3.6)
-    left, right = figure.subplots(1, 2)
-    for axes, names in ((left, ("loss",)), (right, SETS)):
-        for name in names:
-            epochs, means, lows, highs = _band(runs, name)
-            if not epochs:
-                continue
-            axes.plot(epochs, means, color=_COLOURS[name], label=name, lw=1.2)
-            axes.fill_between(epochs, lows, highs, color=_COLOURS[name], alpha=0.2, lw=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    left.set(xlabel="epoch", ylabel="training loss")
-    right.set(xlabel="epoch", ylabel=metric.replace("_", " "))
-    if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False)
-    figure.suptitle(f"{title}, {len(runs)} seed{'s' * (len(runs) != 1)}", fontsize=10)
-    # One report, one file, byte for byte: no random ids, no date.
-    with from_extra("plots", "matplotlib").rc_context({"svg.hashsalt": "gnnscale"}):
-        figure.savefig(file, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {})
+    title = f"{title}, {len(runs)} seed{'s' * (len(runs) != 1)}"
+    with curves(file, title, metric, kind) as (left, right):
+        for axes, names in ((left, ("loss",)), (right, SETS)):
+            for name in names:
+                epochs, means, lows, highs = _band(runs, name)
+                if epochs:
+                    axes.plot(epochs, means, color=CURVES[name], label=name, lw=1.2)
+                    axes.fill_between(epochs, lows, highs, color=CURVES[name], alpha=0.2, lw=0)
 
 
 def _band(

@@ -83,18 +83,16 @@ def settings(
             hint = f"; did you mean {close[0]!r}?" if close else ""
             faults.append(f"{card.path}: [{table}] sets {name!r}, which is no option{hint}")  # type: ignore[union-attr]
         raise InputError(faults)
-    if recipe is None and trainer == "layerwise":
-        preset = of_preset(preset, tuple(MODEL_OPTIONS), "fine_tune" in given)
-    if recipe is None and trainer in ("graph", "pipeline"):
-        preset = of_preset_for(trainer, preset, tuple(MODEL_OPTIONS))
-    preset = {name: value for name, value in preset.items() if name not in given}
+    said = preset.keys() - given
+    if recipe is None and trainer != "cluster":
+        said &= _said_for(trainer, "fine_tune" in given)
     if "norm" in given:  # the preset's were for another norm
-        preset.pop("norm_kwargs", None)
+        said -= {"norm_kwargs"}
+    kind = given.get("model") or preset.get("model", MODEL_DEFAULTS["model"])
+    if "norm_kwargs" in said and not _takes(kind, "norm_kwargs"):
+        said -= {"norm", "norm_kwargs"}  # without its arguments it is another norm
+    preset = {name: value for name, value in preset.items() if name in said}
     both = {**MODEL_DEFAULTS, **preset, **given}
-    if not _takes(both["model"], "norm_kwargs") and "norm_kwargs" in preset:
-        for name in ("norm", "norm_kwargs"):  # without its arguments it is another norm
-            preset.pop(name, None)
-        both = {**MODEL_DEFAULTS, **preset, **given}
     if "num_parts" in given and "clusters_per_batch" in preset:
         fewest = min(given["num_parts"], preset["clusters_per_batch"])
         both["clusters_per_batch"] = preset["clusters_per_batch"] = max(1, fewest)
@@ -168,22 +166,16 @@ def options_of_another(names: Iterable[str], trainer: str) -> list[str]:
     return faults
 
 
-def of_preset(preset: Mapping[str, Any], model: Iterable[str], fine_tuned: bool) -> dict[str, Any]:
-    """What a card's preset, which is for clusters, says of training layer by layer, too.
+def _said_for(trainer: str, fine_tuned: bool) -> set[str]:
+    """The arguments that a card's preset, which is of clusters, sets for another trainer too.
 
     Args:
-        preset: the card's.
-        model: the options of models.
-        fine_tuned: whether all layers train together at the end, on clusters.
+        trainer: its name.
+        fine_tuned: whether layers trained one by one train together at the end, on clusters.
     """
-    kept = {*model, *_OF_DATA, *(_CLUSTERS if fine_tuned else ())}
-    return {name: value for name, value in preset.items() if name in kept}
-
-
-def of_preset_for(trainer: str, preset: Mapping[str, Any], model: Iterable[str]) -> dict[str, Any]:
-    """What a card's preset, which is of clusters, says of another trainer's arguments."""
-    kept = {*model, *arguments_of(OPTIONS[trainer])}
-    return {name: value for name, value in preset.items() if name in kept}
+    if trainer == "layerwise":
+        return {*MODEL_OPTIONS, *_OF_DATA, *(_CLUSTERS if fine_tuned else ())}
+    return {*MODEL_OPTIONS, *arguments_of(OPTIONS[trainer])}
 
 
 def trainer_arguments(

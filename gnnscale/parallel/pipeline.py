@@ -34,6 +34,21 @@ from gnnscale.train.task import NodeTask
 logger = logging.getLogger(__name__)
 
 
+def in_stages_faults(options: PipelineOptions, ranks: int) -> list[str]:
+    """What of a trainer's options does not go with stages, in words."""
+    faults = []
+    if options.precision == "fp16" and ranks > 1:
+        faults.append(
+            "precision='fp16': an overflow in one stage would have to stop all; use 'bf16'"
+        )
+    if options.schedule == "zbv" and options.checkpoint_activations:
+        faults.append(
+            "checkpoint_activations: schedule 'zbv' goes back through a stage twice, and would "
+            "compute its activations anew each time; take another schedule"
+        )
+    return faults
+
+
 def arranged(
     options: PipelineOptions, num_blocks: int, ranks: int
 ) -> tuple[list[int] | None, Schedule]:

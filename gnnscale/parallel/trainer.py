@@ -10,7 +10,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader import ClusterLoader
 from gnnscale.nn import as_layered
-from gnnscale.parallel.pipeline import Pipeline, arranged
+from gnnscale.parallel.pipeline import Pipeline, arranged, in_stages_faults
 from gnnscale.parallel.pipeline_step import PipelineStep
 from gnnscale.parallel.schedules import Schedule
 from gnnscale.parallel.simulation.profile import Profile
@@ -68,15 +68,7 @@ class PipelineTrainer(Trainer):
             cuts, schedule = arranged(sound, len(model.blocks), comm.world_size())
         except InputError as error:
             faults += error.faults
-        if sound.precision == "fp16" and comm.world_size() > 1:
-            faults.append(
-                "precision='fp16': an overflow in one stage would have to stop all; use 'bf16'"
-            )
-        if sound.schedule == "zbv" and sound.checkpoint_activations:
-            faults.append(
-                "checkpoint_activations: schedule 'zbv' goes back through a stage twice, and would "
-                "compute its activations anew each time; take another schedule"
-            )
+        faults += in_stages_faults(sound, comm.world_size())
         given = as_clusters(replace(options, model=model), faults)
         config = given.config
         setup = Setup(given.model, given.task, config)

@@ -19,7 +19,7 @@ from gnnscale.storage.mapped import is_mapped, read_rows, release
 ENTRIES = 1 << 20
 
 
-class Block(NamedTuple):
+class RowBlock(NamedTuple):
     """Rows `start` up to `start + len(indptr) - 1`.
 
     Entries of row i are `indices[indptr[i - start] - indptr[0] : indptr[i - start + 1] -
@@ -52,14 +52,14 @@ class RowBlocks:
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def __getitem__(self, number: int) -> Block:
+    def __getitem__(self, number: int) -> RowBlock:
         start, stop = (int(row) for row in self.bounds[number : number + 2])
         indptr = self._indptr[start : stop + 1]
         first, last = int(indptr[0]), int(indptr[-1])
         out = self._buffer[: last - first] if len(self._buffer) else None
-        return Block(start, indptr, read_rows(self._indices, first, last, out).numpy())
+        return RowBlock(start, indptr, read_rows(self._indices, first, last, out).numpy())
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[RowBlock]:
         return (self[number] for number in range(len(self)))
 
 

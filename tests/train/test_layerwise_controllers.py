@@ -12,7 +12,7 @@ from gnnscale.graph import Graph
 from gnnscale.train.controllers.episodes import SampledTraining
 from gnnscale.train.controllers.learned import LearnedController
 from gnnscale.train.controllers.learning import Imitation, Learner, Outcome, Sampling
-from gnnscale.train.controllers.policy import Observation, Step, StopPolicy
+from gnnscale.train.controllers.policy import Executed, Observation, StopPolicy
 from gnnscale.train.controllers.stopping import Decision, FixedEpochs, LayerProgress, Plateau
 from gnnscale.train.run.checkpoint import load_tree, save_tree
 
@@ -171,8 +171,8 @@ def test_gradients_are_those_of_a_hand_written_reinforce():
     random = torch.Generator().manual_seed(1)
     policy = StopPolicy(3, every=5, horizon=8, seed=4)
     policy.reach(7)
-    steps = [Step(seen, i % 3 == 2) for i, seen in enumerate(observed(random, 6, 3))]
-    steps = [Step(seen, int(action)) for seen, action in steps]
+    steps = [Executed(seen, i % 3 == 2) for i, seen in enumerate(observed(random, 6, 3))]
+    steps = [Executed(seen, int(action)) for seen, action in steps]
     weights = {name: value.clone() for name, value in policy.state_dict().items()}
     by_hand = log_prob_by_hand(policy, weights, steps)
     assert policy.log_prob(steps).item() == pytest.approx(by_hand, rel=1e-5)

@@ -65,8 +65,8 @@ class SampledTraining:
         self._sample = min(sample, self._train.numel())
         self._seed = seed
         self._options = {"progress": False, **options}
-        stages = sections_of(as_layered(self._make(seed)))
-        trained = [[p for p in s.parameters.values() if p.requires_grad] for s in stages]
+        sections = sections_of(as_layered(self._make(seed)))
+        trained = [[p for p in s.parameters.values() if p.requires_grad] for s in sections]
         self.num_layers = sum(bool(parameters) for parameters in trained)
 
     def __call__(self, controller: StopController, number: int) -> Outcome:

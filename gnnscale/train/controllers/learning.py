@@ -24,7 +24,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from gnnscale.errors import GnnscaleError
-from gnnscale.train.controllers.policy import Observation, Step, StopPolicy, Watch
+from gnnscale.train.controllers.policy import Executed, Observation, StopPolicy, Watch
 from gnnscale.train.controllers.stopping import Decision, LayerProgress, StopController
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class _Recording:
     needs_validation = False
 
     def __init__(self, policy: StopPolicy) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[Executed] = []
         self._policy = policy
         self._watch = Watch(policy)
 
@@ -91,7 +91,7 @@ class _Recording:
 
     def _executes(self, seen: Observation, action: int) -> None:
         self._watch.acted(action)
-        self.steps.append(Step(seen, action))
+        self.steps.append(Executed(seen, action))
 
     def state_dict(self) -> dict[str, Any]:
         """See `StopController`."""
@@ -101,7 +101,7 @@ class _Recording:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `StopController`."""
         self._watch.load_state_dict(state["watch"])
-        self.steps = [Step(Observation(*seen), action) for seen, action in state["steps"]]
+        self.steps = [Executed(Observation(*seen), action) for seen, action in state["steps"]]
 
 
 class Imitation(_Recording):
@@ -259,7 +259,7 @@ class Learner:
         return self.history[-1]
 
 
-def _doubted(steps: list[Step]) -> list[float]:
+def _doubted(steps: list[Executed]) -> list[float]:
     """The probabilities of stopping that imitation aims at, `[steps]`."""
     decisions = Counter(step.seen.layer for step in steps)
     early = {layer: 1 - (1 - _DOUBT) ** (1 / number) for layer, number in decisions.items()}

@@ -44,7 +44,7 @@ class Observation(NamedTuple):
     change: float
 
 
-class Step(NamedTuple):
+class Executed(NamedTuple):
     """A decision that was executed."""
 
     seen: Observation
@@ -108,7 +108,7 @@ class StopPolicy(nn.Module):
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
 
-    def logits(self, steps: list[Step]) -> Tensor:
+    def logits(self, steps: list[Executed]) -> Tensor:
         """Those of all decisions of a run, `[steps]`, from its first one on."""
         memory, logits = None, []
         for step in steps:
@@ -116,7 +116,7 @@ class StopPolicy(nn.Module):
             logits.append(logit)
         return torch.stack(logits)
 
-    def log_prob(self, steps: list[Step]) -> Tensor:
+    def log_prob(self, steps: list[Executed]) -> Tensor:
         """Σ log π(action) of the executed actions of a run, `[]`."""
         signs = torch.tensor([1.0 if step.action else -1.0 for step in steps])
         return functional.logsigmoid(signs * self.logits(steps)).sum()

@@ -1,4 +1,4 @@
-"""Layer-wise training: every stage alone, on rows aggregated once."""
+"""Layer-wise training: every section alone, on rows aggregated once."""
 
 from gnnscale.train.controllers.stopping import (
     Decision,

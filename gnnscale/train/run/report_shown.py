@@ -8,15 +8,14 @@ from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from gnnscale.shown import shown
-from gnnscale.storage.pictures import blank_figure
+from gnnscale.storage.pictures import CURVES, curves
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 # Columns of every epoch; a row with more was evaluated.
 _PLAIN = ("epoch", "loss", "lr", "seconds", "nodes_per_second")
-_SETS = {"train": "#888888", "val": "#1f77b4", "test": "#d62728"}
-_LOSS, _P_STOP, _END, _WORDS = "#444444", "#d62728", "#bbbbbb", "#777777"
+_P_STOP, _END, _WORDS = "#d62728", "#bbbbbb", "#777777"
 
 
 class Recorded(Protocol):
@@ -98,27 +97,17 @@ def _text(value: Any) -> str:
 
 def draw_curves(report: Recorded, file: IO[bytes]) -> None:
     """Draw loss and headline metric over epochs to a PNG; layers trained one by one are marked."""
-    figure = blank_figure(9, 3.6)
-    left, right = figure.subplots(1, 2)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    left.set(xlabel="epoch", ylabel="training loss")
-    right.set(xlabel="epoch", ylabel=report.headline.replace("_", " "))
-    if report.layers:
-        draw_loss_of_layers(report, left)
-    else:
-        epochs = [row["epoch"] for row in report.rows]
-        left.plot(epochs, [row["loss"] for row in report.rows], color="#444444")
-    for name, colour in _SETS.items():
-        _draw_metric(report, f"{name}_{report.headline}", right, color=colour, label=name)
-    # Of layers each has a best epoch of its own.
-    if report.best_epoch is not None and not report.layers:
-        right.axvline(report.best_epoch, color="#bbbbbb", lw=1, ls="--", label="best")
-    if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False)
-    figure.suptitle(report.run.get("title", ""), fontsize=10)
-    figure.savefig(file, format="png", dpi=120)
+    with curves(file, report.run.get("title", ""), report.headline) as (left, right):
+        if report.layers:
+            draw_loss_of_layers(report, left)
+        else:
+            epochs = [row["epoch"] for row in report.rows]
+            left.plot(epochs, [row["loss"] for row in report.rows], color=CURVES["loss"])
+        for name in ("train", "val", "test"):
+            _draw_metric(report, f"{name}_{report.headline}", right, CURVES[name], label=name)
+        # Of layers each has a best epoch of its own.
+        if report.best_epoch is not None and not report.layers:
+            right.axvline(report.best_epoch, color="#bbbbbb", lw=1, ls="--", label="best")
 
 
 def _draw_metric(report: Recorded, key: str, axes: Any, color: str, label: str) -> None:
@@ -139,7 +128,7 @@ def draw_loss_of_layers(report: Recorded, axes: Any) -> None:
     """
     for layer in report.layers:
         own = [row for row in report.rows if row["layer"] == layer["layer"]]
-        axes.plot([row["epoch"] for row in own], [row["loss"] for row in own], color=_LOSS)
+        axes.plot([row["epoch"] for row in own], [row["loss"] for row in own], color=CURVES["loss"])
         if own and layer.get("stopped"):
             first, last = own[0]["epoch"], own[-1]["epoch"]
             axes.axvline(last, color=_END, lw=1, ls="--")
