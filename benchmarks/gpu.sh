@@ -41,12 +41,12 @@ pytests() {
 }
 
 part environment 20 "$PYTHON" benchmarks/gpu_run.py environment
-pytests kernels 80 tests/kernels/test_spmm.py tests/kernels/test_triton.py \
-    tests/kernels/test_dropout.py tests/kernels/test_graph_norm.py
+pytests kernels 80 tests/kernels/test_product.py tests/kernels/test_triton.py \
+    tests/kernels/test_dropout.py tests/kernels/test_normalization.py
 pytests batches 30 tests/loader/test_loader_device.py
-pytests trainers 50 tests/train/test_train_devices.py
+pytests trainers 50 tests/train/test_devices.py
 part training 50 "$PYTHON" benchmarks/gpu_run.py training
-pytests compiling 30 tests/nn/test_nn_compiling.py
+pytests compiling 30 tests/nn/blocks/test_compiling.py
 part step_time 40 "$PYTHON" benchmarks/gpu_run.py step_time
 
 echo

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.forks import Forks
+from tests.helpers.forks import Forks
 
 # Threads that wait for work spin by default, and starve each other where the cores are shared with
 # another process.
@@ -38,6 +38,14 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: no collection of garbage need look through it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's own partition cache out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GNNSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

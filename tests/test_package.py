@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rank_runs import Ranks
 
-from tests.forks import Forks
+from tests.helpers.forks import Forks
+from tests.helpers.rank_runs import Ranks
 
 ROOT = Path(__file__).parent.parent
 

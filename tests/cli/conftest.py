@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gnnscale.cli import app
-from tests.bare_runs import bare_runs, drawn, metered  # noqa: F401  (fixtures)
+from tests.helpers.small_runs import bare_runs, drawn, metered  # noqa: F401  (fixtures)
 
 GRAPH = "synthetic:planted?nodes=300&features=16&classes=4"
 FAST = ("--num-parts", "6", "--clusters-per-batch", "2", "--hidden-channels", "8")

@@ -19,7 +19,7 @@ from gnnscale.train import TRAINERS
 from gnnscale.train.options import OPTIONS
 from tests.cli.conftest import FAST, GRAPH
 from tests.cli.test_cli_train import CARD, train_options, write_mine
-from tests.data.ogb_layout import random_node_set, write_node_csv
+from tests.helpers.ogb_layout import random_node_set, write_node_csv
 
 RECIPES = """
 [recipes.clusters]

@@ -12,7 +12,7 @@ from hypothesis import given
 import gnnscale as gs
 from gnnscale.cli.statistics import homophily, isolated, measure
 from tests.cli.conftest import FAST, GRAPH
-from tests.strategies import graphs
+from tests.helpers.strategies import graphs
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from gnnscale.data.ogb import loading
 from tests.cli.conftest import FAST
-from tests.data.file_server import file_server
-from tests.data.ogb_layout import random_node_set, write_node_csv, zipped
+from tests.helpers.file_server import file_server
+from tests.helpers.ogb_layout import random_node_set, write_node_csv, zipped
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import torch
 import gnnscale as gs
 from gnnscale.storage.mapped import is_mapped
 from tests.cli.conftest import GRAPH
-from tests.graph.same import assert_same_graph, tensors
+from tests.helpers.graphs import assert_same_graph, tensors
 
 
 @pytest.mark.parametrize("kind", ["clustered", "built"])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -15,10 +12,7 @@ from gnnscale.comm import watch as watches
 from gnnscale.comm.group import timeout
 from gnnscale.comm.ternary import pack, ternarised, unpack
 from gnnscale.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-
-from rank_runs import Ranks
+from tests.helpers.rank_runs import Ranks
 
 TOGETHER = """
 me = comm.rank()

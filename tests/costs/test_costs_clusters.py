@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import small_graph
 from torch_geometric import nn as pyg
 
 import gnnscale as gs
@@ -20,7 +19,8 @@ from gnnscale.errors import InputError
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
 from gnnscale.nn import Block, Context, LayeredGNN
-from tests.strategies import graphs
+from tests.helpers.small_runs import small_graph
+from tests.helpers.strategies import graphs
 
 few = settings(max_examples=15, deadline=None)
 

@@ -6,8 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from several_graphs import several_graphs
-from small_runs import CLASSES, HIDDEN, IN, small_graph
 from torch_geometric.nn import GATConv, GraphSAGE
 from torch_geometric.utils import subgraph
 
@@ -15,6 +13,8 @@ import gnnscale as gs
 from gnnscale.costs.sizes import Seen, choose_sizes, row_bytes
 from gnnscale.graph import Partition, cluster
 from gnnscale.train import ClusterTrainer
+from tests.helpers.graphs import several_graphs
+from tests.helpers.small_runs import CLASSES, HIDDEN, IN, small_graph
 
 
 @settings(max_examples=300)

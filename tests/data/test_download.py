@@ -14,7 +14,7 @@ import pytest
 from gnnscale.data import download
 from gnnscale.data.download import fetch
 from gnnscale.errors import InputError, StoreError
-from tests.data.file_server import DATE, FileServer, file_server
+from tests.helpers.file_server import DATE, FileServer, file_server
 
 CONTENT = os.urandom(300_000)
 

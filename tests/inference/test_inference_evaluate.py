@@ -18,8 +18,8 @@ from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph
 from gnnscale.inference import evaluate, make_metric, predict
 from gnnscale.nn import Block, LayeredGNN
-from tests.nn.layers import assert_equal, evaluated, few, shaken
-from tests.strategies import graphs
+from tests.helpers.layers import assert_equal, evaluated, few, shaken
+from tests.helpers.strategies import graphs
 
 CHUNKS = st.sampled_from([1, 2, 5, None])
 

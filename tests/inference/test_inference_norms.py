@@ -10,7 +10,7 @@ from torch_geometric.nn import GCNConv
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.inference import stream
-from tests.nn.layers import assert_equal, shaken
+from tests.helpers.layers import assert_equal, shaken
 
 WIDTH, PARTS = 6, 5
 NORMS = {

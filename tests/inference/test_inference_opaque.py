@@ -26,8 +26,7 @@ from gnnscale.nn import (
 )
 from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.convs import registry
-from tests.graph.resident import linux, resident_file_pages
-from tests.nn.layers import (
+from tests.helpers.layers import (
     assert_equal,
     assert_same_function,
     double_by_default,
@@ -35,7 +34,8 @@ from tests.nn.layers import (
     few,
     shaken,
 )
-from tests.strategies import graphs
+from tests.helpers.memory import linux, resident_file_pages
+from tests.helpers.strategies import graphs
 
 
 def normed_mlp(width: int, norm: Callable[[int], nn.Module]) -> nn.Module:

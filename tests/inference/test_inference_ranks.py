@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rank_runs import Ranks
 
 from gnnscale.graph import Graph
 from gnnscale.inference import ranks
+from tests.helpers.rank_runs import Ranks
 
 # What every rank computes with the others and then by itself.
 CODE = """
@@ -24,7 +24,7 @@ from gnnscale import comm
 from gnnscale.inference import engine, evaluate, make_metric, predict, stream
 from gnnscale.inference.ranks import undivided
 from gnnscale.nn import Block, LayeredGNN, as_layered
-from tests.budgets import few_columns
+from tests.helpers.memory import few_columns
 
 NODES, IN, CLASSES = 50, 5, 3
 comm.start()

@@ -11,7 +11,7 @@ from torch_geometric.nn import GraphNorm
 from gnnscale.errors import InputError
 from gnnscale.kernels import graph_norm
 from gnnscale.kernels.normalization.reference import graph_norm_formula
-from tests.nn.layers import few, shaken
+from tests.helpers.layers import few, shaken
 
 # One value of 2,500 columns takes blocks of 64 rows: segments of one block, and of several.
 SIZES = st.lists(st.sampled_from([0, 1, 2, 5, 63, 64, 65, 200]), min_size=1, max_size=5)

@@ -9,7 +9,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler
-from tests.strategies import dense_adjacency, graphs, partitions
+from tests.helpers.strategies import dense_adjacency, graphs, partitions
 
 WHOLE = graphs(edge_attr=None, sparse_x=None, unlabelled=True)
 

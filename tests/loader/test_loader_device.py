@@ -9,7 +9,7 @@ from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.kernels import CSR
 from gnnscale.loader import Assembler, ClusterLoader, device_assembler
 from gnnscale.loader.device_assembler import DeviceAssembler, make_assembler, resident_bytes
-from tests.strategies import graphs, partitions
+from tests.helpers.strategies import graphs, partitions
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

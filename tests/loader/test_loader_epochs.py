@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import Graph, Partition, cluster
 from gnnscale.loader import ClusterLoader, draw_batches
-from tests.strategies import graphs, partitions
+from tests.helpers.strategies import graphs, partitions
 
 
 def clustered_path(nodes: int = 24, parts: int = 12):

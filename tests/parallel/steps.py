@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from small_runs import CLASSES, HIDDEN, IN, small_graph
 
 import gnnscale as gs
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.parallel.engine.passes import Computation
 from gnnscale.train.task import NodeTask
+from tests.helpers.small_runs import CLASSES, HIDDEN, IN, small_graph
 
 BLOCKS = 4
 # Name, devices, cuts.

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import small_graph
 
 import gnnscale as gs
 from gnnscale.errors import InputError
@@ -20,6 +19,11 @@ from gnnscale.parallel.micro_batches import (
 )
 from gnnscale.parallel.schedules import ROWS, make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
+<<<<<<< HEAD
+=======
+from gnnscale.parallel.tables import ROWS
+from tests.helpers.small_runs import small_graph
+>>>>>>> 85e7220 (Tests stand in the rooms of what they test; what several rooms share in tests/helpers)
 
 costs = st.lists(st.integers(0, 20), min_size=1, max_size=7)
 

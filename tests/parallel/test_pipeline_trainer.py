@@ -8,13 +8,6 @@ import math
 
 import pytest
 import torch
-from rank_runs import Ranks
-from small_runs import (
-    assert_same,
-    same_course,
-    small_graph,
-    weights_of,
-)
 from torch import nn
 
 import gnnscale as gs
@@ -22,6 +15,13 @@ from gnnscale.errors import InputError, RunMismatch, UnsupportedModel
 from gnnscale.parallel import pipeline as pipelines
 from gnnscale.parallel.micro_batches import BalancedLoader
 from gnnscale.parallel.pipeline_step import PipelineStep
+from tests.helpers.rank_runs import Ranks
+from tests.helpers.small_runs import (
+    assert_same,
+    same_course,
+    small_graph,
+    weights_of,
+)
 
 DEEP = {
     "num_parts": 9, "clusters_per_batch": 1, "epochs": 2, "method": "random", "evaluate_every": 1,

@@ -9,9 +9,9 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.induced import subgraph
 from gnnscale.partitioning import partition
-from tests.graph.same import assert_same_graph
+from tests.helpers.graphs import assert_same_graph
+from tests.helpers.strategies import dense_adjacency, graphs
 from tests.partitioning.partition_cases import ALL
-from tests.strategies import dense_adjacency, graphs
 
 
 def several(graph, cuts):

@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.bare_runs import bare_runs, drawn, metered  # noqa: F401  (fixtures)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache_of_the_session(tmp_path_factory):
-    """Keep the user's own partition cache out of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNNSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+from tests.helpers.small_runs import bare_runs, drawn, metered  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(autouse=True)

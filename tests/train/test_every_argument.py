@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from small_runs import CLASSES, HIDDEN, IN, small_graph, step_schedule, two_groups
 
 import gnnscale as gs
 from gnnscale.errors import InputError
@@ -28,6 +27,7 @@ from gnnscale.train import Callback, NodeTask
 from gnnscale.train.run.progress import Progress
 from gnnscale.train.run.training_run import TrainingRun
 from gnnscale.train.steps import batch_step
+from tests.helpers.small_runs import CLASSES, HIDDEN, IN, small_graph, step_schedule, two_groups
 
 TRAINERS = {
     "cluster": gs.ClusterTrainer,

@@ -7,8 +7,6 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from rank_runs import Ranks
-from small_runs import assert_same, same_course, weights_of
 from torch import nn
 from torch.nn import functional
 from torch_geometric.data import Batch, Data
@@ -23,33 +21,9 @@ from gnnscale.nn import GCN, GIN, Block, CategoricalEncoder, GraphModel, Layered
 from gnnscale.train import Callback
 from gnnscale.train.graphs import as_graphs, split_of_graphs
 from gnnscale.train.steps.batch_step import WholeModel
-
-SPLIT = {"train": range(20), "val": range(20, 25), "test": range(25, 30)}
-
-
-def data_set(count=30, seed=0, empty=(), y=None):
-    """Rings (class 0) and paths (class 1) of 1 to 7 nodes, `Data` each; some without nodes."""
-    generator = torch.Generator().manual_seed(seed)
-    graphs = []
-    for i in range(count):
-        n = 0 if i in empty else int(torch.randint(1, 8, (), generator=generator))
-        nodes = torch.arange(n)
-        edges = torch.stack([nodes, nodes.roll(-1)])[:, : n - (i % 2) if n else 0]
-        label = torch.tensor([i % 2]) if y is None else y[i : i + 1]
-        x = torch.randn(n, 3, generator=generator)
-        graphs.append(Data(x=x, edge_index=torch.cat([edges, edges.flip(0)], 1), y=label))
-    return graphs
-
-
-def model(out_channels=2, norm="graph_norm", dropout=0.25, readout="sum"):
-    torch.manual_seed(1)
-    gin = GIN(3, 8, 2, out_channels=out_channels, jk="cat", norm=norm, dropout=dropout)
-    return GraphModel(gin, readout, dropout)
-
-
-def trainer(graphs=None, network=None, **options):
-    options = {"split": SPLIT, "epochs": 3, "progress": False, "graphs_per_batch": 8, **options}
-    return gs.GraphTrainer(network or model(), graphs or data_set(), **options)
+from tests.helpers.graph_runs import SPLIT, data_set, model, trainer
+from tests.helpers.rank_runs import Ranks
+from tests.helpers.small_runs import assert_same, same_course, weights_of
 
 
 def test_a_step_is_that_of_pyg():
@@ -167,7 +141,7 @@ def test_resumed_is_uninterrupted(tmp_path, at, prefetch):
 def test_two_ranks_learn_what_one_does_from_both_batches(forks, tmp_path):
     # Adam would make steps of the rounding in the gradients that GraphNorm cancels.
     code = """
-from test_graph_trainer import trainer
+from tests.helpers.graph_runs import trainer
 trainer(run_dir=sys.argv[1], optimizer="sgd", keep="last").fit()
 """
     ranks = Ranks(forks, code, 2, str(tmp_path / "ranks"))

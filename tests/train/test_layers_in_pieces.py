@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 import gnnscale as gs
 from gnnscale.errors import InexactConvolution
 from gnnscale.nn import Block, LayeredGNN
-from tests.train.small_runs import CLASSES, IN
+from tests.helpers.small_runs import CLASSES, IN
 
 NODES = 48
 GENERATOR = torch.Generator().manual_seed(0)

@@ -9,14 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_runs import Ranks
-from small_runs import CLASSES, HIDDEN, IN, assert_same, same_course, small_graph, weights_of
 
 import gnnscale as gs
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.train import TRAINERS, Callback, Trainer
 from gnnscale.train.layerwise.sessions import LayerByLayer
 from gnnscale.train.steps.batch_step import BatchStep
+from tests.helpers.rank_runs import Ranks
+from tests.helpers.small_runs import (
+    CLASSES,
+    HIDDEN,
+    IN,
+    assert_same,
+    same_course,
+    small_graph,
+    weights_of,
+)
 
 KINDS = ("cluster", "graph", "layerwise", "pipeline")
 

@@ -18,8 +18,8 @@ from gnnscale.inference import stream
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, propagation_of
 from gnnscale.train.steps.first_hop import first_hop
-from tests.nn.layers import assert_equal
-from tests.strategies import graphs, partitions
+from tests.helpers.layers import assert_equal
+from tests.helpers.strategies import graphs, partitions
 
 CONVS = {
     "GCN": lambda: pyg.GCNConv(5, 3, improved=True),
