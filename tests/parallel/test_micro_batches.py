@@ -19,11 +19,7 @@ from gnnscale.parallel.micro_batches import (
 )
 from gnnscale.parallel.schedules import ROWS, make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
-<<<<<<< HEAD
-=======
-from gnnscale.parallel.tables import ROWS
 from tests.helpers.small_runs import small_graph
->>>>>>> 85e7220 (Tests stand in the rooms of what they test; what several rooms share in tests/helpers)
 
 costs = st.lists(st.integers(0, 20), min_size=1, max_size=7)
 

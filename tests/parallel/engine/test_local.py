@@ -10,7 +10,6 @@ from torch import nn
 
 from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.parallel import Timeline, make_schedule
-from gnnscale.parallel.config import first_of
 from gnnscale.parallel.engine.local import LocalExecutor
 from gnnscale.parallel.stages import cut
 from tests.parallel.steps import (
@@ -23,15 +22,6 @@ from tests.parallel.steps import (
     micro_batches,
     model,
 )
-<<<<<<< HEAD:tests/parallel/test_executor.py
-from torch import nn
-
-from gnnscale.nn.blocks.checkpointing import checkpointed
-from gnnscale.parallel import Timeline, make_schedule
-from gnnscale.parallel.engine.local import LocalExecutor
-from gnnscale.parallel.stages import cut
-=======
->>>>>>> 85e7220 (Tests stand in the rooms of what they test; what several rooms share in tests/helpers):tests/parallel/engine/test_local.py
 
 CPU = torch.device("cpu")
 
