@@ -148,13 +148,9 @@ def _bench(
 ) -> None:
     from gnnscale.benchmarking import bench as run_bench
     from gnnscale.cli.settings import build_model, trainer_arguments
-    from gnnscale.cli.sources import check_not_fixed, open_data
-    from gnnscale.graph import ClusteredGraph
+    from gnnscale.cli.sources import open_to_train
 
-    data = open_data(dataset, download)
-    graph = data.graph if isinstance(data, ClusteredGraph) else data
-    check_not_fixed(dataset, data, chosen.trainer)
-    line(graph)
+    data, graph = open_to_train(dataset, download, chosen.trainer)
     if recipe is not None:
         line(f"recipe {recipe.name}: {recipe.title}")
     differences = [] if recipe is None else unlike(recipe, chosen)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnnscale.cli.console import err
+from gnnscale.cli.console import err, line
 from gnnscale.data.cards import CARD_FILE, Card, find_card, read_card
 from gnnscale.errors import InputError, StoreError
 
@@ -90,18 +90,25 @@ def _reads_labels(dataset: str) -> bool:
     return is_path(dataset) and not is_stored_graph(Path(os.path.expanduser(dataset)))
 
 
-def check_not_fixed(dataset: str, data: Graph | ClusteredGraph, arguments: Iterable[str]) -> None:
-    """Refuse arguments of the partition for a graph that is stored in clusters.
+def open_to_train(
+    dataset: str, download: bool, arguments: Iterable[str], task: str = "auto"
+) -> tuple[Graph | ClusteredGraph, Graph]:
+    """The data, see `open_data`, and their graph, which is told of.
 
     Raises:
-        InputError: there are some.
+        InputError: of the trainer's arguments some are of the partition, and the graph is stored in
+            clusters.
     """
-    from gnnscale.graph import ClusteredGraph
+    from gnnscale.graph import Graph
 
+    data = open_data(dataset, download, task)
     fixed = sorted({"method", "balance"} & set(arguments))
-    if fixed and isinstance(data, ClusteredGraph):
+    if fixed and not isinstance(data, Graph):
         names = " and ".join(f"--{name}" for name in fixed)
         raise InputError(f"{dataset} is stored in clusters: {names} would change nothing")
+    graph = data if isinstance(data, Graph) else data.graph
+    line(graph)
+    return data, graph
 
 
 @contextlib.contextmanager

@@ -143,14 +143,11 @@ def _train(
     import torch
 
     from gnnscale.cli.settings import build_model, trainer_arguments
-    from gnnscale.cli.sources import check_not_fixed, open_data
-    from gnnscale.graph import ClusteredGraph
+    from gnnscale.cli.sources import open_to_train
     from gnnscale.train import TRAINERS, Callback, TensorBoard
 
-    data = open_data(dataset, download, chosen.trainer.get("task", "auto"))
-    graph = data.graph if isinstance(data, ClusteredGraph) else data
-    check_not_fixed(dataset, data, chosen.trainer)
-    line(graph)
+    task = chosen.trainer.get("task", "auto")
+    data, graph = open_to_train(dataset, download, chosen.trainer, task)
     if chosen.preset:
         line("preset of the card:", _words(chosen.preset))
     arguments = chosen.trainer

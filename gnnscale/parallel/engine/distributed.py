@@ -34,7 +34,6 @@ from gnnscale.parallel.engine.passes import (
     put,
 )
 from gnnscale.parallel.engine.wire import (
-    Packet,
     as_agreed,
     links,
     messages,
@@ -80,9 +79,9 @@ class TorchEngine:
         self.rank = mesh.get_local_rank("pp")
         self.ranks = dist.get_process_group_ranks(self.group)
         self.placement = schedule.placement
-        self._crossing = packets(self.stages, sample, computation)
-        self.agree("stages", [schedule.name, self.placement, self._crossing])
-        self._links = _open_links(mesh, links(schedule), device)
+        self.crossing = packets(self.stages, sample, computation)
+        self.agree("stages", [schedule.name, self.placement, self.crossing])
+        self.links = _open_links(mesh, links(schedule), device)
 
     @property
     def own(self) -> list[Stage]:
@@ -144,14 +143,6 @@ class TorchEngine:
             for value in (*stage.parameters(), *stage.buffers()):
                 travels = value.detach().to(self.device).contiguous()
                 value.copy_(comm.broadcast_(travels, source, self.group))
-
-    def group_of(self, source: int, target: int) -> dist.ProcessGroup:
-        """The group of what one device of the pipeline sends to another."""
-        return self._links[source, target]
-
-    def packets_of(self, action: Action) -> tuple[Packet, ...]:
-        """What an action sends."""
-        return travelling(action, self._crossing)
 
 
 @dataclass
@@ -217,10 +208,10 @@ class _Step:
 
     def _post(self, action: Action, device: int) -> None:
         engine, rows = self._engine, self._rows[action.micro_batch]
-        group, source = engine.group_of(device, engine.rank), engine.ranks[device]
+        group, source = engine.links[device, engine.rank], engine.ranks[device]
         works: list[dist.Work] = []
         values: Values = {}
-        for packet in engine.packets_of(action):
+        for packet in travelling(action, engine.crossing):
             buffer = torch.empty(rows, packet.channels, dtype=packet.dtype, device=engine.device)
             with comm.together():
                 work = dist.irecv(buffer, source, group)
@@ -237,8 +228,8 @@ class _Step:
             self._here[action] = values
             return
         rows = self._rows[action.micro_batch]
-        tensors = as_agreed(action, values, engine.packets_of(action), rows)
-        group, target = engine.group_of(engine.rank, device), engine.ranks[device]
+        tensors = as_agreed(action, values, travelling(action, engine.crossing), rows)
+        group, target = engine.links[engine.rank, device], engine.ranks[device]
         with comm.together():
             works = [dist.isend(tensor, target, group) for tensor in tensors]
         self._sent[device].append(

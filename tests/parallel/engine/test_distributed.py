@@ -124,7 +124,7 @@ for name, options in cases.items():
     found[name]["predictions"] = predictions
     # Nothing waits for half an hour, and groups are made once.
     pipeline, setup = trainer._pipeline, trainer._setup
-    links = [setup.group, setup.stage_group, *pipeline._engine._links.values()]
+    links = [setup.group, setup.stage_group, *pipeline._engine.links.values()]
     known = known or links
     assert len(known) == len(links) and all(a is b for a, b in zip(known, links))
     limits = [link._get_backend(torch.device("cpu")).options._timeout for link in links]
