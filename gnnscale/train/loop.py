@@ -79,8 +79,13 @@ class Loop:
             return
         row, why = self._end_epoch(session)
         setup.stands = True
-        for callback in setup.callbacks:
-            callback.on_epoch_end(self._trainer, row)
+        try:
+            for callback in setup.callbacks:
+                callback.on_epoch_end(self._trainer, row)
+        except BaseException:
+            if why is not None:  # a further `fit` has nothing left to train
+                rule.stop(why)
+            raise
         setup.stop = comm.any_rank(setup.stop)
         if setup.stop:
             why = "callback"

@@ -115,10 +115,11 @@ class TrainingRun:
         started = time.monotonic()
         setup, folder = self._setup, self._setup.folder
         again = folder is None and resume is not False and setup.stands
+        before = setup.until
         config = self._lengthen(epochs, again)
         if not again:
             self._begin()
-        elif setup.report.stopped is not None and setup.until == self._sessions.epochs_done:
+        elif self._left is not None and setup.until == self._sessions.epochs_done:
             return False
         identity = self.identity()
         check_same_on_all_ranks(identity, config, folder)
@@ -137,7 +138,7 @@ class TrainingRun:
             check_world_size(state, folder)
             self._data.resume()
         if again:
-            self._go_on()
+            self._go_on(before)
         else:
             # Before the folder is touched: a model that does not fit leaves a run there as it was.
             self._sessions.start()
@@ -195,8 +196,8 @@ class TrainingRun:
         if epochs is None:
             epochs = setup.config.epochs
             if again:
-                ended = setup.report.stopped is not None  # else it was interrupted: completed now
-                epochs = sessions.epochs_done + epochs if ended else setup.until
+                finished = self._left is not None  # else it was interrupted: completed now
+                epochs = sessions.epochs_done + epochs if finished else setup.until
         config = replace(setup.config, epochs=epochs)
         config.check()
         if again:
@@ -226,9 +227,13 @@ class TrainingRun:
             report, done, self._setup.until, before, patience
         )
 
-    def _go_on(self) -> None:
-        """Go on from what the last `fit` left in memory, or from weights that are others since."""
-        setup = self._setup
+    def _go_on(self, before: int) -> None:
+        """Go on from what the last `fit` left in memory, or from weights that are others since.
+
+        Args:
+            before: epochs that the run was to have.
+        """
+        setup, finished = self._setup, self._left is not None
         weights, ended = setup.learnt.weights(), setup.report.stopped
         if comm.any_rank(self._left is not None and not unchanged(weights, self._left)):
             self._begin()
@@ -236,7 +241,9 @@ class TrainingRun:
             if self._last is not None:
                 setup.learnt.take(self._last)
             setup.report = Report(**asdict(setup.report))  # what `fit` returned stays as it is
-            self._reopen()
+            # Interrupted after its last epoch, it has nothing left but to finish.
+            if finished or not self._has_ended(setup.report, self._sessions.epochs_done, before):
+                self._reopen()
         self._left = self._last = None
         setup.stop = False
         self._sessions.take_up(ended)

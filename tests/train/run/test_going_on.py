@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 
 import pytest
@@ -198,6 +199,29 @@ def test_after_ctrl_c_a_further_fit_completes_the_run():
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     same_course(trainer.fit(), expected)
+    assert_same(weights_of(trainer), weights_of(whole))
+
+
+class CtrlC(Callback):
+    """Presses Ctrl-C at the end of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, trainer, row):
+        if row["epoch"] == self.epoch:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("interrupt", [CtrlC, Once])
+@pytest.mark.parametrize("epochs", [None, 3, 4])
+def test_after_ctrl_c_in_the_last_epoch_a_further_fit_finishes_the_run(epochs, interrupt):
+    whole = small_trainer(None)
+    expected = whole.fit(epochs=epochs)
+    trainer = small_trainer(None, callbacks=[interrupt(3)])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    same_course(trainer.fit(epochs=epochs), expected)
     assert_same(weights_of(trainer), weights_of(whole))
 
 
