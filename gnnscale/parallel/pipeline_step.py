@@ -15,7 +15,7 @@ from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.micro_batches import order_micro_batches
 from gnnscale.parallel.pipeline import Pipeline
 from gnnscale.train.clusters import Clusters
-from gnnscale.train.contracts import Evaluator, Signals
+from gnnscale.train.contracts import Evaluator, Signals, Source
 from gnnscale.train.options import PipelineOptions
 from gnnscale.train.run.progress import Meter
 from gnnscale.train.setup import Setup
@@ -29,23 +29,25 @@ class PipelineStep:
     """Takes batches one by one; every `micro_batches` of them are trained on together.
 
     Args:
-        setup: of the trainer.
-        config: its options.
+        config: the trainer's options.
         pipeline: the stages.
         data: what is trained on.
+        setup: of the trainer.
         trained: the model.
         meter: counts losses and nodes.
+        source: of the batches.
         evaluator: of the trainer.
     """
 
     def __init__(
         self,
-        setup: Setup,
         config: PipelineOptions,
         pipeline: Pipeline,
         data: Clusters,
+        setup: Setup,
         trained: WholeModel,
         meter: Meter,
+        source: Source,
         evaluator: Evaluator,
     ) -> None:
         self._setup, self._config, self._pipeline, self._data = setup, config, pipeline, data
@@ -58,7 +60,7 @@ class PipelineStep:
         self.updates = updates_of_whole(
             setup,
             trained.module,
-            data.loader,
+            source,
             evaluator,
             self._precision,
             pipeline.parameters(),

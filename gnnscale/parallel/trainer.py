@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from gnnscale import comm
 from gnnscale.declared import takes
@@ -80,10 +81,8 @@ class PipelineTrainer(Trainer):
             setup,
             data,
             evaluator,
-            check=lambda: try_clusters(setup, data, evaluator, fewer=given.fewer, kept=kept),
-            make_step=lambda trained, meter: PipelineStep(
-                setup, config, pipeline, data, trained, meter, evaluator
-            ),
+            check=partial(try_clusters, setup, data, evaluator, fewer=given.fewer, kept=kept),
+            make_step=partial(PipelineStep, config, pipeline, data),
             keep=pipeline.keep,
         )
         self._put_together(setup, data, evaluator, sessions)

@@ -37,7 +37,7 @@ class Batched(Data, Protocol):
         """Make what gives batches. Nothing is written."""
 
 
-MakeStep = Callable[[WholeModel, Meter], Step]
+MakeStep = Callable[[Setup, WholeModel, Meter, ClusterLoader, Evaluator], Step]
 
 
 class AllLayers:
@@ -137,7 +137,7 @@ class AllLayers:
             setup.until = loader.epoch + setup.config.epochs
         self._laid_out = setup.until
         trained = WholeModel(setup)
-        step = self._make_step(trained, self._meter)
+        step = self._make_step(setup, trained, self._meter, loader, self._evaluator)
         if self.open is None or self.open.source is not loader:
             self.open = Session(loader, trained, step, self._meter, self._evaluator, self._rule)
         else:

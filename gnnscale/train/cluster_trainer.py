@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gnnscale.declared import takes
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader import ClusterLoader
@@ -51,10 +53,9 @@ class ClusterTrainer(Trainer):
             setup,
             data,
             evaluator,
-            check=lambda: try_clusters(setup, data, evaluator, fewer=given.fewer),
-            make_step=lambda model, meter: step_of_whole(
-                setup, model, meter, data.loader, evaluator
-            ),
+            # No lambda: `copy.deepcopy` would leave it with the parts of the trainer it copies.
+            check=partial(try_clusters, setup, data, evaluator, fewer=given.fewer),
+            make_step=step_of_whole,
         )
         self._put_together(setup, data, evaluator, sessions)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +21,9 @@ from gnnscale.train.arguments import as_task, option_faults
 from gnnscale.train.evaluators.each_graph import EachGraph
 from gnnscale.train.graphs import ManyGraphs, as_graphs, graphs_as_rows, with_split
 from gnnscale.train.options import GraphOptions
-from gnnscale.train.run.progress import Meter
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.additive import try_loss
-from gnnscale.train.steps.batch_step import BatchStep, WholeModel, step_of_whole
+from gnnscale.train.steps.batch_step import BatchStep, step_of_whole
 from gnnscale.train.steps.dry_run import dry_run
 from gnnscale.train.task import NodeTask, Task
 from gnnscale.train.trainer import Trainer
@@ -65,17 +65,12 @@ class GraphTrainer(Trainer):
         setup = Setup(model, task, config)  # type: ignore[arg-type]
         data = ManyGraphs(setup, graph, rows, config.graphs_per_batch, config.prefetch)
         evaluator = EachGraph(setup, model, data)
-
-        def make_step(trained: WholeModel, meter: Meter) -> BatchStep:
-            evaluator.check_steps(config.graphs_per_batch, config.prefetch)
-            return step_of_whole(setup, trained, meter, data.loader, evaluator)
-
         sessions = AllLayers(
             setup,
             data,
             evaluator,
-            check=lambda: _try_graphs(setup, model, data, config),
-            make_step=make_step,
+            check=partial(_try_graphs, setup, model, data, config),
+            make_step=partial(_step, evaluator, config),
         )
         self._put_together(setup, data, evaluator, sessions)
         self._graphs = data
@@ -84,6 +79,11 @@ class GraphTrainer(Trainer):
     def loader(self) -> GraphLoader:
         """The batches of an epoch."""
         return self._graphs.loader
+
+
+def _step(evaluator: EachGraph, config: GraphOptions, *parts: Any) -> BatchStep:
+    evaluator.check_steps(config.graphs_per_batch, config.prefetch)
+    return step_of_whole(*parts)
 
 
 def _read(

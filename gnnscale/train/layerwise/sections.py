@@ -41,12 +41,16 @@ class Combine(Join):
 
     def __init__(self, propagation: Propagation) -> None:
         rooted = propagation.root is not None
-        super().__init__(lambda *x: propagation.combine(x[-1], x[0]), (INPUT,) if rooted else ())
+        super().__init__(functools.partial(_combine, propagation), (INPUT,) if rooted else ())
 
     @override
     def __call__(self, x: Features, ctx: Context) -> Any:
         # Unlike other joins it takes sparse rows as they are.
         return self.function(*(ctx.slots[slot] for slot in self.slots), x)
+
+
+def _combine(propagation: Propagation, *x: Any) -> Any:
+    return propagation.combine(x[-1], x[0])
 
 
 @dataclass(eq=False)
