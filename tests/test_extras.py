@@ -85,6 +85,7 @@ Path("said.json").write_text(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_what_needs_an_extra_names_it_and_all_else_works_without(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GNNSCALE_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(

@@ -65,7 +65,7 @@ sys.modules["fcntl"] = sys.modules["resource"] = None
 from gnnscale.cli import main
 main()
 """
-    for arguments, ending in ((["--help"], 0), (["datasets"], 0), (["train", "-d", "wordnet"], 2)):
+    for arguments, ending in ((["datasets"], 0), (["train", "-d", "wordnet"], 2)):
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", code, *arguments],
             cwd=tmp_path,
