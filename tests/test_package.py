@@ -38,6 +38,13 @@ def test_every_public_name_is_found_and_documented() -> None:
         gnnscale.missing  # noqa: B018
 
 
+@pytest.mark.parametrize("name", ["BenchReport", "baselines", "bench", "k_fold", "majority"])
+def test_names_that_have_moved_are_found_where_they_were(name: str) -> None:
+    from gnnscale import benchmarking, train
+
+    assert getattr(train, name) is getattr(benchmarking, name)
+
+
 def test_static_names_are_the_lazy_ones() -> None:
     import gnnscale
 

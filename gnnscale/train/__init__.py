@@ -34,6 +34,11 @@ _HOME_OF = {
     "Trainer": "trainer",
     "TRAINERS": "trainers",
 }
+# Where these were before they had a room of their own.
+_MOVED = (
+    *("BenchReport", "CrossValidation", "baselines", "bench"),
+    *("k_fold", "label_propagation", "majority", "perceptron"),
+)
 
 __all__ = [
     "TRAINERS",
@@ -55,6 +60,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        return getattr(importlib.import_module("gnnscale.benchmarking"), name)
     if name not in _HOME_OF:
         raise AttributeError(f"module 'gnnscale.train' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"gnnscale.train.{_HOME_OF[name]}"), name)

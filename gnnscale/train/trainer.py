@@ -266,9 +266,11 @@ class Trainer:
     def __repr__(self) -> str:
         """A line or two: what it trains, on what, how far it has come."""
         folder = "" if self.folder is None else f", run_dir={str(self.folder)!r}"
+        # Of a run that was loaded, the report knows; layers trained one by one have epochs each.
+        done = max(self.epochs_done, len(self.report.rows))
         name = (self.model.spec or {}).get("model", type(self.model).__name__)
         return (
             f"{type(self).__name__}({name}, {self._data.graph.name}: "
             f"{self._data.graph.num_nodes:,} nodes, {self._data.graph.num_edges:,} edges, "
-            f"epoch {self.epochs_done} of {self._setup.until}, {self.device}{folder})"
+            f"{done} epochs trained, {self.device}{folder})"
         )

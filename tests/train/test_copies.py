@@ -67,5 +67,15 @@ def test_a_copy_trains_as_the_trainer_would_and_leaves_it_as_it_was(kind, make, 
     assert _equal(trainer.model.state_dict(), alone.model.state_dict())
 
 
+def test_a_line_says_what_is_trained_of_a_run_that_was_loaded_as_well(tmp_path):
+    graph = gs.load(f"synthetic:planted?nodes={NODES}")
+    model = gs.nn.GCN(graph.num_features, WIDTH, 2, graph.num_classes)
+    trainer = gs.ClusterTrainer(model, graph, 6, method="random", epochs=2, run_dir=tmp_path / "r")
+    assert "0 epochs trained" in repr(trainer)
+    trainer.fit()
+    assert "2 epochs trained" in repr(trainer)
+    assert "2 epochs trained" in repr(gs.load_run(tmp_path / "r").trainer)
+
+
 def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
