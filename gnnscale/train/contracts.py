@@ -1,8 +1,8 @@
 """What a trainer is put together from: small protocols, of which nothing is inherited.
 
-    data ─▶ source ─▶ step ─▶ evaluator ─▶ decision
+    source ─▶ step (on what is trained) ─▶ validator ─▶ stop rule
 
-A `Session` has one of each, and is what the `Loop` runs.
+A `Session` has one of each, and is what the `Loop` runs. `Data` and an `Evaluator` are a run's.
 """
 
 from __future__ import annotations

@@ -114,6 +114,7 @@ class Session:
 
     def keep_good(self) -> None:
         """Remember the weights as they are, at the end of an epoch: they are finite."""
+        self.step.share()  # rank 0 writes them into checkpoints, for all
         self._good = {
             name: value.detach().clone() if isinstance(value, Tensor) else value
             for name, value in self.trained.weights().items()

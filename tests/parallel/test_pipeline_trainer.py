@@ -237,3 +237,45 @@ def test_micro_batches_that_are_kept_together_count_in_memory():
     trainer(schedule="gpipe", micro_batches=1).prepare()
     with pytest.raises(InputError, match="a step on 2 clusters takes up to"):
         trainer(schedule="gpipe", micro_batches=30).prepare()
+
+
+SPOILT = """
+from gnnscale.errors import GnnscaleError
+
+class Stop(gs.Callback):
+    def on_step_end(self, trainer, step):
+        trainer.stop = trainer.epochs_done == 1 and step == 1
+
+class Spoil(gs.Callback):
+    @torch.no_grad()
+    def on_step_end(self, trainer, step):
+        for parameter in trainer.learnt.parameters():
+            parameter.fill_(torch.nan)
+
+def made(folder, epochs, *callbacks):
+    torch.manual_seed(7)
+    return gs.PipelineTrainer(
+        small_runs.MODELS["gcn"](), small_runs.small_graph(), num_parts=6, clusters_per_batch=1,
+        method="random", stages=[1], micro_batches=2, epochs=epochs, evaluate_every=5, keep="last",
+        progress=False, run_dir=folder, callbacks=callbacks,
+    )
+
+one_epoch = made(None, 1)
+one_epoch.fit()
+report = made(sys.argv[1], 2, Stop()).fit()
+assert report.stopped == "callback" and len(report.rows) == 1
+trainer = made(sys.argv[1], 3, Spoil())
+try:
+    trainer.fit()
+except GnnscaleError as error:
+    assert "epoch 2; the model has those from before that epoch" in str(error)
+else:
+    raise AssertionError
+trainer.evaluate()
+small_runs.assert_same(small_runs.weights_of(trainer), small_runs.weights_of(one_epoch))
+"""
+
+
+def test_a_resumed_epoch_goes_back_to_the_weights_of_all_stages(forks, tmp_path):
+    """A checkpoint within an epoch holds the weights from before it of all stages."""
+    Ranks(forks, SPOILT, 2, str(tmp_path / "run")).finish()
