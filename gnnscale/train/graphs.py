@@ -81,12 +81,8 @@ def _from_pyg(graphs: Any, task: Any) -> Graph:
             f"graphs={type(graphs).__name__}: a Graph with node_ptr, a PyG data set or a list of "
             "PyG Data, one graph or more"
         )
-    for name in (
-        "x",
-        "edge_index",
-        "y",
-        *sorted(CARRIED - {"batch"}),
-    ):  # PyG leaves out what the first has not
+    # PyG leaves out what the first has not.
+    for name in ("x", "edge_index", "y", *sorted(CARRIED - {"batch"})):
         lacking = [i for i, data in enumerate(listed) if data.get(name) is None]
         if 0 < len(lacking) < len(listed):
             raise InputError(
