@@ -25,6 +25,8 @@ from faults.odd_values import (
     scalars,
 )
 from faults.uses import GOOD
+from gnnscale.declared import arguments_of
+from gnnscale.train.options import ClusterOptions
 
 Strategy = st.SearchStrategy[Any]
 
@@ -143,10 +145,8 @@ _BLOCK = odd(
     | scalars(),
 )
 _TRAINER = odd(
-    "num_parts clusters_per_batch lr seed device run_dir inductive evaluate_every task callbacks "
-    "weight_decay parameter_groups clip_norm label_smoothing early_stopping checkpoint_every "
-    "stratify prefetch chunk_rows storage split metric model precompute accumulate "
-    "checkpoint_activations",
+    # Not how long, nor what is slow.
+    " ".join(name for name in arguments_of(ClusterOptions) if name not in ("epochs", "compile")),
     precision=names("float32", "bf16", "fp16"),
     optimizer=names("adam", "adamw", "sgd"),
     scheduler=names("cosine", "onecycle"),
