@@ -95,7 +95,7 @@ class PipelineStep:
             if total:
                 self.updates.count(total)
         taken = [number for number, weight in enumerate(own) if weight]
-        batches: list[Batch] = [waiting[number] for number in taken]  # type: ignore[misc]
+        batches = [b for number in taken if (b := waiting[number]) is not None]
         if self._config.order != "drawn":
             sizes = [batch.num_nodes + batch.adj.num_edges for batch in batches]
             order = order_micro_batches(sizes)

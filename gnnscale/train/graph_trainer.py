@@ -122,8 +122,9 @@ def _try_graphs(setup: Setup, model: GraphModel, data: ManyGraphs, config: Graph
     dry_run(model, batch, data.graph, None, "whole" if each_alone else "graphs")
     with torch.no_grad(), evaluation_mode(model):
         context = Context.of(batch, training=False)
+        assert batch.x is not None
         try:
-            out = model(batch.x, batch.adj, context=context)  # type: ignore[arg-type]
+            out = model(batch.x, batch.adj, context=context)
         except RuntimeError as error:
             raise InputError(f"readout and head do not fit the blocks: {error}") from error
     if out.dim() != 2 or out.size(0) != batch.clusters.numel():
@@ -150,7 +151,8 @@ def _try_alone(
         for graph, together in zip(batch.clusters, out, strict=True):
             one = data.assembled(graph.reshape(1).cpu()).to(setup.device)
             context = Context.of(one, training=False)
-            alone = model(one.x, one.adj, context=context)  # type: ignore[arg-type]
+            assert one.x is not None
+            alone = model(one.x, one.adj, context=context)
             if not torch.allclose(alone[0], together, rtol=0, atol=near, equal_nan=True):
                 raise InexactConvolution(
                     f"the output of graph {int(graph)} changes by "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from gnnscale import comm
@@ -80,7 +81,7 @@ def with_own(state: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def agree(
-    own: float, takes_part: bool, signals: Signals, group: Any = None
+    own: float, takes_part: bool, signals: Signals, group: dist.ProcessGroup | None = None
 ) -> tuple[float, Signals, list[bool]]:
     """What ranks have to know of each other before a step, in one message.
 

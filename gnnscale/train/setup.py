@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from gnnscale import comm
 from gnnscale.errors import InputError
@@ -52,8 +52,8 @@ class Setup:
         self.callbacks = list(config.callbacks)
         self.device = choose_device(config.device)
         self.folder = None if config.run_dir is None else RunFolder(config.run_dir)
-        self.group: Any = None
-        self.stage_group: Any = None
+        self.group: dist.ProcessGroup | None = None
+        self.stage_group: dist.ProcessGroup | None = None
         self.report = Report(headline=task.headline)
         self.stop = self.stands = False
         self.until = config.epochs

@@ -215,7 +215,7 @@ class _Step:
             buffer = torch.empty(rows, packet.channels, dtype=packet.dtype, device=engine.device)
             with comm.together():
                 work = dist.irecv(buffer, source, group)
-            works.append(work)  # type: ignore[arg-type]  # None where this rank is no member
+            works.append(_under_way(work))
             values[packet.name] = buffer
         self._arriving[action] = works, values
 
@@ -231,10 +231,13 @@ class _Step:
         tensors = as_agreed(action, values, travelling(action, engine.crossing), rows)
         group, target = engine.links[engine.rank, device], engine.ranks[device]
         with comm.together():
-            works = [dist.isend(tensor, target, group) for tensor in tensors]
-        self._sent[device].append(
-            _Sent(self._place[reader], works, tensors)  # type: ignore[arg-type]  # a member
-        )
+            works = [_under_way(dist.isend(tensor, target, group)) for tensor in tensors]
+        self._sent[device].append(_Sent(self._place[reader], works, tensors))
+
+
+def _under_way(work: dist.Work | None) -> dist.Work:
+    assert work is not None, "this rank is a member of the group"
+    return work
 
 
 def _finish(messages: Sequence[_Sent]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -33,7 +34,12 @@ class Agreed(NamedTuple):
     signals: Signals
 
 
-def agree_on(own: Sequence[float], signals: Signals, group: Any, stage_group: Any) -> Agreed:
+def agree_on(
+    own: Sequence[float],
+    signals: Signals,
+    group: dist.ProcessGroup | None,
+    stage_group: dist.ProcessGroup | None,
+) -> Agreed:
     """Tell all ranks, in one message, of this pipeline's batches and this rank's signals.
 
     Args:
@@ -63,7 +69,7 @@ def draws(loader: ClusterLoader) -> str:
 @contextlib.contextmanager
 def exchanged(
     statistics: Mapping[int, RunningStatistics],
-    group: Any,
+    group: dist.ProcessGroup | None,
     taken: Sequence[int],
     taking: Sequence[bool],
 ) -> Iterator[Observe | None]:
@@ -125,7 +131,7 @@ def part_of(
     return {**state, "state": {n: of for n, of in state["state"].items() if numbered[n] in own}}
 
 
-def whole(state: dict[str, Any], group: Any) -> dict[str, Any]:
+def whole(state: dict[str, Any], group: dist.ProcessGroup | None) -> dict[str, Any]:
     """The state over all parameters, on every rank of the pipeline, each of which gives its own.
 
     Every rank makes the optimizer of the whole model, which keeps state of the parameters that get

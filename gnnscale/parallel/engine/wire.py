@@ -6,13 +6,14 @@ Every message has the rows of its micro-batch and no padding: both ends put the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gnnscale.errors import GnnscaleError
+from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.parallel.engine.passes import Computation, Values
@@ -44,19 +45,20 @@ def packets(
     In evaluation mode, so that running statistics stay as they are; under the autocast of training.
     """
     found = []
-    values: Values = {"x": sample.x}  # type: ignore[dict-item]  # the first stage takes CSR too
+    given: Mapping[str, Tensor | CSR | None] = {"x": sample.x}
     with torch.no_grad():
         for stage in stages[:-1]:
             context = computation.context(sample)
             context.training = False
             with evaluation_mode(stage), computation.autocast():
-                values = stage(values, context)
+                values: Values = stage(given, context)
             found.append(
                 tuple(
                     Packet(name, value.size(1), value.dtype, name in stage.receives_gradients_for)
                     for name, value in values.items()
                 )
             )
+            given = values
     return found
 
 

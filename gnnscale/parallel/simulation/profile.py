@@ -231,7 +231,7 @@ def best_cuts(seconds: ArrayLike, traffic: ArrayLike, stages: int) -> list[int]:
     return cuts[::-1]
 
 
-def measure_bandwidth(device: torch.device, group: Any = None) -> float:
+def measure_bandwidth(device: torch.device, group: distributed.ProcessGroup | None = None) -> float:
     """Bytes a second between neighbouring ranks, the slowest pair's, the same number on all.
 
     All ranks of the group take part. Without a process group tensors are handed over within one

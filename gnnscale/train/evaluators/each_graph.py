@@ -135,7 +135,8 @@ class EachGraph:
             for graphs in self._chunks(ids, head):
                 batch = self._data.assembled(graphs).to(self._setup.device)
                 context = Context.of(batch, training=False)
-                out = self._model.embed(batch.x, context)  # type: ignore[arg-type]
+                assert batch.x is not None
+                out = self._model.embed(batch.x, context)
                 rows.append(self._model.predict(out, context) if head else out)
         return torch.cat(rows).cpu()
 
@@ -198,7 +199,8 @@ class EachGraph:
 
         def forward(some: Batch) -> Tensor:
             context = Context.of(some, training=False, runner=runner)
-            return model(some.x, some.adj, context=context)  # type: ignore[arg-type]
+            assert some.x is not None
+            return model(some.x, some.adj, context=context)
 
         sample = self._data.sample().to(self._setup.device)
         return pass_cost(forward, model, sample, memory, training=training, copies=copies)
@@ -208,7 +210,8 @@ class EachGraph:
         batch = self._data.sample().to(self._setup.device)
         with torch.no_grad(), evaluation_mode(self._model):
             context = Context.of(batch, training=False)
-            out = self._model.embed(batch.x, context)  # type: ignore[arg-type]
+            assert batch.x is not None
+            out = self._model.embed(batch.x, context)
             row = (self._model.predict(out, context) if head else out)[:1].nbytes
         return self._beside_graphs() + self._cost.fixed + count * (_RESULTS * row + _ORDERED)
 

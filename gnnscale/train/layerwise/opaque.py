@@ -89,9 +89,10 @@ class ClusterBatches:
 
         def forward(batch: SlottedBatch) -> Tensor:
             context, x = Context.of(batch, training=False), batch.rows
+            assert x is not None
             for phase in section.trained_phases:
                 x = phase(x, context)
-            return densify(x)  # type: ignore[arg-type]
+            return densify(x)
 
         cost, loader = None, self._loader
         if memory != "auto":

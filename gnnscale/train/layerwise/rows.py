@@ -72,8 +72,9 @@ class RowBatch:
 
 def as_rows(batch: Batch) -> RowBatch:
     """The training nodes of a batch, which are all of its nodes, as rows."""
+    assert batch.x is not None
     return RowBatch(
-        rows=batch.x,  # type: ignore[arg-type]
+        rows=batch.x,
         slots={},
         y=batch.y,
         node_id=batch.node_id,

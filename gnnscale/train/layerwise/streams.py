@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -26,7 +25,14 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import release_all
-from gnnscale.inference.activations import Activations, ActivationStore, Chunks, GraphFeatures
+from gnnscale.inference.activation_file import ActivationsInFile
+from gnnscale.inference.activations import (
+    Activations,
+    ActivationsInMemory,
+    ActivationStore,
+    Chunks,
+    GraphFeatures,
+)
 from gnnscale.inference.engine import advance
 from gnnscale.inference.hops import Hops
 from gnnscale.kernels import CSR
@@ -169,7 +175,8 @@ class Stream:
 
     def _sparse_rows(self, section: Section, nodes: Tensor) -> Activations | CSR:
         """Aggregated rows of sparse features; dense where aggregation has filled them."""
-        x = self.layer.x  # type: ignore[union-attr]
+        assert isinstance(self.layer, GraphFeatures)
+        x = self.layer.x
         assert isinstance(x, CSR)
         if not isinstance(section.source, Propagate):
             return x.select_rows(nodes.to(x.device))
@@ -225,11 +232,12 @@ class Stream:
                 if high > low:
                     chosen = (wanted.nodes[low:high] - start).to(rows.device)
                     picked, room = rows.index_select(0, chosen), wanted.parts[slot]
+                    assert isinstance(room, ActivationsInMemory | ActivationsInFile)
                     _check_range(picked, room)
-                    room.put(low, picked)  # type: ignore
+                    room.put(low, picked)
             yield start, end, rows
 
-    def _room(self, count: int, rows: Tensor) -> Any:
+    def _room(self, count: int, rows: Tensor) -> ActivationsInMemory | ActivationsInFile:
         layers, dtype = self.layers, rows.dtype
         if dtype == torch.float32:
             dtype = self._rows_dtype
@@ -239,7 +247,7 @@ class Stream:
         return room.new(rows.size(1), dtype, whole_rows=True)
 
 
-def _check_range(rows: Tensor, room: Any) -> None:
+def _check_range(rows: Tensor, room: Activations) -> None:
     """Refuse rows that overflow in the type they are kept in.
 
     Raises:

@@ -124,9 +124,10 @@ class Views:
         chosen[self._train] = True
         seen = subgraph(bare, chosen)
         if isinstance(x, CSR) or not is_mapped(x):
-            seen = dataclasses.replace(seen, x=_rows_of(x, self._train))
+            rows = _rows_of(x, self._train)
+            seen = dataclasses.replace(seen, x=rows)
             layers = store_for(model, seen, **options)
-            features = layers.features(seen.x, dtype)  # type: ignore[arg-type]
+            features = layers.features(rows, dtype)
         else:
             layers = store_for(model, dataclasses.replace(seen, x=x), **options)
             features = SomeRows(x, self._train, dtype, layers.features(x, dtype).blocks)

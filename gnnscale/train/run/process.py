@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -103,6 +103,12 @@ def _gnu_library() -> Any:
     return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
+class _Filling(Protocol):
+    """What torch has as a module whose attribute is a property, which no checker sees."""
+
+    fill_uninitialized_memory: bool
+
+
 @contextlib.contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
     """Have torch add up in a fixed order on the CPU, so that a run that goes on ends the same.
@@ -115,11 +121,12 @@ def repeatable(device: torch.device) -> Iterator[None]:
         return
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    memory = cast(_Filling, torch.utils.deterministic)
+    filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=warned if before else True)
-    torch.utils.deterministic.fill_uninitialized_memory = filled and before  # type: ignore
+    memory.fill_uninitialized_memory = filled and before
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
-        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore
+        memory.fill_uninitialized_memory = filled

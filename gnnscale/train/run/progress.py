@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from gnnscale import comm
@@ -38,7 +39,7 @@ class Meter:
         self.weight += weight
         self._nodes += nodes
 
-    def over_ranks(self, group: Any = None) -> None:
+    def over_ranks(self, group: dist.ProcessGroup | None = None) -> None:
         """Take the sums of all ranks, at the end of an epoch; waits for the device."""
         if comm.world_size(group) == 1:
             return

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from gnnscale import comm
@@ -36,7 +37,7 @@ class RunningStatistics:
         synchronised: whether there are norms that all ranks have to run together.
     """
 
-    def __init__(self, model: nn.Module, group: Any = None) -> None:
+    def __init__(self, model: nn.Module, group: dist.ProcessGroup | None = None) -> None:
         self._group = group
         several = comm.world_size(group) > 1
         together = [m for m in model.modules() if several and _is_synchronised(m)]
@@ -169,7 +170,7 @@ class SharedGradients:
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
-        group: Any = None,
+        group: dist.ProcessGroup | None = None,
         compression: str | None = None,
         seed: int = 0,
     ) -> None:

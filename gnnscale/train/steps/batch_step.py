@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from gnnscale import comm
@@ -219,7 +220,7 @@ def runner_of(config: TrainerOptions, device: torch.device) -> Runner:
 
 
 def training_context(
-    batch: Any, seed: int, runner: Runner = run_phases, group: Any = None
+    batch: Any, seed: int, runner: Runner = run_phases, group: dist.ProcessGroup | None = None
 ) -> Context:
     """The context of a training pass over a batch.
 

@@ -55,7 +55,8 @@ def dry_run(
     check_carried(model, graph.carried)
     with evaluation_mode(model):
         context = Context.of(batch, training=False)
-        x: Any = entering(batch.x, model)  # type: ignore[arg-type]
+        assert batch.x is not None
+        x: Any = entering(batch.x, model)
         for phases in model.phases:
             for phase in phases:
                 refusal = _refusal(phase, x, context, graph, level)
@@ -123,7 +124,8 @@ def try_clusters(
 
     def forward(some: Batch) -> Tensor:
         context = Context.of(some, training=False, runner=runner)
-        return setup.model(some.x, some.adj, context=context)  # type: ignore[arg-type]
+        assert some.x is not None
+        return setup.model(some.x, some.adj, context=context)
 
     cost = None
     if config.memory != "auto":

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -43,7 +45,7 @@ class Updates:
         scheduler: Any,
         interval: str,
         watched: str | None,
-        scaler: torch.amp.GradScaler,  # type: ignore[name-defined]
+        scaler: GradScaler,
         options: TrainerOptions,
         shared: SharedGradients | None = None,
         other_stages: Any = None,
@@ -209,9 +211,9 @@ class MixedPrecision:
         self._dtype = _DTYPES[name]
         self._device = device.type
         self._mixed = name != "float32"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")  # type: ignore
+        self.scaler = GradScaler(device.type, enabled=name == "fp16")
 
-    def autocast(self) -> Any:
+    def autocast(self) -> torch.autocast:
         """The context of a forward pass."""
         return torch.autocast(self._device, self._dtype, enabled=self._mixed)
 
@@ -219,7 +221,7 @@ class MixedPrecision:
 def precision_faults(name: str, device: torch.device) -> list[str]:
     """Why a device cannot train in that precision, in words."""
     fault = None
-    if name in ("bf16", "fp16") and not torch.amp.is_autocast_available(device.type):  # type: ignore
+    if name in ("bf16", "fp16") and not is_autocast_available(device.type):
         fault = f"torch has no autocast on {device.type}; use 'float32'"
     elif name == "fp16" and device.type == "cpu":
         fault = "processors calculate float16 in software, slower than float32; use 'bf16'"
