@@ -185,7 +185,7 @@ def number_faults(
 ) -> list[str]:
     """Faults of an argument that is a finite number from `least` to `most`."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if number and abs(value) < 1e300 and least <= value <= most:  # type: ignore[arg-type, operator]
+    if number and abs(value) < 1e300 and least <= value <= most:
         return []
     bounds = "" if math.inf in (-least, most) else f" in [{least:g}, {most:g}]"
     return [f"{name}={value!r} must be a finite number{bounds}"]

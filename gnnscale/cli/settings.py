@@ -77,11 +77,12 @@ def settings(
     preset = {} if card is None else dict(card.preset if recipe is None else recipe.settings)
     table = "preset" if recipe is None else f"recipes.{recipe.name}"
     if unknown := sorted(preset.keys() - options.keys()):
+        assert card is not None  # it, or a recipe of it, sets them
         faults = []
         for name in unknown:
             close = difflib.get_close_matches(name, options, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            faults.append(f"{card.path}: [{table}] sets {name!r}, which is no option{hint}")  # type: ignore[union-attr]
+            faults.append(f"{card.path}: [{table}] sets {name!r}, which is no option{hint}")
         raise InputError(faults)
     said = preset.keys() - given
     if recipe is None and trainer != "cluster":

@@ -127,7 +127,8 @@ def _measure(
     """Seconds of the forward and backward pass of every block on a batch."""
     seconds = []
     context = Context.of(batch, training=True, seed=seed, epoch=batch.epoch, step=batch.step)
-    x: Any = entering(batch.x, model)  # type: ignore[arg-type]
+    assert batch.x is not None  # a batch of a model's
+    x: Any = entering(batch.x, model)
     *before, head = model.phases
     for number, (block, phases) in enumerate(zip(model.blocks, before, strict=True), start=1):
         started = _now(batch)

@@ -123,7 +123,7 @@ class Batch:
         """Keep the memory of the batch, which another stream filled, until this one is done."""
         for value in vars(self).values():
             if isinstance(value, Tensor | CSR):
-                value.record_stream(stream)  # type: ignore[arg-type]
+                value.record_stream(stream)
 
 
 #: Puts the batch of some clusters together.

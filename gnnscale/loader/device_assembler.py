@@ -161,8 +161,10 @@ def resident_bytes(clustered: ClusteredGraph, first_hop: Tensor | CSR | None = N
     held = [graph.adj, graph.x, graph.y, *carried, clustered.node_id, first_hop]
     tensors: list[Tensor | None] = []
     for value in held:
-        whole = isinstance(value, CSR)
-        tensors += [value.indptr, value.indices, value.values] if whole else [value]  # type: ignore
+        if isinstance(value, CSR):
+            tensors += [value.indptr, value.indices, value.values]
+        else:
+            tensors.append(value)
     return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 

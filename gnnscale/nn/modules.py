@@ -8,7 +8,7 @@ import inspect
 import logging
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,12 +92,13 @@ def parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
     """The parameters of a layer's `forward`, by name, without `self`."""
     if "forward" in module.__dict__:  # replaced on the instance
         return dict(inspect.signature(module.forward).parameters)
-    return _of_class(type(module))  # type: ignore[arg-type]
+    cls: type = type(module)
+    return _of_class(cls)
 
 
 @functools.cache
-def _of_class(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    _, *rest = inspect.signature(cls.forward).parameters.items()
+def _of_class(cls: type) -> dict[str, inspect.Parameter]:
+    _, *rest = inspect.signature(cast(type[nn.Module], cls).forward).parameters.items()
     return dict(rest)
 
 

@@ -19,9 +19,9 @@ import bisect
 import mmap
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,8 +34,9 @@ from gnnscale.storage.files import read_at
 
 _BLOCK_BYTES = 64 << 20  # of a file that is in memory at once on its way to a device
 # By name, which the linker resolves: a function held by ctypes could not be cached.
-_pread = types.ExternalFunction(
-    "pread", types.intp(types.int32, types.uintp, types.uintp, types.int64)
+_pread = cast(
+    Callable[[int, int, int, int], int],
+    types.ExternalFunction("pread", types.intp(types.int32, types.uintp, types.uintp, types.int64)),
 )
 
 
@@ -73,7 +74,7 @@ def map_array(
     dtype: np.dtype,
     shape: tuple[int, ...],
     offset: int = 0,
-    mode: str = "c",
+    mode: Literal["c", "r+"] = "c",
     bound: Bound | None = None,
     proven: bool = False,
 ) -> Tensor:
@@ -93,7 +94,7 @@ def map_array(
         OSError: the file cannot be opened, or is shorter than the array.
     """
     with open(path, "r+b" if mode == "r+" else "rb") as file:
-        array = np.memmap(file, dtype, mode, offset, shape)  # type: ignore[call-overload]
+        array = np.memmap(file, dtype, mode, offset, shape)
         descriptor = os.dup(file.fileno())  # of the same file, whatever stands at the path now
     address = array.ctypes.data
     place = (address, array.nbytes, offset, descriptor)
@@ -113,7 +114,7 @@ def file_of(tensor: Tensor) -> Path | None:
     """The file that the tensor lies in, by its name when it was mapped; None for one in memory."""
     mapping = _find(tensor)
     array = None if mapping is None else mapping.array()
-    return None if array is None else Path(array.filename)  # type: ignore[arg-type]
+    return None if array is None else _path(array)
 
 
 def read_rows(tensor: Tensor, start: int, stop: int, out: Tensor | None = None) -> Tensor:
@@ -212,7 +213,7 @@ def release(tensor: Tensor) -> None:
     begin = tensor.data_ptr() - mapping.address + mapping.offset % mmap.ALLOCATIONGRANULARITY
     end = begin + tensor.numel() * tensor.element_size()
     begin = begin // page * page
-    memory: mmap.mmap = array._mmap  # type: ignore[attr-defined]
+    memory: mmap.mmap = vars(array)["_mmap"]
     memory.madvise(mmap.MADV_DONTNEED, begin, min(end, len(memory)) - begin)
 
 
@@ -224,6 +225,11 @@ def _find(tensor: Tensor) -> _Mapping | None:
     mapping = mappings[at] if at >= 0 else None
     inside = mapping is not None and address < mapping.address + mapping.length
     return mapping if inside else None
+
+
+def _path(array: np.memmap) -> Path:
+    assert array.filename is not None  # each was mapped by the name of its file
+    return Path(array.filename)
 
 
 def _forget(mapping: _Mapping) -> None:
@@ -260,7 +266,7 @@ def _check(mapping: _Mapping, read: Tensor, ends: np.ndarray | None = None) -> N
 
 def _damaged(mapping: _Mapping, what: str) -> DamagedStore:
     array = mapping.array()
-    path = Path("a stored array" if array is None else array.filename)  # type: ignore[arg-type]
+    path = Path("a stored array") if array is None else _path(array)
     return DamagedStore(
         f"{path} is damaged: {what}. `gnnscale info {path.parent} --verify` compares every byte "
         "with what was written"
@@ -280,7 +286,7 @@ def _read(descriptor: int, offset: int, into: memoryview) -> None:
 
 
 @njit_serial
-def read_pieces(descriptor, offsets, lengths, out):  # type: ignore[no-untyped-def]
+def read_pieces(descriptor: int, offsets: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> int:
     """Read pieces of a file, one after the other, into a buffer, without the GIL.
 
     A batch takes some sixty pieces. Read one by one from Python, each would hand the GIL over to

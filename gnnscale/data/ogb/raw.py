@@ -169,7 +169,7 @@ def counted(
 def size_of(file: Traversable) -> int:
     """Bytes of a file, which may be in a zip."""
     if isinstance(file, zipfile.Path):
-        return file.root.getinfo(file.at).file_size  # type: ignore[attr-defined]
+        return file.root.getinfo(file.at).file_size
     assert isinstance(file, Path)
     return file.stat().st_size
 

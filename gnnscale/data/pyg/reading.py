@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from gnnscale.extras import from_extra
 from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.kernels import CSR
 from gnnscale.storage.unpacking import check_archive
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Dataset
 
 _FOLDS = 10
 _ROWS_AT_ONCE = 1 << 16
@@ -80,12 +83,12 @@ def _graphs(entry: PyGEntry, place: Path, download: bool, **arguments: Any) -> l
     return list(type(made.__name__, (made,), changed)(str(place), **arguments))
 
 
-def _process(dataset: Any, made: type) -> None:
+def _process(dataset: Dataset, made: type[Dataset]) -> None:
     """In place of PyG's, which comes before anything is loaded: look through the files first."""
     check_pickled(Path(dataset.raw_dir), Path(dataset.processed_dir))
     if not all(map(os.path.exists, dataset.processed_paths)):
         dataset.force_reload = True  # it reads what it noted of transforms, whatever that is, else
-        made._process(dataset)  # type: ignore[attr-defined]
+        made._process(dataset)
 
 
 def _refuse(dataset: Any) -> None:
@@ -274,9 +277,9 @@ def _allowed() -> tuple[dict[tuple[str, str], Any], list[type]]:
         ("__builtin__", "list"): list,
     }
     array = np.zeros(2)
-    reconstruct: Callable[..., Any] = array.__reduce__()[0]  # type: ignore[assignment]
-    scalar: Callable[..., Any] = array[0].__reduce__()[0]
-    buffered: Callable[..., Any] = array.__reduce_ex__(5)[0]  # type: ignore[assignment]
+    reconstruct = array.__reduce__()[0]
+    scalar = array[0].__reduce__()[0]
+    buffered = array.__reduce_ex__(5)[0]
     for core in ("numpy.core", "numpy._core"):
         found[f"{core}.multiarray", "_reconstruct"] = reconstruct
         found[f"{core}.multiarray", "scalar"] = scalar

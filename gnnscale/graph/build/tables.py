@@ -150,7 +150,7 @@ class _Lines(io.RawIOBase):
         self._ready = text + self._ready
 
     @override
-    def read(self, size: int = -1) -> bytes:  # type: ignore[override]
+    def read(self, size: int = -1) -> bytes:
         while not self._ready:
             block = self._stream.read(_BLOCK_BYTES)
             self._room -= len(block)

@@ -155,7 +155,7 @@ class _Writing:
         for part in self.ragged("x_indptr", names, [x.indices, *values], x.indptr):
             del part
 
-    def ragged(self, pointers: str, names: list[str], arrays: list[Tensor], indptr: Tensor):  # type: ignore[no-untyped-def]
+    def ragged(self, pointers: str, names: list[str], arrays: list[Tensor], indptr: Tensor):
         """Write arrays with `indptr`'s entries a node; the caller may change each range first."""
         base = 0
         with contextlib.ExitStack() as stack:

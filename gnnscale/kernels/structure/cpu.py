@@ -56,8 +56,7 @@ def select_rows(
 
 def asymmetry(indptr: Tensor, indices: Tensor, values: Tensor | None, first: int) -> int:
     """See the reference."""
-    weighted = values is not None and values.numel()
-    bits = value_bits(values) if weighted else torch.empty(0, dtype=torch.int64)  # type: ignore[arg-type]
+    bits = value_bits(values) if values is not None else torch.empty(0, dtype=torch.int64)
     totals = np.zeros(num_threads(), np.uint64)
     _asymmetry(indptr.numpy(), indices.numpy(), bits.numpy().view(np.uint64), first, totals)
     return int(totals.sum(dtype=np.uint64))

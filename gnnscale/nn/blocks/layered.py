@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -130,7 +130,7 @@ class LayeredGNN(nn.Module):
         x = entering(x, self)
         for block, phases in zip((*self.blocks, None), self.phases, strict=True):
             x = context.runner(block, phases, x, context)
-        return x  # type: ignore[return-value]
+        return cast(Tensor, x)
 
     def _context(
         self,

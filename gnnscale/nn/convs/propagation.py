@@ -80,7 +80,7 @@ class Propagation:
     def resolve(self) -> Matrix:
         """P's description, as the convolution stands now."""
         # A Matrix is recognised by its method: it may itself be callable.
-        return self.matrix if hasattr(self.matrix, "coefficients") else self.matrix()  # type: ignore
+        return self.matrix if hasattr(self.matrix, "coefficients") else self.matrix()
 
     def operator(self, adj: Adjacency, dtype: torch.dtype) -> Operator:
         """P on a graph, for rows of a type."""

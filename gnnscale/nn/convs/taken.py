@@ -183,7 +183,7 @@ def _read_by_messages(layer: MessagePassing) -> frozenset[str]:
     return frozenset(
         name
         for method in (layer.message, layer.edge_update, layer.aggregate, layer.update)
-        for name in method.__code__.co_varnames[: method.__code__.co_argcount]  # type: ignore
+        for name in method.__code__.co_varnames[: method.__code__.co_argcount]
     )
 
 

@@ -225,7 +225,7 @@ class OnGraphs(OnRows):
     """A norm, given the graphs that its rows are of."""
 
     @override
-    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
         ptr = None if batch is None else pointers_of(batch, x.size(0))
         return statistics.normalise(self.function, x, ptr)
 

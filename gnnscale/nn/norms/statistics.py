@@ -167,14 +167,15 @@ def mergeable(norm: nn.Module) -> bool:
 
 def normalise(norm: Any, x: Tensor, ptr: Tensor | None) -> Tensor:
     """Run a norm on rows `[rows, channels]` and their segments, differentiably."""
-    if _takes(type(norm), "ptr"):  # type: ignore[arg-type]
+    cls: type = type(norm)
+    if _takes(cls, "ptr"):
         return norm(x, ptr=ptr)
     if not is_intercepted(norm):
         if type(norm) is pyg.GraphNorm:
             return graph_norm(norm, x, ptr)
         if type(norm) is pyg.InstanceNorm and norm.running_mean is None:
             return instance_norm(norm, x, ptr)
-    if ptr is None or not _takes(type(norm), "batch"):  # type: ignore[arg-type]
+    if ptr is None or not _takes(cls, "batch"):
         return norm(x)
     return norm(x, segment_of_rows(ptr, x.size(0)), ptr.numel() - 1)
 
