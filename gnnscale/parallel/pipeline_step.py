@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluator, Signals, Source
 from gnnscale.train.options import PipelineOptions
 from gnnscale.train.run.progress import Meter
+from gnnscale.train.run.records import State
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics
 from gnnscale.train.steps.additive import counted, summed_loss
@@ -141,23 +141,23 @@ class PipelineStep:
 
     # --- state ------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Step`."""
         updates = self.updates.state_dict()
         if (group := self._setup.stage_group) is not None:
             updates = {**updates, "optimizer": whole(self._part_of(updates), group)}
         return {"updates": updates}
 
-    def own_state(self) -> dict[str, Any]:
+    def own_state(self) -> State:
         """See `Step`."""
         return {"updates": self.updates.begun()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `Step`."""
         updates = state["updates"]
         self.updates.load_state_dict({**updates, "optimizer": self._part_of(updates)})
 
-    def _part_of(self, updates: dict[str, Any]) -> dict[str, Any]:
+    def _part_of(self, updates: State) -> State:
         """Of the optimizer's state, that of the stages that are here."""
         parameters = self._pipeline.parameters()
         return part_of(updates["optimizer"], self.updates.optimizer, parameters)

@@ -19,6 +19,7 @@ from gnnscale.nn.blocks.phases import Phase
 from gnnscale.nn.convs.propagation import densify
 from gnnscale.nn.modules import is_intercepted
 from gnnscale.parallel.boundaries import Boundary, boundaries
+from gnnscale.train.run.records import State
 
 
 class Stage(nn.Module):
@@ -121,7 +122,7 @@ class Stage(nn.Module):
         return self.phases if self.last else [*self.phases, []]
 
     @override
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> State:
         return {**self.__dict__, "_compiled": None}  # phases refer to this stage's own modules
 
 

@@ -13,6 +13,7 @@ from gnnscale.loader import ClusterLoader
 from gnnscale.train.contracts import Data, Evaluator, Step
 from gnnscale.train.controllers.early_stopping import EarlyStopping
 from gnnscale.train.run.progress import Meter
+from gnnscale.train.run.records import State
 from gnnscale.train.run.report import Report
 from gnnscale.train.session import Session
 from gnnscale.train.setup import Setup
@@ -163,7 +164,7 @@ class AllLayers:
     def finish(self, trainer: Any) -> None:
         """Nothing comes after."""
 
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> State | None:
         """See `Sessions`."""
         return None if self.open is None else self.open.best
 
@@ -172,7 +173,7 @@ class AllLayers:
         """See `Sessions`."""
         return self._data.loader.epoch if self._data.is_prepared else 0
 
-    def epochs_of(self, state: dict[str, Any], report: Report) -> int:
+    def epochs_of(self, state: State, report: Report) -> int:
         """See `Sessions`."""
         source = state["open"]["source"]
         return source["epoch"] + (source["step"] > 0)
@@ -193,17 +194,17 @@ class AllLayers:
         epoch, steps = loader.epoch, len(loader)
         return epoch * steps + loader.step, until * steps, f"{epoch + 1}/{until}"
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Sessions`."""
         assert self.open is not None
         return {"open": self.open.state_dict()}
 
-    def own_state(self) -> dict[str, Any]:
+    def own_state(self) -> State:
         """See `Sessions`."""
         assert self.open is not None
         return {"open": self.open.own_state()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `Sessions`."""
         assert self.open is not None
         self.open.load_state_dict(state["open"])

@@ -27,6 +27,7 @@ from gnnscale.train.arguments import Given
 from gnnscale.train.options import ClusterOptions
 from gnnscale.train.ranks import stored_once
 from gnnscale.train.run.identity import describe_data
+from gnnscale.train.run.records import Description
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.first_hop import first_hop
 
@@ -290,13 +291,13 @@ class Clusters:
         elif not folder.is_store_of_run(folder.store):
             write_store(self.clustered, folder.graph)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Description:
         """See `Data`."""
         if self._fingerprint is None:
             self._fingerprint = self.whole.fingerprint()
         return describe_data(self.given, self._fingerprint)
 
-    def held(self) -> dict[str, Any]:
+    def held(self) -> dict[str, object]:
         """See `Data`."""
         seen = self.graph if self.clustered is None else self.seen
         return {"": seen, "whole": self.clustered, "given": self.given, "first_hop": self._hop}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from gnnscale.graph import Graph
+from gnnscale.train.run.records import Description, Row, State
 from gnnscale.train.steps.updates import Updates
 
 
@@ -38,10 +39,10 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Any]:
         """The batches; None in a step that has none for this rank."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Where it stands."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state: also from its own, where an iteration was broken off."""
 
 
@@ -63,16 +64,16 @@ class Trained(Protocol):
     def __call__(self, batch: Any) -> Tensor:
         """The output for a batch, in training."""
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> State:
         """Parameters and buffers by name: themselves, no copies."""
 
-    def take(self, weights: dict[str, Any]) -> None:
+    def take(self, weights: State) -> None:
         """Take over what `weights` gave."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What is trained besides the model and its task."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
 
 
@@ -111,13 +112,13 @@ class Step(Protocol):
     def share(self) -> None:
         """Give every rank all weights, where an update has changed those of others."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Where it stands, beside the weights."""
 
-    def own_state(self) -> dict[str, Any]:
+    def own_state(self) -> State:
         """Of the state, what is this rank's own, under the same keys."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
 
 
@@ -166,7 +167,7 @@ class StopRule(Protocol):
     def stopped(self) -> str | None:
         """Why it stopped; None while it goes on."""
 
-    def after(self, row: dict[str, Any]) -> str | None:
+    def after(self, row: Row) -> str | None:
         """Why to stop after an epoch, None to go on; it may add figures of its own to the row."""
 
     def stop(self, why: str) -> None:
@@ -210,8 +211,8 @@ class Data(Protocol):
     def resume(self) -> None:
         """Prepare, when that is asked for, as the run in the folder did."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Description:
         """What identifies it."""
 
-    def held(self) -> dict[str, Any]:
+    def held(self) -> dict[str, object]:
         """Graphs and arrays that stay while it trains, by name; "" for what is trained on."""

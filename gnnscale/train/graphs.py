@@ -30,6 +30,7 @@ from gnnscale.loader.graph_loader import (
 from gnnscale.nn.convs.taken import CARRIED
 from gnnscale.train.arguments import as_data, read_graph
 from gnnscale.train.run.identity import describe_data
+from gnnscale.train.run.records import Description
 from gnnscale.train.setup import Setup
 
 logger = logging.getLogger(__name__)
@@ -233,12 +234,12 @@ class ManyGraphs:
     def resume(self) -> None:
         """Nothing: what is drawn depends on seed and epoch alone."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Description:
         """See `Data`."""
         if self._fingerprint is None:
             self._fingerprint = self.graph.fingerprint()
         return describe_data(self.graph, self._fingerprint)
 
-    def held(self) -> dict[str, Any]:
+    def held(self) -> dict[str, object]:
         """See `Data`."""
         return {"": self.graph}

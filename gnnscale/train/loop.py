@@ -16,6 +16,7 @@ from gnnscale import comm
 from gnnscale.errors import GnnscaleError
 from gnnscale.train.run.callbacks import hears_of_steps
 from gnnscale.train.run.progress import Progress
+from gnnscale.train.run.records import Row
 from gnnscale.train.session import Session, Sessions
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.additive import check_counted
@@ -125,7 +126,7 @@ class Loop:
                 before = time.monotonic()
         return False
 
-    def _end_epoch(self, session: Session) -> tuple[dict[str, Any], str | None]:
+    def _end_epoch(self, session: Session) -> tuple[Row, str | None]:
         """The row of an epoch that has been trained, and why to stop after it."""
         setup, meter, config = self._setup, session.meter, self._setup.config
         if setup.stage_group is not None:
@@ -135,7 +136,7 @@ class Loop:
         loss = meter.mean_loss()
         self._check_finite(session, loss)
         session.keep_good()
-        row: dict[str, Any] = {
+        row: Row = {
             "epoch": session.epoch,
             **({} if session.layer is None else {"layer": session.layer}),
             "loss": loss,
@@ -173,7 +174,7 @@ class Loop:
             f"{gentler(self._setup.config)}, and see that the features are not too large"
         )
 
-    def _evaluate(self, session: Session, row: dict[str, Any]) -> None:
+    def _evaluate(self, session: Session, row: Row) -> None:
         setup, headline = self._setup, self._setup.task.headline
         session.step.share()
         found = session.validator.validate()

@@ -20,6 +20,7 @@ from typing_extensions import override
 from gnnscale.declared import about, arguments_of, faults_of, plain_numbers
 from gnnscale.errors import InputError
 from gnnscale.model_arguments import MODEL
+from gnnscale.train.run.records import Description
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -241,18 +242,18 @@ class TrainerOptions:
         given: dict[str, Any] = {f.name: None for f in fields if f.default is dataclasses.MISSING}
         return dataclasses.replace(self, **given, **found)
 
-    def saved(self) -> dict[str, Any]:
+    def saved(self) -> Description:
         """The configuration as a run keeps it, in what JSON has."""
         return {name: described(getattr(self, name)) for name in self.kept()}
 
     @classmethod
-    def kept(cls) -> dict[str, Any]:
+    def kept(cls) -> Description:
         """The defaults of all that is saved with a run, by name."""
         known = arguments_of(cls)
         left = {name for name, one in known.items() if not one.said.get("saved", True)}
         return {f.name: f.default for f in dataclasses.fields(cls) if f.name not in left}
 
-    def differences(self, saved: dict[str, Any]) -> list[str]:
+    def differences(self, saved: Description) -> list[str]:
         """What differs from a saved configuration in a way that changes the result."""
         mine = self.saved()
         # What an older version did not write was then at its default.

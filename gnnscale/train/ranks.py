@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +16,7 @@ from gnnscale.train.contracts import Signals
 from gnnscale.train.options import OF_RANKS, TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.memory import resident_arrays
+from gnnscale.train.run.records import Description, State
 
 _WRITING = 512 * 10**6  # bytes that writing a clustered graph to files takes at most
 _SORTING = 40  # bytes an edge, while a graph in memory is renumbered
@@ -25,7 +25,7 @@ _NESTED = {"updates", "open", "sessions", "step"}  # of a checkpoint's state
 
 
 def check_same_on_all_ranks(
-    identity: dict[str, Any], config: TrainerOptions, folder: RunFolder | None
+    identity: Description, config: TrainerOptions, folder: RunFolder | None
 ) -> None:
     """Compare what ranks have been given.
 
@@ -57,7 +57,7 @@ def check_same_on_all_ranks(
         )
 
 
-def check_world_size(state: dict[str, Any], folder: RunFolder | None) -> None:
+def check_world_size(state: State, folder: RunFolder | None) -> None:
     """Compare the number of ranks with that of the run.
 
     Raises:
@@ -72,7 +72,7 @@ def check_world_size(state: dict[str, Any], folder: RunFolder | None) -> None:
         )
 
 
-def with_own(state: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def with_own(state: State, own: State) -> State:
     """Rank 0's state with what another rank has of its own, wherever that stands in it."""
     nested = {
         key: with_own(state[key], value) if key in _NESTED else value for key, value in own.items()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gnnscale.train.contracts import Source, Step, StopRule, Trained, Validator
 from gnnscale.train.run.going_on import snapshot
 from gnnscale.train.run.progress import Meter
+from gnnscale.train.run.records import Row, State
 from gnnscale.train.run.report import Report
 
 
@@ -46,7 +47,7 @@ class Session:
         *,
         before: int = 0,
         layer: int | None = None,
-        account: dict[str, Any] | None = None,
+        account: Row | None = None,
     ) -> None:
         self.source, self.trained, self.step, self.meter = source, trained, step, meter
         self.validator, self.rule = validator, rule
@@ -58,9 +59,9 @@ class Session:
     def forget(self) -> None:
         """Begin anew."""
         self.best_value: float | None = None
-        self.best: dict[str, Any] | None = None
-        self.longer: dict[str, Any] | None = None
-        self._good: dict[str, Any] | None = None
+        self.best: State | None = None
+        self.longer: State | None = None
+        self._good: State | None = None
         self.meter.reset()
         self.step.forget()
 
@@ -75,7 +76,7 @@ class Session:
         of = "" if self.layer is None else f" of layer {self.layer}"
         return f"epoch {self.source.epoch}{of}"
 
-    def count(self, row: dict[str, Any]) -> None:
+    def count(self, row: Row) -> None:
         """Take an epoch into the account."""
         account = self._account
         account["epochs"], account["loss"] = self.source.epoch, row["loss"]
@@ -106,7 +107,7 @@ class Session:
             self.keep_good()
         self.trained.train()
 
-    def keep_for_longer(self, row: dict[str, Any], report: Report) -> None:
+    def keep_for_longer(self, row: Row, report: Report) -> None:
         """Remember what an evaluation will change that is made for the end of the run alone."""
         if self.layer is None:
             best = {"best": self.best, "best_value": self.best_value}
@@ -127,7 +128,7 @@ class Session:
 
     # --- state ------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Where it stands, beside the weights."""
         source = self.source.state_dict()
         return {
@@ -143,11 +144,11 @@ class Session:
             "good": self._good if source["step"] else None,
         }
 
-    def own_state(self) -> dict[str, Any]:
+    def own_state(self) -> State:
         """Of the state, what is this rank's own, under the same keys."""
         return {"step": self.step.own_state(), "meter": self.meter.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state, with the weights of that moment."""
         self.trained.load_state_dict(state["trained"])
         self.step.load_state_dict(state["step"])
@@ -207,14 +208,14 @@ class Sessions(Protocol):
     def keep(self) -> None:
         """Write into the run folder what must be found there again. On rank 0."""
 
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> State | None:
         """The best weights of the whole model, where they are known and kept."""
 
     @property
     def epochs_done(self) -> int:
         """Epochs that have been trained; the next one's number is one more."""
 
-    def epochs_of(self, state: dict[str, Any], report: Report) -> int:
+    def epochs_of(self, state: State, report: Report) -> int:
         """Epochs that a state has behind it, the one it stands in included."""
 
     def fixed_length(self, report: Report) -> str | None:
@@ -223,11 +224,11 @@ class Sessions(Protocol):
     def shown(self, session: Session | None) -> tuple[int, int, str]:
         """For the progress bar: what is done, of how much, and where that is in words."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Where training stands, beside the model's weights and generators."""
 
-    def own_state(self) -> dict[str, Any]:
+    def own_state(self) -> State:
         """Of the state, what is this rank's own, under the same keys."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state."""

@@ -13,6 +13,7 @@ from gnnscale.graph import Graph, Split
 from gnnscale.graph.checks import training_faults
 from gnnscale.graph.reading.labels import known_labels
 from gnnscale.inference import Metric, make_metric
+from gnnscale.train.run.records import Description
 
 if TYPE_CHECKING:
     from gnnscale.loader import Batch
@@ -249,7 +250,7 @@ class NodeTask:
         names = [self.headline, *(n for n in self._METRICS[self.name][:2] if n != self.headline)]
         return [make_metric(name) for name in names]
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> Description:
         """What makes this task again beside its name and headline, as JSON."""
         weight = self.class_weight
         if weight is not None and not isinstance(weight, str):

@@ -19,6 +19,7 @@ from gnnscale.train.evaluators.full_graph import SETS
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.folder import RunFolder
+from gnnscale.train.run.records import Description
 from gnnscale.train.run.report import Report
 from gnnscale.train.run.training_run import TrainingRun
 from gnnscale.train.session import Sessions
@@ -258,7 +259,7 @@ class Trainer:
         return self._evaluator.without_metrics()
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Description:
         """What makes a run of it the same run: trainer, data, model and task."""
         return self._run.identity()
 

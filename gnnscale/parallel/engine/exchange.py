@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from gnnscale import comm
 from gnnscale.errors import UnsupportedModel
 from gnnscale.loader import ClusterLoader
 from gnnscale.train.contracts import Signals
+from gnnscale.train.run.records import State
 from gnnscale.train.steps.across_ranks import RunningStatistics
 
 Observe = Callable[[int, int], None]
@@ -122,16 +123,14 @@ def refuse_synchronised(model: nn.Module) -> None:
             )
 
 
-def part_of(
-    state: dict[str, Any], optimizer: Optimizer, parameters: Iterable[nn.Parameter]
-) -> dict[str, Any]:
+def part_of(state: State, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> State:
     """Of an optimizer's state, what belongs to some parameters."""
     own = {id(parameter) for parameter in parameters}
     numbered = [id(p) for group in optimizer.param_groups for p in group["params"]]
     return {**state, "state": {n: of for n, of in state["state"].items() if numbered[n] in own}}
 
 
-def whole(state: dict[str, Any], group: dist.ProcessGroup | None) -> dict[str, Any]:
+def whole(state: State, group: dist.ProcessGroup | None) -> State:
     """The state over all parameters, on every rank of the pipeline, each of which gives its own.
 
     Every rank makes the optimizer of the whole model, which keeps state of the parameters that get
@@ -142,7 +141,7 @@ def whole(state: dict[str, Any], group: dist.ProcessGroup | None) -> dict[str, A
         number: {k: v.cpu() if isinstance(v, Tensor) else v for k, v in of_one.items()}
         for number, of_one in state["state"].items()
     }
-    parts: dict[str, Any] = {}
+    parts: State = {}
     for part in comm.gather_objects(here, group):
         parts |= part
     return {**state, "state": dict(sorted(parts.items()))}

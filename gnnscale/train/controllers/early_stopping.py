@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from gnnscale.train.run.records import Row
 from gnnscale.train.setup import Setup
 
 
@@ -26,7 +25,7 @@ class EarlyStopping:
         """See `StopRule`."""
         return self._setup.report.stopped
 
-    def after(self, row: dict[str, Any]) -> str | None:
+    def after(self, row: Row) -> str | None:
         """See `StopRule`."""
         setup, report = self._setup, self._setup.report
         patience, best, epoch = setup.config.early_stopping, report.best_epoch, row["epoch"]

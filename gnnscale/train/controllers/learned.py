@@ -25,6 +25,7 @@ from gnnscale.train.controllers.stopping import (
     number_faults,
 )
 from gnnscale.train.run.checkpoint import load_tree, save_tree
+from gnnscale.train.run.records import Description, Row, State
 
 FORMAT = Format(
     "gnnscale stop controller",
@@ -66,8 +67,8 @@ class LearnedController:
     def __init__(
         self,
         policy: StopPolicy,
-        history: Sequence[dict[str, Any]] = (),
-        learnt_on: dict[str, Any] | None = None,
+        history: Sequence[Row] = (),
+        learnt_on: Description | None = None,
     ) -> None:
         self.policy = policy
         self.history = list(history)
@@ -98,16 +99,16 @@ class LearnedController:
         self._watch.acted(int(stop))
         return Decision(stop, "controller" if stop else "", p_stop)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `StopController`."""
         return {"watch": self._watch.state_dict(), "p_going_on": self._p_going_on}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `StopController`."""
         self._watch.load_state_dict(state["watch"])
         self._p_going_on = state["p_going_on"]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """See `StopController`."""
         return {"controller": "LearnedController", "weights": self.policy.checksum()}
 

@@ -16,7 +16,7 @@ import logging
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from typing_extensions import override
 from gnnscale.errors import GnnscaleError
 from gnnscale.train.controllers.policy import Executed, Observation, StopPolicy, Watch
 from gnnscale.train.controllers.stopping import Decision, LayerProgress, StopController
+from gnnscale.train.run.records import Description, State
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +94,12 @@ class _Recording:
         self._watch.acted(action)
         self.steps.append(Executed(seen, action))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `StopController`."""
         steps = [[list(step.seen), step.action] for step in self.steps]
         return {"watch": self._watch.state_dict(), "steps": steps}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `StopController`."""
         self._watch.load_state_dict(state["watch"])
         self.steps = [Executed(Observation(*seen), action) for seen, action in state["steps"]]
@@ -131,19 +132,19 @@ class Imitation(_Recording):
         return Decision(self._stops, "teacher" if self._stops else "")
 
     @override
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `StopController`."""
         own = {"teacher": self._teacher.state_dict(), "stops": self._stops}
         return {**super().state_dict(), **own}
 
     @override
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `StopController`."""
         super().load_state_dict(state)
         self._teacher.load_state_dict(state["teacher"])
         self._stops = state["stops"]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """See `StopController`."""
         return {"controller": "Imitation", "teacher": self._teacher.describe()}
 
@@ -167,17 +168,17 @@ class Sampling(_Recording):
         return Decision(bool(action), "controller" if action else "", p_stop)
 
     @override
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `StopController`."""
         return {**super().state_dict(), "random": self._random.get_state()}
 
     @override
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `StopController`."""
         super().load_state_dict(state)
         self._random.set_state(state["random"])
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """See `StopController`."""
         return {"controller": "Sampling", "weights": self._policy.checksum()}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from gnnscale.train.controllers.stopping import LayerProgress
+from gnnscale.train.run.records import State
 
 Memory = tuple[Tensor, Tensor]
 HIDDEN, EMBEDDING = 16, 5
@@ -163,12 +164,12 @@ class Watch:
         """What was executed: the next observation holds it."""
         self._previous = action
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What moves during a run."""
         memory = None if self._memory is None else list(self._memory)
         return {"memory": memory, "previous": self._previous, "first_loss": self._first_loss}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a `state_dict`."""
         memory = state["memory"]
         self._memory = None if memory is None else (memory[0].clone(), memory[1].clone())

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from gnnscale.choices import whole_faults
 from gnnscale.errors import InputError
+from gnnscale.train.run.records import Description, State
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,13 @@ class StopController(Protocol):
     def decide(self, progress: LayerProgress) -> Decision:
         """Called once after every epoch."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What moves during a run, as plain values and tensors: a resumed run is the same run."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a `state_dict`."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """What makes two controllers the same, as JSON values; learned weights by a checksum."""
 
 
@@ -107,14 +108,14 @@ class FixedEpochs:
         stop = progress.epoch >= self.epochs
         return Decision(stop, "fixed epochs" if stop else "")
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `StopController`."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `StopController`."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """See `StopController`."""
         return {"controller": "FixedEpochs", "epochs": self.epochs}
 
@@ -170,15 +171,15 @@ class Plateau:
         stop = progress.epoch - self._best_epoch >= self.patience
         return Decision(stop, "plateau" if stop else "")
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `StopController`."""
         return {"best": self._best, "best_epoch": self._best_epoch}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `StopController`."""
         self._best, self._best_epoch = state["best"], state["best_epoch"]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """See `StopController`."""
         return {
             "controller": "Plateau",

@@ -24,6 +24,7 @@ from gnnscale.train.contracts import Evaluator
 from gnnscale.train.options import FREE_ON_RESUME, ClusterOptions, LayerwiseOptions
 from gnnscale.train.run.callbacks import Callback, Told, hears_of_steps
 from gnnscale.train.run.going_on import snapshot
+from gnnscale.train.run.records import Row
 from gnnscale.train.run.report import Report
 from gnnscale.train.setup import Setup
 from gnnscale.train.task import Task
@@ -85,7 +86,7 @@ class Passed(Callback):
         self._of_epoch = of_epoch
 
     @override
-    def on_epoch_end(self, trainer: Told, row: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: Told, row: Row) -> None:
         """See `Callback`."""
         trainer.stop = self._of_epoch(trainer.report)
 
@@ -203,7 +204,7 @@ def fine_tune(tuner: ClusterTrainer, greedy: float | None) -> bool:
     return False
 
 
-def rows_of(report: Report, first: int) -> list[dict[str, Any]]:
+def rows_of(report: Report, first: int) -> list[Row]:
     """The epochs of a fine-tuning as those that follow on the layers' own.
 
     Args:
@@ -213,7 +214,7 @@ def rows_of(report: Report, first: int) -> list[dict[str, Any]]:
     return [{**row, "epoch": first + row["epoch"], "layer": LAYER} for row in report.rows]
 
 
-def account_of(tuner: ClusterTrainer, greedy: float | None, kept: bool) -> dict[str, Any]:
+def account_of(tuner: ClusterTrainer, greedy: float | None, kept: bool) -> Row:
     """A fine-tuning as a row beside those of the layers.
 
     Args:

@@ -37,6 +37,7 @@ from gnnscale.train.layerwise.trial import check_norms, try_task
 from gnnscale.train.layerwise.views import Views
 from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.run.progress import Meter
+from gnnscale.train.run.records import State
 from gnnscale.train.run.report import Report
 from gnnscale.train.session import Session
 from gnnscale.train.setup import Setup
@@ -140,7 +141,7 @@ class LayerByLayer:
         """See `Sessions`."""
         self._number = 0  # of the section in training, among those that are trained
         self.open: Session | None = None
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: State | None = None
 
     def start(self) -> None:
         """See `Sessions`."""
@@ -273,7 +274,7 @@ class LayerByLayer:
 
     # --- state ------------------------------------------------------------------------------
 
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> State | None:
         """None: each layer has a best of its own, and ends with it."""
         return None
 
@@ -282,7 +283,7 @@ class LayerByLayer:
         """See `Sessions`: those of all layers."""
         return len(self._setup.report.rows)
 
-    def epochs_of(self, state: dict[str, Any], report: Report) -> int:
+    def epochs_of(self, state: State, report: Report) -> int:
         """See `Sessions`: the most that a layer has."""
         return max((r["epochs"] for r in report.layers if isinstance(r["layer"], int)), default=0)
 
@@ -304,7 +305,7 @@ class LayerByLayer:
         where = f"{session.source.epoch + 1} of layer {self._number + 1}/{layers}"
         return self._number, layers, where
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Sessions`."""
         if self.open is None and not self._number:
             # The controller has not begun: it need have no state yet.
@@ -313,11 +314,11 @@ class LayerByLayer:
         controller = self._controller.state_dict()
         return {"number": self._number, "controller": controller, "open": opened}
 
-    def own_state(self) -> dict[str, Any]:
+    def own_state(self) -> State:
         """See `Sessions`."""
         return {} if self.open is None else {"open": self.open.own_state()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `Sessions`: a section that was open is opened when it is its turn."""
         self._number, self._resumed = state["number"], state["open"]
         if state["controller"] is not None:

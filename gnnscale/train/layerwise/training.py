@@ -17,6 +17,7 @@ from gnnscale.nn.convs.propagation import densify
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.controllers.stopping import Decision, LayerProgress, StopController
 from gnnscale.train.layerwise.sections import Section
+from gnnscale.train.run.records import Row, State
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.batch_step import training_context
 
@@ -80,11 +81,11 @@ class Epochs:
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Source`."""
         return {"epoch": self.epoch, "step": self.step}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `Source`."""
         self.epoch, self.step = state["epoch"], state["step"]
 
@@ -162,7 +163,7 @@ class TrainedSection:
         running = (*self.section.modules, *self._of_task.modules())
         return nn.ModuleList(part for part in running if part not in whole)
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> State:
         """See `Trained`."""
         buffers = {
             f"buffer {i}.{name}": buffer
@@ -176,16 +177,16 @@ class TrainedSection:
         return {**self.section.parameters, **buffers, **of_classifier, **of_task}
 
     @torch.no_grad()
-    def take(self, weights: dict[str, Any]) -> None:
+    def take(self, weights: State) -> None:
         """See `Trained`."""
         for name, value in self.weights().items():
             value.copy_(weights[name])
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Trained`."""
         return {"classifier": self.classifier.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `Trained`."""
         self.classifier.load_state_dict(state["classifier"])
 
@@ -257,7 +258,7 @@ class ByController:
         source: Epochs,
         layer: int,
         layers: int,
-        account: dict[str, Any],
+        account: Row,
     ) -> None:
         self._setup, self._controller, self._source = setup, controller, source
         self._place = layer, layers
@@ -268,7 +269,7 @@ class ByController:
         """See `StopRule`."""
         return self._account.get("stopped")
 
-    def after(self, row: dict[str, Any]) -> str | None:
+    def after(self, row: Row) -> str | None:
         """See `StopRule`."""
         task, epoch = self._setup.task, self._source.epoch
         metrics, value = task.metrics(), row.get(f"val_{task.headline}")

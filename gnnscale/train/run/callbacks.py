@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.extras import from_extra
+from gnnscale.train.run.records import Row
 from gnnscale.train.run.report import Report
 
 
@@ -57,7 +58,7 @@ class Callback:
         Losses stay on the device: what reads one waits for it.
         """
 
-    def on_epoch_end(self, trainer: Told, row: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: Told, row: Row) -> None:
         """Called after every epoch with its row of the report."""
 
     def on_fit_end(self, trainer: Told, report: Report) -> None:
@@ -95,7 +96,7 @@ class TensorBoard(Callback):
             self._writer = self._make(self._log_dir, purge_step=trainer.epochs_done + 1)
 
     @override
-    def on_epoch_end(self, trainer: Told, row: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: Told, row: Row) -> None:
         """See `Callback`."""
         if self._writer is None:
             return

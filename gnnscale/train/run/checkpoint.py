@@ -13,6 +13,7 @@ from torch import Tensor
 from gnnscale.errors import StoreError
 from gnnscale.storage.files import atomic_write, checked_path
 from gnnscale.storage.formats import Format
+from gnnscale.train.run.records import Description
 
 FORMAT = Format(
     "gnnscale-tree", 1, "checkpoint", "what wrote it does, such as the trainer's fit(resume=False)"
@@ -21,7 +22,7 @@ _TENSOR = "__tensor__"
 _ITEMS = "__items__"
 
 
-def save_tree(path: str | Path, tree: Any, about: dict[str, Any] | None = None) -> None:
+def save_tree(path: str | Path, tree: Any, about: Description | None = None) -> None:
     """Write a tree of dicts, lists, tensors and JSON values, atomically.
 
     Tensors go into the file's tensor section under the names of their keys, joined by dots, each
@@ -63,7 +64,7 @@ def load_tree(path: str | Path) -> Any:
     return read_tree(path)[0]
 
 
-def read_tree(path: str | Path) -> tuple[Any, dict[str, Any]]:
+def read_tree(path: str | Path) -> tuple[Any, Description]:
     """Read what `save_tree` wrote: the tree, and what is said of it.
 
     Raises:

@@ -46,6 +46,7 @@ from gnnscale.storage.pictures import plot_where_possible
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.checkpoint import read_tree, save_tree
 from gnnscale.train.run.lock import sole_writer
+from gnnscale.train.run.records import Description, State
 from gnnscale.train.run.report import Report
 from gnnscale.train.steps.learnt import of_model
 
@@ -132,7 +133,7 @@ class RunFolder:
         """Whether a run has begun here."""
         return os.path.exists(self.path / "run.json")  # False too where it may not be asked
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """What `begin` wrote.
 
         Raises:
@@ -152,7 +153,7 @@ class RunFolder:
         """
         held.enter_context(sole_writer(self.path))
 
-    def begin(self, identity: dict[str, Any], config: TrainerOptions) -> None:
+    def begin(self, identity: Description, config: TrainerOptions) -> None:
         """Start a run, removing what an earlier one left here."""
         content = {
             **FORMAT.stamp,
@@ -173,7 +174,7 @@ class RunFolder:
         self._write_description({**content, "begun": True})
         self._id, self._checksums = content["id"], {}
 
-    def _write_description(self, content: dict[str, Any]) -> None:
+    def _write_description(self, content: Description) -> None:
         write_json(self.path / "run.json", {**content, "checksum": json_checksum(content)})
 
     def _surrounding_id(self) -> str | None:
@@ -196,8 +197,8 @@ class RunFolder:
         return read_json(self._store_note) == {"checksum": store_checksum(store)}
 
     def resume(
-        self, identity: dict[str, Any], config: TrainerOptions, resume: str | bool
-    ) -> dict[str, Any] | None:
+        self, identity: Description, config: TrainerOptions, resume: str | bool
+    ) -> State | None:
         """The state to go on from, or None to start anew.
 
         Raises:
@@ -220,7 +221,7 @@ class RunFolder:
             )
         return self.state()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """The state of the run, every file of which is the one that it wrote.
 
         Raises:
@@ -253,7 +254,7 @@ class RunFolder:
                 f"{expected}). {_REMEDY}"
             )
 
-    def differences(self, identity: dict[str, Any], config: TrainerOptions) -> list[str]:
+    def differences(self, identity: Description, config: TrainerOptions) -> list[str]:
         """What tells the run here from another one, in words; nothing where they are the same.
 
         Raises:
@@ -272,7 +273,7 @@ class RunFolder:
             differences.append(_difference("clusters", there["clusters"], here["clusters"]))
         return differences + _model_differences(content, identity)
 
-    def checkpoint(self, state: dict[str, Any], report: Report) -> None:
+    def checkpoint(self, state: State, report: Report) -> None:
         """Write the state to go on from, and the report so far."""
         self._save_state({**state, "finished": False}, report)
         report.save(self.path / _REPORT)
@@ -285,7 +286,7 @@ class RunFolder:
         if content["config"] != (now := config.saved()):
             self._write_description({**content, "config": now})
 
-    def finish(self, weights: dict[str, Tensor], state: dict[str, Any], report: Report) -> None:
+    def finish(self, weights: dict[str, Tensor], state: State, report: Report) -> None:
         """Write weights, report and curves of a complete run, and what more epochs go on from."""
         report.run["id"] = self._id
         save_tree(self.path / _WEIGHTS, of_model(weights), {"run": self._id})
@@ -293,7 +294,7 @@ class RunFolder:
         plot_where_possible(report.plot, self.path / "curves.png")
         self._save_state({**state, "finished": True}, report)
 
-    def _save_state(self, state: dict[str, Any], report: Report) -> None:
+    def _save_state(self, state: State, report: Report) -> None:
         """Write the checkpoint, which names the run that it is of and the run's other files."""
         report.run["id"] = self._id
         about = {
@@ -312,7 +313,7 @@ class RunFolder:
         weights = {_WEIGHTS: file_checksum(self.path / _WEIGHTS)} if finished else {}
         return {**self._checksums, **weights}
 
-    def weights(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def weights(self) -> tuple[dict[str, Tensor], State]:
         """The best weights known (the kept ones, else the best so far, else the last), and report.
 
         Raises:
@@ -326,7 +327,7 @@ class RunFolder:
 _REMEDY = "Put the right file back, or train anew with fit(resume=False)"
 
 
-def _task_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+def _task_differences(there: Description, here: Description) -> list[str]:
     before, now = (task.get("parameters", {}) for task in (there, here))
     lazy = {name for known in (before, now) for name, shape in known.items() if shape == "lazy"}
     return [
@@ -335,7 +336,7 @@ def _task_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     ]
 
 
-def _model_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+def _model_differences(there: Description, here: Description) -> list[str]:
     before, now = there["model"]["parameters"], here["model"]["parameters"]
     # A parameter that is not materialised yet takes any shape.
     lazy = {name for known in (before, now) for name, shape in known.items() if shape == "lazy"}
@@ -353,7 +354,7 @@ def _model_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]
 
 
 def _named_differences(
-    prefix: str, there: dict[str, Any], here: dict[str, Any], leave_out: Iterable[str] = ()
+    prefix: str, there: Description, here: Description, leave_out: Iterable[str] = ()
 ) -> list[str]:
     return [
         _difference(f"{prefix}{name}", there.get(name, "absent"), here.get(name, "absent"))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.errors import RunMismatch
+from gnnscale.train.run.records import State
 from gnnscale.train.run.report import Report
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def is_over(report: Report, done: int, until: int, before: int, patience: int | 
     return until <= done
 
 
-def snapshot(weights: Weights) -> dict[str, Any]:
+def snapshot(weights: Weights) -> State:
     """A copy of weights on the host."""
     return {k: v.detach().cpu().clone() if isinstance(v, Tensor) else v for k, v in weights.items()}
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
 
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.nn import LayeredGNN
+from gnnscale.train.run.records import Description
 from gnnscale.train.steps.additive import is_additive
 from gnnscale.train.steps.learnt import shapes_of_task
 from gnnscale.train.task import NodeTask, Task
 
 
-def describe_model(model: LayeredGNN) -> dict[str, Any]:
+def describe_model(model: LayeredGNN) -> Description:
     """Parameters and phases, the arguments it was built with, and what its modules say."""
     return {
         "model": model.signature(),
@@ -22,7 +22,7 @@ def describe_model(model: LayeredGNN) -> dict[str, Any]:
     }
 
 
-def describe_task(task: Task, model: LayeredGNN) -> dict[str, Any]:
+def describe_task(task: Task, model: LayeredGNN) -> Description:
     """Name, headline, the arguments of a task that is built in, the parameters of one that is not.
 
     With parameters go buffers; what is the model's is left out.
@@ -39,7 +39,7 @@ def describe_task(task: Task, model: LayeredGNN) -> dict[str, Any]:
     }
 
 
-def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> dict[str, Any]:
+def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> Description:
     """What a run is trained on, and where it is found again; `fingerprint` is the graph's."""
     graph = data.graph if isinstance(data, ClusteredGraph) else data
     path = data.path if isinstance(data, ClusteredGraph) else None

@@ -27,6 +27,7 @@ from gnnscale.train.controllers.stopping import (
 from gnnscale.train.options import ClusterOptions, is_described
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.identity import describe_data
+from gnnscale.train.run.records import Description, State
 from gnnscale.train.run.report import Report
 from gnnscale.train.task import NodeTask
 from gnnscale.train.trainer import Trainer
@@ -130,7 +131,7 @@ def _absent(name: str, description: str) -> Callable:
     return absent
 
 
-def _find_graph(folder: RunFolder, about: dict[str, Any], task: str) -> Graph | ClusteredGraph:
+def _find_graph(folder: RunFolder, about: Description, task: str) -> Graph | ClusteredGraph:
     known, data = about["data"], as_data(_open_graph(folder, about["data"]), task)
     whole = data.graph if isinstance(data, ClusteredGraph) else data
     same = whole.fingerprint() == known["fingerprint"]
@@ -142,7 +143,7 @@ def _find_graph(folder: RunFolder, about: dict[str, Any], task: str) -> Graph | 
     return data
 
 
-def _open_graph(folder: RunFolder, known: dict[str, Any]) -> Graph | ClusteredGraph:
+def _open_graph(folder: RunFolder, known: Description) -> Graph | ClusteredGraph:
     if is_store(folder.graph):
         clustered = open_graph(folder.graph)
         return clustered if known["clustered"] else clustered.original()
@@ -166,7 +167,7 @@ _BY_ARGUMENTS: dict[str, Callable[..., StopController]] = {
 }
 
 
-def controller_from(description: dict[str, Any], path: Path) -> StopController:
+def controller_from(description: Description, path: Path) -> StopController:
     """The controller of a run.
 
     Args:
@@ -197,7 +198,7 @@ class _Absent:
 
     needs_validation = False
 
-    def __init__(self, description: dict[str, Any]) -> None:
+    def __init__(self, description: Description) -> None:
         self._description = description
 
     def begin(self, layer: int, layers: int) -> None:
@@ -206,13 +207,13 @@ class _Absent:
     def decide(self, progress: LayerProgress) -> Decision:
         self._refuse()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         self._refuse()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self._refuse()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         return self._description
 
     def _refuse(self) -> NoReturn:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from gnnscale import comm
+from gnnscale.train.run.records import State
 
 
 class Meter:
@@ -58,7 +58,7 @@ class Meter:
         """Nodes of batches by the seconds so far."""
         return self._nodes / max(self.seconds, 1e-9)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """The sums."""
         return {
             "loss": self._loss,
@@ -67,7 +67,7 @@ class Meter:
             "seconds": self.seconds,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from the sums of an interrupted epoch."""
         self._loss = state["loss"].to(self._device)
         self.weight, self._nodes = state["weight"], state["nodes"]

@@ -14,6 +14,7 @@ from typing_extensions import override
 from gnnscale.errors import StoreError
 from gnnscale.storage.files import atomic_write, json_checksum, read_json, write_json
 from gnnscale.storage.formats import Format
+from gnnscale.train.run.records import Description, Row
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +44,15 @@ class Report:
         run: what was run: model, graph, configuration, versions, threads, device.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     headline: str = "accuracy"
     best_epoch: int | None = None
     final: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     stopped: str | None = None
-    run: dict[str, Any] = field(default_factory=dict)
-    layers: list[dict[str, Any]] = field(default_factory=list)
+    run: Description = field(default_factory=dict)
+    layers: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @override
@@ -119,7 +120,7 @@ class Report:
             raise StoreError(f"{path} is no report: {error}") from error
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str) -> Description:
     """Versions, threads and machine: what bit-identical results depend on."""
     import numba
     import numpy
@@ -141,7 +142,7 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def warn_of_another_environment(saved: dict[str, Any], now: dict[str, Any]) -> None:
+def warn_of_another_environment(saved: Description, now: Description) -> None:
     """Warn where a run goes on elsewhere than it was begun."""
     different = [f"{k} {saved[k]} → {now.get(k)}" for k in saved if saved[k] != now.get(k)]
     if different:

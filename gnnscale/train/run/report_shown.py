@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from gnnscale.shown import shown
 from gnnscale.storage.pictures import CURVES, curves
+from gnnscale.train.run.records import Description, Row
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,13 +22,13 @@ _P_STOP, _END, _WORDS = "#d62728", "#bbbbbb", "#777777"
 class Recorded(Protocol):
     """What is shown of a run: see `Report`."""
 
-    rows: list[dict[str, Any]]
-    layers: list[dict[str, Any]]
+    rows: list[Row]
+    layers: list[Row]
     headline: str
     best_epoch: int | None
     final: dict[str, dict[str, float]]
     notes: list[str]
-    run: dict[str, Any]
+    run: Description
 
 
 def report_text(report: Recorded) -> str:
@@ -71,7 +72,7 @@ def _epochs_table(report: Recorded) -> Table:
     return _table(report, evaluated or report.rows[-1:])
 
 
-def _table(report: Recorded, rows: Sequence[dict[str, Any]]) -> Table:
+def _table(report: Recorded, rows: Sequence[Row]) -> Table:
     from rich.table import Table
     from rich.text import Text
 

@@ -33,6 +33,7 @@ from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchang
 from gnnscale.train.run.identity import describe_model, describe_task
 from gnnscale.train.run.memory import MemoryMeter, memory_use, resident_arrays
 from gnnscale.train.run.process import deferred_interrupt, kept_buffers, repeatable
+from gnnscale.train.run.records import Description, State
 from gnnscale.train.run.report import Report, environment, warn_of_another_environment
 from gnnscale.train.session import Sessions
 from gnnscale.train.setup import Setup
@@ -57,8 +58,8 @@ class TrainingRun:
     """
 
     # The weights that `fit` ended with, and those of the last epoch where they are others.
-    _left: dict[str, Any] | None
-    _last: dict[str, Any] | None
+    _left: State | None
+    _last: State | None
 
     def __init__(
         self, kind: str, setup: Setup, data: Data, evaluator: Evaluator, sessions: Sessions
@@ -70,7 +71,7 @@ class TrainingRun:
         self._task_as_given = describe_task(setup.task, setup.model)
         self._begin()
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Description:
         """What makes a run the same run: trainer, data, model and task."""
         data, spec = self._data.identity(), self._setup.model.spec
         title = f"{spec['model'] if spec else 'model'} on {data['name']}"
@@ -208,7 +209,7 @@ class TrainingRun:
         setup.until = epochs
         return config
 
-    def _is_over(self, state: dict[str, Any]) -> bool:
+    def _is_over(self, state: State) -> bool:
         """Whether the run of a checkpoint is complete.
 
         Raises:
@@ -299,7 +300,7 @@ class TrainingRun:
         comm.from_main(lambda: folder.checkpoint(state, self._setup.report))
         self._last_checkpoint = time.monotonic()
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> State:
         if (session := self._sessions.open) is not None:
             session.step.share()
         own = self._own_state()
@@ -312,7 +313,7 @@ class TrainingRun:
             "other_ranks": others,
         }
 
-    def _own_state(self) -> dict[str, Any]:
+    def _own_state(self) -> State:
         """Of the state, what is this rank's own, under the same keys."""
         device = self._setup.device
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
@@ -323,7 +324,7 @@ class TrainingRun:
             "sessions": self._sessions.own_state(),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: State) -> None:
         setup = self._setup
         if not comm.is_main():
             state = with_own(state, state["other_ranks"][comm.rank() - 1])

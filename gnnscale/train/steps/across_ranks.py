@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gnnscale import comm
 from gnnscale.errors import InputError
+from gnnscale.train.run.records import State
 
 
 class RunningStatistics:
@@ -214,11 +215,11 @@ class SharedGradients:
             shaped = view.view(parameter.shape).to(parameter.dtype)
             parameter.grad = shaped if known else None
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """How often the compression has drawn."""
         return {"step": 0 if self._ternary is None else self._ternary.step}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
         if self._ternary is not None:
             self._ternary.step = state["step"]

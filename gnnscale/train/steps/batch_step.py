@@ -22,6 +22,7 @@ from gnnscale.train.contracts import Evaluator, Signals, Source, Trained
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.ranks import agree
 from gnnscale.train.run.progress import Meter
+from gnnscale.train.run.records import State
 from gnnscale.train.setup import Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics, SharedGradients
 from gnnscale.train.steps.additive import counted, summed_loss
@@ -66,19 +67,19 @@ class WholeModel:
         context = training_context(batch, setup.config.seed, self.runner, setup.group)
         return setup.model(batch.x, batch.adj, context=context)
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> State:
         """See `Trained`."""
         return self._learnt.weights()
 
-    def take(self, weights: dict[str, Any]) -> None:
+    def take(self, weights: State) -> None:
         """See `Trained`."""
         self._learnt.take(weights)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Nothing: the run keeps the model and the task."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Nothing: the run has given model and task their weights."""
 
 
@@ -144,15 +145,15 @@ class BatchStep:
     def share(self) -> None:
         """Nothing: every rank makes every update."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See `Step`."""
         return {"updates": self.updates.state_dict()}
 
-    def own_state(self) -> dict[str, Any]:
+    def own_state(self) -> State:
         """See `Step`."""
         return {"updates": self.updates.begun()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See `Step`."""
         self.updates.load_state_dict(state["updates"])
 

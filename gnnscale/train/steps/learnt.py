@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_l
 from torch.optim import Optimizer
 
 from gnnscale.errors import RunMismatch
+from gnnscale.train.run.records import Description
 from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def of_model(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if not name.startswith(_TASK)}
 
 
-def shapes_of_task(task: Task, model: nn.Module) -> dict[str, Any]:
+def shapes_of_task(task: Task, model: nn.Module) -> Description:
     """Shape and type of what a task has beside the model, by name."""
     return {
         name: "lazy"

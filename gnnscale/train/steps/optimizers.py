@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import (
 
 from gnnscale.errors import InputError
 from gnnscale.train.options import TrainerOptions, name_of
+from gnnscale.train.run.records import State
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
 
@@ -167,7 +168,7 @@ def _listed(params: Any) -> list[Any]:
     return [params] if isinstance(params, Tensor) else list(params)
 
 
-def schedule_state(scheduler: Any) -> dict[str, Any] | None:
+def schedule_state(scheduler: Any) -> State | None:
     """A schedule's state without what cannot be stored (its own functions)."""
     if scheduler is None:
         return None

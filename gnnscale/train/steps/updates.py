@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.train.options import TrainerOptions
+from gnnscale.train.run.records import Row, State
 from gnnscale.train.steps.across_ranks import SharedGradients
 from gnnscale.train.steps.optimizers import schedule_state
 
@@ -123,7 +124,7 @@ class Updates:
             norm = comm.all_reduce_(norm.square(), group=self._other_stages).sqrt()
         nn.utils.clip_grads_with_norm_(self._parameters, greatest, norm)
 
-    def end_epoch(self, row: dict[str, Any]) -> None:
+    def end_epoch(self, row: Row) -> None:
         """Advance a schedule that goes by epochs; `row`: the figures of this one."""
         if self.scheduler is None or self._interval == "step":
             return
@@ -132,7 +133,7 @@ class Updates:
         elif self._watched in row:
             self.scheduler.step(row[self._watched])
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Optimizer, schedule, scale, and the gradients of an update that has only begun."""
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -142,14 +143,14 @@ class Updates:
             **self.begun(),
         }
 
-    def begun(self) -> dict[str, Any]:
+    def begun(self) -> State:
         """Of the state, what is this rank's own: an update that has only begun."""
         return {
             "begun": [self._first, self._total],
             "gradients": self._gradients() if self._total else {},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Go on from a state.
 
         Raises:
