@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from gnnscale.errors import InputError, RunMismatch
 from gnnscale.loader import ClusterLoader
 from gnnscale.train.contracts import Data, Evaluator, Step
 from gnnscale.train.controllers.early_stopping import EarlyStopping
+from gnnscale.train.run.callbacks import Told
 from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.records import State
 from gnnscale.train.run.report import Report
@@ -161,7 +162,7 @@ class AllLayers:
         """Nothing: the run takes the best weights when it has written the last ones."""
         return False
 
-    def finish(self, trainer: Any) -> None:
+    def finish(self, trainer: Told) -> None:
         """Nothing comes after."""
 
     def best(self) -> State | None:

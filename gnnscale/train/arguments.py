@@ -79,7 +79,7 @@ def read_graph(data: Any, task: Any, **given: Any) -> Graph:
     return Graph.from_data(data, task=_built_in(task), **given)
 
 
-def _built_in(task: Any) -> str | None:
+def _built_in(task: object) -> str | None:
     name = task.name if isinstance(task, NodeTask) else task
     return name if isinstance(name, str) and name in TASKS else None
 

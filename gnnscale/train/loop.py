@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from math import isfinite, isnan
-from typing import Any, Protocol
+from typing import Protocol
 
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError
-from gnnscale.train.run.callbacks import hears_of_steps
+from gnnscale.train.run.callbacks import Told, hears_of_steps
 from gnnscale.train.run.progress import Progress
 from gnnscale.train.run.records import Row
 from gnnscale.train.session import Session, Sessions
@@ -45,7 +45,7 @@ class Loop:
         keeper: of the run.
     """
 
-    def __init__(self, trainer: Any, setup: Setup, sessions: Sessions, keeper: Keeper) -> None:
+    def __init__(self, trainer: Told, setup: Setup, sessions: Sessions, keeper: Keeper) -> None:
         self._trainer, self._setup, self._sessions = trainer, setup, sessions
         self._keeper = keeper
         self._steps_since_checkpoint = 0

@@ -500,7 +500,7 @@ OPTIONS: Mapping[str, type[TrainerOptions]] = {
 }
 
 
-def _said(detail: str, value: Any) -> frozenset[str]:
+def _said(detail: str, value: object) -> frozenset[str]:
     known = [one for options in OPTIONS.values() for one in arguments_of(options).values()]
     return frozenset(one.name for one in known if one.said.get(detail) == value)
 
@@ -516,7 +516,7 @@ LENGTHS = _said("resume", "longer")
 OF_RANKS = _said("by_rank", True)
 
 
-def described(value: Any) -> Any:
+def described(value: object) -> Any:
     """What a value is called in a saved configuration: the same in every process."""
     if hasattr(value, "describe"):  # a stop controller
         return value.describe()
@@ -540,7 +540,7 @@ def is_described(name: str | None) -> bool:
     return name is not None and name.endswith(")")
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """What a function is called, without its module: a script's are in `__main__` for itself."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return named.__qualname__
@@ -550,6 +550,6 @@ def _patience(early_stopping: int | None) -> float:
     return math.inf if early_stopping is None else early_stopping
 
 
-def _text(device: Any) -> Any:
+def _text(device: object) -> object:
     """A `torch.device` as text; arrays are left for the check."""
     return device if getattr(device, "ndim", 0) else str(device)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gnnscale.train.contracts import Source, Step, StopRule, Trained, Validator
+from gnnscale.train.run.callbacks import Told
 from gnnscale.train.run.going_on import snapshot
 from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.records import Row, State
@@ -202,7 +203,7 @@ class Sessions(Protocol):
     def close(self, session: Session) -> bool:
         """Leave a session; whether others may follow, which go on from a checkpoint."""
 
-    def finish(self, trainer: Any) -> None:
+    def finish(self, trainer: Told) -> None:
         """Do what comes after the last session."""
 
     def keep(self) -> None:

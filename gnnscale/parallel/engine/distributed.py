@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -93,7 +92,7 @@ class TorchEngine:
         """Whether the last stage, and the loss, are here."""
         return self.placement[-1] == self.rank
 
-    def agree(self, what: str, value: Any) -> None:
+    def agree(self, what: str, value: object) -> None:
         """Check that something is the same on all ranks of the pipeline.
 
         Raises:

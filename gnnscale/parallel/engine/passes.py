@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class Computation:
     context: Callable[[Batch], Context]
     loss: Callable[[Tensor, Batch], Tensor]
     root: Callable[[Tensor], Tensor]
-    autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    autocast: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
     observe: Callable[[int, int], None] | None = None
     redraws: bool = False
 
@@ -78,7 +78,7 @@ class StagePasses:
         self._computation = computation
         self._kept: dict[int, _Kept] = {}
         opaque = any(isinstance(phase, Neighbourhood) for block in stage.phases for phase in block)
-        self._drawing: AbstractContextManager[Any] = (
+        self._drawing: AbstractContextManager[object] = (
             _generator if opaque or computation.redraws else contextlib.nullcontext()
         )
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -248,7 +248,7 @@ def measure_bandwidth(device: torch.device, group: distributed.ProcessGroup | No
     if other < size:
         peer = other if group is None else distributed.get_global_rank(group, other)
         message = torch.zeros(_MESSAGE, dtype=torch.uint8, device=device)
-        steps: list[Callable[..., Any]] = [distributed.send, distributed.recv]
+        steps: list[Callable[..., object]] = [distributed.send, distributed.recv]
         rounds = []
         for _ in range(1 + _MESSAGES):  # the first one connects
             started = time.perf_counter()

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,7 +245,7 @@ class Timeline:
         return table
 
 
-def _trace(timelines: Mapping[str, Timeline]) -> Iterator[dict[str, Any]]:
+def _trace(timelines: Mapping[str, Timeline]) -> Iterator[dict[str, object]]:
     """A process a timeline; in it a thread a device, and one a link that carried messages.
 
     Times are in microseconds ("Trace Event Format", Google).

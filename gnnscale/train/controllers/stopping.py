@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from typing_extensions import override
 
@@ -192,7 +192,7 @@ class Plateau:
 _PROTOCOL = ("needs_validation", "begin", "decide", "state_dict", "load_state_dict", "describe")
 
 
-def controller_faults(name: str, value: Any) -> list[str]:
+def controller_faults(name: str, value: object) -> list[str]:
     """Faults of an argument that is a stop controller."""
     if isinstance(value, type):
         return [f"{name}={value.__name__}: a class; give {value.__name__}()"]
@@ -201,10 +201,14 @@ def controller_faults(name: str, value: Any) -> list[str]:
     return []
 
 
-def number_faults(name: str, value: Any, least: float, above: bool = False) -> list[str]:
+def number_faults(name: str, value: object, least: float, above: bool = False) -> list[str]:
     """Faults of an argument that is a finite number from `least` on, or above it."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and math.isfinite(value) and (value > least or (value == least and not above)):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (value > least or (value == least and not above))
+    ):
         return []
     limit = f"above {least:g}" if above else f"from {least:g} on"
     return [f"{name}={value!r} must be a number {limit}"]

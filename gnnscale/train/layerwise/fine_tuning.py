@@ -131,7 +131,7 @@ class FineTuning:
         fine_tuner(self._given, setup.model, data.given, config, setup.task)
         check_kept(setup.task, before, setup.learnt.task)
 
-    def run(self, trainer: Any) -> None:
+    def run(self, trainer: Told) -> None:
         """Train, unless the run's folder says that it has been done.
 
         Args:

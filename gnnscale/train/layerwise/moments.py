@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric.nn import norm as pyg
 
 from gnnscale.nn import Context
-from gnnscale.nn.blocks.phases import Propagate, Rows, Save, Statistics
+from gnnscale.nn.blocks.phases import Phase, Propagate, Rows, Save, Statistics
 from gnnscale.nn.convs.propagation import is_plain_linear
 from gnnscale.nn.convs.pyg_convs import SelfWeight
 from gnnscale.nn.norms import statistics
@@ -85,7 +85,7 @@ class WholeNorm:
     """
 
     phase: Statistics
-    linear: Sequence[Any]
+    linear: Sequence[Phase | Combine]
     rows: int
     points: dict[str, Tensor]
     first: str
@@ -135,7 +135,7 @@ class WholeNormGathering:
         return self._found is not None
 
     @property
-    def _linear(self) -> list[Any]:
+    def _linear(self) -> list[Phase | Combine]:
         return [] if self._found is None else self._found[0]
 
     def add(self, parts: dict[str, Tensor]) -> None:
@@ -162,9 +162,9 @@ class WholeNormGathering:
         return WholeNorm(phase, linear, self._spread.rows, by_slot, self._first)
 
 
-def _first_norm(section: Section) -> tuple[list[Any], Statistics] | None:
+def _first_norm(section: Section) -> tuple[list[Phase | Combine], Statistics] | None:
     """A norm over all rows directly behind a linear map of what a section reads, and that map."""
-    linear: list[Any] = []
+    linear: list[Phase | Combine] = []
     for phase in section.trained_phases:
         if isinstance(phase, Statistics):
             # Batch norm is left its own meaning: the statistics of batches in training.
@@ -178,7 +178,7 @@ def _first_norm(section: Section) -> tuple[list[Any], Statistics] | None:
     return None
 
 
-def _is_linear(phase: Any, section: Section) -> bool:
+def _is_linear(phase: Phase | Combine, section: Section) -> bool:
     if isinstance(phase, Combine):
         assert isinstance(section.source, Propagate)
         root = section.source.propagation.root

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ class RowBatch:
     step: int
     step_train_nodes: int
     norm: WholeNorm | None = None
-    adj: Any = None
+    adj: None = None
 
     @property
     def num_nodes(self) -> int:

@@ -26,6 +26,7 @@ from gnnscale.nn.blocks.phases import (
     Features,
     Join,
     Neighbourhood,
+    Phase,
     Propagate,
     Save,
     Statistics,
@@ -70,8 +71,8 @@ class Section:
 
     index: int
     source: Propagate | Neighbourhood | None = None
-    before: list[Any] = field(default_factory=list)
-    after: list[Any] = field(default_factory=list)
+    before: list[Phase] = field(default_factory=list)
+    after: list[Phase] = field(default_factory=list)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     modules: list[nn.Module] = field(default_factory=list)
     last: bool = False
@@ -82,7 +83,7 @@ class Section:
             module.training = True
 
     @property
-    def phases(self) -> list[Any]:
+    def phases(self) -> list[Phase]:
         """All of it, as it stands in the model."""
         return [*self.before, *([] if self.source is None else [self.source]), *self.after]
 
@@ -92,7 +93,7 @@ class Section:
         return not isinstance(self.source, Neighbourhood)
 
     @functools.cached_property
-    def row_phases(self) -> list[Any]:
+    def row_phases(self) -> list[Phase | Combine]:
         """The section on aggregated rows.
 
         Dropout that stands before the propagation is applied behind it: what is aggregated is
@@ -111,7 +112,7 @@ class Section:
         return saved | ({INPUT} if rooted else set())
 
     @functools.cached_property
-    def trained_phases(self) -> list[Any]:
+    def trained_phases(self) -> list[Phase | Combine]:
         """Of `row_phases`, or of `phases` where it is opaque, what its output depends on."""
         phases = self.row_phases
         if not self.is_separable:
@@ -119,8 +120,7 @@ class Section:
         needed: set[str] = set()
         kept = []
         for phase in reversed(phases):
-            writes = isinstance(phase, Save | Collect)
-            if writes and phase.slot not in needed:
+            if isinstance(phase, Save | Collect) and phase.slot not in needed:
                 continue
             needed |= set(slots_of(phase))
             kept.append(phase)
@@ -195,12 +195,12 @@ def sections_of(model: LayeredGNN) -> list[Section]:
     return sections
 
 
-def _passes_rows_on(phase: Any) -> bool:
+def _passes_rows_on(phase: Phase) -> bool:
     """Whether a phase leaves rows as they are in evaluation."""
     return isinstance(phase, Save) or (isinstance(phase, Dropout) and phase.act is None)
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
+def _parts(value: object, seen: set[int]) -> Iterator[Any]:
     """Every module and parameter that a phase, or a function in it, refers to."""
     if isinstance(value, dict):
         value = value.values()

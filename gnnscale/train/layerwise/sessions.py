@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from torch import nn
 
@@ -36,6 +35,7 @@ from gnnscale.train.layerwise.training import (
 from gnnscale.train.layerwise.trial import check_norms, try_task
 from gnnscale.train.layerwise.views import Views
 from gnnscale.train.options import LayerwiseOptions
+from gnnscale.train.run.callbacks import Told
 from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.records import State
 from gnnscale.train.run.report import Report
@@ -261,7 +261,7 @@ class LayerByLayer:
         self.open = None
         return True
 
-    def finish(self, trainer: Any) -> None:
+    def finish(self, trainer: Told) -> None:
         """Train all layers together, where that is wanted."""
         if self._fine_tuning is not None and not self._setup.stop:
             self._fine_tuning.run(trainer)

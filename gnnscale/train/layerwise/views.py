@@ -15,7 +15,7 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, subgraph
 from gnnscale.graph.reading.labels import labelled
-from gnnscale.inference.activations import ActivationStore
+from gnnscale.inference.activations import Activations, ActivationStore
 from gnnscale.inference.engine import activation_type, store_for
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
@@ -190,7 +190,7 @@ class Views:
             self._device,
         )
 
-    def _stream(self, graph: Graph, layers: ActivationStore, features: Any) -> Stream:
+    def _stream(self, graph: Graph, layers: ActivationStore, features: Activations) -> Stream:
         return Stream(graph, layers, features, _DTYPES[self._config.rows_dtype])
 
 

@@ -65,7 +65,7 @@ class Callback:
         """Called once, when training has ended."""
 
 
-def hears_of_steps(callback: Any) -> bool:
+def hears_of_steps(callback: object) -> bool:
     """Whether a callback is told of steps: one that says nothing of them costs nothing."""
     told = getattr(callback, "on_step_end", None)
     return told is not None and getattr(told, "__func__", told) is not Callback.on_step_end

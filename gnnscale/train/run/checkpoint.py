@@ -22,7 +22,7 @@ _TENSOR = "__tensor__"
 _ITEMS = "__items__"
 
 
-def save_tree(path: str | Path, tree: Any, about: Description | None = None) -> None:
+def save_tree(path: str | Path, tree: object, about: Description | None = None) -> None:
     """Write a tree of dicts, lists, tensors and JSON values, atomically.
 
     Tensors go into the file's tensor section under the names of their keys, joined by dots, each
@@ -100,7 +100,7 @@ def _checksum(layout: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _encode(value: Any, place: str, tensors: dict[str, Tensor], seen: dict[Any, str]) -> Any:
+def _encode(value: object, place: str, tensors: dict[str, Tensor], seen: dict[Any, str]) -> Any:
     if isinstance(value, Tensor):
         value = value.detach()
         # The same memory seen twice is written once: safetensors refuses aliases.
@@ -132,7 +132,7 @@ def _free_name(place: str, tensors: dict[str, Tensor]) -> str:
     return name
 
 
-def _key(key: Any) -> str | int:
+def _key(key: object) -> str | int:
     if not isinstance(key, str | int):
         raise TypeError(f"a checkpoint's keys are strings and integers, not {type(key).__name__}")
     return key

@@ -25,7 +25,6 @@ import shutil
 from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from typing_extensions import override
@@ -247,7 +246,7 @@ class RunFolder:
         self._checksums = {k: v for k, v in about["files"].items() if k in _ONCE}
         return tree
 
-    def _check_run(self, name: str, found: Any, expected: str) -> None:
+    def _check_run(self, name: str, found: object, expected: str) -> None:
         if found != expected:
             raise RunMismatch(
                 f"{self.path / name} is of another run (id {found}; run.json here says "
@@ -363,5 +362,5 @@ def _named_differences(
     ]
 
 
-def _difference(name: str, there: Any, here: Any) -> str:
+def _difference(name: str, there: object, here: object) -> str:
     return f"{name}: {there} in the run, {here} now"

@@ -124,7 +124,7 @@ def load_run(
 def _absent(name: str, description: str) -> Callable:
     """Stands for a function that the configuration only names; needed for training alone."""
 
-    def absent(*_: Any) -> Any:
+    def absent(*_: object) -> NoReturn:
         raise RunMismatch(f"the run's {name} was {description}: pass {name}= to load_run to go on")
 
     absent.__qualname__ = description

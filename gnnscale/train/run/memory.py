@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 from torch import Tensor
@@ -144,7 +144,7 @@ def memory_use(meter: MemoryMeter | None = None) -> dict[str, int]:
     return use
 
 
-def resident_arrays(held: Any) -> dict[str, int]:
+def resident_arrays(held: object) -> dict[str, int]:
     """Bytes of the arrays that are in memory rather than in a file, largest first.
 
     Args:
@@ -161,7 +161,7 @@ def resident_arrays(held: Any) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _arrays(name: str, value: Any) -> Iterable[tuple[str, Tensor]]:
+def _arrays(name: str, value: object) -> Iterable[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):

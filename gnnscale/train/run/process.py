@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 
@@ -28,7 +28,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         return
     seen: list[float] = []
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: object) -> None:
         now = time.monotonic()
         if number == signal.SIGINT and seen and now - seen[0] > _AT_ONCE:
             raise KeyboardInterrupt
@@ -93,12 +93,12 @@ def return_freed_memory() -> None:
         library.malloc_trim(0)
 
 
-def _adjustable_library() -> Any:
+def _adjustable_library() -> ctypes.CDLL | None:
     library = _gnu_library()
     return None if any(name in os.environ for name in _SETTINGS) else library
 
 
-def _gnu_library() -> Any:
+def _gnu_library() -> ctypes.CDLL | None:
     library = ctypes.CDLL(None) if os.name == "posix" else None
     return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 

@@ -13,7 +13,6 @@ import logging
 import time
 from dataclasses import asdict, replace
 from math import isfinite
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ from gnnscale.train.ranks import (
     share_weights,
     with_own,
 )
+from gnnscale.train.run.callbacks import Told
 from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchanged
 from gnnscale.train.run.identity import describe_model, describe_task
 from gnnscale.train.run.memory import MemoryMeter, memory_use, resident_arrays
@@ -83,7 +83,7 @@ class TrainingRun:
             "about": {"title": title, "graph": data, "trainer": self._kind},
         }
 
-    def fit(self, trainer: Any, resume: str | bool, epochs: int | None) -> Report:
+    def fit(self, trainer: Told, resume: str | bool, epochs: int | None) -> Report:
         """See `Trainer.fit`; callbacks are told of the trainer."""
         if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
             raise InputError(f"resume={resume!r} must be 'auto', True or False")
@@ -169,7 +169,7 @@ class TrainingRun:
             logger.warning("no metrics are computed: %s", why)
         return True
 
-    def _train(self, trainer: Any) -> None:
+    def _train(self, trainer: Told) -> None:
         setup = self._setup
         for callback in setup.callbacks:
             callback.on_fit_start(trainer)
@@ -256,7 +256,7 @@ class TrainingRun:
         report.seconds.pop("total", None)
         self._sessions.reopen()
 
-    def _finish(self, trainer: Any, memory: MemoryMeter) -> None:
+    def _finish(self, trainer: Told, memory: MemoryMeter) -> None:
         setup, report, learnt = self._setup, self._setup.report, self._setup.learnt
         self._sessions.finish(trainer)
         state = self._state()

@@ -176,7 +176,7 @@ def _try(task: Task, out: Tensor, batch: Any) -> None:
         raise InputError(_normaliser_fault(task, *weights))
 
 
-def _check_depends(task: Task, loss: Any) -> None:
+def _check_depends(task: Task, loss: object) -> None:
     """See that there is something to learn from a loss."""
     if not getattr(loss, "requires_grad", False):
         kind = type(task).__name__

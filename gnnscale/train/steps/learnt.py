@@ -8,7 +8,6 @@ import logging
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
@@ -78,7 +77,7 @@ def shapes_of_task(task: Task, model: nn.Module) -> Description:
     }
 
 
-def task_faults(task: Any) -> list[str]:
+def task_faults(task: object) -> list[str]:
     """What a task holds that would be trained wrongly, or not at all, in words."""
     faults = []
     kind = type(task).__name__
@@ -118,7 +117,7 @@ def _state_faults(name: str, module: nn.Module) -> list[str]:
     ]
 
 
-def _container(task: Any, model: nn.Module) -> nn.Module:
+def _container(task: object, model: nn.Module) -> nn.Module:
     container = nn.Module()
     known = {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
     for name, part in _walk(task, "", known):
@@ -136,7 +135,7 @@ def _is_within(module: nn.Module, known: set[int]) -> bool:
     return bool(held) and all(id(value) in known for value in held)
 
 
-def _walk(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _walk(value: object, name: str, seen: set[int]) -> Iterator[tuple[str, object]]:
     """Modules, parameters, other leaves that require gradients, optimizers and sets, each once.
 
     Names tell the way there, and are the same in every process. A module is not looked into, unless
@@ -161,7 +160,7 @@ def _walk(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
         yield from _walk(part, f"{name}/{key}" if name else key, seen)
 
 
-def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+def _parts(value: object) -> Iterator[tuple[object, object]]:
     if isinstance(value, nn.Module):
         registered = ("_parameters", "_buffers", "_modules")
         yield from ((k, v) for k, v in vars(value).items() if k not in registered)

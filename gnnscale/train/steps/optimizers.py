@@ -69,7 +69,7 @@ def make_optimizer(options: TrainerOptions, learnt: nn.Module) -> Optimizer:
     return _checked(made, choice) if callable(choice) else made
 
 
-def _checked(made: Any, choice: Any) -> Optimizer:
+def _checked(made: object, choice: object) -> Optimizer:
     """What a function made, if it is an optimizer that takes a step without a closure."""
     if not isinstance(made, Optimizer):
         raise InputError(f"optimizer={name_of(choice)} returns {type(made).__name__}, no optimizer")
@@ -107,7 +107,7 @@ def make_scheduler(
     raise InputError(f"unknown scheduler {choice!r}; there are {', '.join(SCHEDULERS)}")
 
 
-def watched_figure(scheduler: Any, task: Task, has_validation: bool) -> str | None:
+def watched_figure(scheduler: LRScheduler | None, task: Task, has_validation: bool) -> str | None:
     """What a plateau is of: one figure throughout, never loss and metric in turn.
 
     Raises:
@@ -168,7 +168,7 @@ def _listed(params: Any) -> list[Any]:
     return [params] if isinstance(params, Tensor) else list(params)
 
 
-def schedule_state(scheduler: Any) -> State | None:
+def schedule_state(scheduler: LRScheduler | None) -> State | None:
     """A schedule's state without what cannot be stored (its own functions)."""
     if scheduler is None:
         return None

@@ -17,7 +17,7 @@ _GENERATORS = (torch.Generator, np.random.Generator)
 
 
 @contextlib.contextmanager
-def undone(task: Any, modules: nn.Module, device: torch.device) -> Iterator[None]:
+def undone(task: object, modules: nn.Module, device: torch.device) -> Iterator[None]:
     """Put back what a loss may change: attributes, lists in them, parameters, buffers, generators.
 
     Other tensors among the attributes are not copied: they may be as large as the graph.

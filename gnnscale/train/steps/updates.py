@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
@@ -43,13 +42,13 @@ class Updates:
         self,
         model: nn.Module,
         optimizer: Optimizer,
-        scheduler: Any,
+        scheduler: LRScheduler | None,
         interval: str,
         watched: str | None,
         scaler: GradScaler,
         options: TrainerOptions,
         shared: SharedGradients | None = None,
-        other_stages: Any = None,
+        other_stages: dist.ProcessGroup | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
