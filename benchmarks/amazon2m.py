@@ -31,7 +31,7 @@ import gnnscale as gs
 from gnnscale.graph import is_store
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.storage.memory import memory_bytes
-from gnnscale.train.run.memory import Footprint, MemoryMeter
+from gnnscale.train.run.process import Footprint, MemoryMeter
 from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "amazon2m.json"

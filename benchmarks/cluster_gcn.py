@@ -33,7 +33,7 @@ from rich.table import Table
 
 import gnnscale as gs
 from gnnscale.data import find_card
-from gnnscale.train.run.memory import memory_use
+from gnnscale.train.run.process import memory_use
 
 PARTITIONS = {
     "split": ("default", "full"),

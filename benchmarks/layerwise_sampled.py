@@ -27,7 +27,7 @@ import gnnscale as gs
 from gnnscale.inference import make_metric
 from gnnscale.kernels import CSR
 from gnnscale.nn.convs.propagation import linear_rows
-from gnnscale.train.run.memory import MemoryMeter
+from gnnscale.train.run.process import MemoryMeter
 
 _DENSE = 0.1  # filled: from here on dense rows are faster
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 import gnnscale as gs
 from gnnscale.storage.files import write_json
-from gnnscale.train.run.memory import memory_use
+from gnnscale.train.run.process import memory_use
 from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "main_job.json"

@@ -39,7 +39,7 @@ import gnnscale as gs
 from gnnscale.partitioning.native import launch
 from gnnscale.partitioning.native.launch import peak_memory
 from gnnscale.storage.files import write_json
-from gnnscale.train.run.memory import MemoryMeter, footprint
+from gnnscale.train.run.process import MemoryMeter, footprint
 from gnnscale.train.run.report import environment
 
 RESULTS = Path(__file__).parent / "results"

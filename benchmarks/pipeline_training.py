@@ -11,7 +11,7 @@ from pipeline_ranks import carried
 
 import gnnscale as gs
 from gnnscale import comm
-from gnnscale.train.run.memory import MemoryMeter
+from gnnscale.train.run.process import MemoryMeter
 from gnnscale.train.steps.across_ranks import SharedGradients
 
 _METHOD = "metis"  # the same clusters in every run: it draws nothing

@@ -27,8 +27,7 @@ from rich.table import Table
 import gnnscale as gs
 from gnnscale.graph import is_store
 from gnnscale.storage.files import write_json
-from gnnscale.train.run.memory import MemoryMeter, resident_arrays
-from gnnscale.train.run.process import kept_buffers
+from gnnscale.train.run.process import MemoryMeter, kept_buffers, resident_arrays
 from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"

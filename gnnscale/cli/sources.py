@@ -123,7 +123,7 @@ def in_original_order(data: Graph | ClusteredGraph, features: bool) -> Iterator[
         StoreError: there is no room on the disk for a stored graph in that order.
     """
     from gnnscale.graph import Graph
-    from gnnscale.storage.scratch import scratch_folder
+    from gnnscale.storage.memory import scratch_folder
 
     if isinstance(data, Graph):
         yield data

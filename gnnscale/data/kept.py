@@ -17,7 +17,7 @@ import numpy as np
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph import Graph, open_stored_graph
 from gnnscale.storage.files import expanded
-from gnnscale.storage.scratch import folder_in
+from gnnscale.storage.memory import folder_in
 
 _SCRATCH = ".gnnscale-ids-"
 

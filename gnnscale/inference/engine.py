@@ -33,7 +33,7 @@ from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.nn.blocks.carried import check_carried
 from gnnscale.nn.blocks.context import computed_in
 from gnnscale.nn.modules import evaluation_mode
-from gnnscale.storage.scratch import scratch_root
+from gnnscale.storage.memory import scratch_root
 
 
 def stream(

@@ -16,8 +16,7 @@ from gnnscale.nn.convs.matrices import (
     SymmetricNormalisation,
     Unweighted,
 )
-from gnnscale.nn.convs.propagation import Propagation
-from gnnscale.nn.convs.registry import propagation_of, register
+from gnnscale.nn.convs.propagation import Propagation, propagation_of, register
 from gnnscale.nn.convs.stacked import Branched, Stacked
 from gnnscale.nn.invariance.check import check_invariance
 from gnnscale.nn.models.by_name import (

@@ -27,7 +27,7 @@ from gnnscale.parallel.stages import Stage, cut, stage_faults
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.options import PipelineOptions
-from gnnscale.train.setup import Setup, choose_device
+from gnnscale.train.session import Setup, choose_device
 from gnnscale.train.steps.undone import undone
 from gnnscale.train.task import NodeTask
 

@@ -16,9 +16,9 @@ from gnnscale.parallel.pipeline import Pipeline
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluator, Signals, Source
 from gnnscale.train.options import PipelineOptions
-from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.records import State
-from gnnscale.train.setup import Setup
+from gnnscale.train.run.report import Meter
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics
 from gnnscale.train.steps.additive import counted, summed_loss
 from gnnscale.train.steps.batch_step import WholeModel, training_context, updates_of_whole

@@ -13,11 +13,9 @@ from gnnscale.loader import ClusterLoader
 from gnnscale.train.contracts import Data, Evaluator, Step
 from gnnscale.train.controllers.early_stopping import EarlyStopping
 from gnnscale.train.run.callbacks import Told
-from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.records import State
-from gnnscale.train.run.report import Report
-from gnnscale.train.session import Session
-from gnnscale.train.setup import Setup
+from gnnscale.train.run.report import Meter, Report
+from gnnscale.train.session import Session, Setup
 from gnnscale.train.steps.batch_step import WholeModel
 from gnnscale.train.steps.optimizers import SCHEDULERS
 

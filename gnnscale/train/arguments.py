@@ -16,7 +16,7 @@ from gnnscale.nn import LayeredGNN, as_layered
 from gnnscale.partitioning.methods import balance_faults
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.options import ClusterOptions, TrainerOptions, described
-from gnnscale.train.setup import choose_device
+from gnnscale.train.session import choose_device
 from gnnscale.train.steps.learnt import task_faults
 from gnnscale.train.steps.updates import precision_faults
 from gnnscale.train.task import NodeTask, Task

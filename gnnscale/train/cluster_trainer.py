@@ -12,7 +12,7 @@ from gnnscale.train.arguments import as_clusters, option_faults
 from gnnscale.train.clusters import clusters_of
 from gnnscale.train.evaluators.full_graph import FullGraph
 from gnnscale.train.options import ClusterOptions
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.batch_step import step_of_whole
 from gnnscale.train.steps.dry_run import try_clusters
 from gnnscale.train.trainer import Trainer

@@ -25,10 +25,9 @@ from gnnscale.partitioning import partition
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.arguments import Given
 from gnnscale.train.options import ClusterOptions
-from gnnscale.train.ranks import stored_once
-from gnnscale.train.run.identity import describe_data
+from gnnscale.train.run.identity import describe_data, stored_once
 from gnnscale.train.run.records import Description
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.first_hop import first_hop
 
 logger = logging.getLogger(__name__)

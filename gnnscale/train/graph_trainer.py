@@ -21,7 +21,7 @@ from gnnscale.train.arguments import as_task, option_faults
 from gnnscale.train.evaluators.each_graph import EachGraph
 from gnnscale.train.graphs import ManyGraphs, as_graphs, graphs_as_rows, with_split
 from gnnscale.train.options import GraphOptions
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.additive import try_loss
 from gnnscale.train.steps.batch_step import BatchStep, step_of_whole
 from gnnscale.train.steps.dry_run import dry_run

@@ -31,7 +31,7 @@ from gnnscale.nn.convs.taken import CARRIED
 from gnnscale.train.arguments import as_data, read_graph
 from gnnscale.train.run.identity import describe_data
 from gnnscale.train.run.records import Description
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,9 @@ from typing import Protocol
 from gnnscale import comm
 from gnnscale.errors import GnnscaleError
 from gnnscale.train.run.callbacks import Told, hears_of_steps
-from gnnscale.train.run.progress import Progress
 from gnnscale.train.run.records import Row
-from gnnscale.train.session import Session, Sessions
-from gnnscale.train.setup import Setup
+from gnnscale.train.run.report import Progress
+from gnnscale.train.session import Session, Sessions, Setup
 from gnnscale.train.steps.additive import check_counted
 from gnnscale.train.steps.updates import gentler
 

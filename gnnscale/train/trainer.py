@@ -22,8 +22,7 @@ from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.records import Description
 from gnnscale.train.run.report import Report
 from gnnscale.train.run.training_run import TrainingRun
-from gnnscale.train.session import Sessions
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Sessions, Setup
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
 

@@ -246,7 +246,7 @@ def test_a_graph_in_files_is_clustered_once_for_all_runs(graph, tmp_path, monkey
         made.append(args)
         return gs.cluster(*args, **kwargs)
 
-    monkeypatch.setattr("gnnscale.train.ranks.cluster", counted)
+    monkeypatch.setattr("gnnscale.train.run.identity.cluster", counted)
     report = gs.bench(stored, small(graph), tmp_path / "b", runs=3, **SETTINGS)
     assert len(made) == 1
     assert [path.parent for path in (tmp_path / "b").rglob("store")] == [tmp_path / "b"]

@@ -25,7 +25,7 @@ from gnnscale.nn import (
     check_invariance,
 )
 from gnnscale.nn.blocks.phases import Neighbourhood
-from gnnscale.nn.convs import registry
+from gnnscale.nn.convs import propagation
 from tests.helpers.layers import (
     assert_equal,
     assert_same_function,
@@ -131,7 +131,7 @@ def test_every_declared_class_is_tried():
     tried = {type(make()) for make in [*CONVS.values(), *BOTH_WAYS.values()]} | {pyg.FAConv}
     here = {
         cls
-        for cls, entry in registry._REGISTERED.items()
+        for cls, entry in propagation._REGISTERED.items()
         if cls.__module__.startswith("torch_geometric") and entry.reading is None
     }
     assert here <= tried

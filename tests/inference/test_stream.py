@@ -28,7 +28,7 @@ from gnnscale.nn import (
     as_layered,
     register,
 )
-from gnnscale.nn.convs import registry
+from gnnscale.nn.convs import propagation
 from tests.helpers.layers import (
     DegreeConv,
     DifferenceConv,
@@ -183,7 +183,7 @@ def test_a_propagation_of_several_hops(graph, hops, width, chunk_rows, place):
             raise AssertionError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+        patch.setattr(propagation, "_REGISTERED", dict(propagation._REGISTERED))
         register(Hops, propagation=lambda conv: Propagation(
             Sum(0.5, weighted=True), hops, conv.lin.weight, conv.lin.bias, root=conv.lin
         ))  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gnnscale.errors import StoreError
-from gnnscale.storage import scratch
+from gnnscale.storage import memory
 from gnnscale.storage.mapped import file_of, map_array
 
 
@@ -32,26 +32,26 @@ def system(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr(scratch, "lies_in_memory", lambda folder: folder == tmp_path / "tmp")
-    scratch._warn.cache_clear()
+    monkeypatch.setattr(memory, "lies_in_memory", lambda folder: folder == tmp_path / "tmp")
+    memory._warn.cache_clear()
     return tmp_path / "tmp"
 
 
 def test_beside_the_graph_where_the_system_offers_memory_alone(stored, system, monkeypatch):
     beside = system.parent / "data"
-    assert scratch.scratch_root(torch.arange(3), stored) == beside
-    assert scratch.scratch_root(torch.arange(3)) == system  # no file to lie beside
-    with scratch.scratch_folder("some-", stored) as folder:
+    assert memory.scratch_root(torch.arange(3), stored) == beside
+    assert memory.scratch_root(torch.arange(3)) == system  # no file to lie beside
+    with memory.scratch_folder("some-", stored) as folder:
         assert folder.parent == beside
         assert (
-            scratch.scratch_root(map_array(_written(folder), stored.numpy().dtype, (2,))) == beside
+            memory.scratch_root(map_array(_written(folder), stored.numpy().dtype, (2,))) == beside
         )
     assert [path.name for path in beside.iterdir()] == ["graph"]
     monkeypatch.setenv("TMPDIR", str(system))  # the user has said where
-    assert scratch.scratch_root(stored) == system
+    assert memory.scratch_root(stored) == system
     monkeypatch.delenv("TMPDIR")
-    monkeypatch.setattr(scratch, "lies_in_memory", lambda _: False)
-    assert scratch.scratch_root(stored) == system
+    monkeypatch.setattr(memory, "lies_in_memory", lambda _: False)
+    assert memory.scratch_root(stored) == system
 
 
 def _written(folder):
@@ -63,16 +63,16 @@ def _written(folder):
 def test_what_cannot_be_helped_is_told_once(stored, system, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.warns(RuntimeWarning, match="lies in memory .*set TMPDIR to a folder on a disk"):
-        assert scratch.scratch_root(stored) == system
+        assert memory.scratch_root(stored) == system
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert scratch.scratch_root(stored) == system
+        assert memory.scratch_root(stored) == system
 
 
 def test_no_folder(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     with pytest.raises(StoreError, match=r"no temporary folder.*set TMPDIR"):
-        scratch.scratch_folder("some-").__enter__()
+        memory.scratch_folder("some-").__enter__()
 
 
 def test_the_file_system_that_holds_a_folder_is_the_innermost(tmp_path, monkeypatch):
@@ -81,11 +81,11 @@ def test_the_file_system_that_holds_a_folder_is_the_innermost(tmp_path, monkeypa
     deeper.mkdir(parents=True)
     mounts = [disk(str(inner), "tmpfs"), disk("/", "ext4"), disk(str(deeper), "tmpfs")]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
-    assert not scratch.lies_in_memory(tmp_path)
-    assert scratch.lies_in_memory(inner) and scratch.lies_in_memory(deeper)
+    assert not memory.lies_in_memory(tmp_path)
+    assert memory.lies_in_memory(inner) and memory.lies_in_memory(deeper)
     mounts.append(disk(str(deeper), "xfs"))  # over the one before
-    assert not scratch.lies_in_memory(deeper)
+    assert not memory.lies_in_memory(deeper)
     (tmp_path / "link").symlink_to(inner)
-    assert scratch.lies_in_memory(tmp_path / "link")
+    assert memory.lies_in_memory(tmp_path / "link")
     mounts.clear()
-    assert not scratch.lies_in_memory(Path("/"))
+    assert not memory.lies_in_memory(Path("/"))

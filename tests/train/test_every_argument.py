@@ -24,7 +24,7 @@ from gnnscale.loader import cluster_loader
 from gnnscale.nn.blocks import compiling, phases
 from gnnscale.nn.blocks.context import run_phases
 from gnnscale.train import Callback, NodeTask
-from gnnscale.train.run.progress import Progress
+from gnnscale.train.run.report import Progress
 from gnnscale.train.run.training_run import TrainingRun
 from gnnscale.train.steps import batch_step
 from tests.helpers.small_runs import CLASSES, HIDDEN, IN, small_graph, step_schedule, two_groups

@@ -367,7 +367,7 @@ def test_the_bar_on_a_terminal(monkeypatch):
         "Console",
         lambda **_: real(file=screen, force_terminal=True, width=120, color_system=None),
     )
-    monkeypatch.setattr("gnnscale.train.run.progress.Progress._REFRESH", 0.0)
+    monkeypatch.setattr("gnnscale.train.run.report.Progress._REFRESH", 0.0)
     small_trainer(None, progress=True).fit()
     shown = screen.getvalue()
     for part in ("epoch", "3/3", "val accuracy 0.", "nodes/s"):

@@ -28,8 +28,8 @@ from gnnscale.nn.blocks.phases import (
     fuse,
 )
 from gnnscale.nn.convs.networks import is_norm, row_modules
+from gnnscale.nn.convs.propagation import is_convolution, propagation_of
 from gnnscale.nn.convs.pyg_convs import sage_by_extremum
-from gnnscale.nn.convs.registry import is_convolution, propagation_of
 from gnnscale.nn.convs.taken import CARRIED, taken_by
 from gnnscale.nn.modules import is_intercepted, parameters, required
 from gnnscale.nn.norms import statistics

@@ -26,8 +26,7 @@ from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, activation_dropout, dropout, dropout_csr
 from gnnscale.nn.blocks.context import Context, of_type, type_of
 from gnnscale.nn.convs.networks import Call
-from gnnscale.nn.convs.propagation import Propagation, call_rows, densify
-from gnnscale.nn.convs.registry import reach_of
+from gnnscale.nn.convs.propagation import Propagation, call_rows, densify, reach_of
 from gnnscale.nn.convs.taken import CARRIED, Taken, padded, taken_by, takes_padded, without_padding
 from gnnscale.nn.modules import is_intercepted, works_in_place
 from gnnscale.nn.norms import statistics

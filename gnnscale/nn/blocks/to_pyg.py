@@ -20,7 +20,7 @@ from gnnscale.nn.blocks.phases import (
     concatenate,
     maximum,
 )
-from gnnscale.nn.convs.registry import is_convolution
+from gnnscale.nn.convs.propagation import is_convolution
 from gnnscale.nn.convs.taken import Taken, taken_by
 from gnnscale.nn.modules import is_intercepted, works_in_place
 

@@ -21,7 +21,7 @@ from gnnscale.nn.blocks.widths import (
     joined_width,
     width_after_rows,
 )
-from gnnscale.nn.convs.registry import is_convolution
+from gnnscale.nn.convs.propagation import is_convolution
 from gnnscale.nn.convs.taken import CARRIED
 from gnnscale.nn.modules import evaluation_mode
 

@@ -32,8 +32,7 @@ from gnnscale.nn.blocks.phases import Dropout, Features, Phase
 from gnnscale.nn.blocks.widths import channels
 from gnnscale.nn.convert.sequential import GRAPH, Meaning, Reader, meanings_of
 from gnnscale.nn.convs.networks import is_norm
-from gnnscale.nn.convs.propagation import densify
-from gnnscale.nn.convs.registry import is_convolution
+from gnnscale.nn.convs.propagation import densify, is_convolution
 from gnnscale.nn.convs.taken import CARRIED
 from gnnscale.nn.modules import is_intercepted
 

@@ -20,7 +20,7 @@ from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.widths import holds_matrix
 from gnnscale.nn.convert.own_forward import chains_of, follow, has_own_forward, prove
 from gnnscale.nn.convert.sequential import read_list, read_sequential
-from gnnscale.nn.convs.registry import is_convolution
+from gnnscale.nn.convs.propagation import is_convolution
 from gnnscale.nn.modules import as_written, has_hooks, is_intercepted
 
 

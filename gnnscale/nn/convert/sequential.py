@@ -17,7 +17,7 @@ from gnnscale.nn.blocks.phases import concatenate, maximum
 from gnnscale.nn.blocks.to_pyg import BlocksSequential
 from gnnscale.nn.convert.flow import Flow, check_row_local
 from gnnscale.nn.convs.networks import Call
-from gnnscale.nn.convs.registry import is_convolution
+from gnnscale.nn.convs.propagation import is_convolution
 from gnnscale.nn.convs.taken import CARRIED, places, usual_name
 from gnnscale.nn.modules import has_hooks, is_intercepted, parameters
 

@@ -13,8 +13,7 @@ from typing_extensions import override
 from gnnscale.choices import choices_checked, number_faults
 from gnnscale.errors import InputError
 from gnnscale.nn.convs.matrices import RowNormalisation
-from gnnscale.nn.convs.propagation import Propagation, is_plain_linear
-from gnnscale.nn.convs.registry import register
+from gnnscale.nn.convs.propagation import Propagation, is_plain_linear, register
 from gnnscale.nn.convs.stacked import Stacked
 
 # What stands on the diagonal before λ: (s, c) of (D + s·I)⁻¹ (A + s·I) + c·I.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch_geometric.nn import conv as pyg
 
-from gnnscale.nn.convs.registry import reach_of, register
+from gnnscale.nn.convs.propagation import reach_of, register
 
 
 def _cheb(conv: pyg.ChebConv) -> int:

@@ -27,8 +27,7 @@ from gnnscale.nn.convs.matrices import (
     Unweighted,
 )
 from gnnscale.nn.convs.networks import row_modules
-from gnnscale.nn.convs.propagation import Propagation, is_plain_linear
-from gnnscale.nn.convs.registry import is_transparent, register
+from gnnscale.nn.convs.propagation import Propagation, is_plain_linear, is_transparent, register
 from gnnscale.nn.convs.stacked import Branched, Stacked
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gnnscale.graph import Adjacency
 from gnnscale.graph.adjacency import release_all
 from gnnscale.nn.blocks.phases import Neighbourhood
-from gnnscale.nn.convs.registry import needs_symmetry
+from gnnscale.nn.convs.propagation import needs_symmetry
 from gnnscale.nn.convs.taken import pad_pieces_of
 from gnnscale.nn.invariance import changes
 from gnnscale.nn.invariance.changes import Comparison, Reason

@@ -18,7 +18,7 @@ from gnnscale.model_arguments import (
     SSGCArguments,
     TAGCNArguments,
 )
-from gnnscale.nn.blocks.layer_names import make_act
+from gnnscale.nn.blocks.block import make_act
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.convert.pyg_models import as_layered
 from gnnscale.nn.models import conv_models

@@ -13,7 +13,7 @@ from gnnscale.nn.blocks.block import Block, Chain
 from gnnscale.nn.blocks.layered import LayeredGNN
 from gnnscale.nn.blocks.widths import channels, holds_matrix
 from gnnscale.nn.convert.pyg_models import LayeredPyG, as_layered
-from gnnscale.nn.convs.registry import is_convolution
+from gnnscale.nn.convs.propagation import is_convolution
 from gnnscale.nn.models.readout import GraphModel
 from gnnscale.nn.models.twins import (
     Norms,

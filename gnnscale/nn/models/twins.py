@@ -14,10 +14,10 @@ from torch import nn
 from torch_geometric.nn import MLP, GINConv, MessageNorm
 
 from gnnscale.errors import InputError, UnsupportedModel
-from gnnscale.nn.blocks.layer_names import make_norm, norm_class
+from gnnscale.nn.blocks.block import make_norm, norm_class
 from gnnscale.nn.blocks.widths import channels, holds_matrix, width_after_rows
 from gnnscale.nn.convs.networks import is_norm
-from gnnscale.nn.convs.registry import is_convolution
+from gnnscale.nn.convs.propagation import is_convolution
 from gnnscale.nn.modules import is_intercepted
 
 Place = Literal["after_conv", "after_act", "before_conv"]

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from gnnscale.errors import PartitionError, StoreError
 from gnnscale.storage.files import hold_folder
-from gnnscale.storage.memory import available_memory
-from gnnscale.storage.scratch import scratch_folder
+from gnnscale.storage.memory import available_memory, scratch_folder
 
 logger = logging.getLogger(__name__)
 

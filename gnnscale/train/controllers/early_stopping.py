@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gnnscale.train.run.records import Row
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 
 
 class EarlyStopping:

@@ -27,7 +27,7 @@ from gnnscale.storage.files import atomic_write
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.evaluators.full_graph import SETS, without_labels, without_metrics
 from gnnscale.train.graphs import ManyGraphs
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 
 _EDGES_AT_ONCE = 1 << 18  # opaque layers take some hundred bytes for each
 _NODES_AT_ONCE = 8192  # a layer of them, 64 wide, takes 2 MiB and stays in the cache

@@ -18,7 +18,7 @@ from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
 from gnnscale.train.contracts import Data
 from gnnscale.train.run.process import return_freed_memory
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.task import Task
 
 SETS = ("train", "val", "test")

@@ -26,7 +26,7 @@ from gnnscale.train.run.callbacks import Callback, Told, hears_of_steps
 from gnnscale.train.run.going_on import snapshot
 from gnnscale.train.run.records import Row
 from gnnscale.train.run.report import Report
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.task import Task
 
 LAYER = "fine-tuning"  # in the place of a layer's number

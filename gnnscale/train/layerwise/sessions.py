@@ -36,11 +36,9 @@ from gnnscale.train.layerwise.trial import check_norms, try_task
 from gnnscale.train.layerwise.views import Views
 from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.run.callbacks import Told
-from gnnscale.train.run.progress import Meter
 from gnnscale.train.run.records import State
-from gnnscale.train.run.report import Report
-from gnnscale.train.session import Session
-from gnnscale.train.setup import Setup
+from gnnscale.train.run.report import Meter, Report
+from gnnscale.train.session import Session, Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics, SharedGradients
 from gnnscale.train.steps.batch_step import BatchStep
 from gnnscale.train.steps.optimizers import make_optimizer

@@ -16,7 +16,7 @@ from gnnscale.train.evaluators.full_graph import FullGraph
 from gnnscale.train.layerwise.fine_tuning import FineTuning
 from gnnscale.train.layerwise.sessions import LayerByLayer, is_opaque
 from gnnscale.train.options import LayerwiseOptions
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.task import Task
 from gnnscale.train.trainer import Trainer
 

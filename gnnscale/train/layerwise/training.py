@@ -18,7 +18,7 @@ from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.controllers.stopping import Decision, LayerProgress, StopController
 from gnnscale.train.layerwise.sections import Section
 from gnnscale.train.run.records import Row, State
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.batch_step import training_context
 
 

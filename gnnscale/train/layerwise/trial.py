@@ -14,7 +14,7 @@ from gnnscale.loader import Batch
 from gnnscale.nn import LayeredGNN
 from gnnscale.train.layerwise.rows import as_rows
 from gnnscale.train.layerwise.sections import Section
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.additive import try_loss
 
 

@@ -22,21 +22,27 @@ from gnnscale.errors import InputError, RunMismatch
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.loop import Loop
 from gnnscale.train.options import TrainerOptions
-from gnnscale.train.ranks import (
+from gnnscale.train.run.callbacks import Told
+from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchanged
+from gnnscale.train.run.identity import (
     check_same_on_all_ranks,
     check_world_size,
+    describe_model,
+    describe_task,
     share_weights,
     with_own,
 )
-from gnnscale.train.run.callbacks import Told
-from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchanged
-from gnnscale.train.run.identity import describe_model, describe_task
-from gnnscale.train.run.memory import MemoryMeter, memory_use, resident_arrays
-from gnnscale.train.run.process import deferred_interrupt, kept_buffers, repeatable
+from gnnscale.train.run.process import (
+    MemoryMeter,
+    deferred_interrupt,
+    kept_buffers,
+    memory_use,
+    repeatable,
+    resident_arrays,
+)
 from gnnscale.train.run.records import Description, State
 from gnnscale.train.run.report import Report, environment, warn_of_another_environment
-from gnnscale.train.session import Sessions
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Sessions, Setup
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from gnnscale.nn.blocks.compiling import CompiledRows
 from gnnscale.nn.blocks.context import Runner, run_phases
 from gnnscale.train.contracts import Evaluator, Signals, Source, Trained
 from gnnscale.train.options import TrainerOptions
-from gnnscale.train.ranks import agree
-from gnnscale.train.run.progress import Meter
+from gnnscale.train.run.identity import agree
 from gnnscale.train.run.records import State
-from gnnscale.train.setup import Setup
+from gnnscale.train.run.report import Meter
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics, SharedGradients
 from gnnscale.train.steps.additive import counted, summed_loss
 from gnnscale.train.steps.optimizers import make_optimizer, make_scheduler, watched_figure

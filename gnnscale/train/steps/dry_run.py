@@ -23,7 +23,7 @@ from gnnscale.nn.invariance.check import Level, as_layer, first_rows
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluator
-from gnnscale.train.setup import Setup
+from gnnscale.train.session import Setup
 from gnnscale.train.steps.additive import try_loss
 from gnnscale.train.steps.learnt import settle_unused
 from gnnscale.train.task import NodeTask, Task

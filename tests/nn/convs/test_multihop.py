@@ -12,7 +12,7 @@ from torch_geometric import nn as pyg
 import gnnscale.nn as gsnn
 from gnnscale.errors import InputError
 from gnnscale.nn import Block, LayeredGNN, Propagation, Sum, propagation_of
-from gnnscale.nn.convs.registry import reach_of
+from gnnscale.nn.convs.propagation import reach_of
 from tests.helpers.layers import (
     WIDTHS,
     assert_as_pyg,

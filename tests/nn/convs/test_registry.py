@@ -18,8 +18,8 @@ from gnnscale.nn import (
     propagation_of,
     register,
 )
-from gnnscale.nn.convs import registry
-from gnnscale.nn.convs.registry import reach_of
+from gnnscale.nn.convs import propagation
+from gnnscale.nn.convs.propagation import reach_of
 from gnnscale.nn.modules import OVERRIDABLE
 from tests.helpers.layers import DegreeConv, assert_equal, is_opaque
 
@@ -29,7 +29,7 @@ EDGES = torch.tensor([[0, 1, 2, 2, 5, 0, 3], [1, 0, 2, 3, 0, 4, 3]])
 
 @pytest.fixture(autouse=True)
 def registry_as_it_was(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(propagation, "_REGISTERED", dict(propagation._REGISTERED))
 
 
 def convs() -> list[nn.Module]:

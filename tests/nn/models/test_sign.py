@@ -13,7 +13,7 @@ import gnnscale.nn as gsnn
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR
 from gnnscale.nn import Block, ClusterGCNConv, LayeredGNN, first_propagation, from_spec
-from gnnscale.nn.convs.registry import propagation_of, reach_of
+from gnnscale.nn.convs.propagation import propagation_of, reach_of
 from tests.helpers.layers import (
     assert_as_pyg,
     assert_equal,

@@ -14,7 +14,7 @@ from tests.helpers.memory import linux
 SCRIPT = """
 import ctypes, sys, numpy as np, torch, gnnscale as gs
 from gnnscale.errors import InputError
-from gnnscale.train.run.memory import MemoryMeter
+from gnnscale.train.run.process import MemoryMeter
 from torch_geometric import nn as pyg
 
 nodes, folder, name, memory = 200_000, *sys.argv[1:]

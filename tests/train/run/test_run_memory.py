@@ -12,7 +12,7 @@ import torch
 
 import gnnscale as gs
 from gnnscale.graph import is_store
-from gnnscale.train.run.memory import MemoryMeter, footprint, memory_use, resident_arrays
+from gnnscale.train.run.process import MemoryMeter, footprint, memory_use, resident_arrays
 from tests.helpers.memory import few_columns
 from tests.helpers.small_runs import small_graph
 
@@ -104,7 +104,7 @@ def test_a_mapped_graph_is_clustered_into_the_run_folder(store, tmp_path):
 
 
 def test_a_reset_begins_with_what_there_is_then(monkeypatch):
-    monkeypatch.setattr("gnnscale.train.run.memory._SHARE", 1e-9)  # looks at growth alone
+    monkeypatch.setattr("gnnscale.train.run.process._SHARE", 1e-9)  # looks at growth alone
 
     def wait_for(anonymous):
         deadline = time.monotonic() + 20
