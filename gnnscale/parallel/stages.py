@@ -66,7 +66,7 @@ class Stage(nn.Module):
         self._head = (model.head,) if self.last else ()
         self._num_blocks, self._jk = len(model.blocks), model.jk_mode
         self._dtype = computed_in(model)
-        self._compiled: tuple[Any, list[list[Phase]]] | None = None
+        self._compiled: tuple[object, list[list[Phase]]] | None = None
         own = {module for block in self._blocks for module in block.modules()}
         others = {module for block in model.blocks for module in block.modules()} - own
         # Past `add_module`, which refuses names that a `Sequential` may have, such as "first".

@@ -516,7 +516,7 @@ LENGTHS = _said("resume", "longer")
 OF_RANKS = _said("by_rank", True)
 
 
-def described(value: object) -> Any:
+def described(value: object) -> object:
     """What a value is called in a saved configuration: the same in every process."""
     if hasattr(value, "describe"):  # a stop controller
         return value.describe()

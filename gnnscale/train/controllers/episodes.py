@@ -89,7 +89,7 @@ class SampledTraining:
         return Outcome(layers[-1]["loss"], [layer["epochs"] for layer in layers])
 
 
-def _maker(model: Any) -> Callable[[int], Any]:
+def _maker(model: Any) -> Callable[[int], object]:
     """From a seed to a fresh model."""
     if not isinstance(model, nn.Module) and callable(model):
         return lambda seed: _seeded(seed, model)
@@ -103,10 +103,10 @@ def _maker(model: Any) -> Callable[[int], Any]:
             "function that makes the model instead of the model"
         )
 
-    def make(seed: int) -> Any:
+    def make(seed: int) -> object:
         fresh = copy.deepcopy(model)
 
-        def draw() -> Any:
+        def draw() -> object:
             for module in fresh.modules():
                 if hasattr(module, "reset_parameters"):
                     module.reset_parameters()
@@ -117,7 +117,7 @@ def _maker(model: Any) -> Callable[[int], Any]:
     return make
 
 
-def _seeded(seed: int, make: Callable[[], Any]) -> Any:
+def _seeded(seed: int, make: Callable[[], object]) -> object:
     with torch.random.fork_rng(devices=[]):  # the caller's own draws stay as they were
         torch.manual_seed(seed)
         return make()

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence, Set, ValuesView
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from gnnscale.errors import UnsupportedModel
@@ -45,12 +45,12 @@ class Combine(Join):
         super().__init__(functools.partial(_combine, propagation), (INPUT,) if rooted else ())
 
     @override
-    def __call__(self, x: Features, ctx: Context) -> Any:
+    def __call__(self, x: Features, ctx: Context) -> Tensor:
         # Unlike other joins it takes sparse rows as they are.
         return self.function(*(ctx.slots[slot] for slot in self.slots), x)
 
 
-def _combine(propagation: Propagation, *x: Any) -> Any:
+def _combine(propagation: Propagation, *x: Features) -> Tensor:
     return propagation.combine(x[-1], x[0])
 
 

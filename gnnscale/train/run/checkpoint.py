@@ -100,7 +100,9 @@ def _checksum(layout: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _encode(value: object, place: str, tensors: dict[str, Tensor], seen: dict[Any, str]) -> Any:
+def _encode(
+    value: object, place: str, tensors: dict[str, Tensor], seen: dict[object, str]
+) -> object:
     if isinstance(value, Tensor):
         value = value.detach()
         # The same memory seen twice is written once: safetensors refuses aliases.
@@ -138,7 +140,7 @@ def _key(key: object) -> str | int:
     return key
 
 
-def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _decode(value: Any, tensors: dict[str, Tensor]) -> object:
     if isinstance(value, dict):
         if _TENSOR in value:
             return tensors[value[_TENSOR]]

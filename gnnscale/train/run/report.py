@@ -304,7 +304,7 @@ def _gpu(device: Any) -> str:
     return f"{about.name} ({round(about.total_memory / 2**30)}GB GPU)"
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

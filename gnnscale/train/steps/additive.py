@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
+from gnnscale.loader import Batch
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.steps.learnt import Learnt, settle_unused
 from gnnscale.train.steps.undone import undone
@@ -42,7 +43,7 @@ def is_additive(task: Task) -> bool:
     return bool(getattr(task, "additive", True))
 
 
-def summed_loss(task: Task, out: Tensor, batch: Any) -> Tensor:
+def summed_loss(task: Task, out: Tensor, batch: Batch) -> Tensor:
     """What a batch adds to the sum of a step, which is divided by the sum of the normalisers.
 
     For a task that is not additive, the batch's loss times its normaliser: a step is then the mean
@@ -54,7 +55,7 @@ def summed_loss(task: Task, out: Tensor, batch: Any) -> Tensor:
     return loss if is_additive(task) else loss * task.normaliser(batch)
 
 
-def counted(task: Task, batch: Any) -> float:
+def counted(task: Task, batch: Batch) -> float:
     """A batch's normaliser.
 
     Raises:
@@ -94,7 +95,7 @@ def check_counted(task: Task, weight: float, where: str) -> None:
 
 
 def try_loss(
-    learnt: Learnt, task: Task, out: Tensor, batch: Any, edge_labels: bool = False
+    learnt: Learnt, task: Task, out: Tensor, batch: Batch, edge_labels: bool = False
 ) -> None:
     """Run a task's loss on a sample batch, in evaluation mode; see that it is the sum it says.
 
@@ -131,8 +132,8 @@ def try_loss(
             _check_complete(learnt, task, known)
 
 
-def _try(task: Task, out: Tensor, batch: Any) -> None:
-    def loss_of(rows: Tensor, batch: Any, number: int) -> Tensor:
+def _try(task: Task, out: Tensor, batch: Batch) -> None:
+    def loss_of(rows: Tensor, batch: Batch, number: int) -> Tensor:
         # Draws that are seeded by epoch or step differ too from one number to the next.
         seen = replace(batch, epoch=number % 2, step=number)
         loss = task.loss(rows.clone().requires_grad_(), seen)
@@ -144,7 +145,7 @@ def _try(task: Task, out: Tensor, batch: Any) -> None:
             )
         return loss
 
-    def value(rows: Tensor, batch: Any, number: int) -> float:
+    def value(rows: Tensor, batch: Batch, number: int) -> float:
         return float(loss_of(rows, batch, number).detach())
 
     loss, targets = loss_of(out, batch, 0), batch.train_index.numel()
@@ -198,7 +199,7 @@ def _check_complete(learnt: Learnt, task: Task, known: set[int]) -> None:
 
 
 def _try_random(
-    task: Task, value: Callable[[Tensor, Any, int], float], out: Tensor, batch: Any
+    task: Task, value: Callable[[Tensor, Batch, int], float], out: Tensor, batch: Batch
 ) -> None:
     """Hold the mean loss of a batch, over draws, against that of the batch twice."""
     twice, rows = joined(batch, batch, out.size(0)), torch.cat([out, out])
@@ -244,7 +245,7 @@ def _normaliser_fault(task: Task, one: float, other: float, both: float) -> str:
     )
 
 
-def halves(batch: Any) -> tuple[Any, Any]:
+def halves(batch: Batch) -> tuple[Batch, Batch]:
     """A batch with one half of its targets, and with the other; with all twice, if there is one."""
     index = batch.train_index
     if index.numel() < 2:
@@ -259,7 +260,7 @@ def halves(batch: Any) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def joined(one: Any, other: Any, rows: int) -> Any:
+def joined(one: Batch, other: Batch, rows: int) -> Batch:
     """One batch of two, without edges between them.
 
     Args:
@@ -298,7 +299,7 @@ def _both(one: Any, other: Any) -> Any:
     return one
 
 
-def shortened(batch: Any, rows: int, edge_labels: bool) -> Any:
+def shortened(batch: Batch, rows: int, edge_labels: bool) -> Batch:
     """A batch's first rows, and the edges among them."""
     adj = batch.adj
     kept = torch.arange(rows, device=batch.node_id.device)

@@ -19,6 +19,7 @@ from gnnscale.nn import Context, GraphModel, LayeredGNN, check_invariance
 from gnnscale.nn.blocks.carried import check_carried
 from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.nn.blocks.context import entering, run_phases
+from gnnscale.nn.blocks.phases import Features, Phase
 from gnnscale.nn.invariance.check import Level, as_layer, first_rows
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.clusters import Clusters
@@ -78,7 +79,7 @@ def dry_run(
 
 
 def _refusal(
-    phase: Any, x: Any, context: Context, graph: Graph, level: Level
+    phase: Phase, x: Features, context: Context, graph: Graph, level: Level
 ) -> GnnscaleError | None:
     """Check a layer before it runs; a failure of its own is left to the batch, which tells more."""
     layer = as_layer(phase, of_graphs=level == "graphs")
