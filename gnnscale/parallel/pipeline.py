@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from gnnscale import comm
@@ -237,7 +237,7 @@ class Pipeline:
 
     def run(
         self, batches: Sequence[Batch], computation: Computation, loader: ClusterLoader
-    ) -> list[Any]:
+    ) -> list[Tensor]:
         """Add the gradients of micro-batches; the summed loss of each, where the last stage is."""
         engine = self._engine
         assert engine is not None
