@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
 
-
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     r"""Text whose control characters (of colours, of the cursor, of direction) are written out.
 
     Example:

@@ -101,12 +101,12 @@ class CrossValidation:
 
 def k_fold(
     make_trainer: Callable[[Graph, str], GraphTrainer],
-    graphs: Any,
+    graphs: object,
     folds: int = 10,
     *,
     validation: float = 0.0,
     seed: int = 0,
-    task: Any = "auto",
+    task: object = "auto",
 ) -> CrossValidation:
     """Train once a fold, on all other folds, and follow the metric on train and test graphs.
 

@@ -48,8 +48,8 @@ Evaluator = Callable[[Tensor, Tensor], float]
 
 
 def bench(
-    graph: Any,
-    model: Callable[[], Any],
+    graph: object,
+    model: Callable[[], object],
     out: str | Path,
     *,
     runs: int = 10,
@@ -59,7 +59,7 @@ def bench(
     published: Published | None = None,
     unlike: Sequence[str] = (),
     after_run: Callable[[SeedResult], None] | None = None,
-    **arguments: Any,
+    **arguments: object,
 ) -> BenchReport:
     """Train with several seeds; report mean and deviation at the epochs best on validation.
 
@@ -143,7 +143,7 @@ def bench(
     return found
 
 
-def _check(runs: Any, seed: Any, trainer: str, arguments: dict[str, Any]) -> None:
+def _check(runs: object, seed: object, trainer: str, arguments: dict[str, Any]) -> None:
     faults = []
     for name, value, least in (("runs", runs, 1), ("seed", seed, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -160,7 +160,7 @@ def _check(runs: Any, seed: Any, trainer: str, arguments: dict[str, Any]) -> Non
 
 
 def _shared_arguments(
-    trainer: str, data: Any, folder: Path, arguments: dict[str, Any]
+    trainer: str, data: object, folder: Path, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     taken = inspect.signature(TRAINERS[trainer]).parameters
     shared = {**arguments, "task": copy.deepcopy(arguments.get("task", "auto"))}
@@ -282,7 +282,7 @@ def _about(run: Trainer, report: Report) -> dict[str, Any]:
     }
 
 
-def _hardware(environment: Mapping[str, Any]) -> str:
+def _hardware(environment: Mapping[str, object]) -> str:
     """The GPU with its memory, else the processor with the threads used.
 
     Args:

@@ -20,12 +20,12 @@ out = Console(quiet=not _TELLS)
 err = Console(stderr=True)
 
 
-def plain(value: Any, style: str = "") -> Text:
+def plain(value: object, style: str = "") -> Text:
     """Text as it is: no markup is read in it, and no control character reaches the terminal."""
     return Text(shown(value), style=style)
 
 
-def line(*parts: Any, console: Console = out, style: str = "") -> None:
+def line(*parts: object, console: Console = out, style: str = "") -> None:
     """Print one line as it is: no markup is read in it, and no path in it is broken."""
     text = plain(" ".join(map(str, parts)), style)
     console.print(text, soft_wrap=True)

@@ -180,7 +180,7 @@ def _said_for(trainer: str, fine_tuned: bool) -> set[str]:
 
 
 def trainer_arguments(
-    words: Mapping[str, Any], data: Any, model: Callable[[], Any], folder: Path, anew: bool
+    words: Mapping[str, Any], data: object, model: Callable[[], object], folder: Path, anew: bool
 ) -> dict[str, Any]:
     """The arguments of `LayerwiseTrainer` that the words of the command line mean.
 
@@ -209,7 +209,7 @@ def trainer_arguments(
     return arguments
 
 
-def _check(kind: str, table: dict[str, Any], path: Any) -> None:
+def _check(kind: str, table: dict[str, Any], path: object) -> None:
     faults = []
     if path is not None and kind != "learned":
         faults.append(
@@ -230,8 +230,8 @@ def _controller(
     table: dict[str, Any],
     path: Any,
     arguments: dict[str, Any],
-    data: Any,
-    model: Callable[[], Any],
+    data: object,
+    model: Callable[[], object],
     folder: Path,
     anew: bool,
 ) -> Any:
@@ -253,7 +253,7 @@ def _controller(
 
 
 def _learned(
-    arguments: dict[str, Any], data: Any, model: Callable[[], Any], path: Path, anew: bool
+    arguments: dict[str, Any], data: Any, model: Callable[[], object], path: Path, anew: bool
 ) -> LearnedController:
     """Learn a controller, or take the one that was learned so for the run in the folder."""
     from gnnscale.train.controllers.learned import LearnedController

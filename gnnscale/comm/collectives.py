@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import pickle
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -15,6 +15,9 @@ from typing_extensions import override
 
 from gnnscale.comm import group as ranks
 from gnnscale.errors import GnnscaleError, RankFailure
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ def together() -> Iterator[None]:
         raise ranks.watch().explain(error) from error
 
 
-def all_reduce_(tensor: Tensor, op: str = "sum", group: Any = None) -> Tensor:
+def all_reduce_(tensor: Tensor, op: str = "sum", group: ProcessGroup | None = None) -> Tensor:
     """Reduce a tensor over all ranks, in place; the same bits on each.
 
     Args:
@@ -52,7 +55,7 @@ def all_reduce_(tensor: Tensor, op: str = "sum", group: Any = None) -> Tensor:
     return tensor
 
 
-def sum_over_ranks(tensor: Tensor, group: Any = None) -> Tensor:
+def sum_over_ranks(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
     """The sum of every rank's tensor, differentiable: the gradient is the sum of theirs."""
     if ranks.world_size(group) == 1:
         return tensor
@@ -62,7 +65,7 @@ def sum_over_ranks(tensor: Tensor, group: Any = None) -> Tensor:
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     @override
-    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
+    def forward(ctx: Any, tensor: Tensor, group: ProcessGroup | None) -> Tensor:
         ctx.group = group
         return all_reduce_(tensor.clone(memory_format=torch.contiguous_format), group=group)
 
@@ -74,7 +77,7 @@ class _SumOverRanks(torch.autograd.Function):
         return all_reduce_(total, group=ctx.group), None
 
 
-def sum_numbers(*numbers: float, group: Any = None) -> list[float]:
+def sum_numbers(*numbers: float, group: ProcessGroup | None = None) -> list[float]:
     """The sums over ranks of some numbers, in float64 on the CPU: no device is waited for."""
     if ranks.world_size(group) == 1:
         return list(numbers)
@@ -86,7 +89,7 @@ def any_rank(flag: bool) -> bool:
     return sum_numbers(float(flag))[0] > 0
 
 
-def gather_tensors(tensor: Tensor, group: Any = None) -> Tensor:
+def gather_tensors(tensor: Tensor, group: ProcessGroup | None = None) -> Tensor:
     """Every rank's tensor, of one shape and type: `[world_size, …]` in rank order."""
     size = ranks.world_size(group)
     if size == 1:
@@ -97,7 +100,7 @@ def gather_tensors(tensor: Tensor, group: Any = None) -> Tensor:
     return out
 
 
-def broadcast_(tensor: Tensor, src: int = 0, group: Any = None) -> Tensor:
+def broadcast_(tensor: Tensor, src: int = 0, group: ProcessGroup | None = None) -> Tensor:
     """Take over a rank's tensor, in place."""
     if ranks.world_size(group) > 1:
         with together():
@@ -105,7 +108,7 @@ def broadcast_(tensor: Tensor, src: int = 0, group: Any = None) -> Tensor:
     return tensor
 
 
-def gather_objects(obj: Any, group: Any = None) -> list[Any]:
+def gather_objects(obj: object, group: ProcessGroup | None = None) -> list[Any]:
     """Every rank's object, in rank order, on every rank."""
     found = [obj] * ranks.world_size(group)
     if len(found) > 1:
@@ -114,7 +117,7 @@ def gather_objects(obj: Any, group: Any = None) -> list[Any]:
     return found
 
 
-def broadcast_object(obj: Any, src: int = 0, group: Any = None) -> Any:
+def broadcast_object(obj: object, src: int = 0, group: ProcessGroup | None = None) -> Any:
     """The object of rank `src`, on every rank."""
     if ranks.world_size(group) == 1:
         return obj

@@ -23,6 +23,7 @@ from gnnscale.comm.watch import Watch
 from gnnscale.errors import InputError, RankFailure
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
 logger = logging.getLogger(__name__)
@@ -35,12 +36,12 @@ def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def rank(group: Any = None) -> int:
+def rank(group: ProcessGroup | None = None) -> int:
     """This process's rank, in a group of ranks or in all; 0 without a process group."""
     return distributed.get_rank(group) if _distributed() else 0
 
 
-def world_size(group: Any = None) -> int:
+def world_size(group: ProcessGroup | None = None) -> int:
     """How many processes train together, in a group or in all; 1 without a process group."""
     return distributed.get_world_size(group) if _distributed() else 1
 

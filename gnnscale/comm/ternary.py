@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gnnscale.comm.collectives import gather_tensors
 from gnnscale.comm.group import rank, world_size
+
+if TYPE_CHECKING:
+    from torch.distributed import GradBucket, ProcessGroup
 
 
 @dataclass
@@ -32,7 +35,7 @@ class TernaryState:
 
     seed: int = 0
     step: int = 0
-    group: Any = None
+    group: ProcessGroup | None = None
     bytes_sent: int = field(default=0, repr=False)
 
 
@@ -83,7 +86,7 @@ def unpack(packed: Tensor, count: int) -> Tensor:
     return ((packed.unsqueeze(1) >> shifts) & 3).view(-1)[:count].to(torch.int8) - 1
 
 
-def ternary_hook(state: TernaryState, bucket: Any) -> torch.futures.Future[Tensor]:
+def ternary_hook(state: TernaryState, bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """A communication hook for `DistributedDataParallel.register_comm_hook(state, ternary_hook)`.
 
     Args:

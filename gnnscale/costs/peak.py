@@ -53,7 +53,7 @@ class PeakBytes(TorchDispatchMode):
         if key in self._known:
             return
 
-        def gone(_: Any) -> None:
+        def gone(_: object) -> None:
             self._known.pop(key, None)
             self._live -= size
 

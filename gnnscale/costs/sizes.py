@@ -39,11 +39,11 @@ _ROWS_AT_ONCE = 1 << 20  # of a stored graph that is counted through
 
 def sizes_for(
     data: Graph | ClusteredGraph,
-    model: Any,
+    model: object,
     split: str,
     inductive: bool,
-    num_parts: Any,
-    clusters_per_batch: Any,
+    num_parts: object,
+    clusters_per_batch: object,
 ) -> tuple[Any, Any, list[str]]:
     """Choose what is None of `num_parts` and `clusters_per_batch`, by `choose_sizes`.
 
@@ -100,7 +100,7 @@ class Seen(NamedTuple):
         edges = (arriving * per_graph / size.clamp(min=1)).sum()
         return cls(int(per_graph.sum()), int(edges), int((per_graph > 0).sum()))
 
-    def faults(self, num_parts: Any) -> list[str]:
+    def faults(self, num_parts: object) -> list[str]:
         """What makes a number of parts impossible, in words."""
         number = _whole(num_parts)
         if number is not None and number > max(self.nodes, 1):  # none at all is the task's fault
@@ -128,7 +128,7 @@ def _trained(graph: Graph, train: Tensor | None, start: int, stop: int) -> tuple
     return nodes, edges
 
 
-def row_bytes(model: Any, graph: Graph) -> int:
+def row_bytes(model: object, graph: Graph) -> int:
     """Bytes of a node's widest row in float32: its features, or the output of a layer."""
     modules = list(model) if isinstance(model, list | tuple) else [model]
     whole = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
@@ -153,7 +153,9 @@ def _matrices(model: nn.Module) -> list[tuple[int, int]]:
     return [(p.size(0), p.size(1)) for p in known if p.dim() > 1]
 
 
-def choose_sizes(seen: Seen, row: int, num_parts: Any, clusters_per_batch: Any) -> tuple[Any, Any]:
+def choose_sizes(
+    seen: Seen, row: int, num_parts: object, clusters_per_batch: object
+) -> tuple[Any, Any]:
     """Choose what is not given of `num_parts` and `clusters_per_batch`.
 
     A batch is as large as caches allow: its widest activation takes 8 MiB at most and 2²⁰ edges

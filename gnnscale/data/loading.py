@@ -142,7 +142,7 @@ def _is_path(base: str) -> bool:
     return base != os.path.basename(base) or base.endswith(".npz") or base in ("", ".", "..")
 
 
-def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
+def _load_path(path: Path, query: str, options: Mapping[str, object]) -> Graph:
     path = Path(os.path.abspath(expanded(path)))
     if os.path.isdir(path):
         if is_store(path):
@@ -164,7 +164,7 @@ def _load_path(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
 def _load_card(
     card: Card,
     query: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     root: str | Path | None,
     name: str | None,
 ) -> Graph:
@@ -201,7 +201,7 @@ def _load_card(
 
 
 def _from_arrays(
-    path: Path, given: Mapping[str, Any], defaults: Mapping[str, Any], source: str
+    path: Path, given: Mapping[str, object], defaults: Mapping[str, Any], source: str
 ) -> Graph:
     wanted = {**defaults, **given}
     wanted.pop("data", None)
@@ -218,7 +218,7 @@ def _from_arrays(
     return graph
 
 
-def _load_store(path: Path, query: str, options: Mapping[str, Any]) -> Graph:
+def _load_store(path: Path, query: str, options: Mapping[str, object]) -> Graph:
     read_options(f"store {path}", query, options, {})
     graph = open_graph(path).original()  # predictions are in the order that the user knows
     graph.source = str(path)

@@ -50,7 +50,7 @@ def read_bool(text: str) -> bool:
 
 
 def read_options(
-    subject: str, query: str, keywords: Mapping[str, Any], valid: Mapping[str, Option]
+    subject: str, query: str, keywords: Mapping[str, object], valid: Mapping[str, Option]
 ) -> dict[str, Any]:
     """Return the options given, in a query or by keyword, each read and checked.
 
@@ -86,14 +86,14 @@ def read_options(
     return given
 
 
-def as_query(options: Mapping[str, Any]) -> str:
+def as_query(options: Mapping[str, object]) -> str:
     """Return options as ``?option=value&...``, sorted, or "" where there are none."""
     texts = {name: _text(value) for name, value in options.items()}
     pairs = [f"{name}={quote(texts[name], safe='/,:.+-')}" for name in sorted(texts)]
     return "?" + "&".join(pairs) if pairs else ""
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
@@ -101,7 +101,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _read(label: str, value: Any, option: Option, faults: list[str]) -> Any:
+def _read(label: str, value: object, option: Option, faults: list[str]) -> Any:
     try:
         # Through text, so that a keyword and a query can not be read differently.
         read = option.read(_text(value))

@@ -80,7 +80,7 @@ def read_recipes(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:
 
 
 def table_faults(
-    table: Mapping[str, Any], kind: type, where: str = "", leave_out: tuple[str, ...] = ()
+    table: Mapping[str, object], kind: type, where: str = "", leave_out: tuple[str, ...] = ()
 ) -> list[str]:
     """What is wrong with a table of a card that a dataclass is to be made of, in words.
 
@@ -109,7 +109,7 @@ def table_faults(
     return faults
 
 
-def _faults_below(where: str, name: str, value: Any, hint: Any) -> list[str] | None:
+def _faults_below(where: str, name: str, value: object, hint: object) -> list[str] | None:
     """Faults of the tables that a field holds; None where it holds something else."""
     record = next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None)
     if record is None:
@@ -140,7 +140,7 @@ def _faults_below(where: str, name: str, value: Any, hint: Any) -> list[str] | N
 _WORDS: dict[Any, str] = {float: "a number", dict: "a table", list: "a list"}
 
 
-def _value_fault(value: Any, hint: Any, least: int) -> str:
+def _value_fault(value: object, hint: Any, least: int) -> str:
     kind = get_args(hint)[0] if isinstance(hint, UnionType) else hint  # TOML has no None
     kind = {tuple: list, Mapping: dict}.get(get_origin(kind) or kind, get_origin(kind) or kind)
     accepted = (int, float) if kind is float else kind

@@ -149,7 +149,7 @@ def as_weight(values: Tensor | None) -> Tensor | None:
     return values if values is None or values.dtype == torch.float64 else values.float()
 
 
-def as_adjacency(adj: Any, num_nodes: int | None = None) -> Adjacency:
+def as_adjacency(adj: object, num_nodes: int | None = None) -> Adjacency:
     """Read an adjacency as PyG reads it.
 
     Args:

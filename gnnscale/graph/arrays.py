@@ -20,18 +20,18 @@ from gnnscale.kernels import CSR
 
 def read_arrays(
     edge_index: Any,
-    x: Any,
-    y: Any,
+    x: object,
+    y: object,
     *,
     num_nodes: int | None,
-    edge_weight: Any,
-    edge_attr: Any,
-    edge_type: Any,
-    node_type: Any,
+    edge_weight: object,
+    edge_attr: object,
+    edge_type: object,
+    node_type: object,
     splits: Mapping[str, Mapping[str, Any]] | None,
-    train_mask: Any,
-    val_mask: Any,
-    test_mask: Any,
+    train_mask: object,
+    val_mask: object,
+    test_mask: object,
     node_ptr: Any,
     y_level: str,
     task: str | None,
@@ -141,7 +141,12 @@ _MOST_NODES = 2**40  # a limit to what is believed, not to what is stored
 
 
 def _check_arguments(
-    num_nodes: Any, num_classes: Any, splits: Any, undirected: Any, texts: Any, optional_texts: Any
+    num_nodes: Any,
+    num_classes: Any,
+    splits: Any,
+    undirected: object,
+    texts: Any,
+    optional_texts: Any,
 ) -> None:
     faults = [
         f"{name}={value!r} must be text"
@@ -163,17 +168,17 @@ def _check_arguments(
         raise InputError(faults)
 
 
-def _given(value: Any, what: str) -> Tensor | None:
+def _given(value: object, what: str) -> Tensor | None:
     return None if value is None else tensor(value, what)
 
 
-def _types(value: Any, what: str) -> Tensor | None:
+def _types(value: object, what: str) -> Tensor | None:
     types = _given(value, what)
     whole = types is not None and not (types.is_floating_point() or types.dtype == torch.bool)
     return types.long() if types is not None and whole else types  # others are found by the check
 
 
-def _edge_index(value: Any) -> Tensor:
+def _edge_index(value: object) -> Tensor:
     if value is None:
         raise InputError("edge_index is None; give integers [2, num_edges]")
     edge_index = tensor(value, "edge_index")

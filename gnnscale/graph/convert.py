@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MASKS = tuple(f"{part}_mask" for part in PARTS)
 
 
-def from_data(data: Data, **overrides: Any) -> dict[str, Any]:
+def from_data(data: Data, **overrides: object) -> dict[str, Any]:
     """See `Graph.from_data`."""
     from torch_geometric.data import Data as PygData
     from torch_geometric.data import HeteroData
@@ -146,7 +146,7 @@ def _from_adj_t(adj_t: Any) -> dict[str, Any]:
     return {"edge_index": torch.stack([col, row]), "edge_weight": value}
 
 
-def _split_columns(data: Data, masks: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+def _split_columns(data: Data, masks: Mapping[str, object]) -> dict[str, dict[str, Any]] | None:
     """`train_mask`, `valid_idx`, …: the split set "default", or a set for each column of masks.
 
     Args:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -153,20 +153,20 @@ class Graph:
     @classmethod
     def from_arrays(
         cls,
-        edge_index: Any,
-        x: Any = None,
-        y: Any = None,
+        edge_index: object,
+        x: object = None,
+        y: object = None,
         *,
         num_nodes: int | None = None,
-        edge_weight: Any = None,
-        edge_attr: Any = None,
-        edge_type: Any = None,
-        node_type: Any = None,
-        splits: Mapping[str, Mapping[str, Any]] | None = None,
-        train_mask: Any = None,
-        val_mask: Any = None,
-        test_mask: Any = None,
-        node_ptr: Any = None,
+        edge_weight: object = None,
+        edge_attr: object = None,
+        edge_type: object = None,
+        node_type: object = None,
+        splits: Mapping[str, Mapping[str, object]] | None = None,
+        train_mask: object = None,
+        val_mask: object = None,
+        test_mask: object = None,
+        node_ptr: object = None,
         y_level: str = "node",
         task: str | None = None,
         metric: str | None = None,
@@ -230,7 +230,7 @@ class Graph:
         return graph
 
     @classmethod
-    def from_data(cls, data: torch_geometric.data.Data, **overrides: Any) -> Graph:
+    def from_data(cls, data: torch_geometric.data.Data, **overrides: object) -> Graph:
         """Build a graph from a PyG `Data` or `Batch` object.
 
         `edge_index` or `adj_t`, `x`, `y`, `edge_weight`, `edge_attr`, the `edge_type` and
@@ -252,7 +252,7 @@ class Graph:
         x: str | None = "x",
         y: str | None = "y",
         weight: str | None = "weight",
-        **overrides: Any,
+        **overrides: object,
     ) -> Graph:
         """Build a graph from a networkx graph, nodes numbered in its order.
 
@@ -385,7 +385,7 @@ class _Digest:
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
 
-    def add(self, key: str, value: Any) -> None:
+    def add(self, key: str, value: object) -> None:
         self._hash.update(f"{key}={value!r};".encode())
 
     def add_array(self, array: Tensor | None) -> None:

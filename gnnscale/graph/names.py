@@ -70,7 +70,7 @@ class NodeNames:
             return self.ids.numel()
         return 0 if self.ends is None else self.ends.numel() - 1
 
-    def __getitem__(self, nodes: Any) -> Any:
+    def __getitem__(self, nodes: object) -> Any:
         """The name of one node, or an array of those of several.
 
         Args:
@@ -93,7 +93,7 @@ class NodeNames:
         chosen = torch.arange(len(self))[nodes]
         return self.to_arrow().take(chosen.numpy()).to_numpy(zero_copy_only=False)
 
-    def find(self, names: Any) -> np.ndarray:
+    def find(self, names: object) -> np.ndarray:
         """The nodes of these names, int64.
 
         Raises:

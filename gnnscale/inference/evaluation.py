@@ -217,7 +217,7 @@ def _collect(chunks: Chunks, num_nodes: int, wanted: Tensor | None, make: Any) -
     return result
 
 
-def wanted_rows(nodes: Any, num_nodes: int, of: str = "node") -> Tensor | None:
+def wanted_rows(nodes: object, num_nodes: int, of: str = "node") -> Tensor | None:
     """Ids of rows from ids or a mask, int64 `[k]`; None for all. See `reading.nodes`.
 
     Raises:

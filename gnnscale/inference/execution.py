@@ -208,7 +208,7 @@ class Execution:
             gathered.complete()
         self.moments = gathered
 
-    def _source(self, stored: PassInput, source: Any) -> Iterator[tuple[int, int, Any]]:
+    def _source(self, stored: PassInput, source: object) -> Iterator[tuple[int, int, Any]]:
         if isinstance(source, Propagate):
             yield from self._propagate(stored, source.propagation)
         elif isinstance(source, Neighbourhood):
@@ -267,7 +267,7 @@ class Execution:
             release_all(self.adj, *carried.values(), self.graph.x)
             yield a, b, rows
 
-    def _check_rows(self, phase: Any, h: Any) -> None:
+    def _check_rows(self, phase: object, h: Any) -> None:
         layer = as_layer(phase, of_graphs=False)
         if layer is not None:
             level: Level = "pieces" if self.store.chunk_rows < self.graph.num_nodes else "whole"

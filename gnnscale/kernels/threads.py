@@ -72,7 +72,7 @@ def num_threads() -> int:
     return min(torch.get_num_threads(), int(_settings.NUMBA_NUM_THREADS))
 
 
-def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def _compile(function: Callable[..., object], **options: Any) -> Callable[..., Any]:
     options.setdefault("cache", True)
     try:
         return numba.njit(nogil=True, **options)(function)
@@ -84,12 +84,12 @@ def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
         return numba.njit(nogil=True, **options)(function)
 
 
-def njit_serial(function: Callable[..., Any]) -> Callable[..., Any]:
+def njit_serial(function: Callable[..., object]) -> Callable[..., Any]:
     """Compile ``function`` to run on the calling thread, without the GIL (fit for prefetching)."""
     return _compile(function)
 
 
-def njit_parallel(function: Callable[..., Any]) -> Callable[..., Any]:
+def njit_parallel(function: Callable[..., object]) -> Callable[..., Any]:
     """Compile ``function`` with its ``prange`` loops in parallel, without the GIL.
 
     A call takes as many threads as torch has in the calling thread, and leaves torch's as it was:
@@ -102,7 +102,7 @@ def njit_parallel(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled = _compile(function, parallel=True)
 
     @functools.wraps(function)
-    def launch(*arguments: Any) -> None:
+    def launch(*arguments: object) -> None:
         of_torch, of_numba = torch.get_num_threads(), numba.get_num_threads()
         wanted = min(of_torch, int(_settings.NUMBA_NUM_THREADS))
         if wanted != of_numba:  # each question to numba takes microseconds

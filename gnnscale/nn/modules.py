@@ -53,7 +53,7 @@ def has_hooks(module: nn.Module) -> bool:
     return any(map(module.__dict__.__getitem__, _HOOKS))
 
 
-def works_in_place(module: Any) -> bool:
+def works_in_place(module: object) -> bool:
     """Whether a module, or one inside it, may write over its input."""
     inside = module.modules() if isinstance(module, nn.Module) else ()
     return any(getattr(part, "inplace", False) for part in inside)
@@ -102,7 +102,7 @@ def _of_class(cls: type) -> dict[str, inspect.Parameter]:
     return dict(rest)
 
 
-def as_written(module: Any) -> Any:
+def as_written(module: object) -> Any:
     """What `torch.compile` made a module of: what it makes hides the layers and what they take."""
     original = getattr(module, "_orig_mod", None)
     if not isinstance(original, nn.Module):

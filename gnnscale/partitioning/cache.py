@@ -14,7 +14,6 @@ import os
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -40,7 +39,7 @@ def cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
     return cache_root() / "partitions"
 
 
-def entry_path(folder: Path, **content: Any) -> Path:
+def entry_path(folder: Path, **content: object) -> Path:
     """Return where the partition made from `content` (anything JSON holds) is kept."""
     text = json.dumps({"format": FORMAT_VERSION, **content}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -180,8 +180,8 @@ def _checked_arguments(
     num_parts: Any,
     num_nodes: int,
     method: Any,
-    seed: Any,
-    balance: Any,
+    seed: object,
+    balance: object,
     imbalance: Any,
     preset: Any,
     memory: Any,
@@ -241,7 +241,7 @@ def _integer(value: Any) -> int | None:
         return None
 
 
-def _graph_starts(graph: Any, num_nodes: int) -> NDArray[np.int64]:
+def _graph_starts(graph: object, num_nodes: int) -> NDArray[np.int64]:
     node_ptr = getattr(graph, "node_ptr", None)
     if node_ptr is None:
         return np.array([0, num_nodes], np.int64)
@@ -297,7 +297,7 @@ def _parameters(name: str, job: Job) -> dict[str, Any]:
 
 
 def _entry(
-    folder: Any, graph: Any, name: str, num_parts: int, parameters: dict[str, Any], job: Job
+    folder: Any, graph: object, name: str, num_parts: int, parameters: dict[str, Any], job: Job
 ) -> Any:
     fingerprint = getattr(graph, "structure_fingerprint", None)
     if folder is None or fingerprint is None or name in ("random", "contiguous"):
@@ -314,7 +314,7 @@ def _entry(
 
 
 def _by_callable(
-    method: Callable[[Any, int, int], Any], graph: Any, job: Job, num_parts: int, began: float
+    method: Callable[[Any, int, int], Any], graph: object, job: Job, num_parts: int, began: float
 ) -> Partition:
     """Run a user's partitioner, check what it returned and repair it."""
     name, n = _name(method), job.structure.num_nodes
@@ -337,5 +337,5 @@ def _by_callable(
     return Partition(torch.from_numpy(part), num_parts, name, job.seed, seconds)
 
 
-def _name(method: Any) -> str:
+def _name(method: object) -> str:
     return str(getattr(method, "__name__", type(method).__name__))

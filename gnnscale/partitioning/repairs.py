@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +116,7 @@ def even_out(
     return evened
 
 
-def checked_assignment(assignment: Any, num_nodes: int, num_parts: int) -> NDArray[np.int32]:
+def checked_assignment(assignment: object, num_nodes: int, num_parts: int) -> NDArray[np.int32]:
     """Return the assignment as int32 `[num_nodes]`.
 
     Raises:

@@ -253,7 +253,7 @@ def checked_path(path: Any) -> Path:
     return path
 
 
-def expanded(path: Any) -> Path:
+def expanded(path: object) -> Path:
     """A path given by a user, with the home folder for `~` where there is one.
 
     Raises:
@@ -278,19 +278,19 @@ def file_checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def json_checksum(content: Any) -> str:
+def json_checksum(content: object) -> str:
     """A checksum of what JSON says, whatever its white space and the order of its keys."""
     # Through JSON: a tuple comes back as a list.
     text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def json_bytes(content: Any) -> bytes:
+def json_bytes(content: object) -> bytes:
     """`content` as indented JSON. NaN is refused: it is not JSON."""
     return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 
 
-def write_json(path: str | Path, content: Any) -> None:
+def write_json(path: str | Path, content: object) -> None:
     """Write `content` as `json_bytes`, atomically."""
     content = json_bytes(content)
     with atomic_write(path) as file:

@@ -30,7 +30,7 @@ class Format:
         """What a file says of itself."""
         return {"format": self.name, "version": self.version}
 
-    def check(self, content: Any, path: str | os.PathLike[str]) -> None:
+    def check(self, content: object, path: str | os.PathLike[str]) -> None:
         """Compare the stamp of what was read.
 
         Raises:
@@ -45,7 +45,7 @@ class Format:
                 f"anew: {self.again}; or read it with the gnnscale that wrote it"
             )
 
-    def unstamped(self, content: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+    def unstamped(self, content: object, path: str | os.PathLike[str]) -> dict[str, Any]:
         """What was read without its stamp, compared; without one a file is of version 1.
 
         Raises:

@@ -9,7 +9,6 @@ import os
 import stat
 import zipfile
 from pathlib import PurePosixPath
-from typing import Any
 
 from gnnscale.errors import StoreError
 from gnnscale.storage.memory import memory_bytes
@@ -33,7 +32,7 @@ def unpack_limit(compressed: int) -> int:
     return max(ALWAYS, RATIO * compressed)
 
 
-def too_large(what: Any, compressed: int) -> StoreError:
+def too_large(what: object, compressed: int) -> StoreError:
     """The error for a file that unpacks to more."""
     return StoreError(
         f"{what} ({compressed:,} bytes) unpacks to more than {unpack_limit(compressed):,} bytes, "
@@ -42,7 +41,7 @@ def too_large(what: Any, compressed: int) -> StoreError:
     )
 
 
-def check_archive(archive: zipfile.ZipFile, what: Any, compressed: int) -> None:
+def check_archive(archive: zipfile.ZipFile, what: object, compressed: int) -> None:
     """Refuse a zip that unpacks to too much, or to places and things that no archive of data has.
 
     Args:

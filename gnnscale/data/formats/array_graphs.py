@@ -58,7 +58,7 @@ def graph_from_arrays(
     *,
     split: str | None = None,
     seed: int = 0,
-    **overrides: Any,
+    **overrides: object,
 ) -> Graph:
     """Make a graph from arrays.
 
@@ -141,7 +141,7 @@ def _about(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return content
 
 
-def _undirected(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bool:
+def _undirected(arrays: Mapping[str, np.ndarray], about: Mapping[str, object]) -> bool:
     if "undirected" in arrays:
         return bool(np.all(arrays["undirected"]))
     return str(about.get("edge_format", "")).startswith("undirected")
@@ -327,7 +327,7 @@ def _load(path: Path) -> Any:
     return np.load(path, allow_pickle=False)
 
 
-def _read_array(path: Path, key: str | None, read: Callable[[], Any]) -> Any:
+def _read_array(path: Path, key: str | None, read: Callable[[], object]) -> Any:
     label = f"{path}: key {key!r}" if key else f"{path}"
     try:
         content = read()

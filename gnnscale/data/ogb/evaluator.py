@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from gnnscale.data.ogb.catalogue import find_entry
@@ -13,7 +11,7 @@ from gnnscale.extras import from_extra
 _MODULES = {"node": "ogb.nodeproppred", "graph": "ogb.graphproppred"}
 
 
-def official_metric(name: str, y_true: Any, y_pred: Any) -> dict[str, float]:
+def official_metric(name: str, y_true: object, y_pred: object) -> dict[str, float]:
     """Compute the metric of a data set with OGB's own Evaluator.
 
     ogb is imported by this call: it takes seconds, and some 500 MB.
@@ -50,7 +48,7 @@ def official_metric(name: str, y_true: Any, y_pred: Any) -> dict[str, float]:
     return {metric: float(value) for metric, value in result.items()}
 
 
-def _table(values: Any) -> np.ndarray:
+def _table(values: object) -> np.ndarray:
     """A float64 array `[rows, columns]` of a tensor or an array."""
     table = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)
     return table.reshape(len(table), -1) if table.ndim != 2 else table

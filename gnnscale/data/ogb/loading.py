@@ -33,7 +33,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
 
 
 def load_ogb(
-    name: str, root: str | Path | None = None, download: bool = False, **options: Any
+    name: str, root: str | Path | None = None, download: bool = False, **options: object
 ) -> Graph:
     """Load a data set of the Open Graph Benchmark (Hu et al., 2020, arXiv 2005.00687).
 

@@ -39,7 +39,7 @@ def load_pyg(
     entry: PyGEntry,
     root: str | Path | None,
     download: bool,
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
 ) -> Graph:
     """Load a data set of PyG.
 
@@ -189,7 +189,7 @@ def _explained(entry: PyGEntry, place: Path, root: str | Path | None) -> Iterato
 # --- what is kept -----------------------------------------------------------------------------
 
 
-def _store_path(entry: PyGEntry, place: Path, wanted: Mapping[str, Any]) -> Path:
+def _store_path(entry: PyGEntry, place: Path, wanted: Mapping[str, object]) -> Path:
     """Where the graph is kept: by name, options and version, and by the files it is made of."""
     files = [path for path in _files(entry, place) if path.suffix == ".pt"]
     about = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

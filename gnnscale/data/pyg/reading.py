@@ -73,7 +73,7 @@ def read_pyg(
     return arrays
 
 
-def _graphs(entry: PyGEntry, place: Path, download: bool, **arguments: Any) -> list[Any]:
+def _graphs(entry: PyGEntry, place: Path, download: bool, **arguments: object) -> list[Any]:
     from torch_geometric import datasets
 
     made = getattr(datasets, entry.class_name)
@@ -259,7 +259,7 @@ class _Closed(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
 
     @override
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> Any:
         """Nothing is outside of the file."""
         raise pickle.UnpicklingError("it refers to another file")
 
@@ -293,7 +293,7 @@ def _allowed() -> tuple[dict[tuple[str, str], Any], list[type]]:
     return found, classes
 
 
-def _of_lists(*factory: Any) -> defaultdict[Any, list[Any]]:
+def _of_lists(*factory: object) -> defaultdict[Any, list[Any]]:
     if factory != (list,):
         raise pickle.UnpicklingError("it makes a defaultdict of something else than lists")
     return defaultdict(list)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ _ROOM = 2.5  # nodes of a community for each neighbour: half of its pairs stay u
 _ROWS_AT_ONCE = 1 << 16
 
 
-def load_synthetic(source: str, options: Mapping[str, Any] | None = None) -> Graph:
+def load_synthetic(source: str, options: Mapping[str, object] | None = None) -> Graph:
     """Make the graph that ``synthetic:planted?nodes=...`` or ``synthetic:amazon2m?...`` names.
 
     Args:

@@ -207,7 +207,7 @@ def _numbered(table: EdgeTable, ids: NodeIds) -> Iterator[tuple[np.ndarray, ...]
 
 
 def _splits(
-    splits: Mapping[str, Mapping[str, Any]] | None, ids: NodeIds
+    splits: Mapping[str, Mapping[str, object]] | None, ids: NodeIds
 ) -> dict[str, dict[str, Any]] | None:
     if splits is None:
         return None
@@ -217,7 +217,7 @@ def _splits(
     }
 
 
-def _kept(edges: Path, arguments: Mapping[str, Any]) -> Path:
+def _kept(edges: Path, arguments: Mapping[str, object]) -> Path:
     """Where a large graph is kept: by its files, arrays and options."""
     digest = hashlib.sha256(json.dumps([VERSION, told_apart(arguments)]).encode()).hexdigest()[:32]
     return cache_root() / "graphs" / f"{edges.name.split('.')[0]}-{digest}"

@@ -37,7 +37,7 @@ class NodeIds(Protocol):
         """What they are called; None for their numbers."""
         ...
 
-    def find(self, ids: Any, what: str) -> np.ndarray:
+    def find(self, ids: object, what: str) -> np.ndarray:
         """The nodes of ids `[k]`, int64.
 
         Raises:
@@ -182,7 +182,7 @@ def _hashes(names: pyarrow.Array, seed: int) -> np.ndarray:
     return hashes
 
 
-def as_text(ids: Any) -> pyarrow.Array:
+def as_text(ids: object) -> pyarrow.Array:
     """Ids as a column of text, whatever they are in the file."""
     column = ids if isinstance(ids, pyarrow.Array) else pyarrow.array(ids)
     return column.cast(pyarrow.large_string())

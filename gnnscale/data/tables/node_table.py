@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class NodeTable:
         self.label: str | None = None
 
     @classmethod
-    def of(cls, given: Any, what: str, id_column: str | None) -> NodeTable | None:
+    def of(cls, given: object, what: str, id_column: str | None) -> NodeTable | None:
         """What a user gave as features or labels.
 
         Raises:

@@ -138,7 +138,7 @@ def _given(chunks: Any, what: str) -> Iterator[Any]:
         raise StoreError(f"{what} cannot be read: {error}") from error
 
 
-def _checked_edges(chunk: Sequence[Any], number: int, num_nodes: int) -> Edges:
+def _checked_edges(chunk: Sequence[object], number: int, num_nodes: int) -> Edges:
     try:
         if len(chunk) not in (2, 3):
             raise ValueError(f"it has {len(chunk):,} rows")
@@ -176,7 +176,7 @@ def _checked_edges(chunk: Sequence[Any], number: int, num_nodes: int) -> Edges:
     return source, target, weight
 
 
-def _write_features(folder: ArrayFolder, num_nodes: int, x: Iterable[Any]) -> int:
+def _write_features(folder: ArrayFolder, num_nodes: int, x: Iterable[object]) -> int:
     """Write `x` block by block: the number of features."""
     blocks = _row_blocks(_given(x, "x"))
     first = next(blocks, None)
@@ -206,7 +206,7 @@ def _row_blocks(chunks: Iterator[Any]) -> Iterator[Any]:
             yield chunk[start : start + _ROWS_AT_ONCE] if rows else chunk
 
 
-def _checked_features(block: Any, start: int, like: np.ndarray | None) -> np.ndarray:
+def _checked_features(block: object, start: int, like: np.ndarray | None) -> np.ndarray:
     try:
         array = np.array(np.asarray(block), order="C")  # a copy: the caller may change his
         array = array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ def part_of(name: str) -> tuple[str | None, str | None]:
 
 
 def read_parts(
-    parts: Mapping[str, Any],
+    parts: Mapping[str, object],
     num_rows: int,
     prefix: str = "",
     *,
@@ -114,7 +113,7 @@ def read_parts(
 
 
 def read_mask(
-    chosen: Any,
+    chosen: object,
     num_rows: int,
     what: str,
     *,
@@ -141,14 +140,14 @@ def read_mask(
     return mask
 
 
-def read_ids(chosen: Any, num_rows: int, what: str, *, of: str = "node") -> Tensor:
+def read_ids(chosen: object, num_rows: int, what: str, *, of: str = "node") -> Tensor:
     """Nodes in the order given, int64 `[k]`; see `read_nodes`."""
     read = read_nodes(chosen, num_rows, what, of=of)
     return read.nonzero().squeeze(1) if read.dtype == torch.bool else read
 
 
 def read_nodes(
-    chosen: Any,
+    chosen: object,
     num_rows: int,
     what: str,
     *,
@@ -260,7 +259,7 @@ def _ids(array: Tensor, num_rows: int, what: str, of: str, find: Find | None) ->
     return array.long()
 
 
-def _is_text(chosen: Any) -> bool:
+def _is_text(chosen: object) -> bool:
     if isinstance(chosen, Tensor):
         return False
     names = np.asarray(chosen)

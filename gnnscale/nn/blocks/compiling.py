@@ -48,7 +48,7 @@ class CompiledRows:
         MissingDependency: there is no C++ compiler, or on CUDA no triton.
     """
 
-    def __init__(self, device: torch.device, backend: Any = "inductor") -> None:
+    def __init__(self, device: torch.device, backend: object = "inductor") -> None:
         if backend == "inductor":
             _check_compiler(device)
         self._backend = backend
@@ -136,7 +136,7 @@ def _graph_norm(norm: pyg.GraphNorm, x: Tensor) -> Tensor:
     return graph_norm_formula(x, norm.weight, norm.bias, norm.mean_scale, norm.eps)
 
 
-def _is_over_rows(norm: Any) -> bool:
+def _is_over_rows(norm: object) -> bool:
     apart = getattr(norm, "over", "batch") != "batch"
     kept = getattr(norm, "running", False) or getattr(norm, "synchronised", False)
     return type(norm) in _TRACEABLE and not apart and not kept

@@ -21,7 +21,7 @@ from gnnscale.nn.norms.segments import segment_of_rows
 Runner = Callable[[nn.Module | None, Sequence[Any], Any, "Context"], Any]
 
 
-def run_phases(block: nn.Module | None, phases: Sequence[Any], x: Any, context: Context) -> Any:
+def run_phases(block: nn.Module | None, phases: Sequence[Any], x: object, context: Context) -> Any:
     """Run phases one after another: the plain `Runner`."""
     for phase in phases:
         x = phase(x, context)

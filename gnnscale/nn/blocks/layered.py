@@ -135,7 +135,7 @@ class LayeredGNN(nn.Module):
     def _context(
         self,
         x: Tensor | CSR,
-        adj: Any,
+        adj: object,
         edge_weight: Tensor | None,
         edge_attr: Tensor | None,
         edge_type: Tensor | None,
@@ -278,7 +278,7 @@ def first_propagation(model: LayeredGNN) -> Propagation:
     return first.propagation
 
 
-def _name(phase: Any) -> str:
+def _name(phase: object) -> str:
     if isinstance(phase, Dropout):
         return "dropout"
     if isinstance(phase, Neighbourhood):
@@ -288,7 +288,7 @@ def _name(phase: Any) -> str:
     return type(phase.module if isinstance(phase, Rows) else phase).__name__
 
 
-def _remedy(phase: Any) -> str:
+def _remedy(phase: object) -> str:
     if isinstance(phase, Neighbourhood):
         return "begin with one that is a fixed propagation (GCN, GraphSAGE, GIN, ClusterGCN, SGC)"
     return "let the first block begin with its convolution (order='conv-norm-act-dropout')"

@@ -187,7 +187,7 @@ def block_phases(blocks: Iterable[tuple[int, Any]], jk: Any) -> list[list[Phase]
     return phases
 
 
-def head_phases(head: nn.Module | None, num_blocks: int, jk: Any) -> list[Phase]:
+def head_phases(head: nn.Module | None, num_blocks: int, jk: object) -> list[Phase]:
     """The phases of the head of a model with so many blocks."""
     phases: list[Phase] = [] if jk is None else [Read(_JOINED)]
     if head is not None:

@@ -333,7 +333,7 @@ class Read:
 Phase = Rows | Dropout | Statistics | Propagate | Neighbourhood | Save | Join | Collect | Read
 
 
-def slots_of(phase: Any) -> tuple[str, ...]:
+def slots_of(phase: object) -> tuple[str, ...]:
     """The slots that a phase reads or writes."""
     if isinstance(phase, Save | Collect | Read):
         return (phase.slot,)

@@ -124,7 +124,7 @@ class _Writer:
                     self.call(torch.clone, [self.current])  # others may read it later
                 self.call(module, [self.current])
 
-    def call(self, module: Callable[..., Any], values: list[str]) -> None:
+    def call(self, module: Callable[..., object], values: list[str]) -> None:
         """Append a module or function of named values; its output is current after it."""
         self.current = f"x{len(self._children) + 1}"
         self._children.append((module, f"{', '.join(values)} -> {self.current}"))

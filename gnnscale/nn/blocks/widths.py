@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import nn
 from torch_geometric.nn import MessageNorm
@@ -35,7 +33,7 @@ _SAME_WIDTH: dict[type[nn.Module], str] = {
 }
 
 
-def channels(conv: Any, side: str) -> int | None:
+def channels(conv: object, side: str) -> int | None:
     """The width of a module's rows on the "in" or "out" side, or None where it does not say."""
     same = next((name for cls, name in _SAME_WIDTH.items() if isinstance(conv, cls)), None)
     for name in (same or f"{side}_channels", f"{side}_features"):
@@ -50,7 +48,7 @@ def channels(conv: Any, side: str) -> int | None:
     return channels(conv.nn, side) if isinstance(conv, _NETWORKS[side]) else None
 
 
-def _multiple(conv: Any) -> int:
+def _multiple(conv: object) -> int:
     """How many outputs of `out_channels` stand side by side: heads, or MixHop's powers."""
     if isinstance(conv, pyg.MixHopConv):
         return len(conv.powers)
@@ -104,7 +102,7 @@ def holds_matrix(module: nn.Module) -> bool:
     return any(isinstance(p, lazy) or p.dim() > 1 for p in module.parameters())
 
 
-def joined_width(function: Any, widths: list[int | None]) -> int | None:
+def joined_width(function: object, widths: list[int | None]) -> int | None:
     """The same for a function of several values: their sum side by side, else what all have."""
     if function is concatenate:
         return None if None in widths else sum(w for w in widths if w is not None)

@@ -185,7 +185,7 @@ def check_row_local(
     return out
 
 
-def _refusal(function: Any, fault: str) -> UnsupportedModel:
+def _refusal(function: object, fault: str) -> UnsupportedModel:
     name = getattr(function, "__name__", type(function).__name__)
     return UnsupportedModel(
         f"{name} between layers {fault}; use a module of torch or torch_geometric, or write the "

@@ -113,7 +113,7 @@ class _Calls:
             self._known[node] = self._call(node)
         return self._reader.chains(self._model, self._read(output.args[0]))
 
-    def _read(self, argument: Any) -> Meaning:
+    def _read(self, argument: object) -> Meaning:
         """What an argument stands for."""
         if isinstance(argument, fx.Node):
             return self._known[argument]

@@ -66,7 +66,7 @@ class Reader:
     def __init__(self) -> None:
         self.flow = Flow()
 
-    def chains(self, model: Any, output: Meaning) -> list[Chain]:
+    def chains(self, model: object, output: Meaning) -> list[Chain]:
         """What leads to the output, block by block."""
         if not isinstance(output, int):
             _refuse(model, "returns a list, and not one value")
@@ -97,7 +97,7 @@ class Reader:
 
     def call(
         self,
-        module: Any,
+        module: object,
         arguments: Sequence[Meaning | None],
         also: frozenset[str] = frozenset(),
     ) -> Meaning:
@@ -203,6 +203,6 @@ def _convolution(module: Any) -> nn.Module:
     return module.conv if isinstance(module, DeepGCNLayer) else module
 
 
-def _refuse(module: Any, fault: str) -> NoReturn:
+def _refuse(module: object, fault: str) -> NoReturn:
     name = getattr(module, "__name__", type(module).__name__)
     raise UnsupportedModel(f"{name} cannot be read as blocks: it {fault}")

@@ -187,7 +187,7 @@ def _read_by_messages(layer: MessagePassing) -> frozenset[str]:
     )
 
 
-def _named_in(forward: Any) -> frozenset[str]:
+def _named_in(forward: object) -> frozenset[str]:
     """What a `forward` names in its text, as `kwargs.get("edge_weight")` does."""
     consts = getattr(getattr(forward, "__code__", None), "co_consts", ())
     return frozenset(value for value in consts if isinstance(value, str))

@@ -230,7 +230,7 @@ class OnGraphs(OnRows):
         return statistics.normalise(self.function, x, ptr)
 
 
-def as_layer(phase: Any, *, of_graphs: bool) -> Neighbourhood | None:
+def as_layer(phase: object, *, of_graphs: bool) -> Neighbourhood | None:
     """A phase as a layer to be checked; None where it is known, or reads what it should.
 
     Args:

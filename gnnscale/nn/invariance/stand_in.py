@@ -219,7 +219,7 @@ def _of_module(module: nn.Module, seen: set[int]) -> Hashable:
     )
 
 
-def _of(value: Any, seen: set[int]) -> Hashable:
+def _of(value: object, seen: set[int]) -> Hashable:
     if isinstance(value, _PLAIN):
         return (type(value).__name__, value)
     if isinstance(value, nn.Module):
@@ -247,7 +247,7 @@ def _of(value: Any, seen: set[int]) -> Hashable:
 class _Same:
     """Equal for the same object while it is there; what cannot be referred to equals nothing."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self._id = id(value)
         try:
             self._referred: Callable[[], Any] = weakref.ref(value)

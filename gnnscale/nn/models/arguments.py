@@ -55,7 +55,7 @@ class named(Generic[P, D]):  # noqa: N801 - a decorator
             shown.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
 
         @functools.wraps(build)
-        def make(*args: Any, **kwargs: Any) -> LayeredGNN:
+        def make(*args: object, **kwargs: object) -> LayeredGNN:
             undeclared = kwargs.keys() - signature.parameters if takes_more else ()
             more = {own: kwargs.pop(own) for own in sorted(undeclared)}
             given = bound(name, declaration, signature, args, kwargs)

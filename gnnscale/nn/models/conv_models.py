@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch_geometric.nn import MessagePassing, SGConv, SSGConv, TAGConv
 from torch_geometric.nn.models.basic_gnn import BasicGNN
@@ -17,7 +17,7 @@ class ConvModel(BasicGNN):
     supports_edge_attr = False
     layer: ClassVar[type[MessagePassing]]
 
-    def init_conv(self, in_channels: Any, out_channels: int, **kwargs: Any) -> MessagePassing:
+    def init_conv(self, in_channels: object, out_channels: int, **kwargs: object) -> MessagePassing:
         """One layer; called by PyG's `BasicGNN`."""
         return self.layer(in_channels, out_channels, **kwargs)
 

@@ -119,7 +119,9 @@ def bond_encoder(channels: int) -> CategoricalEncoder:
     )
 
 
-def _read_ogb_names(module: nn.Module, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
+def _read_ogb_names(
+    module: nn.Module, state: dict[str, Any], prefix: str, *arguments: object
+) -> None:
     own = re.compile(re.escape(prefix) + r"(?:atom|bond)_embedding_list\.(\d+\.weight)")
     for key in [key for key in state if own.fullmatch(key)]:
         state[own.sub(rf"{prefix}embeddings.\1", key)] = state.pop(key)

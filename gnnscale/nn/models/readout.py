@@ -115,7 +115,7 @@ class GraphModel(nn.Module):
         torch.Size([2, 2])
     """
 
-    def __init__(self, encoder: Any, readout: Any = "mean", dropout: float = 0.0) -> None:
+    def __init__(self, encoder: object, readout: object = "mean", dropout: float = 0.0) -> None:
         super().__init__()
         if isinstance(encoder, GraphModel):
             raise InputError("the encoder is a GraphModel already: give its own encoder")
@@ -244,7 +244,7 @@ class GraphModel(nn.Module):
         }
 
 
-def _as_readout(readout: Any, encoder: LayeredGNN) -> nn.Module:
+def _as_readout(readout: object, encoder: LayeredGNN) -> nn.Module:
     if isinstance(readout, Aggregation):
         return AggregationReadout(readout)
     if isinstance(readout, nn.Module):

@@ -50,10 +50,10 @@ def with_norm(
 
 
 def with_norm(
-    model: Any,
+    model: object,
     norm: GivenNorm,
     place: Place = "after_conv",
-    norm_kwargs: Mapping[str, Any] | None = None,
+    norm_kwargs: Mapping[str, object] | None = None,
 ) -> LayeredGNN | GraphModel:
     """Put a norm into every hidden layer of a model, as GraphNorm's paper does, or take all away.
 

@@ -36,7 +36,7 @@ class Norms:
         InputError: there is no such norm or place.
     """
 
-    def __init__(self, norm: Any, arguments: Mapping[str, Any] | None, place: Place) -> None:
+    def __init__(self, norm: object, arguments: Mapping[str, object] | None, place: Place) -> None:
         kind = norm_class(norm) if isinstance(norm, str) else norm
         messages = isinstance(kind, MessageNorm) or (
             isinstance(kind, type) and issubclass(kind, MessageNorm)
@@ -171,7 +171,7 @@ def _is_act(module: nn.Module) -> bool:
     return not (idle or is_norm(module) or is_layer(module))
 
 
-def norm_width(norm: Any) -> int | None:
+def norm_width(norm: object) -> int | None:
     """The channels that a norm is made for, or None where it takes any."""
     for name in ("in_channels", "num_features", "num_channels", "normalized_shape"):
         width = getattr(norm, name, None)

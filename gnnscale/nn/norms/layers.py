@@ -15,8 +15,6 @@ Parameters, their names and formulas are PyG's, so that state dicts go both ways
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
@@ -73,7 +71,7 @@ class GraphNorm(pyg.GraphNorm):
         running: bool = False,
         *,
         momentum: float = 0.1,
-        device: Any = None,
+        device: torch.device | str | None = None,
     ) -> None:
         if not 0 < momentum <= 1:
             raise InputError(f"momentum={momentum!r} must lie in (0, 1]")
@@ -183,7 +181,7 @@ class BatchNorm(pyg.BatchNorm):
         allow_single_element: bool = False,
         *,
         synchronised: bool = False,
-        device: Any = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__(
             in_channels, eps, momentum, affine, track_running_stats, allow_single_element, device
@@ -264,7 +262,7 @@ class InstanceNorm(_Segmented, pyg.InstanceNorm):
         track_running_stats: bool = False,
         *,
         over: Over = "batch",
-        device: Any = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__(in_channels, eps, momentum, affine, track_running_stats, device=device)
         self.over = check_over(over)
@@ -309,7 +307,7 @@ class LayerNorm(_Segmented, pyg.LayerNorm):
         mode: str = "graph",
         *,
         over: Over = "batch",
-        device: Any = None,
+        device: torch.device | str | None = None,
     ) -> None:
         if mode not in ("graph", "node"):
             raise InputError(f"mode={mode!r}: layer normalization is by 'graph' or by 'node'")

@@ -20,7 +20,7 @@ def check_over(over: Any) -> Over:
     return over
 
 
-def segments_for(norm: Any, segments: Mapping[str, Tensor]) -> Tensor | None:
+def segments_for(norm: object, segments: Mapping[str, Tensor]) -> Tensor | None:
     """Where the segments of a norm begin, int64 `[num_segments + 1]`; None for all rows as one.
 
     Args:

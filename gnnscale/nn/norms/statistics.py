@@ -204,7 +204,7 @@ def widened(x: Tensor) -> Tensor:
     return x.float() if half and torch.is_autocast_enabled(x.device.type) else x
 
 
-def is_row_local(norm: Any) -> bool:
+def is_row_local(norm: object) -> bool:
     """Whether a norm maps every row by itself, in training and in evaluation."""
     if isinstance(norm, pyg.LayerNorm) and (type(norm) is pyg.LayerNorm or mergeable(norm)):
         return norm.mode == "node"
@@ -238,7 +238,7 @@ def check_rows(norm: nn.Module, rows: int) -> None:
 
 
 def affine(
-    x: Tensor, shift: Tensor, scale: Tensor, norm: Any, segments: Tensor | None = None
+    x: Tensor, shift: Tensor, scale: Tensor, norm: object, segments: Tensor | None = None
 ) -> Tensor:
     """(x − shift) · scale, then the norm's weight and bias where it has them.
 
@@ -290,11 +290,11 @@ def _pair_norm(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) ->
     return affine(x, stats.mean, norm.scale * (norm.eps + energy).rsqrt(), None, segments)
 
 
-def _mean_subtraction(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+def _mean_subtraction(norm: object, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
     return affine(x, stats.mean, torch.ones_like(stats.mean), None, segments)
 
 
-def _graph_size(norm: Any, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
+def _graph_size(norm: object, x: Tensor, stats: Moments, segments: Tensor | None) -> Tensor:
     scale = stats.rows.double().rsqrt().unsqueeze(1)
     return affine(x, torch.zeros_like(scale), scale, None, segments)
 
