@@ -120,7 +120,9 @@ def undocumented() -> Iterator[str]:
         if inspect.isclass(thing) and thing.__module__.startswith("gnnscale"):
             for member, value in vars(thing).items():
                 method = inspect.isroutine(value) or isinstance(value, property | classmethod)
-                public = method and not member.startswith("_")
+                # PyG writes `propagate` and `collect` into a class when it is first made.
+                ours = getattr(value, "__module__", thing.__module__).startswith("gnnscale")
+                public = method and ours and not member.startswith("_")
                 if public and not inspect.getdoc(getattr(thing, member)):
                     yield f"{path}.{member}"
 
