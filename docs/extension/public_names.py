@@ -121,7 +121,7 @@ def undocumented() -> Iterator[str]:
             for member, value in vars(thing).items():
                 method = inspect.isroutine(value) or isinstance(value, property | classmethod)
                 # PyG writes `propagate` and `collect` into a class when it is first made.
-                ours = getattr(value, "__module__", thing.__module__).startswith("gnnscale")
+                ours = getattr(value, "__module__", thing.__module__) == thing.__module__
                 public = method and ours and not member.startswith("_")
                 if public and not inspect.getdoc(getattr(thing, member)):
                     yield f"{path}.{member}"
