@@ -191,9 +191,20 @@ class Session:
         self._account |= {"best_epoch": self.source.epoch, key: value}
 
     def is_finite(self) -> bool:
-        """Whether all that is trained is finite; waits for the device."""
+        """Whether training has left all finite that was; waits for the device.
+
+        Not all was: PyG's RGATConv has a weight that it neither sets nor reads.
+        """
         moved = [p for p in self.trained.module.parameters() if p.requires_grad and p.numel()]
-        return bool(nn.utils.get_total_norm(moved, torch.inf).isfinite())
+        if self._good is None or bool(nn.utils.get_total_norm(moved, torch.inf).isfinite()):
+            return True
+        now, before = self.trained.weights(), self._good
+        return not any(
+            isinstance(value, Tensor)
+            and not value.isfinite().all()
+            and before[name].isfinite().all()
+            for name, value in now.items()
+        )
 
     def begin_epoch(self) -> None:
         """Go into training; the first time, remember the weights."""

@@ -218,6 +218,36 @@ def test_parts_inherit_from_no_class_of_ours():
         assert part.__mro__ == (part, object)
 
 
+def test_a_weight_that_nobody_sets_or_reads_does_not_matter(tmp_path):
+    """PyG's RGATConv has one: it holds what the memory held."""
+
+    class Unset(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unset = torch.nn.Parameter(torch.full((2,), math.nan))
+            self.lin = torch.nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+            return self.lin(x)
+
+    graph = gs.load("synthetic:planted?nodes=200&features=3&classes=2")
+    weights = {}
+    for epochs in ([3], [1, 3]):
+        torch.manual_seed(0)
+        model = gs.nn.LayeredGNN([gs.nn.Block(Unset())])
+        trainer = gs.ClusterTrainer(model, graph, num_parts=4, epochs=3, progress=False)
+        for until in epochs:
+            report = trainer.fit(epochs=until)
+        assert len(report.rows) == 3
+        weights[len(epochs)] = model.state_dict()
+    torch.testing.assert_close(weights[1], weights[2], rtol=0, atol=0, equal_nan=True)
+    in_folder = gs.ClusterTrainer(
+        model, graph, num_parts=4, epochs=1, progress=False, run_dir=tmp_path / "run"
+    )
+    in_folder.fit()
+    assert (tmp_path / "run/checkpoint.safetensors").exists()
+
+
 def test_nobody_reaches_into_a_trainer():
     """Benchmarks, cross-validation and the command line use public names alone."""
     root = Path(inspect.getfile(gs)).parent

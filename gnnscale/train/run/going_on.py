@@ -79,10 +79,16 @@ def snapshot(weights: Weights) -> State:
     return {k: v.detach().cpu().clone() if isinstance(v, Tensor) else v for k, v in weights.items()}
 
 
+def _equal(values: Tensor, before: Tensor) -> bool:
+    """Whether all are the same, NaN included."""
+    unset = values.isnan()
+    return torch.equal(unset, before.isnan()) and torch.equal(values[~unset], before[~unset])
+
+
 def unchanged(weights: Weights, before: Weights) -> bool:
     """Whether weights are what a snapshot holds, bit for bit."""
     return weights.keys() == before.keys() and all(
-        torch.equal(value.detach().cpu(), before[name])
+        _equal(value.detach().cpu(), before[name])
         if isinstance(value, Tensor)
         else value == before[name]
         for name, value in weights.items()
