@@ -20,15 +20,17 @@ pytestmark = pytest.mark.slow
 TRAINED = """
 import importlib.util
 import gnnscale as gs
+import torch
 
 assert "site-packages" in gs.__file__, gs.__file__
 for extra in ("matplotlib", "ogb", "pyarrow", "sklearn", "tensorboard"):
     assert importlib.util.find_spec(extra) is None, extra
+torch.manual_seed(0)
 graph = gs.load("wordnet")
 model = gs.nn.GraphSAGE(graph.num_features, 16, 2, graph.num_classes)
-trainer = gs.ClusterTrainer(model, graph, num_parts=50, clusters_per_batch=10, epochs=1)
+trainer = gs.ClusterTrainer(model, graph, num_parts=50, clusters_per_batch=10, epochs=5)
 trainer.fit()
-assert trainer.evaluate("test")["accuracy"] > 0.15
+assert trainer.evaluate("test")["accuracy"] > 0.3
 """
 
 
