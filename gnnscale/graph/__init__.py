@@ -9,6 +9,7 @@ from gnnscale.graph.induced import subgraph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.partition import Partition, PartitionQuality
 from gnnscale.graph.reading.nodes import Split
+from gnnscale.graph.schema import Schema
 from gnnscale.graph.store.cluster_folder import is_store, verify_store
 from gnnscale.graph.store.graph_folder import (
     is_stored_graph,
@@ -24,6 +25,7 @@ __all__ = [
     "NodeNames",
     "Partition",
     "PartitionQuality",
+    "Schema",
     "Split",
     "as_adjacency",
     "build_graph",

@@ -325,7 +325,7 @@ def taken(graph: Graph, adj: Adjacency, nodes: Tensor, edges: Tensor | None) -> 
         edge_type=of(graph.edge_type, edges),
         node_type=of(graph.node_type, nodes),
         splits={name: s.each(lambda mask: mask[nodes]) for name, s in graph.splits.items()},
-        names=None,  # they stay with the graph whose order the user knows
+        names=None if graph.names is None else graph.names.take(nodes),
     )
 
 

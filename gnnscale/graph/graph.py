@@ -19,6 +19,7 @@ from gnnscale.graph.arrays import read_arrays
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.labels import TASKS, read_again
 from gnnscale.graph.reading.nodes import PARTS, Split
+from gnnscale.graph.schema import Schema
 from gnnscale.kernels import CSR
 from gnnscale.storage.mapped import read_rows
 
@@ -55,6 +56,8 @@ class Graph:
         source: what `gnnscale.load` makes it from again, or None.
         names: what the nodes are called where the edges come from (see `from_edge_list`); None
             where they are called by their numbers.
+        schema: what classes and features are called in the tables that they were read from, and
+            how features were made; None where they were no tables.
     """
 
     adj: Adjacency
@@ -72,6 +75,7 @@ class Graph:
     name: str = "graph"
     source: str | None = None
     names: NodeNames | None = None
+    schema: Schema | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -87,6 +91,16 @@ class Graph:
     def num_features(self) -> int:
         """Columns of `x`, 0 without features."""
         return 0 if self.x is None else self.x.shape[1]
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What each class, label or target is called; None where by its number."""
+        return None if self.schema is None else self.schema.classes
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """What each column of `x` is called; None without names."""
+        return None if self.schema is None else self.schema.features
 
     @property
     def num_graphs(self) -> int:

@@ -65,6 +65,16 @@ class NodeNames:
         kept = (None if a is None else loaded(a) for a in (self.ids, self.ends, self.text))
         return NodeNames(*kept)
 
+    def take(self, nodes: Tensor) -> NodeNames:
+        """Those of some nodes, in their order, in memory.
+
+        Args:
+            nodes: ids, int64.
+        """
+        if self.ids is not None:
+            return NodeNames(self.ids[nodes])
+        return NodeNames.from_arrow(self.to_arrow().take(nodes.numpy()))
+
     def __len__(self) -> int:
         if self.ids is not None:
             return self.ids.numel()

@@ -15,6 +15,7 @@ from gnnscale.graph.build.edge_sort import Edges, write_edges
 from gnnscale.graph.build.tables import edge_chunks
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
+from gnnscale.graph.schema import Schema
 from gnnscale.graph.store.graph_folder import (
     FORMAT,
     check_replaceable,
@@ -48,6 +49,7 @@ def build_graph(
     name: str = "graph",
     source: str | None = None,
     names: NodeNames | None = None,
+    schema: Schema | None = None,
 ) -> Graph:
     """Build a graph on disk from edges and features that come piece by piece, in bounded memory.
 
@@ -78,6 +80,7 @@ def build_graph(
         name: what to call it in reports.
         source: what `gnnscale.load` makes it from again; the folder when not given.
         names: what the nodes are called where the edges come from.
+        schema: what classes and features are called there.
 
     Returns:
         The graph, memory-mapped. Columns ascend in every row, parallel edges by weight: of a node's
@@ -109,7 +112,7 @@ def build_graph(
         name=name,
         source=str(path) if source is None else source,
     )
-    described.names = names
+    described.names, described.schema = names, schema
     known = dict(graph_arrays(described))
     known_bytes = sum(array.numel() * array.element_size() for array in known.values())
     del known["indptr"], known["indices"]

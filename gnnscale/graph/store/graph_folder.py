@@ -20,6 +20,7 @@ from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.nodes import PARTS, Split
+from gnnscale.graph.schema import Schema
 from gnnscale.kernels import CSR
 from gnnscale.storage.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.storage.files import checked_path, read_json
@@ -137,6 +138,7 @@ def graph_meta(graph: Graph) -> dict[str, Any]:
         "splits": list(graph.splits),
         "name": graph.name,
         "source": graph.source,
+        **({} if graph.schema is None else {"schema": graph.schema.to_json()}),
     }
 
 
@@ -198,6 +200,7 @@ def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
         name=meta["name"],
         source=meta["source"],
         names=NodeNames.from_arrays(arrays),
+        schema=Schema.from_json(meta.get("schema")),
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph.adjacency import EDGE_VALUES
 from gnnscale.graph.graph import Graph
+from gnnscale.graph.names import NodeNames
 from gnnscale.graph.store.graph_folder import graph_arrays
 from gnnscale.graph.store.shuffle import Range, Shuffle
 from gnnscale.kernels import CSR
@@ -124,8 +125,12 @@ def write_in_order(
             as_they_are["y"] = graph.y
         if graph.node_ptr is not None:  # every graph owns the same range of nodes in both orders
             as_they_are["node_ptr"] = graph.node_ptr
+        if graph.names is not None and graph.names.ids is not None:
+            by_node["name_ids"] = graph.names.ids
         for key, array in by_node.items():
             writing.dense(key, array)
+        if graph.names is not None and graph.names.ids is None:
+            writing.text(graph.names)
         for key, array in as_they_are.items():
             folder.write(key, array)
 
@@ -153,6 +158,12 @@ class _Writing:
         values = [] if x.values is None else [x.values.detach()]
         names = ["x_indices", "x_values"][: 1 + len(values)]
         for part in self.ragged("x_indptr", names, [x.indices, *values], x.indptr):
+            del part
+
+    def text(self, names: NodeNames) -> None:
+        """Write names that are text."""
+        assert names.ends is not None and names.text is not None
+        for part in self.ragged("name_ends", ["name_text"], [names.text], names.ends):
             del part
 
     def ragged(self, pointers: str, names: list[str], arrays: list[Tensor], indptr: Tensor):
