@@ -13,6 +13,7 @@ import gnnscale
 from gnnscale.cli.bench import bench
 from gnnscale.cli.console import err, error_line, line, show_log
 from gnnscale.cli.datasets import datasets
+from gnnscale.cli.formats import formats
 from gnnscale.cli.info import info
 from gnnscale.cli.options import Verbose
 from gnnscale.cli.partition import partition
@@ -119,7 +120,7 @@ def start(
         typer.echo(ctx.get_help())
 
 
-for command in (train, evaluate, predict, bench, partition, info, datasets):
+for command in (train, evaluate, predict, bench, partition, info, datasets, formats):
     app.command()(command)
 
 

@@ -242,15 +242,18 @@ def _card_files(folder: Path) -> list[Path]:
 
 def unknown_name(name: str, root: str | Path | None = None) -> InputError:
     """Return the error for a data set that there is not: close matches, then the list."""
+    if os.path.exists(name):
+        return InputError(
+            f"no data set is called {name!r}. A file or folder of this name is here: write "
+            f"'./{name}' to load it"
+        )
     # Folder names, so that one malformed card does not hide the others.
     found = [(path, folder) for folder in roots(root) for path in _card_files(folder)]
     names = sorted({path.parent.relative_to(folder).as_posix() for path, folder in found})
     close = difflib.get_close_matches(name, names, n=3)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     message = f"no data set is called {name!r}.{hint} There are: {', '.join(names) or 'none'}"
-    message += "; a path to an .npz or a folder; synthetic:planted?nodes=10000"
-    if os.path.exists(name):
-        message += f". A file or folder of this name is here: write './{name}' to load it"
+    message += "; a path, as ./graph.npz; synthetic:planted?nodes=10000"
     return InputError(message)
 
 

@@ -2,10 +2,9 @@
 
 =========================  =========================================================================
 ``wordnet``                a data set with a card (see :mod:`gnnscale.data.cards`)
-``path/to/graph``          a folder or an ``.npz`` of arrays (see
-                           :mod:`gnnscale.data.formats.array_graphs`), a folder with a card, or
-                           a folder written by ``cluster`` or ``build_graph``. A bare name is
-                           never a path: write ``./name``
+``path/to/graph``          a file or folder of a format that ``gnnscale formats`` lists (see
+                           :mod:`gnnscale.data.formats.registry`), or a folder with a card. A bare
+                           name is never a path: write ``./name``
 ``ogbn-arxiv``             a data set of the Open Graph Benchmark (see
                            :func:`gnnscale.data.ogb.loading.load_ogb`)
 ``planetoid/cora``         a data set that PyTorch Geometric reads (see
@@ -22,12 +21,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 from gnnscale.choices import choices_checked
 from gnnscale.data.cards import (
     CARD_FILE,
-    LEVELS,
-    TASKS,
     Card,
     find_card,
     find_data,
@@ -35,34 +33,20 @@ from gnnscale.data.cards import (
     read_card,
     unknown_name,
 )
-from gnnscale.data.formats.array_graphs import graph_from_arrays, read_arrays
+from gnnscale.data.formats.array_graphs import read_arrays
+from gnnscale.data.formats.finishing import graph_of
+from gnnscale.data.formats.refused import unrecognised
+from gnnscale.data.formats.registry import OPTIONS, find_format
 from gnnscale.data.ogb import is_ogb
 from gnnscale.data.ogb.loading import load_ogb
-from gnnscale.data.options import PREFIX, Option, as_query, read_bool, read_options
-from gnnscale.data.preprocessing import preprocess
+from gnnscale.data.options import PREFIX, Option, as_query, read_options, read_texts
 from gnnscale.data.pyg.catalogue import find_pyg, is_family, is_heterogeneous, members_of
 from gnnscale.data.pyg.loading import load_pyg
 from gnnscale.data.synthetic.named import load_synthetic
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph, is_store, is_stored_graph, open_graph, open_stored_graph
+from gnnscale.graph import Graph, is_store, is_stored_graph
 from gnnscale.storage.files import checked_path, expanded
 
-
-def read_steps(text: str) -> list[str]:
-    """Read steps of preprocessing, as in "tf-idf,standardise"; "none" is no step."""
-    return [] if text in ("none", "") else text.split(",")
-
-
-OPTIONS = {
-    "split": Option(str),
-    "seed": Option(int, 0, least=0),
-    "preprocessing": Option(read_steps),
-    "undirected": Option(read_bool),
-    "task": Option(str, choices=TASKS),
-    "num_classes": Option(int, least=0),
-    "metric": Option(str),
-    "y_level": Option(str, choices=LEVELS),
-}
 CARD_OPTIONS = {**OPTIONS, "data": Option(os.path.abspath)}
 PYG_OPTIONS = {key: CARD_OPTIONS[key] for key in ("split", "seed", "preprocessing", "task", "data")}
 
@@ -144,21 +128,43 @@ def _is_path(base: str) -> bool:
 
 def _load_path(path: Path, query: str, options: Mapping[str, object]) -> Graph:
     path = Path(os.path.abspath(expanded(path)))
-    if os.path.isdir(path):
-        if is_store(path):
-            return _load_store(path, query, options)
-        if is_stored_graph(path):
-            read_options(f"graph {path}", query, options, {})
-            return dataclasses.replace(open_stored_graph(path), source=str(path))
-        if (path / CARD_FILE).is_file():
-            return _load_card(read_card(path / CARD_FILE), query, options, None, None)
     if not os.path.exists(path):
         raise InputError(
-            f"{path} does not exist or is not accessible; give a folder of arrays, an .npz or a "
-            "store"
+            f"{path} does not exist or is not accessible; `gnnscale formats` lists the files and "
+            "folders that are read"
         )
-    given = read_options(str(path), query, options, OPTIONS)
-    return _from_arrays(path, given, {"name": path.stem}, str(path))
+    if (path / CARD_FILE).is_file() and not is_store(path) and not is_stored_graph(path):
+        return _load_card(read_card(path / CARD_FILE), query, options, None, None)
+    asked, query, options = _asked_format(query, options)
+    found = find_format(path, asked)
+    if found is None:
+        raise unrecognised(path)
+    if found.options is None:
+        given = {**read_texts(str(path), query), **options}
+        plain = all(isinstance(value, str | bool | int | float) for value in given.values())
+    else:
+        given, plain = read_options(str(path), query, options, found.options), True
+    graph = found.read(path, given)
+    if plain:
+        chosen = {} if asked is None else {"format": asked}
+        graph = dataclasses.replace(graph, source=str(path) + as_query({**given, **chosen}))
+    return graph
+
+
+def _asked_format(
+    query: str, options: Mapping[str, object]
+) -> tuple[str | None, str, Mapping[str, object]]:
+    """The format that is said by name, and what is left of query and options."""
+    rest = {key: value for key, value in options.items() if key != "format"}
+    asked = None if (word := options.get("format")) is None else str(word)
+    kept = []
+    for pair in query.split("&") if query else []:
+        key, _, value = pair.partition("=")
+        if key == "format":
+            asked = unquote_plus(value)
+        else:
+            kept.append(pair)
+    return asked, "&".join(kept), rest
 
 
 def _load_card(
@@ -184,7 +190,9 @@ def _load_card(
         "num_classes": card.num_classes,
         "preprocessing": card.preprocessing,
     }
-    graph = _from_arrays(path, given, defaults, name or str(card.path.resolve().parent))
+    told = {key: value for key, value in given.items() if key != "data"}
+    graph = graph_of(read_arrays(path), path, told, defaults)
+    graph.source = (name or str(card.path.resolve().parent)) + as_query(given)
     counted = {
         "num_nodes": graph.num_nodes,
         "num_features": graph.num_features,
@@ -197,29 +205,4 @@ def _load_card(
     ]
     if faults:
         raise InputError(faults)
-    return graph
-
-
-def _from_arrays(
-    path: Path, given: Mapping[str, object], defaults: Mapping[str, Any], source: str
-) -> Graph:
-    wanted = {**defaults, **given}
-    wanted.pop("data", None)
-    steps = wanted.pop("preprocessing", ())
-    graph = graph_from_arrays(read_arrays(path), path, **wanted)
-    if graph.x is not None:
-        try:
-            graph.x = preprocess(graph.x, steps, graph.train_mask)
-        except InputError as error:
-            raise InputError([f"{path}: {fault}" for fault in error.faults]) from error
-    elif steps:
-        raise InputError(f"{path}: preprocessing {', '.join(steps)}, but there are no features")
-    graph.source = source + as_query(given)
-    return graph
-
-
-def _load_store(path: Path, query: str, options: Mapping[str, object]) -> Graph:
-    read_options(f"store {path}", query, options, {})
-    graph = open_graph(path).original()  # predictions are in the order that the user knows
-    graph.source = str(path)
     return graph

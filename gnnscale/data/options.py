@@ -86,6 +86,31 @@ def read_options(
     return given
 
 
+def read_texts(subject: str, query: str) -> dict[str, str | int | bool]:
+    """Return what a query says, where the options are not known: numbers and truths as such.
+
+    Raises:
+        InputError: it is malformed, or an option is given twice.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError:
+        raise InputError(
+            f"{subject}: {query!r} is not of the form option=value&option=value"
+        ) from None
+    texts = dict(pairs)
+    if len(texts) < len(pairs):
+        twice = sorted({name for name, _ in pairs if [n for n, _ in pairs].count(name) > 1})
+        raise InputError(f"{subject}: given twice: {', '.join(twice)}")
+    return {name: _plain(text) for name, text in texts.items()}
+
+
+def _plain(text: str) -> str | int | bool:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
 def as_query(options: Mapping[str, object]) -> str:
     """Return options as ``?option=value&...``, sorted, or "" where there are none."""
     texts = {name: _text(value) for name, value in options.items()}

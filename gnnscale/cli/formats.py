@@ -1,0 +1,46 @@
+"""`gnnscale formats`: the files and folders that are read."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+
+from gnnscale.cli.console import line, out, plain
+from gnnscale.cli.options import Verbose
+
+
+def formats(verbose: Verbose = False) -> None:
+    """List the formats of files and folders that can be loaded by path.
+
+    [bold]Examples[/bold]
+
+    gnnscale formats
+
+    gnnscale info ./web-Google.txt.gz [dim]# the format is told by name and content[/dim]
+
+    gnnscale info './graph.txt?format=edges' [dim]# or said[/dim]
+    """
+    from gnnscale.data.formats.registry import list_formats
+
+    table = Table(
+        title="Formats",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        expand=True,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("what it is", ratio=3)
+    table.add_column("looks like", ratio=2)
+    table.add_column("streams", no_wrap=True)
+    table.add_column("needs", no_wrap=True)
+    for made in list_formats():
+        needs = "" if made.needs is None else f"gnnscale[{made.needs}]"
+        table.add_row(
+            *map(plain, (made.name, made.what, made.looks, "yes" if made.streams else "", needs))
+        )
+    out.print(table)
+    line(
+        "A path is written with a slash: gnnscale info ./graph.mtx. What streams is read in bounded"
+    )
+    line("memory. Options stand behind a question mark: './graph.mtx?split=60/20/20&format=NAME'.")

@@ -1,0 +1,49 @@
+"""From arrays that a format has read to the graph that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnnscale.data.formats.array_graphs import graph_from_arrays
+from gnnscale.data.preprocessing import preprocess
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph
+from gnnscale.graph.names import NodeNames
+
+
+def graph_of(
+    arrays: Mapping[str, np.ndarray],
+    path: Path,
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    names: NodeNames | None = None,
+) -> Graph:
+    """Make the graph of arrays, by the options that were given for it.
+
+    Args:
+        arrays: as `graph_from_arrays` takes them.
+        path: where they are from; called so unless `defaults` or the arrays name it.
+        given: what `registry.OPTIONS` names.
+        defaults: what is taken where nothing is given.
+        names: what the nodes are called.
+
+    Raises:
+        InputError: arrays or options are faulty; all faults that can be told together.
+    """
+    wanted = {"name": path.name.split(".")[0], **(defaults or {}), **given}
+    steps = wanted.pop("preprocessing", ())
+    graph = graph_from_arrays(arrays, path, **wanted)
+    if graph.x is not None:
+        try:
+            graph.x = preprocess(graph.x, steps, graph.train_mask)
+        except InputError as error:
+            raise InputError([f"{path}: {fault}" for fault in error.faults]) from error
+    elif steps:
+        raise InputError(f"{path}: preprocessing {', '.join(steps)}, but there are no features")
+    graph.names = names
+    return graph

@@ -1,0 +1,63 @@
+"""gnnscale's own formats: what ``cluster`` and ``build_graph`` write, and arrays by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gnnscale.data.formats import seen
+from gnnscale.data.formats.array_graphs import read_arrays
+from gnnscale.data.formats.finishing import graph_of
+from gnnscale.data.formats.registry import Format
+from gnnscale.graph import Graph, is_store, is_stored_graph, open_graph, open_stored_graph
+
+
+def _clusters(path: Path, given: Mapping[str, object]) -> Graph:
+    return open_graph(path).original()  # predictions are in the order that the user knows
+
+
+def _stored(path: Path, given: Mapping[str, object]) -> Graph:
+    return open_stored_graph(path)
+
+
+def _arrays(path: Path, given: Mapping[str, object]) -> Graph:
+    return graph_of(read_arrays(path), path, given, {"name": path.stem})
+
+
+def _is_arrays(path: Path) -> bool:
+    if path.is_dir():
+        return any(name.endswith(".npy") for name in seen.files(path))
+    return path.suffix.lower() in (".npz", ".npy")
+
+
+FORMATS = (
+    Format(
+        "store",
+        "a graph in clusters, as gnnscale.cluster and `gnnscale partition --out` write it",
+        "a folder",
+        is_store,
+        _clusters,
+        options={},
+        streams=True,
+        documented="docs/reference/format.md",
+    ),
+    Format(
+        "graph",
+        "a graph on disk, as gnnscale.build_graph and from_edge_list(path=) write it",
+        "a folder",
+        is_stored_graph,
+        _stored,
+        options={},
+        streams=True,
+        documented="docs/reference/format.md",
+    ),
+    Format(
+        "arrays",
+        "arrays by their names: edge_index, x, y, train_mask, …",
+        "*.npz, a folder of *.npy",
+        _is_arrays,
+        _arrays,
+        general=True,
+        documented="docs/guide/data.md",
+    ),
+)
