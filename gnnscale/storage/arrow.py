@@ -8,11 +8,12 @@ from gnnscale.extras import Lazily
 
 if TYPE_CHECKING:
     import pyarrow
-    from pyarrow import compute, csv, parquet, types
+    from pyarrow import compute, csv, feather, ipc, parquet, types
 else:
     pyarrow = Lazily("tables", "pyarrow")
-    compute, csv, parquet, types = (
-        Lazily("tables", f"pyarrow.{name}") for name in ("compute", "csv", "parquet", "types")
+    compute, csv, feather, ipc, parquet, types = (
+        Lazily("tables", f"pyarrow.{name}")
+        for name in ("compute", "csv", "feather", "ipc", "parquet", "types")
     )
 
-__all__ = ["compute", "csv", "parquet", "pyarrow", "types"]
+__all__ = ["compute", "csv", "feather", "ipc", "parquet", "pyarrow", "types"]

@@ -1,0 +1,208 @@
+"""Which files a table consists of, how they are packed, and what they are by their first bytes."""
+
+from __future__ import annotations
+
+import glob
+import io
+import lzma
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote
+
+from typing_extensions import override
+
+from gnnscale.errors import InputError, StoreError
+from gnnscale.storage.arrow import pyarrow
+from gnnscale.storage.unpacking import check_archive, too_large, unpack_limit
+
+_PACKED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bz2"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"PK\x03\x04", "zip"),
+)
+_COLUMNAR = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"FEA1", "arrow"))
+_STREAM = b"\xff\xff\xff\xff"  # that of Arrow, before the length of its first message
+_OTHERS = (
+    (b"SQLite format 3", "an SQLite database: read its table with pandas.read_sql and give that"),
+    (b"\x89HDF", "an HDF5 file: read its table with pandas.read_hdf and give that"),
+    (b"\x93NUMPY", "an array of NumPy's: give numpy.load(…), or features= and labels= the path"),
+    (b"ORC", "an ORC file: give pyarrow.orc.read_table(…)"),
+    (b"Obj\x01", "an Avro file: convert it to Parquet"),
+    (b"\x80\x02}", "a pickle, which may run code when it is opened: save the table as Parquet"),
+    (b"\x80\x04\x95", "a pickle, which may run code when it is opened: save the table as Parquet"),
+    (b"\x80\x05\x95", "a pickle, which may run code when it is opened: save the table as Parquet"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook: save its sheet as CSV"),
+    (b"%PDF", "a PDF"),
+    (b"7z\xbc\xaf\x27\x1c", "packed by 7-Zip: unpack it"),
+    (b"Rar!", "packed by RAR: unpack it"),
+)
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def part_files(given: Path) -> list[Path]:
+    """The files that a path stands for: itself, those in a folder, or those of a pattern.
+
+    In a folder, hidden files and those that begin with "_" (as `_SUCCESS`) are no tables.
+
+    Raises:
+        StoreError: there is nothing.
+    """
+    if given.is_file():
+        return [given]
+    if given.is_dir():
+        found = [path for path in given.rglob("*") if path.is_file() and _is_shown(path, given)]
+        if not found:
+            raise StoreError(f"{given} is a folder without files of a table")
+        return sorted(found, key=_natural)
+    if glob.has_magic(str(given)):
+        matches = map(Path, glob.glob(str(given), recursive=True))
+        found = [
+            file
+            for path in sorted(matches, key=_natural)
+            if not path.name.startswith((".", "_"))
+            for file in part_files(path)
+        ]
+        if not found:
+            raise StoreError(f"no file is called {given}")
+        return found
+    raise StoreError(f"{given} is missing")
+
+
+def hive_columns(file: Path, root: Path) -> dict[str, str | None]:
+    """The columns that folders between `root` and a file name, as in `year=2020/part-0.csv`."""
+    try:
+        between = file.relative_to(root).parts[:-1]
+    except ValueError:  # of a pattern
+        between = file.parts[:-1]
+    pairs = [part.partition("=") for part in between if re.fullmatch(r"[^=]+=[^=]*", part)]
+    return {unquote(key): None if value == _NULL else unquote(value) for key, _, value in pairs}
+
+
+def file_kind(path: Path) -> str:
+    """What a file is: "parquet", "arrow" or "text", the last perhaps packed.
+
+    Raises:
+        InputError: something else, or packed so that it cannot be read; with what to do.
+        StoreError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            mark = file.read(32)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+    for start, kind in _COLUMNAR:
+        if mark.startswith(start):
+            return kind
+    if mark.startswith(_STREAM) and len(mark) > 8:
+        return "arrow"
+    _refuse_others(path, mark)
+    if packing(path) is not None:
+        with opened(path) as unpacked:
+            mark = unpacked.read(32)
+        if mark.startswith((*(start for start, _ in _COLUMNAR), _STREAM)):
+            raise InputError(f"{path} is a Parquet or Arrow file that is packed again: unpack it")
+        _refuse_others(path, mark)
+    return "text"
+
+
+def packing(path: Path) -> str | None:
+    """How a file is packed, by its first bytes: a browser may have unpacked what is called .gz."""
+    with open(path, "rb") as file:
+        mark = file.read(8)
+    if path.suffix == ".br":
+        return "brotli"
+    return next((kind for start, kind in _PACKED if mark.startswith(start)), None)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Open a file, unpacked on its way.
+
+    Raises:
+        InputError: it is a zip of several files.
+        StoreError: it is damaged; while it is read, also that it unpacks to too much.
+    """
+    kind = packing(path)
+    if kind is None:
+        return open(path, "rb", buffering=0)
+    source: IO[bytes]
+    if kind == "xz":
+        source = lzma.open(path)  # noqa: SIM115 - what is returned closes it
+    elif kind == "zip":
+        source = _only_member(path)
+    else:
+        source = pyarrow.input_stream(str(path), compression=kind)
+    return io.BufferedReader(_Bounded(path, source.read, source.close), 1 << 16)
+
+
+class _Bounded(io.RawIOBase):
+    """What a file unpacks to, up to what it may."""
+
+    def __init__(self, path: Path, read: Callable[[int], bytes], close: Callable[[], None]) -> None:
+        super().__init__()
+        self._path, self._read, self._close = path, read, close
+        self._compressed = path.stat().st_size
+        self._room = unpack_limit(self._compressed)
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Any) -> int:
+        block = self._read(len(buffer))
+        self._room -= len(block)
+        if self._room < 0:
+            raise too_large(self._path, self._compressed)
+        buffer[: len(block)] = block
+        return len(block)
+
+    @override
+    def close(self) -> None:
+        if not self.closed:
+            self._close()
+        super().close()
+
+
+def _only_member(path: Path) -> IO[bytes]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise StoreError(f"{path} cannot be unpacked: {error}") from error
+    check_archive(archive, path, path.stat().st_size)
+    names = [
+        name
+        for name in archive.namelist()
+        if not name.endswith("/") and not name.startswith("__MACOSX/")
+    ]
+    if "[Content_Types].xml" in names:
+        raise InputError(f"{path} is an Excel workbook or the like: save its sheet as CSV")
+    if len(names) != 1:
+        raise InputError(
+            f"{path} holds {len(names)} files ({', '.join(names[:5])}); unpack it and give the "
+            "file, or the folder where all are parts of one table"
+        )
+    return archive.open(names[0])
+
+
+def _refuse_others(path: Path, mark: bytes) -> None:
+    for start, what in _OTHERS:
+        if mark.startswith(start):
+            raise InputError(f"{path} is {what}")
+
+
+def _is_shown(path: Path, root: Path) -> bool:
+    inside = path.relative_to(root).parts
+    return not any(part.startswith((".", "_")) and "=" not in part for part in inside)
+
+
+def _natural(path: Path) -> list[object]:
+    """part-2 before part-10."""
+    pieces = re.split(r"(\d+)", os.fspath(path))
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]

@@ -1,0 +1,284 @@
+"""A table of any size, in a file, in part files or in memory, as one thing to read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from gnnscale.data.tables.column import Column, column_of, common_type, unique_names
+from gnnscale.data.tables.columnar import ArrowPart, MemoryPart, ParquetPart
+from gnnscale.data.tables.files import file_kind, part_files
+from gnnscale.data.tables.frames import as_arrow
+from gnnscale.data.tables.text import TextPart
+from gnnscale.errors import InputError
+from gnnscale.storage.arrow import compute, pyarrow
+from gnnscale.storage.files import expanded
+
+
+def open_table(
+    given: object,
+    what: str,
+    *,
+    sep: str | None = None,
+    comment: str | None = None,
+    header: bool | Sequence[str] | None = None,
+    encoding: str | None = None,
+) -> Table:
+    r"""Open a table, whatever it is in.
+
+    Args:
+        given: a file: text of any dialect, Parquet, Feather or Arrow, text also packed (.gz, .bz2,
+            .zst, .xz, .lz4, .br, .zip with one file); a folder of part files, also with columns in
+            its folders' names (`year=2020/`), or a pattern as "edges/*.csv"; or a table in memory:
+            a DataFrame of pandas or polars, an Arrow table, a structured array.
+        what: what errors call it.
+        sep: of a text: what stands between cells, as ";", "\t" or "::"; " " is any white space.
+        comment: of a text: what lines that are no rows begin with; "" where all are rows.
+        header: of a text: whether its first row names the columns; or the names.
+        encoding: of a text, as "utf-16" or "latin-1".
+            What is not given is recognised.
+
+    Raises:
+        InputError: it is no table, or can be read in two ways: with the words for each.
+        StoreError: it is missing or damaged.
+    """
+    if not isinstance(given, str | os.PathLike):
+        table = as_arrow(given, what)
+        if table is None:
+            raise InputError(
+                f"{what} is {type(given).__name__}; give a file, a folder or a pattern of files, a "
+                "DataFrame of pandas or polars, or an Arrow table"
+            )
+        return Table(what, [MemoryPart(what, table)])
+    path = expanded(given)
+    parts: list[Part] = []
+    for file in part_files(path):
+        kind = file_kind(file)
+        part: Part
+        if kind == "parquet":
+            part = ParquetPart(file)
+        elif kind == "arrow":
+            part = ArrowPart(file)
+        else:
+            part = TextPart(file, sep=sep, comment=comment, header=header, encoding=encoding)
+        parts.append(part)
+    return Table(f"{what} ({path})", parts)
+
+
+class Part(Protocol):
+    """One file of a table, or a table in memory.
+
+    Attributes:
+        what: what errors call it.
+        names: of its columns, as they are written there.
+        types: of its columns; where those are not written there, what a sample of the cells is.
+        typed: whether types are written there.
+        row_numbers: the columns that hold the numbers of rows.
+        words: what was recognised of its dialect, where it is not plain.
+    """
+
+    what: str
+    names: list[str]
+    types: list[pyarrow.DataType]
+    typed: bool
+    row_numbers: frozenset[int]
+    words: tuple[str, ...]
+
+    def count(self) -> int:
+        """How many rows it has."""
+        ...
+
+    def settle(self, columns: Sequence[int]) -> None:
+        """Make `types` of these columns what all of their cells are."""
+        ...
+
+    def read(
+        self, columns: Sequence[int], kinds: Mapping[int, pyarrow.DataType]
+    ) -> Iterator[pyarrow.RecordBatch]:
+        """The cells of these columns, those in `kinds` of that type where text is read."""
+        ...
+
+
+class Table:
+    """A table of any size. `open_table` makes it.
+
+    Args:
+        what: what errors call it, as "features (n.csv)".
+        parts: what it consists of, one after the other.
+
+    Attributes:
+        words: what was recognised of a text's dialect where it is not plain, as "separated by ';'".
+
+    Raises:
+        InputError: parts have other columns than the first.
+    """
+
+    def __init__(self, what: str, parts: Sequence[Part]) -> None:
+        self.what = what
+        self._parts = [part for part in parts if part.names]
+        self.words = tuple(dict.fromkeys(word for part in parts for word in part.words))
+        self._names = unique_names(self._parts[0].names) if self._parts else []
+        self._places = [self._columns_of(part) for part in self._parts]
+        self._settled: set[int] = set()
+        self._rows: int | None = None
+        self._check_types()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns, in the order of the file.
+
+        The types of a large text's cells are those of a sample, until `settled` has read all.
+        """
+        kinds = [self._type(number) for number in range(len(self._names))]
+        flagged = [
+            all(places[n] in part.row_numbers for part, places in self._pairs())
+            for n in range(len(self._names))
+        ]
+        return tuple(map(Column, self._names, range(len(kinds)), kinds, flagged))
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are: counted when first asked for."""
+        if self._rows is None:
+            self._rows = sum(part.count() for part in self._parts)
+        return self._rows
+
+    def column(self, name_or_number: str | int) -> Column:
+        """The column of a name, or of a number from 0.
+
+        Raises:
+            InputError: there is none, or several; naming those that there are.
+        """
+        return column_of(self.what, self.columns, name_or_number)
+
+    def settled(self, columns: Sequence[str | int] | None = None) -> tuple[Column, ...]:
+        """Columns (all of them when not given) whose types are those of all their cells.
+
+        Costs one pass through a large text, once a column.
+        """
+        chosen = self._chosen(columns)
+        wanted = [column.number for column in chosen if column.number not in self._settled]
+        if wanted:
+            for part, places in self._pairs():
+                part.settle([places[number] for number in wanted])
+            self._settled.update(wanted)
+        return self._chosen([column.number for column in chosen])
+
+    def batches(
+        self,
+        columns: Sequence[str | int] | None = None,
+        types: Mapping[str, pyarrow.DataType] | None = None,
+    ) -> Iterator[pyarrow.RecordBatch]:
+        """Read the table, some rows at a time.
+
+        Args:
+            columns: which, in this order; all when not given.
+            types: what columns are read as, by name; the others are first `settled`. From a text,
+                cells read as text are what is written there.
+
+        Yields:
+            Batches whose columns have the names and types of these columns.
+
+        Raises:
+            InputError: a cell does not fit the type, or a row has more or fewer cells; saying which
+                line it is in.
+            StoreError: a file is damaged.
+        """
+        chosen = self._chosen(columns)
+        given = {self.column(name).number: kind for name, kind in (types or {}).items()}
+        chosen = self.settled_but(chosen, given)
+        schema = pyarrow.schema([(c.name, given.get(c.number, c.type)) for c in chosen])
+        for part, places in self._pairs():
+            numbers = [places[column.number] for column in chosen]
+            kinds = dict(zip(numbers, schema.types, strict=True))
+            for batch in part.read(numbers, kinds):
+                yield self._as(batch, schema, part)
+
+    def settled_but(
+        self, chosen: Sequence[Column], given: Mapping[int, pyarrow.DataType]
+    ) -> tuple[Column, ...]:
+        """These columns, those without a given type settled."""
+        self.settled([column.number for column in chosen if column.number not in given])
+        return self._chosen([column.number for column in chosen])
+
+    def sample(self, rows: int = 1_000) -> pyarrow.Table:
+        """The first rows of all columns, of the types that `columns` says."""
+        columns = self.columns
+        schema = pyarrow.schema([(column.name, column.type) for column in columns])
+        read = []
+        types = {column.name: column.type for column in columns}
+        for batch in self.batches(types=types):
+            read.append(batch.slice(0, rows))
+            rows -= len(read[-1])
+            if rows <= 0:
+                break
+        return pyarrow.Table.from_batches(read, schema)
+
+    def _pairs(self) -> Iterator[tuple[Part, list[int]]]:
+        return zip(self._parts, self._places, strict=True)
+
+    def _columns_of(self, part: Part) -> list[int]:
+        """Where this part has the columns of the first."""
+        names = unique_names(part.names)
+        if len(names) == len(self._names) and set(names) == set(self._names):
+            return [names.index(name) for name in self._names]
+        first, other = self._parts[0].what, part.what
+        faults = [
+            f"{other} has no column {name}, which {first} has"
+            for name in self._names
+            if name not in names
+        ]
+        faults += [
+            f"{other} has a column {name}, which {first} has not"
+            for name in names
+            if name not in self._names
+        ]
+        raise InputError(
+            [f"{self.what}: {fault}; part files have the same columns" for fault in faults[:20]]
+        )
+
+    def _check_types(self) -> None:
+        first = self._parts[0] if self._parts else None
+        faults = []
+        for part, places in self._pairs():
+            assert first is not None
+            for number, name in enumerate(self._names):
+                kinds = first.types[number], part.types[places[number]]
+                if (first.typed or part.typed) and common_type(kinds) is None:
+                    faults.append(
+                        f"{self.what}: {name} is {kinds[1]} in {part.what} and {kinds[0]} in "
+                        f"{first.what}; write both as one type"
+                    )
+        if faults:
+            raise InputError(faults[:20])
+
+    def _type(self, number: int) -> pyarrow.DataType:
+        kinds = [part.types[places[number]] for part, places in self._pairs()]
+        return common_type(kinds) or pyarrow.large_string()
+
+    def _chosen(self, columns: Sequence[str | int] | None) -> tuple[Column, ...]:
+        if columns is None:
+            return self.columns
+        known = self.columns
+        return tuple(column_of(self.what, known, wanted) for wanted in columns)
+
+    def _as(
+        self, batch: pyarrow.RecordBatch, schema: pyarrow.Schema, part: Part
+    ) -> pyarrow.RecordBatch:
+        return pyarrow.RecordBatch.from_arrays(
+            [
+                _cast(array, field.type, f"{part.what}: column {field.name}")
+                for array, field in zip(batch.columns, schema, strict=True)
+            ],
+            schema=schema,
+        )
+
+
+def _cast(array: pyarrow.Array, kind: pyarrow.DataType, what: str) -> pyarrow.Array:
+    if array.type == kind:
+        return array
+    try:
+        return compute.cast(array, kind)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+        raise InputError(f"{what} is {array.type}, not {kind}: {error}") from error
