@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,12 +15,12 @@ from gnnscale.errors import InputError
 from gnnscale.graph import checks, convert
 from gnnscale.graph.adjacency import EDGE_VALUES, Adjacency, row_blocks
 from gnnscale.graph.arrays import read_arrays
+from gnnscale.graph.digest import Digest
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.labels import TASKS, read_again
 from gnnscale.graph.reading.nodes import PARTS, Split
 from gnnscale.graph.schema import Schema
 from gnnscale.kernels import CSR
-from gnnscale.storage.mapped import read_rows
 
 if TYPE_CHECKING:
     import networkx
@@ -365,7 +364,7 @@ class Graph:
 
     def structure_fingerprint(self) -> str:
         """A hash of structure and edge weights: equal for equal adjacencies, whatever the name."""
-        digest = _Digest()
+        digest = Digest()
         digest.add("shape", tuple(self.adj.shape))
         for array in (self.adj.indptr, self.adj.indices, self.adj.values, self.node_ptr):
             digest.add_array(array)
@@ -373,7 +372,7 @@ class Graph:
 
     def fingerprint(self) -> str:
         """A hash of everything the graph holds but its name and source, and its nodes' names."""
-        digest = _Digest()
+        digest = Digest()
         digest.add("structure", self.structure_fingerprint())
         digest.add("task", (self.task, self.metric, self.num_classes, self.y_level))
         if isinstance(self.x, CSR):
@@ -393,26 +392,3 @@ class Graph:
             for part in PARTS:
                 digest.add_array(split[part])
         return digest.hex()
-
-
-class _Digest:
-    def __init__(self) -> None:
-        self._hash = hashlib.blake2b(digest_size=16)
-
-    def add(self, key: str, value: object) -> None:
-        self._hash.update(f"{key}={value!r};".encode())
-
-    def add_array(self, array: Tensor | None) -> None:
-        if array is None:
-            self._hash.update(b"none;")
-            return
-        narrow = array.dtype == torch.int32  # index width is a storage choice: hash as 64-bit
-        self.add("int64" if narrow else str(array.dtype).removeprefix("torch."), tuple(array.shape))
-        flat = array.detach().cpu().reshape(-1)
-        for start in range(0, flat.numel(), 1 << 20):
-            block = read_rows(flat, start, min(start + (1 << 20), flat.numel()))
-            block = block.long() if narrow else block
-            self._hash.update(block.contiguous().view(torch.uint8).numpy().data)
-
-    def hex(self) -> str:
-        return self._hash.hexdigest()

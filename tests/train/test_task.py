@@ -1,4 +1,4 @@
-"""NodeTask: the losses are torch's, and what does not fit is said before training."""
+"""Tasks: the losses of NodeTask are torch's, and what does not fit is said before training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.train import NodeTask
-from tests.helpers.small_runs import small_graph
+from gnnscale.train import ClusterTrainer, NodeTask
+from tests.helpers.small_runs import HIDDEN, IN, small_graph
 from tests.helpers.strategies import graphs
 
 
@@ -193,3 +194,35 @@ def test_outputs_for_every_class():
     two = labelled(torch.randn(8, 2), task="regression")
     with pytest.raises(InputError, match="3 outputs, the graph 2 labels"):
         NodeTask("regression").check_output(3, two)
+
+
+class Reconstruction:
+    """A task without labels: features from the neighbours' features."""
+
+    name, headline = "reconstruction", "loss"
+
+    def prepare(self, graph, split):
+        pass
+
+    def loss(self, out, batch):
+        return (out - batch.x).square().mean(1).sum()
+
+    def normaliser(self, batch):
+        return batch.num_nodes
+
+    def metrics(self):
+        return []
+
+
+def test_a_task_of_ones_own(tmp_path):
+    graph = small_graph()
+    graph.y, graph.splits = None, {}
+    model = gs.nn.GCN(IN, HIDDEN, 2, IN)
+    settings = {"task": Reconstruction(), "epochs": 30, "progress": False, "run_dir": tmp_path}
+    trainer = ClusterTrainer(model, graph, **settings)
+    report = trainer.fit()
+    assert report.final == {}
+    assert report.rows[-1]["loss"] < report.rows[0]["loss"]
+    assert "reconstruction" in (tmp_path / "run.json").read_text()
+    again = gs.load_run(tmp_path, task=Reconstruction())
+    assert torch.equal(again.trainer.predict(), trainer.predict())

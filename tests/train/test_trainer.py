@@ -308,41 +308,6 @@ def test_tensorboard_is_told_every_figure(tmp_path):
         assert found == pytest.approx({row["epoch"]: row[name] for row in report.rows}), name
 
 
-# --- own tasks ----------------------------------------------------------------------------------
-
-
-class Reconstruction:
-    """A task without labels: features from the neighbours' features."""
-
-    name, headline = "reconstruction", "loss"
-
-    def prepare(self, graph, split):
-        pass
-
-    def loss(self, out, batch):
-        return (out - batch.x).square().mean(1).sum()
-
-    def normaliser(self, batch):
-        return batch.num_nodes
-
-    def metrics(self):
-        return []
-
-
-def test_a_task_of_ones_own(tmp_path):
-    graph = small_graph()
-    graph.y, graph.splits = None, {}
-    model = gs.nn.GCN(IN, HIDDEN, 2, IN)
-    settings = {"task": Reconstruction(), "epochs": 30, "progress": False, "run_dir": tmp_path}
-    trainer = ClusterTrainer(model, graph, **settings)
-    report = trainer.fit()
-    assert report.final == {}
-    assert report.rows[-1]["loss"] < report.rows[0]["loss"]
-    assert "reconstruction" in (tmp_path / "run.json").read_text()
-    again = gs.load_run(tmp_path, task=Reconstruction())
-    assert torch.equal(again.trainer.predict(), trainer.predict())
-
-
 # --- silence ------------------------------------------------------------------------------------
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import signal
 
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import EdgeConv, GATConv, GCNConv, SAGEConv
+from torch_geometric.nn import GATConv
 
 import gnnscale as gs
-from gnnscale.errors import GnnscaleError, InputError
-from gnnscale.graph import cluster
+from gnnscale.errors import InputError
 from gnnscale.graph.store.graph_folder import store_graph
 from gnnscale.train import Callback, ClusterTrainer, FixedEpochs, LayerwiseTrainer
 from gnnscale.train.layerwise.training import TrainedSection
-from gnnscale.train.steps.batch_step import WholeModel
 from tests.helpers.memory import few_columns
 from tests.helpers.small_runs import (
     CLASSES,
@@ -29,81 +25,14 @@ from tests.helpers.small_runs import (
     small_graph,
     weights_of,
 )
-
-
-def gat(**arguments):
-    return gs.nn.GAT(IN, HIDDEN, 2, CLASSES, dropout=0.4, heads=2, **arguments)
-
-
-def mixture(jk="max"):
-    """GCN, GAT, EdgeConv and SAGE, with residuals, norms and jumping knowledge."""
-    edge = nn.Sequential(nn.Linear(2 * HIDDEN, HIDDEN), nn.ReLU())
-    blocks = [
-        gs.nn.Block(GCNConv(IN, HIDDEN), norm="batch_norm", dropout=0.2),
-        gs.nn.Block(GATConv(HIDDEN, HIDDEN, dropout=0.3), norm="graph_norm", residual=True),
-        gs.nn.Block(EdgeConv(edge), order="norm-act-dropout-conv", dropout=0.1),
-        gs.nn.Block(SAGEConv(HIDDEN, HIDDEN), residual=True),
-    ]
-    wide = 4 * HIDDEN if jk == "cat" else HIDDEN
-    return gs.nn.LayeredGNN(blocks, nn.Linear(wide, CLASSES), jk=jk)
-
-
-def trainer_of(model, graph=None, run_dir=None, **options):
-    torch.manual_seed(7)
-    settings = {
-        "controller": FixedEpochs(2),
-        "batch_rows": 8,
-        "num_parts": 6,
-        "clusters_per_batch": 2,
-        "lr": 0.02,
-        "evaluate_every": 1,
-        "progress": False,
-        **options,
-    }
-    graph = small_graph() if graph is None else graph
-    if isinstance(graph, gs.ClusteredGraph):
-        del settings["num_parts"]
-    return LayerwiseTrainer(model(), graph, run_dir=run_dir, **settings)
-
-
-def clustered(graph, parts=6):
-    part = gs.partition(graph, parts, method="random", view="train", seed=3)
-    return cluster(graph, part)
-
-
-class StopAt(Callback):
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_epoch_end(self, trainer, row):
-        if row["epoch"] == self.epoch:
-            raise KeyboardInterrupt
-
-
-class StepsUntil:
-    """Interrupts the n-th step of what is trained, by Ctrl-C where there is a checkpoint."""
-
-    def __init__(self, kind, steps, ctrl_c=False):
-        self.calls = 0
-        real = kind.ready
-
-        def counted(trained, batch):
-            self.calls += 1
-            if self.calls == steps and ctrl_c:
-                os.kill(os.getpid(), signal.SIGINT)
-            elif self.calls == steps:
-                raise KeyboardInterrupt
-            return real(trained, batch)
-
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(kind, "ready", counted)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.patch.undo()
-
+from tests.train.layerwise.opaque_cases import (
+    StepsUntil,
+    StopAt,
+    clustered,
+    gat,
+    mixture,
+    trainer_of,
+)
 
 # --- opaque layers ------------------------------------------------------------------------------
 
@@ -300,107 +229,3 @@ def test_sizes_that_cannot_be_are_refused():
 
 
 # --- fine-tuning --------------------------------------------------------------------------------
-
-FINE_TUNE = {"epochs": 3, "num_parts": 4, "clusters_per_batch": 2, "method": "random"}
-
-
-@pytest.mark.parametrize("model", [gat, lambda: gs.nn.GCN(IN, HIDDEN, 2, CLASSES)])
-def test_fine_tuning_is_the_rest_of_the_report(model):
-    told = []
-
-    class Listen(Callback):
-        def on_epoch_end(self, trainer, row):
-            told.append((type(trainer).__name__, row["epoch"], row["layer"]))
-
-    trainer = trainer_of(model, fine_tune={**FINE_TUNE, "keep": "last"}, callbacks=[Listen()])
-    report = trainer.fit()
-    assert [row["epoch"] for row in report.rows] == list(range(1, 8))
-    assert [row["layer"] for row in report.rows] == [1, 1, 2, 2, *["fine-tuning"] * 3]
-    name = type(trainer).__name__
-    assert told == [(name, row["epoch"], row["layer"]) for row in report.rows]
-    account = report.layers[-1]
-    assert account["layer"] == "fine-tuning" and account["epochs"] == 3 and account["kept"]
-    assert report.seconds["fine_tune"] >= account["seconds"] > 0
-    assert report.seconds["total"] > report.seconds["fine_tune"]
-    assert report.final["val"]["accuracy"] == account["val_accuracy"]
-
-
-@pytest.mark.parametrize("lr", [0.01, 30.0])
-@pytest.mark.parametrize("seed", range(2))
-def test_fine_tuning_is_never_worse_on_validation(lr, seed):
-    def model():
-        return gs.nn.GCN(IN, HIDDEN, 2, CLASSES)
-
-    options = {"controller": FixedEpochs(8), "seed": seed}
-    greedy = trainer_of(model, **options)
-    before = greedy.fit().final["val"]["accuracy"]
-    tuned = trainer_of(model, **options, fine_tune={**FINE_TUNE, "lr": lr})
-    report = tuned.fit()
-    account = report.layers[-1]
-    assert account["val_accuracy_before"] == before
-    assert report.final["val"]["accuracy"] == max(before, account["val_accuracy"])
-    assert account["kept"] == (account["val_accuracy"] > before)
-    if not account["kept"]:
-        assert_same(weights_of(tuned), weights_of(greedy))
-        assert report.best_epoch == greedy.report.best_epoch
-
-
-@pytest.mark.parametrize(
-    ("model", "steps", "ctrl_c"),
-    [
-        (gat, 1, False),
-        (gat, 3, True),
-        (lambda: gs.nn.GCN(-1, HIDDEN, 2, CLASSES, dropout=0.3), 4, False),
-    ],
-)
-def test_resumed_inside_fine_tuning_is_uninterrupted(model, steps, ctrl_c, tmp_path):
-    fine_tune = {**FINE_TUNE, "keep": "last", "checkpoint_every": 2}
-    expected = trainer_of(model, fine_tune=fine_tune)
-    report = expected.fit()
-    path = tmp_path
-    trainer = trainer_of(model, run_dir=path, fine_tune=fine_tune)
-    with StepsUntil(WholeModel, steps, ctrl_c), pytest.raises(KeyboardInterrupt):
-        trainer.fit()
-    assert not (path / "fine_tune" / "graph").exists()  # the run has it already
-    trainer = trainer_of(model, run_dir=path, fine_tune=fine_tune)
-    trainer.fit()
-    assert_same(weights_of(trainer), weights_of(expected))
-    same_course(trainer.report, report)
-    assert len(trainer.report.layers) == 3
-
-
-def test_a_run_that_is_replaced_leaves_no_fine_tuning(tmp_path):
-    graph = clustered(small_graph())
-    fine_tune = {"epochs": 2}
-    first = trainer_of(gat, graph, tmp_path, fine_tune=fine_tune).fit()
-    again = trainer_of(gat, graph, tmp_path, fine_tune=fine_tune)
-    same_course(again.fit(resume=False), first)
-    assert again.report.seconds["fine_tune"] != first.seconds["fine_tune"]
-    trainer_of(gat, graph, tmp_path).fit(resume=False)
-    assert not (tmp_path / "fine_tune").exists()
-
-
-def test_fine_tuning_that_diverges_gives_the_layers_back():
-    def model():
-        return gs.nn.GCN(IN, HIDDEN, 2, CLASSES)
-
-    greedy = trainer_of(model)
-    greedy.fit()
-    trainer = trainer_of(model, fine_tune={**FINE_TUNE, "lr": 1e38})
-    with pytest.raises(GnnscaleError, match=r"fine-tuning failed.*epoch"):
-        trainer.fit()
-    assert_same(weights_of(trainer), weights_of(greedy))
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"epoch": 3, "seed": 1}, "no argument epoch, seed .*there are accumulate"),
-        ({"epochs": 0, "lr": -1}, "fine_tune: epochs=0.*\n.*fine_tune: lr=-1"),
-        ({"num_parts": 99}, "fine_tune: num_parts=99"),
-        ([3], "fine_tune=.*a dict"),
-    ],
-)
-def test_what_fine_tuning_cannot_be_given_is_refused_at_once(given, said):
-    with pytest.raises(InputError, match=said):
-        trainer_of(gat, fine_tune=given)
