@@ -282,8 +282,13 @@ def _columns(array: np.ndarray | None) -> np.ndarray | None:
     return array[:, None] if array is not None and array.ndim == 1 else array
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, leave_out_objects: bool = False) -> dict[str, np.ndarray]:
     """Read all arrays of an ``.npz`` file or of a folder of ``.npy`` files; never a pickle.
+
+    Args:
+        path: the file or folder.
+        leave_out_objects: of an ``.npz``, leave arrays of Python objects out, with a line that
+            says so.
 
     Raises:
         StoreError: missing, damaged or truncated; names file and key.
@@ -303,10 +308,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             with content:
                 assert content.zip is not None
                 check_archive(content.zip, path, path.stat().st_size)
-                keys = content.files
-                return {
-                    key: _read_array(path, key, partial(content.__getitem__, key)) for key in keys
-                }
+                found = {}
+                for key in content.files:
+                    try:
+                        found[key] = _read_array(path, key, partial(content.__getitem__, key))
+                    except InputError as error:
+                        if not leave_out_objects:
+                            raise
+                        logger.warning("%s. It is left out", error)
+                return found
     except OSError as error:
         raise StoreError(f"could not read {path}: {error.strerror or error}") from error
 

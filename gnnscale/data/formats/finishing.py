@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from gnnscale.data.preprocessing import preprocess
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.names import NodeNames
+from gnnscale.graph.schema import Schema
 
 
 def graph_of(
@@ -22,6 +23,7 @@ def graph_of(
     defaults: Mapping[str, Any] | None = None,
     *,
     names: NodeNames | None = None,
+    schema: Schema | None = None,
 ) -> Graph:
     """Make the graph of arrays, by the options that were given for it.
 
@@ -31,6 +33,7 @@ def graph_of(
         given: what `registry.OPTIONS` names.
         defaults: what is taken where nothing is given.
         names: what the nodes are called.
+        schema: what classes and features are called.
 
     Raises:
         InputError: arrays or options are faulty; all faults that can be told together.
@@ -45,5 +48,15 @@ def graph_of(
             raise InputError([f"{path}: {fault}" for fault in error.faults]) from error
     elif steps:
         raise InputError(f"{path}: preprocessing {', '.join(steps)}, but there are no features")
-    graph.names = names
+    graph.names, graph.schema = names, schema
     return graph
+
+
+def classes_of(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number labels that are text in the order of their names: classes `[rows]`, and the names.
+
+    An empty label is none, -1.
+    """
+    names = sorted({label for label in labels if label})
+    number = {name: i for i, name in enumerate(names)} | {"": -1}
+    return np.array([number[label] for label in labels], np.int64), tuple(names)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _HOMES = (
     "gnnscale.data.formats.own",
     "gnnscale.data.formats.edges",
+    "gnnscale.data.formats.npz_layouts",
+    "gnnscale.data.pyg.files",
 )
 """Modules with a tuple ``FORMATS``, in the order of the table that people see."""
 

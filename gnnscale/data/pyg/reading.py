@@ -111,7 +111,7 @@ def _listed(names: Any) -> list[str]:
 def _arrays(data: Any, sparse: bool) -> dict[str, np.ndarray]:
     arrays = {"num_nodes": np.array(data.num_nodes), "edge_index": data.edge_index.numpy()}
     if data.get("x") is not None:
-        arrays |= _features(data.x) if sparse else {"x": data.x.numpy()}
+        arrays |= features_of(data.x) if sparse else {"x": data.x.numpy()}
     if data.get("y") is not None:
         y = data.y
         # PyG keeps every mark of 100 labels in eight bytes.
@@ -123,7 +123,16 @@ def _arrays(data: Any, sparse: bool) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _features(x: torch.Tensor) -> dict[str, np.ndarray]:
+def features_of(x: torch.Tensor) -> dict[str, np.ndarray]:
+    """Features as arrays: as CSR where they are sparse, or most of them are zero."""
+    if x.layout != torch.strided:
+        x = x.to_sparse_csr()
+        return {
+            "x_indptr": x.crow_indices().numpy(),
+            "x_indices": x.col_indices().numpy(),
+            "x_data": x.values().numpy(),
+            "x_shape": np.array(x.shape),
+        }
     entries = sum(int(torch.count_nonzero(rows)) for rows in x.split(_ROWS_AT_ONCE))
     if entries >= _SPARSE * x.numel():
         return {"x": x.numpy()}
