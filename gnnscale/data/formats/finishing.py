@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gnnscale.data.formats.array_graphs import graph_from_arrays
 from gnnscale.data.preprocessing import preprocess
@@ -14,6 +15,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.schema import Schema
+from gnnscale.storage.arrow import pyarrow
 
 
 def graph_of(
@@ -60,3 +62,12 @@ def classes_of(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     names = sorted({label for label in labels if label})
     number = {name: i for i, name in enumerate(names)} | {"": -1}
     return np.array([number[label] for label in labels], np.int64), tuple(names)
+
+
+def names_of(ids: Sequence[str]) -> NodeNames | None:
+    """What nodes are called: integers where all are, else text; None where it is 0, 1, 2, …."""
+    if all(name == "0" or (name.isascii() and name.isdigit() and name[0] != "0") for name in ids):
+        numbers = np.array([int(name) for name in ids], np.int64)
+        plain = np.array_equal(numbers, np.arange(len(ids)))
+        return None if plain else NodeNames(torch.from_numpy(numbers))
+    return NodeNames.from_arrow(pyarrow.array(ids, pyarrow.large_string()))

@@ -25,6 +25,8 @@ _HOMES = (
     "gnnscale.data.formats.edges",
     "gnnscale.data.formats.npz_layouts",
     "gnnscale.data.pyg.files",
+    "gnnscale.data.formats.citation",
+    "gnnscale.data.formats.tu",
 )
 """Modules with a tuple ``FORMATS``, in the order of the table that people see."""
 

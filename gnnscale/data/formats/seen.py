@@ -5,23 +5,15 @@ Nothing here raises: what cannot be seen is empty, and whoever reads the file sa
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import os
 import zipfile
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from gnnscale.data.formats.text import UNREADABLE, open_unpacked
+
 _BYTES = 1 << 16
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
-_OPENED: dict[bytes, Callable[[Path], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {
-    b"\x1f\x8b": gzip.GzipFile,
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-}
-_ARROW = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
 
 
 def kind(path: Path) -> str:
@@ -69,21 +61,10 @@ def _head(path: Path, stamp: tuple[int, int] | None) -> bytes:
     if stamp is None or not path.is_file():
         return b""
     try:
-        with open(path, "rb") as file:
-            first = file.read(_BYTES)
-        for magic, opened in _OPENED.items():
-            if first.startswith(magic):
-                with opened(path) as unpacked:
-                    return unpacked.read(_BYTES)
-        for magic, name in _ARROW.items():
-            if first.startswith(magic):
-                import pyarrow
-
-                with pyarrow.input_stream(str(path), compression=name) as unpacked:
-                    return bytes(unpacked.read(_BYTES))
-    except (OSError, EOFError, ValueError, ImportError, lzma.LZMAError):
+        with open_unpacked(path) as file:
+            return file.read(_BYTES)
+    except (*UNREADABLE, ImportError):
         return b""
-    return first
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 #: Classes that hold one data set, by its name.
 _SINGLE = {
+    "actor": "Actor",
     "amazon_products": "AmazonProducts",
     "flickr": "Flickr",
     "ppi": "PPI",
@@ -18,8 +19,13 @@ _FAMILIES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "amazon": ("Amazon", ("Computers", "Photo")),
     "citation_full": ("CitationFull", ("cora", "cora_ml", "citeseer", "dblp", "pubmed")),
     "coauthor": ("Coauthor", ("CS", "Physics")),
+    "heterophilous": (
+        "HeterophilousGraphDataset",
+        ("roman_empire", "amazon_ratings", "minesweeper", "tolokers", "questions"),
+    ),
     "planetoid": ("Planetoid", ("Cora", "CiteSeer", "PubMed")),
     "tudataset": ("TUDataset", None),
+    "webkb": ("WebKB", ("cornell", "texas", "wisconsin")),
 }
 #: Classes whose graphs have several kinds of nodes or edges.
 _HETEROGENEOUS = (
@@ -54,20 +60,20 @@ def find_pyg(name: str) -> PyGEntry | None:
     if not member:
         single = next((key for key in _SINGLE if _key(key) == found), None)
         return None if single is None or "/" in name else PyGEntry(single, _SINGLE[single])
-    several = next((key for key in _FAMILIES if _key(key) == found), None)
+    several = _family(family)
     if several is None or "/" in member:
         return None
     class_name, members = _FAMILIES[several]
     if members is None:  # a name of this class is also that of files, in which case counts
         return PyGEntry(f"{several}/{member}", class_name, member)
-    known = next((m for m in members if m.lower() == member.lower()), None)
+    known = next((m for m in members if _key(m) == _key(member)), None)
     return None if known is None else PyGEntry(f"{several}/{known.lower()}", class_name, known)
 
 
 def is_family(name: str) -> bool:
     """Whether a name is of the form "planetoid/…", whether or not there is such a data set."""
     family, slash, _ = name.partition("/")
-    return bool(slash) and any(_key(key) == _key(family) for key in _FAMILIES)
+    return bool(slash) and _family(family) is not None
 
 
 def is_heterogeneous(name: str) -> bool:
@@ -78,8 +84,20 @@ def is_heterogeneous(name: str) -> bool:
 def members_of(name: str) -> list[str]:
     """The data sets that there are of the family of ``name``."""
     family = name.partition("/")[0]
-    key = next(key for key in _FAMILIES if _key(key) == _key(family))
-    return [f"{key}/{member.lower()}" for member in _FAMILIES[key][1] or ("MUTAG", "…")]
+    key = _family(family)
+    return (
+        []
+        if key is None
+        else [f"{key}/{member.lower()}" for member in _FAMILIES[key][1] or ("MUTAG", "…")]
+    )
+
+
+def _family(name: str) -> str | None:
+    """The family that a name, or the name of PyG's class, is of."""
+    wanted = _key(name)
+    return next(
+        (key for key, (made, _) in _FAMILIES.items() if wanted in (_key(key), made.lower())), None
+    )
 
 
 def _key(name: str) -> str:

@@ -40,7 +40,7 @@ def _read_file(path: Path, given: Mapping[str, Any]) -> Graph:
 
 def _graph(graphs: list[Data], path: Path, given: Mapping[str, Any]) -> Graph:
     sparse = "standardise" not in given.get("preprocessing", ())  # which makes zeros others
-    arrays = _one(graphs[0], sparse) if len(graphs) == 1 else _many(graphs, sparse)
+    arrays = arrays_of(graphs[0], sparse) if len(graphs) == 1 else _many(graphs, sparse)
     return graph_of(arrays, path, given)
 
 
@@ -103,7 +103,7 @@ def _dataset(content: tuple[Any, ...], path: Path) -> list[Data]:
     return [separate(Data, whole, i, slice_dict=slices, decrement=False) for i in range(count)]
 
 
-def _one(data: Data, sparse: bool) -> dict[str, np.ndarray]:
+def arrays_of(data: Data, sparse: bool) -> dict[str, np.ndarray]:
     """The arrays of a graph, as `graph_from_arrays` takes them."""
     for key, value in data.to_dict().items():
         if isinstance(value, np.ndarray):
@@ -132,7 +132,7 @@ def _many(graphs: list[Data], sparse: bool) -> dict[str, np.ndarray]:
     from torch_geometric.data import Batch
 
     batch: Any = Batch.from_data_list(graphs)
-    return _one(batch, sparse) | {"node_ptr": batch.ptr.numpy()}
+    return arrays_of(batch, sparse) | {"node_ptr": batch.ptr.numpy()}
 
 
 # --- folders of data sets -----------------------------------------------------------------------

@@ -67,7 +67,7 @@ def read_pyg(
         return _arrays(graphs[0], sparse)
     arrays = _several(graphs, sparse)
     arrays["y_level"] = np.array("graph")
-    arrays |= _folds(arrays["y"])
+    arrays |= folds_of(arrays["y"])
     if "x" not in arrays and "x_indptr" not in arrays:
         arrays["node_tag"] = np.zeros(int(arrays["num_nodes"]), np.int64)  # made degrees, as in GIN
     return arrays
@@ -161,7 +161,7 @@ def _in_parts(read: Callable[[str], list[Any]], sparse: bool) -> dict[str, np.nd
     return arrays | {f"{part}_mask": owner == i for i, part in enumerate(parts)}
 
 
-def _folds(y: np.ndarray) -> dict[str, np.ndarray]:
+def folds_of(y: np.ndarray) -> dict[str, np.ndarray]:
     """The folds of Xu et al.: stratified, shuffled with seed 0; none where a class is too small."""
     if y.ndim != 1 or y.dtype.kind != "i" or np.unique(y, return_counts=True)[1].min() < _FOLDS:
         return {}
