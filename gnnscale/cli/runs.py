@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -13,6 +13,9 @@ from gnnscale.cli.console import err, line, out, plain
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from gnnscale.graph import NodeNames
     from gnnscale.train import Run
 
 Folder = Annotated[
@@ -59,13 +62,20 @@ def predict(
     run: Folder,
     to: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE.npy", help="File to write.", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="File to write: .parquet or .csv, keyed by id, or .npy.",
+            show_default=False,
+        ),
     ],
     nodes: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.npy",
-            help="Ids of nodes (of a graph trainer's run: graphs), or a mask of 0 and 1.",
+            metavar="FILE",
+            help="Ids of nodes, as the graph's own files have them (of a graph trainer's run: "
+            "numbers of graphs): .npy, or the first column of .csv, .txt or .parquet. A .npy may "
+            "be a mask of booleans.",
             show_default="all nodes",
         ),
     ] = None,
@@ -76,29 +86,32 @@ def predict(
     device: o.DeviceOfRun = None,
     verbose: o.Verbose = False,
 ) -> None:
-    """Write the model's exact output for all nodes, or some, as an array.
+    """Write the model's exact output for all nodes, or some, as a table or an array.
 
-    One row a node, in the graph's own order (or that of --nodes), one column a class, label or
-    target. The class is the greatest of a row: np.load("predictions.npy").argmax(1).
+    A table (.parquet, .csv) has a row a node: its id as in the files that the graph comes from, the
+    predicted class by its name, and the probability of each. An array (.npy) has the bare outputs,
+    one column a class, label or target, in the graph's own order (or that of --nodes).
 
     [bold]Examples[/bold]
 
-    gnnscale predict runs/wordnet-sage --out predictions.npy
+    gnnscale predict runs/wordnet-sage --out predictions.csv
 
-    gnnscale predict runs/wordnet-sage --out some.npy --nodes ids.npy
+    gnnscale predict runs/team-sage --out some.parquet --nodes people.txt
 
     gnnscale predict runs/wordnet-sage --out embeddings.npy --embeddings
     """
-    if to.suffix != ".npy":
-        raise InputError(f"--out {to}: an array is written as a .npy file; name it so")
-    wanted = None if nodes is None else _read_nodes(nodes)
+    if to.suffix not in (".npy", ".csv", ".parquet"):
+        raise InputError(f"--out {to}: name it .parquet or .csv for a table, .npy for an array")
+    array = None if nodes is None or nodes.suffix != ".npy" else _read_array(nodes)
     opened = _open(run, dataset, device)
+    wanted = None if nodes is None else _wanted(nodes, array, opened.trainer.names)
     verb = opened.trainer.embed if embeddings else opened.trainer.predict
     with err.status("exact inference on the full graph"):
-        array = verb(nodes=wanted, out=to)
+        written = verb(nodes=wanted, out=to)
     what = "embeddings" if embeddings else "outputs"
     rows = "graphs" if type(opened.trainer).__name__ == "GraphTrainer" else "nodes"
-    line(f"{to}: {what} of {array.size(0):,} {rows}, {array.size(1):,} columns of {array.dtype}")
+    count, columns = written.shape
+    line(f"{to}: {what} of {count:,} {rows}, {columns:,} columns of {written.dtype}")
 
 
 def _open(run: Path, dataset: str | None, device: str | None) -> Run:
@@ -120,7 +133,7 @@ def _open(run: Path, dataset: str | None, device: str | None) -> Run:
     return opened
 
 
-def _read_nodes(path: Path) -> Any:
+def _read_array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
@@ -130,3 +143,17 @@ def _read_nodes(path: Path) -> Any:
     if not isinstance(nodes, np.ndarray):
         raise InputError(f"--nodes {path} is an .npz; give one array, of ids or a mask, as .npy")
     return nodes
+
+
+def _wanted(path: Path, array: np.ndarray | None, names: NodeNames | None) -> np.ndarray:
+    """The numbers of the nodes whose ids are in a file; a mask as it is."""
+    if array is None:
+        from gnnscale.data.tables.id_list import read_id_list
+
+        return read_id_list(path, names)
+    if names is None or array.dtype.kind == "b":
+        return array
+    try:
+        return names.find(array)
+    except InputError as error:
+        raise InputError(f"--nodes {path}: {error}") from error

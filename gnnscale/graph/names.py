@@ -111,7 +111,8 @@ class NodeNames:
         """
         known = self.to_arrow()
         try:
-            wanted = pyarrow.array(names).cast(known.type)
+            given = names if isinstance(names, pyarrow.Array) else pyarrow.array(names)
+            wanted = given.cast(known.type)
         except (pyarrow.ArrowException, TypeError) as error:
             kind = "integers" if self.ids is not None else "text"
             raise InputError(f"the names of these nodes are {kind}: {error}") from error

@@ -13,10 +13,13 @@ from typing_extensions import override
 
 from gnnscale import comm
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph
+from gnnscale.graph import Graph, NodeNames
+from gnnscale.inference.evaluation import wanted_rows
+from gnnscale.storage.files import checked_path
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.evaluators.full_graph import SETS
 from gnnscale.train.options import TrainerOptions
+from gnnscale.train.predictions import is_table, numbers_of, write_table
 from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.records import Description
@@ -24,7 +27,7 @@ from gnnscale.train.run.report import Report
 from gnnscale.train.run.training_run import TrainingRun
 from gnnscale.train.session import Sessions, Setup
 from gnnscale.train.steps.learnt import Learnt
-from gnnscale.train.task import Task
+from gnnscale.train.task import NodeTask, Task
 
 
 class Trainer:
@@ -149,22 +152,50 @@ class Trainer:
         """The model's exact output in the graph's original order.
 
         Args:
-            nodes: original ids, or a mask, of the nodes (of a `GraphTrainer` the graphs) wanted;
-                all when None.
-            out: a `.npy` file to stream to; the result is then memory-mapped.
+            nodes: original ids, or a mask, of the nodes (of a `GraphTrainer` the graphs) wanted, or
+                names that are text; all when None.
+            out: a file to write to. A `.parquet` or `.csv` is a table: a row a node, with what it
+                is called, what is predicted for it, and probabilities (see
+                `gnnscale.train.predictions`); any other name is a `.npy` that is streamed to. The
+                result is then memory-mapped.
 
         Returns:
             `[num_nodes or k, out_channels]` on the CPU.
+
+        Raises:
+            InputError: no node is called so, or an id is out of range.
+            StoreError: the file cannot be written.
         """
-        with comm.doing("predict"):
-            self._sessions.ready()
-            return self._evaluator.predict(nodes, out, head=True)
+        return self._outputs(nodes, out, head=True)
 
     def embed(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
         """As `predict`, for what the model's last layer reads: `[num_nodes or k, channels]`."""
-        with comm.doing("embed"):
+        return self._outputs(nodes, out, head=False)
+
+    def _outputs(self, nodes: Any, out: str | Path | None, *, head: bool) -> Tensor:
+        with comm.doing("predict" if head else "embed"):
             self._sessions.ready()
-            return self._evaluator.predict(nodes, out, head=False)
+            nodes = numbers_of(nodes, self.names)
+            if out is None or not is_table(out):
+                return self._evaluator.predict(nodes, out, head=head)
+            return self._to_table(nodes, checked_path(out), head)
+
+    def _to_table(self, nodes: Any, out: Path, head: bool) -> Tensor:
+        """Outputs, in a file without a name once the table is written."""
+        rows_file = out.with_name(f".{out.name}.rows.npy")
+        try:
+            rows = self._evaluator.predict(nodes, rows_file, head=head)
+            of_nodes = self._evaluator.unit == "nodes"
+            count = self.graph.num_nodes if of_nodes else self.graph.num_graphs
+            wanted = wanted_rows(nodes, count, "node" if of_nodes else "graph")
+            ids = torch.arange(len(rows)) if wanted is None else wanted
+            task = self.task.name if isinstance(self.task, NodeTask) else None
+            about = (self.names, task if head else "embedding", self.graph.class_names)
+            comm.from_main(lambda: write_table(out, rows, ids, *about))
+        finally:
+            if comm.is_main():
+                rows_file.unlink(missing_ok=True)
+        return rows
 
     # --- what it has ------------------------------------------------------------------------
 
@@ -182,6 +213,14 @@ class Trainer:
     def position(self) -> Tensor | None:
         """Where each original node stands in `graph`; None for the original order."""
         return self._data.order
+
+    @property
+    def names(self) -> NodeNames | None:
+        """What nodes are called, in their original order; None for their numbers."""
+        names = self.graph.names if self._evaluator.unit == "nodes" else None
+        if names is None or self.position is None:
+            return names
+        return names.take(self.position)
 
     @property
     def task(self) -> Task:

@@ -52,7 +52,7 @@ def environment() -> dict[str, str]:
         (("evaluate", "no"), "no run in no"),
         (("predict", "no", "--out", "a.txt"), ".npy"),
         (("predict", "no", "--out", "a.npy", "--nodes", "no.npy"), "no.npy: No such file"),
-        (("predict", "no", "--out", "a.npy", "--nodes", "file"), "file is no .npy"),
+        (("predict", "no", "--out", "a.npy", "--nodes", "file"), "there is no run in no"),
         (("partition", "-d", GRAPH, "--num-parts", "0"), "num_parts is 0"),
         (("partition", "-d", GRAPH, "--num-parts", "2", "--method", "saw"), "unknown method 'saw'"),
         (("partition", "-d", GRAPH, "--num-parts", "2", "--preset", "saw"), "unknown preset 'saw'"),

@@ -82,7 +82,7 @@ class Ingredient:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FeatureRecipe:
     """How the columns of a table become features.
 
     Attributes:
@@ -107,7 +107,7 @@ class Recipe:
         return {column: dict(vars(one)) for column, one in self.ingredients.items()}
 
     @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> Recipe:
+    def from_json(cls, known: Mapping[str, Any]) -> FeatureRecipe:
         """A recipe out of the JSON values of a schema."""
         return cls({column: Ingredient(**about) for column, about in known.items()})
 
@@ -160,7 +160,7 @@ def make_recipe(
     batches: Iterable[pyarrow.RecordBatch],
     declared: Mapping[str, str] | str | None = None,
     what: str = "features",
-) -> Recipe:
+) -> FeatureRecipe:
     """Make a recipe from the columns of a table, in one pass.
 
     Args:
@@ -198,7 +198,7 @@ def make_recipe(
                 raise InputError(faults)
         for name, one in seen.items():
             one.add(batch.column(name))
-    return Recipe({name: one.ingredient() for name, one in seen.items()})
+    return FeatureRecipe({name: one.ingredient() for name, one in seen.items()})
 
 
 class _Seen:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnscale.data.tables.recipe import FEW, Recipe, make_recipe
+from gnnscale.data.tables.recipe import FEW, FeatureRecipe, make_recipe
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow
 
@@ -65,7 +65,7 @@ def test_features_are_those_of_pandas(frame, rows):
 def test_the_same_again_from_json_in_any_order_of_rows(frame, word, rows):
     table = table_of(frame)
     recipe = make_recipe(table.to_batches(), None if word is None else {"word": word})
-    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    again = FeatureRecipe.from_json(json.loads(json.dumps(recipe.to_json())))
     assert again == recipe and again.names == recipe.names
     whole = rows_of(recipe, table, 99)
     assert whole.shape == (table.num_rows, len(recipe.names))
