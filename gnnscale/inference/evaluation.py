@@ -20,7 +20,7 @@ from gnnscale.graph.reading.nodes import read_ids
 from gnnscale.inference.activation_file import reserve
 from gnnscale.inference.activations import Chunks
 from gnnscale.inference.engine import share_of, stream
-from gnnscale.inference.metrics import Kept, Metric
+from gnnscale.inference.metrics import KeptRows, Metric
 from gnnscale.nn import LayeredGNN
 from gnnscale.storage.files import atomic_write
 from gnnscale.storage.mapped import map_array, read_rows, release
@@ -62,7 +62,7 @@ def evaluate(
             return _computed(metrics, rows)
 
         return comm.from_main(whole)
-    own = {name: [m if hasattr(m, "merge") else Kept() for m in metrics[name]] for name in rows}
+    own = {name: [m if hasattr(m, "merge") else KeptRows() for m in metrics[name]] for name in rows}
     _update(own, model, graph, rows, options)
     return _computed(_merged(comm.gather_objects(own), metrics), rows)
 
@@ -99,7 +99,7 @@ def _merged(of_ranks: list[_Metrics], metrics: _Metrics) -> _Metrics:
                 metric.merge(theirs)
     return {
         name: [
-            gathered.into(metric) if isinstance(gathered, Kept) else gathered
+            gathered.into(metric) if isinstance(gathered, KeptRows) else gathered
             for gathered, metric in zip(of_set, metrics[name], strict=True)
         ]
         for name, of_set in first.items()

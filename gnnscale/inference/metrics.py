@@ -192,7 +192,7 @@ class MeanError:
         return math.sqrt(mean) if self.name == "rmse" else mean
 
 
-class Kept:
+class KeptRows:
     """Rows for a metric that cannot be merged, until those of all ranks can be added to it."""
 
     def __init__(self) -> None:
@@ -202,7 +202,7 @@ class Kept:
         """See `Metric`."""
         self._rows.append((out.cpu().clone(), y.cpu()))
 
-    def merge(self, other: Kept) -> None:
+    def merge(self, other: KeptRows) -> None:
         """See `Metric`."""
         self._rows += other._rows
 

@@ -61,7 +61,7 @@ def write_edges(
         Runs(folder.path, budget // 2) as runs,
         ThreadPoolExecutor(count, "gnnscale-edges") as threads,
     ):
-        spread = _Spread(num_nodes, undirected, budget // (count + 2))
+        spread = _BucketRuns(num_nodes, undirected, budget // (count + 2))
         for run in ahead(threads, spread.run, spread.pieces(chunks), count):
             spread.add(run, runs)
         weighted, index, total = bool(spread.weighted), spread.index, int(spread.counts.sum())
@@ -83,7 +83,7 @@ def write_edges(
     return written.num_edges, undirected or written.asymmetry == 0
 
 
-class _Spread:
+class _BucketRuns:
     """Makes runs of edges: directed, ordered by bucket of rows.
 
     Attributes:
@@ -179,7 +179,7 @@ class _Range(NamedTuple):
 class _Sort:
     """Sorts ranges of rows whose entries are in runs."""
 
-    def __init__(self, runs: Runs, spread: _Spread, most: int, coalesce: bool) -> None:
+    def __init__(self, runs: Runs, spread: _BucketRuns, most: int, coalesce: bool) -> None:
         self._runs, self._spread, self._most, self._coalesce = runs, spread, most, coalesce
         self._own = 2 ** (8 * spread.row.itemsize) - 1
         self._bits = max(1, (spread.num_nodes - 1).bit_length())

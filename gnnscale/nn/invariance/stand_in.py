@@ -101,7 +101,7 @@ def set_mode(module: nn.Module, training: bool) -> None:
             part.eval()
 
 
-class Kept:
+class KeptBuffers:
     """The buffers of a module, to be put back: some change them in every pass."""
 
     def __init__(self, module: nn.Module) -> None:

@@ -22,7 +22,7 @@ from gnnscale.nn.invariance.changes import Comparison, Reason
 from gnnscale.nn.invariance.probes import Probe, Values, circle, examples_of, piece_of
 from gnnscale.nn.invariance.stand_in import (
     InFull,
-    Kept,
+    KeptBuffers,
     SameDraws,
     copy_of,
     leave,
@@ -247,7 +247,7 @@ class StandIn:
         self._hold(trial, module)
 
     def _hold(self, trial: Trial, module: nn.Module) -> None:
-        self._module, self._kept = module, Kept(module)
+        self._module, self._kept = module, KeptBuffers(module)
         self._unused = copy.deepcopy(module)
         self._phase = replace(trial.phase, module=module, on_adjacency=None)
         pad_pieces_of(module, self.padded)
@@ -260,7 +260,7 @@ class StandIn:
         ):
             self.run(base)
         draw(self._module)
-        self._kept, self._unused = Kept(self._module), copy.deepcopy(self._module)
+        self._kept, self._unused = KeptBuffers(self._module), copy.deepcopy(self._module)
         finite = True
         for training in (True, False) if trial.training else (False,):
             self.set_mode(training)

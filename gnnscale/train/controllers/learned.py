@@ -15,7 +15,7 @@ from gnnscale.storage.formats import Format
 from gnnscale.train.arguments import as_data
 from gnnscale.train.controllers.episodes import SampledTraining
 from gnnscale.train.controllers.learning import Learner
-from gnnscale.train.controllers.policy import StopPolicy, Watch
+from gnnscale.train.controllers.policy import Follower, StopPolicy
 from gnnscale.train.controllers.stopping import (
     Decision,
     LayerProgress,
@@ -73,7 +73,7 @@ class LearnedController:
         self.policy = policy
         self.history = list(history)
         self.learnt_on = dict(learnt_on or {})
-        self._watch = Watch(policy)
+        self._watch = Follower(policy)
         self._p_going_on = 1.0
 
     @override

@@ -24,7 +24,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from gnnscale.errors import GnnscaleError
-from gnnscale.train.controllers.policy import Executed, Observation, StopPolicy, Watch
+from gnnscale.train.controllers.policy import Executed, Follower, Observation, StopPolicy
 from gnnscale.train.controllers.stopping import Decision, LayerProgress, StopController
 from gnnscale.train.run.records import Description, State
 
@@ -84,7 +84,7 @@ class _Recording:
     def __init__(self, policy: StopPolicy) -> None:
         self.steps: list[Executed] = []
         self._policy = policy
-        self._watch = Watch(policy)
+        self._watch = Follower(policy)
 
     def begin(self, layer: int, layers: int) -> None:
         """See `StopController`."""

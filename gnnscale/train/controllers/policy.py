@@ -128,7 +128,7 @@ class StopPolicy(nn.Module):
         return max(0, min(seen.layer, self.layers - 2))
 
 
-class Watch:
+class Follower:
     """A policy that follows a run: it asks at every k-th epoch, and keeps what moves."""
 
     def __init__(self, policy: StopPolicy) -> None:

@@ -25,7 +25,7 @@ from gnnscale.nn.norms import statistics
 from gnnscale.train.layerwise.sections import Combine, Section
 
 
-class Spread:
+class Deviations:
     """Mean and co-deviations of rows that come in chunks.
 
     Every chunk is taken about its own mean, so that nothing cancels where means are large, and
@@ -124,7 +124,7 @@ class WholeNormGathering:
         self._found = _first_norm(section)
         self._first = first
         self._widest = widest
-        self._spread = Spread()
+        self._spread = Deviations()
         self._widths: dict[str, int] = {}
         read = {slot for phase in self._linear for slot in getattr(phase, "slots", ())}
         self.slots = sorted(read)

@@ -14,7 +14,7 @@ import gnnscale.nn as gsnn
 from gnnscale.nn import Block, Context, LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.nn.norms.statistics import Moments
-from gnnscale.train.layerwise.moments import Spread
+from gnnscale.train.layerwise.moments import Deviations
 from gnnscale.train.layerwise.sections import sections_of
 from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput
 from tests.helpers.layers import shaken
@@ -152,7 +152,7 @@ def test_the_spread_of_rows_does_not_cancel(rows, width, chunk, offset, seed):
     random = torch.Generator().manual_seed(seed)
     mixing = torch.randn(width, width, generator=random)
     z = (torch.randn(rows, width, generator=random) @ mixing + offset).float()
-    spread = Spread()
+    spread = Deviations()
     for part in z.split(chunk):
         spread.add(part)
     exact = z.double()
