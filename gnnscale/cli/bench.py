@@ -150,7 +150,9 @@ def _bench(
     from gnnscale.cli.settings import build_model, trainer_arguments
     from gnnscale.cli.sources import open_to_train
 
-    data, graph = open_to_train(dataset, download, chosen.trainer)
+    data, graph = open_to_train(
+        dataset, download, chosen.trainer, chosen.trainer.get("task", "auto")
+    )
     if recipe is not None:
         line(f"recipe {recipe.name}: {recipe.title}")
     differences = [] if recipe is None else unlike(recipe, chosen)

@@ -31,7 +31,7 @@ _CLUSTERS = ("num_parts", "clusters_per_batch")
 # Of training: what the episodes that a controller is learned in have their own way, beside what
 # changes no result.
 _NOT_LEARNT_WITH = (
-    *("fine_tune", "inductive", "keep", "evaluate_every", "accumulate", "rows_dtype"),
+    *("fine_tune", "inductive", "keep", "evaluate_every"),
     *_CLUSTERS,
 )
 

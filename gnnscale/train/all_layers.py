@@ -52,8 +52,6 @@ class AllLayers:
         keep: writes what a run has to find again.
     """
 
-    lasts = False
-
     def __init__(
         self,
         setup: Setup,

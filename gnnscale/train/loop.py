@@ -72,12 +72,12 @@ class Loop:
 
     def _run_epoch(self, session: Session) -> None:
         setup, rule = self._setup, session.rule
-        setup.stands = self._sessions.lasts
+        setup.stands = False
         if self._steps(session):
             setup.stop = True
             rule.stop("callback")
             return
-        row, why = self._end_epoch(session)
+        row, why, evaluated = self._end_epoch(session)
         setup.stands = True
         try:
             for callback in setup.callbacks:
@@ -88,6 +88,8 @@ class Loop:
             raise
         setup.stop = comm.any_rank(setup.stop)
         if setup.stop:
+            if not evaluated:
+                self._evaluate_last(session, row)
             why = "callback"
         if why is not None:
             rule.stop(why)
@@ -125,8 +127,8 @@ class Loop:
                 before = time.monotonic()
         return False
 
-    def _end_epoch(self, session: Session) -> tuple[Row, str | None]:
-        """The row of an epoch that has been trained, and why to stop after it."""
+    def _end_epoch(self, session: Session) -> tuple[Row, str | None, bool]:
+        """The row of an epoch that has been trained, why to stop, and whether it was evaluated."""
         setup, meter, config = self._setup, session.meter, self._setup.config
         if setup.stage_group is not None:
             meter.over_ranks(setup.stage_group)  # the losses are with the last stage
@@ -155,10 +157,9 @@ class Loop:
         session.step.updates.end_epoch(row)
         why = session.rule.after(row)
         if why is not None and not due:
-            session.keep_for_longer(row, setup.report)
-            self._evaluate(session, row)
+            self._evaluate_last(session, row)
         logger.info("epoch %d: %s", row["epoch"], row)
-        return row, why
+        return row, why, due or why is not None
 
     def _check_finite(self, session: Session, loss: float) -> None:
         """See that what is trained is finite: a last step that overflows shows in no loss."""
@@ -172,6 +173,11 @@ class Loop:
             f"{fault}; the model has those from before that epoch. Try "
             f"{gentler(self._setup.config)}, and see that the features are not too large"
         )
+
+    def _evaluate_last(self, session: Session, row: Row) -> None:
+        """Evaluate after an epoch for being the last, as a longer run would not."""
+        session.keep_for_longer(row, self._setup.report)
+        self._evaluate(session, row)
 
     def _evaluate(self, session: Session, row: Row) -> None:
         setup, headline = self._setup, self._setup.task.headline

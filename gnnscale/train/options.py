@@ -212,6 +212,11 @@ class TrainerOptions:
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.saved() == self.saved()
 
+    @override
+    def __hash__(self) -> int:
+        # Of what is saved, numbers alone: the rest may be lists and dicts.
+        return hash((type(self), self.epochs, self.lr, self.seed))
+
     def faults(self) -> list[str]:
         """Every argument that is of no type or out of range, in words."""
         return faults_of(self)

@@ -264,13 +264,7 @@ class Session:
 
 
 class Sessions(Protocol):
-    """What is trained one after the other: a session for all layers, or one for each.
-
-    Attributes:
-        lasts: whether an epoch that is broken off leaves something to go on from in memory.
-    """
-
-    lasts: bool
+    """What is trained one after the other: a session for all layers, or one for each."""
 
     @property
     def open(self) -> Session | None:

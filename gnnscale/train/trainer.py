@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NoReturn, Self, SupportsIndex, overload
 
 import torch
 from torch import Tensor
@@ -48,6 +49,28 @@ class Trainer:
         self._evaluator, self._sessions = evaluator, sessions
         self._run = TrainingRun(type(self).__name__, setup, data, evaluator, sessions)
 
+    # --- copies -----------------------------------------------------------------------------
+
+    @override
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be pickled, by name.
+
+        Raises:
+            InputError: always, with what to pickle instead.
+        """
+        folder = "give it a run_dir" if self.folder is None else f"open {str(self.folder)!r}"
+        raise InputError(
+            f"a {type(self).__name__} is not pickled: functions of yours, threads and open files "
+            "belong to it. Pickle trainer.learnt.state_dict() and the arguments that make it, or "
+            f"{folder}, with gs.load_run in the other process; copy.deepcopy copies it in this one"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A trainer of its own, that stands where this one does."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
+
     # --- training ---------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -69,7 +92,8 @@ class Trainer:
             epochs: how many the run has when this call ends, those of earlier calls included; None
                 for the trainer's `epochs`, which without a `run_dir` are so many more. More of them
                 also continue a run that a callback has stopped; one that stopped early needs a
-                larger `early_stopping`. Layers that are trained one by one do not go on.
+                larger `early_stopping`. Layers that are trained one by one go on where they were
+                interrupted, and not after their end.
 
         Returns:
             The report. The model then has the weights that `keep` asks for.

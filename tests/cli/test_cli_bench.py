@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
+import torch
 
 import gnnscale as gs
 from gnnscale.benchmarking import BenchReport
@@ -57,6 +59,18 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "mine/card.toml").write_text(CARD + RECIPES)
     monkeypatch.setenv("GNNSCALE_DATASETS", str(root))
     return root
+
+
+def test_what_the_labels_are_read_for_is_known_when_they_are_read(gnnscale, tmp_path):
+    graph = gs.load("synthetic:planted?nodes=60&features=4")
+    split = {f"{name}_mask": graph.split()[name].numpy() for name in ("train", "val", "test")}
+    y = torch.arange(60).remainder(3).float().numpy()  # classes or targets
+    arrays = {"edge_index": graph.edge_index.numpy(), "x": graph.x.numpy(), "y": y, **split}
+    np.savez(tmp_path / "a.npz", **arrays)
+    command = ("bench", "./a.npz", *FAST, *QUICK, "--runs", "1")
+    assert "task=…" in gnnscale(*command, code=2).stderr
+    gnnscale(*command, "--task", "regression", "--out", "out")
+    assert BenchReport.load("out/results.json").metric == "mae"
 
 
 def test_a_set_in_oggs_layout_end_to_end_with_the_official_evaluator(

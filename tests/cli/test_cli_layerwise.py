@@ -85,9 +85,11 @@ def test_a_controller_is_learned_once_kept_and_used_again(gnnscale, monkeypatch)
     monkeypatch.setattr(LearnedController, "learn", counted)
     learning = ("--controller-kwargs", "rounds=2,warmup=1,sample=32,every=2", "--num-layers", "2")
     command = (*TRAIN, "--controller", "learned", *learning, "--epochs", "4", "--run-dir", "a")
+    command += ("--accumulate", "2", "--rows-dtype", "float16")
     done = gnnscale(*command)
     assert "kept in a/controller.safetensors" in done.stdout
-    assert calls == [{"rounds": 2, "warmup": 1, "sample": 32, "every": 2, "epochs": 4}]
+    told = {"rounds": 2, "warmup": 1, "sample": 32, "every": 2, "epochs": 4}
+    assert calls == [{**told, "accumulate": 2, "rows_dtype": "float16"}]
     assert "complete already" in gnnscale(*command).stdout and len(calls) == 1
     gnnscale(*command, "--resume", "no")
     assert len(calls) == 2

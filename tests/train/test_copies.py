@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from functools import partial
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_a_copy_trains_as_the_trainer_would_and_leaves_it_as_it_was(kind, make, 
     assert _equal(trainer.model.state_dict(), before)
     trainer.fit(resume=resume)
     assert _equal(trainer.model.state_dict(), alone.model.state_dict())
+
+
+@pytest.mark.parametrize("make", [_cluster, _pipeline, _layerwise, _graphs])
+def test_a_trainer_is_not_pickled_and_the_remedy_works(make, tmp_path):
+    graph = gs.load(f"synthetic:planted?nodes={NODES}")
+    model = gs.nn.GCN(graph.num_features, WIDTH, 2, graph.num_classes)
+    trainer = make(model, graph)
+    named = rf"{type(trainer).__name__} is not pickled.*learnt\.state_dict\(\).*gs\.load_run"
+    with pytest.raises(gs.InputError, match=named):
+        pickle.dumps(trainer)
+    state = pickle.loads(pickle.dumps(trainer.learnt.state_dict()))
+    other = make(gs.nn.GCN(graph.num_features, WIDTH, 2, graph.num_classes), graph)
+    other.learnt.load_state_dict(state)
+    assert torch.equal(other.predict(), trainer.predict())
+    with pytest.raises(gs.InputError, match=r"open '.*run', with gs\.load_run"):
+        pickle.dumps(gs.ClusterTrainer(model, graph, 6, run_dir=tmp_path / "run"))
 
 
 def test_a_line_says_what_is_trained_of_a_run_that_was_loaded_as_well(tmp_path):

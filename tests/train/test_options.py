@@ -67,6 +67,8 @@ def test_functions_are_saved_by_name_and_numbers_as_pythons():
     assert described({"lr": 0.1, "method": print}) == {"lr": 0.1, "method": "print()"}
     assert options == ClusterOptions(None, None, 3, device="cpu", optimizer=torch.optim.RMSprop)
     assert options != ClusterOptions(None, None, 4)
+    again = ClusterOptions(None, None, 3, device="cpu", optimizer=torch.optim.RMSprop)
+    assert {options: "found"}[again] == "found"
 
 
 def test_what_is_at_fault_is_at_its_default_while_the_rest_is_checked():

@@ -286,6 +286,8 @@ def test_a_callback_can_stop(tmp_path):
     assert report.stopped == "callback"
     assert recorder.log == ["start", "1", "2", "end"]
     assert small_trainer(tmp_path).fit() == report
+    report = small_trainer(None, evaluate_every=9, callbacks=[Recorder(stop_at=2)]).fit()
+    assert report.best_epoch == 2 and "val_accuracy" in report.rows[-1]  # as a last epoch is
 
 
 def test_tensorboard_is_told_every_figure(tmp_path):

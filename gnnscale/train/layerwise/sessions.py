@@ -21,7 +21,7 @@ from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.controllers.stopping import StopController
 from gnnscale.train.evaluators.full_graph import FullGraph
-from gnnscale.train.layerwise.fine_tuning import FineTuning
+from gnnscale.train.layerwise.fine_tuning import LAYER, FineTuning
 from gnnscale.train.layerwise.sections import Section, sections_of
 from gnnscale.train.layerwise.streams import Stream
 from gnnscale.train.layerwise.training import (
@@ -36,7 +36,7 @@ from gnnscale.train.layerwise.trial import check_norms, try_task
 from gnnscale.train.layerwise.views import Views
 from gnnscale.train.options import LayerwiseOptions
 from gnnscale.train.run.callbacks import Told
-from gnnscale.train.run.records import State
+from gnnscale.train.run.records import Row, State
 from gnnscale.train.run.report import Meter, Report
 from gnnscale.train.session import Session, Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics, SharedGradients
@@ -63,8 +63,6 @@ class LayerByLayer:
         open: the session in training.
         trained: the sections that have something to train.
     """
-
-    lasts = True
 
     def __init__(
         self,
@@ -146,11 +144,22 @@ class LayerByLayer:
         self.prepare()
 
     def take_up(self, ended: str | None) -> None:
-        """See `Sessions`."""
+        """See `Sessions`: what was interrupted goes on in the midst of its layer."""
+        if ended is None:
+            if self.open is not None:
+                self._resumed, self.open = self.open.state_dict(), None
+            return
+        done, layers = self._number, len(self.trained)
+        if done < layers:
+            stood = f"was stopped by a callback in layer {done} of {layers}"
+        elif self._fine_tuning is not None and self._setup.report.layers[-1]["layer"] != LAYER:
+            stood = "was left in its fine-tuning, of which it keeps nothing without a run_dir"
+        else:
+            stood = "has trained its layers"
         raise RunMismatch(
-            "this trainer has trained its layers, each on what the one before gave: it cannot go "
-            "on. fit(resume=False) begins anew with the first layer, from the present weights; a "
-            "ClusterTrainer trains all layers further together"
+            f"this trainer {stood}; each layer was trained on what the one before gave, and it "
+            "cannot go on. fit(resume=False) begins anew with the first layer, from the present "
+            "weights; a ClusterTrainer trains all layers further together"
         )
 
     def reopen(self) -> None:
@@ -160,7 +169,6 @@ class LayerByLayer:
 
     def __iter__(self) -> Iterator[Session]:
         """See `Sessions`: what is trained already is run again, on the way to what is not."""
-        self._setup.stands = True  # but see `take_up`
         if self._number < len(self.trained):  # else all that is left is fine-tuning
             yield from self._walk()
         if self._fine_tuning is not None and comm.any_rank(self._setup.interrupted()):
@@ -200,11 +208,13 @@ class LayerByLayer:
         )
         if resumed is None:
             self._controller.begin(number, len(self.trained))
-            setup.report.layers.append({"layer": number + 1, "epochs": 0, "seconds": 0.0})
-        account = setup.report.layers[-1]
+        begun: Row = {"layer": number + 1, "epochs": 0, "seconds": 0.0}
+        account = begun if resumed is None else setup.report.layers[-1]
         rule = ByController(setup, self._controller, source, number, len(self.trained), account)
         step = self._step(trained, meter, rows)
         done = 0 if resumed is None else resumed["source"]["epoch"]
+        if resumed is None:
+            setup.report.layers.append(account)
         self.open = Session(
             source,
             trained,

@@ -63,8 +63,10 @@ class TrainingRun:
         sessions: what is trained.
     """
 
-    # The weights that `fit` ended with, and those of the last epoch where they are others.
+    # The weights that `fit` ended with, those that it was interrupted with, and those of the last
+    # epoch where they are others.
     _left: State | None
+    _broken_off: State | None
     _last: State | None
 
     def __init__(
@@ -181,14 +183,19 @@ class TrainingRun:
             callback.on_fit_start(trainer)
         with kept_buffers(), repeatable(setup.device), deferred_interrupt() as interrupted:
             setup.interrupted = interrupted
-            Loop(trainer, setup, self._sessions, self).run()
+            try:
+                Loop(trainer, setup, self._sessions, self).run()
+            except BaseException:
+                if setup.folder is None and setup.stands:
+                    self._broken_off = snapshot(setup.learnt.weights())
+                raise
 
     def _begin(self) -> None:
         """Forget where training stood."""
         setup = self._setup
         setup.report = Report(headline=setup.task.headline)
         setup.stop = setup.stands = False
-        self._left = self._last = None
+        self._left = self._broken_off = self._last = None
         self._last_checkpoint = time.monotonic()
         self._sessions.begin()
 
@@ -242,7 +249,8 @@ class TrainingRun:
         """
         setup, finished = self._setup, self._left is not None
         weights, ended = setup.learnt.weights(), setup.report.stopped
-        if comm.any_rank(self._left is not None and not unchanged(weights, self._left)):
+        known = self._left if finished else self._broken_off
+        if comm.any_rank(known is not None and not unchanged(weights, known)):
             self._begin()
         else:
             if self._last is not None:
@@ -251,7 +259,7 @@ class TrainingRun:
             # Interrupted after its last epoch, it has nothing left but to finish.
             if finished or not self._has_ended(setup.report, self._sessions.epochs_done, before):
                 self._reopen()
-        self._left = self._last = None
+        self._left = self._broken_off = self._last = None
         setup.stop = False
         self._sessions.take_up(ended)
 

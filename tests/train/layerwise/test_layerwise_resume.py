@@ -24,6 +24,7 @@ from tests.helpers.small_runs import (
     HIDDEN,
     IN,
     MODELS,
+    Once,
     assert_same,
     same_course,
     small_graph,
@@ -102,6 +103,62 @@ def pythons_own_handler():
     signal.signal(signal.SIGINT, before)
 
 
+in_memory = st.builds(
+    Interrupted,
+    st.sampled_from(Interrupted.METHODS[:4]),
+    st.just("signal"),  # what is broken off by an exception begins anew
+    st.integers(1, 16),
+)
+
+
+@settings(max_examples=6)
+@given(
+    model=st.sampled_from([*SEPARABLE, "gat"]),
+    controller=st.sampled_from(sorted(CONTROLLERS)),
+    optimizer=st.sampled_from(["adam", "sgd"]),
+    keep=st.sampled_from(["best", "last"]),
+    evaluate_every=st.sampled_from([1, 2, "auto"]),
+    accumulate=st.sampled_from([1, 2]),
+    batch_rows=st.sampled_from([5, 8, 100]),
+    stops=st.lists(in_memory, min_size=1, max_size=3),
+)
+def test_interrupted_in_memory_it_goes_on(stops, **options):
+    whole = layerwise(None, **options)
+    expected = whole.fit()
+    trainer = layerwise(None, **options)
+    for stop in stops:
+        with stop:
+            try:
+                trainer.fit()
+                break
+            except KeyboardInterrupt:
+                assert trainer.report.stopped is None
+    if trainer.report.stopped is None:
+        trainer.fit()
+    same_course(trainer.report, expected)
+    same_layers(trainer.report, expected)
+    assert_same(weights_of(trainer), weights_of(whole))
+    with pytest.raises(RunMismatch, match="has trained its layers"):
+        trainer.fit()
+
+
+class StopIn(gs.Callback):
+    def on_epoch_end(self, trainer, row):
+        trainer.stop = row["layer"] == 1 and row["epoch"] == 2
+
+
+def test_why_it_cannot_go_on_is_said():
+    trainer = layerwise(None, callbacks=[StopIn()])
+    assert trainer.fit().stopped == "callback"
+    with pytest.raises(RunMismatch, match="was stopped by a callback in layer 1 of 2"):
+        trainer.fit()
+    trainer = layerwise(None, fine_tune={"epochs": 3, "num_parts": 4}, callbacks=[Once(7)])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    with pytest.raises(RunMismatch, match="left in its fine-tuning"):
+        trainer.fit()
+
+
 interrupts = st.builds(
     Interrupted,
     st.sampled_from(Interrupted.METHODS),
@@ -143,18 +200,6 @@ def test_resumed_is_uninterrupted(stops, same_object, **options):
         assert_same(weights_of(trainer), weights_of(whole))
         same_course(report, expected)
         same_layers(report, expected)
-
-
-class Once(gs.Callback):
-    """Interrupts the end of an epoch, counted over all layers, once."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_epoch_end(self, trainer, row):
-        if row["epoch"] == self.epoch:
-            self.epoch = None
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("every", [4])

@@ -12,14 +12,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import gnnscale as gs
-from gnnscale.errors import RunMismatch
+from gnnscale.errors import GnnscaleError, RunMismatch
 from gnnscale.train import Callback
+from gnnscale.train.session import Session
 from gnnscale.train.steps.batch_step import BatchStep
 from tests.helpers.graph_runs import trainer as graph_trainer
 from tests.helpers.rank_runs import Ranks
 from tests.helpers.small_runs import (
     FUNCTIONS,
     MODELS,
+    Interrupt,
     Once,
     assert_same,
     same_course,
@@ -132,14 +134,15 @@ class StopAfter(Callback):
 
 
 def test_what_a_callback_or_impatience_ended_goes_on_when_it_is_asked_to(tmp_path, caplog):
-    whole = small_trainer(None, epochs=5)
-    whole.fit()
+    options = {"evaluate_every": 3}
+    whole = small_trainer(None, epochs=5, **options)
+    expected = whole.fit()
     for folder in (None, tmp_path / "callback"):
-        trainer = small_trainer(folder, epochs=3, callbacks=[StopAfter(2)])
+        trainer = small_trainer(folder, epochs=3, callbacks=[StopAfter(2)], **options)
         assert trainer.fit().stopped == "callback"
-        assert len(trainer.fit(epochs=5).rows) == 5
+        same_course(trainer.fit(epochs=5), expected)
         assert_same(weights_of(trainer), weights_of(whole))
-    assert len(small_trainer(tmp_path / "callback", epochs=5).fit().rows) == 5
+    assert len(small_trainer(tmp_path / "callback", epochs=5, **options).fit().rows) == 5
 
     impatient = {"early_stopping": 1, "lr": 1e-12, "keep": "last"}
     stopped = small_trainer(tmp_path / "early", epochs=4, **impatient)
@@ -200,6 +203,24 @@ def test_after_ctrl_c_a_further_fit_completes_the_run():
         trainer.fit()
     same_course(trainer.fit(), expected)
     assert_same(weights_of(trainer), weights_of(whole))
+
+
+@pytest.mark.parametrize("step", [2, 4, 5])
+def test_other_weights_after_ctrl_c_are_gone_on_from(step, monkeypatch):
+    """Whatever goes wrong then, these are the weights to come back to."""
+    trainer = small_trainer(None)
+    with Interrupt("signal", step), pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.mul_(0.5)
+    given = weights_of(trainer)
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "is_finite", lambda self: False)
+        with pytest.raises(GnnscaleError, match="no longer finite"):
+            trainer.fit()
+    assert_same(weights_of(trainer), given)
+    assert trainer.fit().rows[-1]["epoch"] == 3
 
 
 class CtrlC(Callback):
