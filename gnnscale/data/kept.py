@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
+import logging
 import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gnnscale.errors import DamagedStore, StoreError
-from gnnscale.graph import Graph, open_stored_graph
-from gnnscale.storage.files import expanded
+from gnnscale.graph import Adjacency, Graph, open_stored_graph
+from gnnscale.kernels import CSR
+from gnnscale.storage.files import cache_root, expanded
+from gnnscale.storage.mapped import loaded
 from gnnscale.storage.memory import folder_in
 
+logger = logging.getLogger(__name__)
+
+IN_MEMORY = 1 << 30
+"""Bytes of a graph, as it is stored, above which it stays on disk where no path is given."""
 _SCRATCH = ".gnnscale-ids-"
 
 
@@ -87,6 +96,50 @@ def told_apart(given: object) -> Any:
     array = np.ascontiguousarray(given)
     content = repr(array.tolist()).encode() if array.dtype.hasobject else array.data
     return [str(array.dtype), list(array.shape), hashlib.sha256(content).hexdigest()]
+
+
+def built_or_kept(
+    stem: str, arguments: Mapping[str, object], version: int, build: Callable[[Path], Graph]
+) -> Graph:
+    """A graph that the same files and arguments made before, or made now.
+
+    It is in memory, or, where it takes more than `IN_MEMORY` bytes, kept on disk.
+
+    Args:
+        stem: what the folder's name begins with.
+        arguments: what the graph depends on: files by their paths, arrays, options.
+        version: raised when the same arguments give another graph.
+        build: builds the graph in a folder.
+    """
+    digest = hashlib.sha256(json.dumps([version, told_apart(arguments)]).encode()).hexdigest()[:32]
+    kept = cache_root() / "graphs" / f"{stem}-{digest}"
+    if (graph := open_kept(kept)) is not None:
+        return graph
+    with scratch_in(kept.parent) as scratch:
+        graph = build(scratch / "graph")
+        size = sum(file.stat().st_size for file in (scratch / "graph").iterdir())
+        if size <= IN_MEMORY:
+            return in_memory(graph)
+        logger.info("the graph takes %d bytes and stays on disk, at %s", size, kept)
+        with contextlib.suppress(OSError):  # another process has built the same meanwhile
+            (scratch / "graph").rename(kept)
+        return open_stored_graph(kept)
+
+
+def in_memory(graph: Graph) -> Graph:
+    """A stored graph with all of it in memory: of its folder nothing is needed any more."""
+    adj, x = graph.adj, graph.x
+    weight = None if adj.values is None else loaded(adj.values)
+    return dataclasses.replace(
+        graph,
+        adj=Adjacency(loaded(adj.indptr), loaded(adj.indices), weight, symmetric=adj.symmetric),
+        x=None if x is None or isinstance(x, CSR) else loaded(x),
+        y=None if graph.y is None else loaded(graph.y),
+        node_type=None if graph.node_type is None else loaded(graph.node_type),
+        splits={name: split.each(loaded) for name, split in graph.splits.items()},
+        names=None if graph.names is None else graph.names.loaded(),
+        source=None,
+    )
 
 
 def scratch_in(root: Path) -> contextlib.AbstractContextManager[Path]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _HOMES = (
     "gnnscale.data.formats.own",
     "gnnscale.data.formats.edges",
+    "gnnscale.data.formats.snap_konect",
+    "gnnscale.data.formats.matrix_market",
     "gnnscale.data.formats.npz_layouts",
     "gnnscale.data.pyg.files",
     "gnnscale.data.formats.citation",

@@ -10,7 +10,8 @@ import zipfile
 from functools import lru_cache
 from pathlib import Path
 
-from gnnscale.data.formats.text import UNREADABLE, open_unpacked
+from gnnscale.data.tables.files import opened
+from gnnscale.errors import GnnscaleError
 
 _BYTES = 1 << 16
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
@@ -61,9 +62,9 @@ def _head(path: Path, stamp: tuple[int, int] | None) -> bytes:
     if stamp is None or not path.is_file():
         return b""
     try:
-        with open_unpacked(path) as file:
+        with opened(path) as file:
             return file.read(_BYTES)
-    except (*UNREADABLE, ImportError):
+    except (OSError, EOFError, GnnscaleError):
         return b""
 
 

@@ -50,6 +50,7 @@ def build_graph(
     source: str | None = None,
     names: NodeNames | None = None,
     schema: Schema | None = None,
+    node_type: Any = None,
 ) -> Graph:
     """Build a graph on disk from edges and features that come piece by piece, in bounded memory.
 
@@ -81,6 +82,7 @@ def build_graph(
         source: what `gnnscale.load` makes it from again; the folder when not given.
         names: what the nodes are called where the edges come from.
         schema: what classes and features are called there.
+        node_type: integers `[num_nodes]` from 0 on, the kind of every node.
 
     Returns:
         The graph, memory-mapped. Columns ascend in every row, parallel edges by weight: of a node's
@@ -105,6 +107,7 @@ def build_graph(
         np.empty((2, 0), np.int64),
         y=y,
         num_nodes=num_nodes,
+        node_type=node_type,
         splits=splits,
         task=task,
         metric=metric,

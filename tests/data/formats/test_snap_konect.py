@@ -1,0 +1,102 @@
+"""Lists of SNAP and KONECT, written by hand as their pages say.
+
+KONECT: the handbook of the collection (kunegis/konect-handbook), "Format of the TSV files": first
+line ``% FORMAT WEIGHTS``, then perhaps ``% EDGES LEFT RIGHT``, columns for the two ids from 1, the
+weight or multiplicity, and the time. SNAP: files of snap.stanford.edu, as web-Google.txt.
+"""
+
+from __future__ import annotations
+
+import bz2
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnnscale.data import load
+from gnnscale.errors import InputError
+
+
+def pairs(graph):
+    weight = graph.edge_weight
+    weight = np.ones(graph.num_edges) if weight is None else weight.numpy()
+    return sorted(zip(*graph.edge_index.tolist(), weight.tolist(), strict=True))
+
+
+@given(st.data())
+def test_konect(tmp_path_factory, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    kind = data.draw(st.sampled_from(("sym", "asym", "bip")))
+    weights = data.draw(st.sampled_from(("unweighted", "posweighted", "signed", "positive")))
+    columns = data.draw(st.sampled_from((2, 3, 4)))
+    sizes = data.draw(st.booleans())
+    left, right = (int(n) for n in rng.integers(1, 9, 2))
+    right = right if kind == "bip" else left
+    edges = np.stack([rng.integers(1, left + 1, 12), rng.integers(1, right + 1, 12)])
+    edges[:, 0] = left, right
+    weight = rng.choice([-1.5, 1, 2], 12)
+    rows = [
+        [f"{a}", f"{b}", f"{w:g}", "1082040961"][:columns]
+        for a, b, w in zip(*edges, weight, strict=True)
+    ]
+    blank = data.draw(st.sampled_from("\t "))
+    text = f"% {kind} {weights}\n" + (f"% 12 {left} {right}\n" if sizes else "")
+    text += "".join(blank.join(row) + "\n" for row in rows)
+    file = tmp_path_factory.mktemp("konect") / "out.mine"
+    packed = data.draw(st.booleans())
+    file.write_bytes(bz2.compress(text.encode()) if packed else text.encode())
+    graph = load(file)
+    known = weight if columns > 2 and weights != "unweighted" else np.ones(12)
+    offset = left if kind == "bip" else 0
+    expected = list(zip(edges[0] - 1, edges[1] - 1 + offset, known, strict=True))
+    if kind != "asym":
+        expected += [(b, a, w) for a, b, w in expected if a != b]
+    assert pairs(graph) == sorted(expected)
+    assert graph.num_nodes == left + (right if kind == "bip" else 0)
+    if kind == "bip":
+        assert graph.node_type.tolist() == [0] * left + [1] * right
+    else:
+        assert graph.names[:].tolist() == list(range(1, left + 1))
+
+
+def test_konect_by_its_header(tmp_path, caplog):
+    file = tmp_path / "out.konect-zachary"
+    file.write_text("% sym unweighted\n% 78 34 34\n1\t2\n1\t3\n2\t3\n1\t4\n")
+    graph = load(file)
+    assert (graph.name, graph.num_nodes, graph.num_edges) == ("konect-zachary", 34, 8)
+    assert "has 4 edges, and its header says 78" in caplog.text
+    file.write_text("% asym unweighted\n% 2 3 3\n1 2\n4 1\n")
+    with pytest.raises(InputError, match="ids are from 1 to 4; its header says 1 to 3"):
+        load(file)
+    file.write_text("% asym dynamic\n1 2 1 5\n1 2 -1 6\n")
+    with pytest.raises(InputError, match=r"appear \(1\) and vanish"):
+        load(file)
+
+
+SNAP = """\
+# {}: web-Mine.txt
+# A graph of pages
+# Nodes: {} Edges: 3
+# FromNodeId\tToNodeId
+0\t11342
+11342\t0
+5\t0
+"""
+
+
+@pytest.mark.parametrize("undirected", [False, True])
+def test_snap(tmp_path, caplog, undirected):
+    file = tmp_path / "web-Mine.txt"
+    said = (
+        "Undirected graph" if undirected else "Directed graph (each unordered pair is saved once)"
+    )
+    file.write_text(SNAP.format(said, 3))
+    graph = load(file)
+    assert graph.names[:].tolist() == [0, 5, 11342]
+    assert graph.num_edges == (6 if undirected else 3)
+    assert load(file, undirected=not undirected).num_edges == (3 if undirected else 6)
+    assert not caplog.text
+    file.write_text(SNAP.format(said, 4))
+    load(file)
+    assert "3 nodes with edges, and its header says 4" in caplog.text
