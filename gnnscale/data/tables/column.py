@@ -9,6 +9,10 @@ from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow, types
 
 
+class CellMisfit(InputError):
+    """A cell is not of the type that its column was asked for as."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table.

@@ -8,7 +8,8 @@ import lzma
 import os
 import re
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
@@ -104,8 +105,7 @@ def file_kind(path: Path) -> str:
         return "arrow"
     _refuse_others(path, mark)
     if packing(path) is not None:
-        with opened(path) as unpacked:
-            mark = unpacked.read(32)
+        mark = next(read_blocks(path, 32), b"")
         if mark.startswith((*(start for start, _ in _COLUMNAR), _STREAM)):
             raise InputError(f"{path} is a Parquet or Arrow file that is packed again: unpack it")
         _refuse_others(path, mark)
@@ -119,6 +119,20 @@ def packing(path: Path) -> str | None:
     if path.suffix == ".br":
         return "brotli"
     return next((kind for start, kind in _PACKED if mark.startswith(start)), None)
+
+
+def read_blocks(path: Path, most: int) -> Iterator[bytes]:
+    """The bytes of a file, unpacked, at most so many at once.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        with opened(path) as file:
+            while block := file.read(most):
+                yield block
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
 
 
 def opened(path: Path) -> IO[bytes]:

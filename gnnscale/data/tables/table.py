@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from gnnscale.data.tables.column import Column, column_of, common_type, unique_names
+from gnnscale.data.tables.column import CellMisfit, Column, column_of, common_type, unique_names
 from gnnscale.data.tables.columnar import ArrowPart, MemoryPart, ParquetPart
 from gnnscale.data.tables.files import file_kind, part_files
 from gnnscale.data.tables.frames import as_arrow
-from gnnscale.data.tables.text import TextPart
+from gnnscale.data.tables.text.part import TextPart
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.files import expanded
@@ -74,7 +74,6 @@ class Part(Protocol):
         names: of its columns, as they are written there.
         types: of its columns; where those are not written there, what a sample of the cells is.
         typed: whether types are written there.
-        row_numbers: the columns that hold the numbers of rows.
         words: what was recognised of its dialect, where it is not plain.
     """
 
@@ -82,8 +81,12 @@ class Part(Protocol):
     names: list[str]
     types: list[pyarrow.DataType]
     typed: bool
-    row_numbers: frozenset[int]
     words: tuple[str, ...]
+
+    @property
+    def row_numbers(self) -> frozenset[int]:
+        """The columns that hold the numbers of rows."""
+        ...
 
     def count(self) -> int:
         """How many rows it has."""
@@ -157,13 +160,10 @@ class Table:
 
         Costs one pass through a large text, once a column.
         """
-        chosen = self._chosen(columns)
-        wanted = [column.number for column in chosen if column.number not in self._settled]
-        if wanted:
-            for part, places in self._pairs():
-                part.settle([places[number] for number in wanted])
-            self._settled.update(wanted)
-        return self._chosen([column.number for column in chosen])
+        numbers = [column.number for column in self._chosen(columns)]
+        self._settle(numbers)
+        known = self.columns
+        return tuple(known[number] for number in numbers)
 
     def batches(
         self,
@@ -181,26 +181,21 @@ class Table:
             Batches whose columns have the names and types of these columns.
 
         Raises:
-            InputError: a cell does not fit the type, or a row has more or fewer cells; saying which
-                line it is in.
+            CellMisfit: a cell does not fit the type that was given, as text or "007" that of
+                integers; an `InputError`, saying which line it is in.
+            InputError: a row has more or fewer cells; saying which line.
             StoreError: a file is damaged.
         """
-        chosen = self._chosen(columns)
+        numbers = [column.number for column in self._chosen(columns)]
         given = {self.column(name).number: kind for name, kind in (types or {}).items()}
-        chosen = self.settled_but(chosen, given)
-        schema = pyarrow.schema([(c.name, given.get(c.number, c.type)) for c in chosen])
+        self._settle([number for number in numbers if number not in given])
+        known = self.columns
+        schema = pyarrow.schema([(known[i].name, given.get(i, known[i].type)) for i in numbers])
         for part, places in self._pairs():
-            numbers = [places[column.number] for column in chosen]
-            kinds = dict(zip(numbers, schema.types, strict=True))
-            for batch in part.read(numbers, kinds):
+            there = [places[number] for number in numbers]
+            kinds = dict(zip(there, schema.types, strict=True))
+            for batch in part.read(there, kinds):
                 yield self._as(batch, schema, part)
-
-    def settled_but(
-        self, chosen: Sequence[Column], given: Mapping[int, pyarrow.DataType]
-    ) -> tuple[Column, ...]:
-        """These columns, those without a given type settled."""
-        self.settled([column.number for column in chosen if column.number not in given])
-        return self._chosen([column.number for column in chosen])
 
     def sample(self, rows: int = 1_000) -> pyarrow.Table:
         """The first rows of all columns, of the types that `columns` says."""
@@ -217,6 +212,13 @@ class Table:
 
     def _pairs(self) -> Iterator[tuple[Part, list[int]]]:
         return zip(self._parts, self._places, strict=True)
+
+    def _settle(self, numbers: Sequence[int]) -> None:
+        wanted = [number for number in numbers if number not in self._settled]
+        if wanted:
+            for part, places in self._pairs():
+                part.settle([places[number] for number in wanted])
+            self._settled.update(wanted)
 
     def _columns_of(self, part: Part) -> list[int]:
         """Where this part has the columns of the first."""
@@ -281,4 +283,4 @@ def _cast(array: pyarrow.Array, kind: pyarrow.DataType, what: str) -> pyarrow.Ar
     try:
         return compute.cast(array, kind)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
-        raise InputError(f"{what} is {array.type}, not {kind}: {error}") from error
+        raise CellMisfit(f"{what} is {array.type}, not {kind}: {error}") from error

@@ -1,0 +1,1 @@
+"""Tables in text: the dialect recognised, the rows read in a stream."""

@@ -1,0 +1,153 @@
+"""The dialect of a text with a row a line: recognised from its first rows, for the whole of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gnnscale.data.tables.text.cells import COMMA_NUMBER, is_missing, is_number
+from gnnscale.data.tables.text.comments import without_comments
+from gnnscale.data.tables.text.encoding import encoding_words
+from gnnscale.data.tables.text.header import header_of
+from gnnscale.data.tables.text.separator import Reading
+from gnnscale.errors import InputError
+
+_THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
+_USUAL = {".csv": ",", ".tsv": "\t", ".txt": " "}
+_CALLED = {"\t": "tabs", " ": "white space"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text is written.
+
+    Attributes:
+        encoding: Python's name for it.
+        sep: what stands between cells; " " is any white space.
+        quote: what cells may be put in; "" for nothing.
+        comment: what lines that are no rows begin with; "" where all are rows.
+        comment_given: whether a user said so; else a row may begin so, and is refused.
+        padded: whether blanks beside separators are no part of the cells.
+        decimal: "." or ",".
+        returns: whether lines end with a carriage return alone.
+        names: of the columns.
+        first: the first row, where it names the columns.
+        first_line: that row as it is written.
+        skipped: the lines before the first row of cells.
+        words: what of this is not plain.
+    """
+
+    encoding: str
+    sep: str
+    quote: str
+    comment: str
+    comment_given: bool
+    padded: bool
+    decimal: str
+    returns: bool
+    names: tuple[str, ...]
+    first: tuple[str, ...]
+    first_line: str
+    skipped: int
+    words: tuple[str, ...]
+
+
+def recognised(
+    text: str,
+    whole: bool,
+    what: str,
+    suffix: str,
+    encoding: str,
+    *,
+    sep: str | None,
+    comment: str | None,
+    header: bool | Sequence[str] | None,
+) -> Dialect:
+    """The dialect of a text.
+
+    Args:
+        text: its first characters.
+        whole: whether these are all.
+        what: what errors call it.
+        suffix: of its name, as ".csv".
+        encoding: Python's name for it.
+        sep: the separator, where it is given.
+        comment: the mark of comments, where it is given.
+        header: whether there is a header, or its names, where it is given.
+
+    Raises:
+        InputError: there are two ways to read it.
+    """
+    returns = "\r" in text and "\n" not in re.sub('"[^"]*"', "", text)
+    text = with_line_ends(text)
+    if not whole:
+        text = text[: text.rfind("\n") + 1] or text
+    start = 0
+    if sep is None and (said := re.match(r"(?i:sep)=(.)\n", text)):  # Excel's own way to say it
+        sep, start = said[1], said.end()
+    rows = without_comments(text[start:], what, suffix, sep, comment)
+    reading = rows.reading
+    if not whole and len(reading.rows) > 1 and reading.rows[-1].end >= len(text) - start:
+        reading.rows.pop()  # it may go on behind the sample, in quotes
+    head = header_of(reading, what, header, rows.header)
+    start += rows.start
+    first = reading.rows[0] if head.present else None
+    if first is not None and not rows.header:
+        start += first.end
+    decimal = _decimal(reading, head.present, what)
+    return Dialect(
+        encoding=encoding,
+        sep=reading.sep,
+        quote=reading.quote,
+        comment=rows.mark,
+        comment_given=rows.given,
+        padded=reading.padded,
+        decimal=decimal,
+        returns=returns,
+        names=head.names,
+        first=() if first is None else tuple(first.cells),
+        first_line=text[start - first.end : start].strip("\n") if first and first.end else "",
+        skipped=text.count("\n", 0, start) + (start > 0 and text[start - 1] != "\n"),
+        words=(
+            *encoding_words(encoding),
+            *(["lines that end with carriage returns"] if returns else []),
+            *_separator_words(reading, suffix),
+            *(["quotes as part of the text"] if not reading.quote else []),
+            *(["decimal comma"] if decimal == "," else []),
+            *head.words,
+        ),
+    )
+
+
+def with_line_ends(text: str) -> str:
+    r"""Text whose lines end with "\\n"."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _separator_words(reading: Reading, suffix: str) -> list[str]:
+    sep = reading.sep
+    if reading.width < 2 or (sep == _USUAL.get(suffix) and not reading.padded):
+        return []
+    with_blanks = " and blanks" if reading.padded else ""
+    return [f"separated by {_CALLED.get(sep, repr(sep))}{with_blanks}"]
+
+
+def _decimal(reading: Reading, header: bool, what: str) -> str:
+    """The decimal sign of a text whose separator is no comma."""
+    if reading.sep == ",":
+        return "."
+    rows = [row.cells for row in reading.rows[header:] if len(row.cells) == reading.width]
+    written = []
+    for column in zip(*rows, strict=True):
+        cells = [cell.strip() for cell in column if not is_missing(cell)]
+        if any("," in cell for cell in cells) and all(map(COMMA_NUMBER.fullmatch, cells)):
+            written += [cell for cell in cells if "," in cell]
+        elif any("." in cell for cell in cells) and all(map(is_number, cells)):
+            return "."  # of another column
+    if written and all(map(_THOUSANDS.fullmatch, written)):
+        raise InputError(
+            f"{what}: {written[0]} may be a number with a decimal comma or with thousands "
+            "apart; write it with a decimal point, or without the comma"
+        )
+    return "," if written else "."

@@ -1,0 +1,173 @@
+"""Whether the first row of a text names its columns."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gnnscale.data.tables.text.cells import is_missing, is_number
+from gnnscale.data.tables.text.separator import Reading
+from gnnscale.errors import InputError
+
+_USUAL = re.compile(
+    r"(source|target|src|dst|dest|destination|from|to|head|tail|sender|receiver|origin|[uv]|"
+    r"n?(node|vertex|id|user|item|edge|paper|author|entity|person)s?[_ ]?\d*|[a-z]+[ _.-]?ids?|"
+    r"ids?[ _.-]?\w+|(source|target|from|to|src|dst|node|user|start|end)[ _.-]\w+|"
+    r"\w*[ _-](from|to)|"
+    r"(node|edge)?[ _]?(names?|labels?|types?|weights?|class|classes|features?|splits?|texts?)|"
+    r"w|y|x|value|values|rating|score|time|timestamp|date|year|category|kind|group|team|title|"
+    r"relation|rel|predicate|subject|object|index|citing|cited|follower|followee|train|val|test)",
+    re.I,
+)
+_COUNT = re.compile(r"\d{1,4}")
+_NUMBERED = re.compile(r"(.*\D)(\d{1,2}|[ab])")
+
+
+class Header(NamedTuple):
+    """What the first row is.
+
+    Attributes:
+        names: of the columns.
+        present: whether the first row names them, or is to be passed over.
+        words: what is to be said of it.
+    """
+
+    names: tuple[str, ...]
+    present: bool
+    words: tuple[str, ...] = ()
+
+
+def header_of(
+    reading: Reading, what: str, given: bool | Sequence[str] | None, certain: bool
+) -> Header:
+    """The names of the columns.
+
+    Args:
+        reading: the first rows.
+        what: what errors call the table.
+        given: whether there is a header, or the names.
+        certain: whether there is one, as seen before.
+
+    Raises:
+        InputError: the first row may be a header or none.
+    """
+    rows, width = [row.cells for row in reading.rows], reading.width
+    plain = tuple(f"f{i}" for i in range(width))
+    if given is not None and not isinstance(given, bool):
+        return _given(given, rows, width, what)
+    if not rows or given is False:
+        return Header(plain, False)
+    first = [cell.strip() for cell in rows[0]]
+    if len(first) < width and (given or reading.names_fewer()):
+        body = [row[0].strip() for row in rows[1:]]
+        if len(first) == width - 1 and body == [str(i + 1) for i in range(len(body))]:
+            return Header(_named(["", *first]), True)  # as R writes the names of rows
+        if all(_is_empty(row[len(first) :]) for row in rows[1:]):
+            return Header(_named([*first, *plain[len(first) :]]), True)
+        words = f"its first line ({' '.join(first)}) names {len(first)} of {width} columns: unnamed"
+        return Header(plain, True, (words,))
+    if len(first) != width:
+        return Header(plain, False)  # a row of another length, which reading names
+    if given or certain or _is_header(first, rows[1:], what, reading.sep != ","):
+        return Header(_named(first), True)
+    numbered = first == ["0", "1"]
+    return Header(plain, False, ("no header",) if numbered else ())
+
+
+def is_usual(name: str) -> bool:
+    """Whether columns are often called so."""
+    return _USUAL.fullmatch(name.strip()) is not None
+
+
+def _is_header(first: list[str], body: list[list[str]], what: str, comma: bool) -> bool:
+    """By the columns of numbers: whether the first row has names over them.
+
+    Raises:
+        InputError: some say so, some not; or there is none, and nothing else says.
+    """
+    body = [row for row in body if len(row) == len(first)]
+    columns = [[row[i].strip() for row in body] for i in range(len(first))]
+    numeric = [i for i, cells in enumerate(columns) if _is_numeric(cells)]
+    named = [
+        i
+        for i in numeric
+        if not is_number(first[i], comma) and not (first[i] and is_missing(first[i]))
+    ]
+    counted = [i for i in numeric if is_number(first[i], comma)]
+    if all(is_number(cell, comma) for cell in first):
+        return _is_range(first, columns, what)
+    if not first[0] and body and all(columns[0]):
+        return True  # the empty name of an index
+    if named and not counted:
+        return True
+    if named:
+        numbers = [float(first[i]) for i in counted if _COUNT.fullmatch(first[i])]
+        steps = {b - a for a, b in itertools.pairwise(numbers)}
+        if len(numbers) == len(counted) and steps <= {1.0} and (steps or numbers == [0.0]):
+            return True  # names that count, or years
+        raise _asked(what, first)
+    if counted:
+        if any(map(is_usual, first)) and not any(first[i] in columns[i] for i in range(len(first))):
+            raise _asked(what, first)
+        return False
+    return _is_header_of_text(first, columns, what)
+
+
+def _is_header_of_text(first: list[str], columns: list[list[str]], what: str) -> bool:
+    cells = {cell for column in columns for cell in column}
+    again = any(cell in cells for cell in first if cell)
+    if any(map(is_usual, first)):
+        if again:
+            raise _asked(what, first)
+        return True
+    if again:
+        return False
+    stems = [match and match[1] for match in map(_NUMBERED.fullmatch, first)]
+    if len(first) > 1 and stems[0] and len(set(stems)) == 1 and len(set(first)) == len(first):
+        stem = str(stems[0])
+        if not any(cell.startswith(stem) for cell in cells):
+            return True
+    raise _asked(what, first)
+
+
+def _is_range(first: list[str], columns: list[list[str]], what: str) -> bool:
+    """Numbers in the first row: a row, unless they are those that pandas gives columns."""
+    if first != [str(i) for i in range(len(first))] or not columns[0]:
+        return False
+    if all("." in cell for column in columns for cell in column if not is_missing(cell)):
+        return True
+    if len(first) > 2:
+        raise _asked(what, first)
+    return False
+
+
+def _is_numeric(cells: list[str]) -> bool:
+    numbers = [is_number(cell, comma=True) for cell in cells if not is_missing(cell)]
+    return bool(numbers) and all(numbers)
+
+
+def _is_empty(cells: list[str]) -> bool:
+    return not any(cell.strip() for cell in cells)
+
+
+def _named(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() or f"Unnamed: {i}" for i, name in enumerate(names))
+
+
+def _given(given: object, rows: list[list[str]], width: int, what: str) -> Header:
+    names = [given] if isinstance(given, str) else list(given)  # type: ignore[call-overload]
+    if not all(isinstance(name, str) for name in names) or (rows and len(names) != width):
+        raise InputError(
+            f"header={given!r}: {what} has {width} columns; give True, False or a name for each"
+        )
+    return Header(tuple(names), bool(rows) and len(rows[0]) != width)
+
+
+def _asked(what: str, first: list[str]) -> InputError:
+    shown = " | ".join(first[:6])
+    return InputError(
+        f"{what}: its first row ({shown}) may name the columns or be a row; say header=True or "
+        "header=False"
+    )

@@ -1,0 +1,382 @@
+"""A text with a row a line, as a part of a table: its cells parsed by Arrow, blocks ahead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from gnnscale.data.tables.column import CellMisfit, common_type, kind_of
+from gnnscale.data.tables.files import read_blocks
+from gnnscale.data.tables.text.blocks import Block, blocks, separator_of
+from gnnscale.data.tables.text.cells import MISSING, is_missing, is_number, rows_of
+from gnnscale.data.tables.text.dialect import recognised
+from gnnscale.data.tables.text.encoding import decoded, not_of, recognised_encoding
+from gnnscale.errors import InputError
+from gnnscale.kernels.threads import njit_serial
+from gnnscale.storage.ahead import ahead
+from gnnscale.storage.arrow import compute, pyarrow
+from gnnscale.storage.arrow import csv as arrow_csv
+
+_SAMPLE_BYTES = 1 << 18
+_THREADS = 2
+_INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
+#: Of column types by their number.
+Kinds = dict[int, pyarrow.DataType]
+
+
+class TextPart:
+    """A text with a row a line. See `Part`.
+
+    Args:
+        path: the file.
+        sep: what separates cells, where it is known.
+        comment: what comments begin with, where it is known.
+        header: whether there is a header, or its names, where it is known.
+        encoding: how it is written, where it is known.
+
+    Raises:
+        InputError: it can be read in two ways.
+        StoreError: it is missing or damaged.
+    """
+
+    typed = False
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sep: str | None = None,
+        comment: str | None = None,
+        header: bool | Sequence[str] | None = None,
+        encoding: str | None = None,
+    ) -> None:
+        self._path, self.what = path, str(path)
+        # Packed texts may come in short pieces.
+        head, whole = _first(path, _SAMPLE_BYTES)
+        if not head.strip():
+            encoding = "utf-8"
+        suffixes = [s.lower() for s in path.suffixes if s.lower() in (".csv", ".tsv", ".txt")]
+        name = recognised_encoding(head, self.what, encoding)
+        self._dialect = recognised(
+            decoded(head, name, self.what, whole),
+            whole,
+            self.what,
+            suffixes[-1] if suffixes else "",
+            name,
+            sep=sep,
+            comment=comment,
+            header=header,
+        )
+        self.words = self._dialect.words
+        self.names = list(self._dialect.names)
+        self.types = [pyarrow.null()] * len(self.names)
+        self._rows: int | None = None
+        self._settled: set[int] = set()
+        every = range(len(self.names))
+        for block in blocks(path, self._dialect, self.what):
+            self.types = list(self._kinds_in(block, dict(enumerate(self.types))).values())
+            break
+        if whole and self.names:
+            self.settle(every)
+
+    @property
+    def row_numbers(self) -> frozenset[int]:
+        """See `Part`: a first column without a name, of integers."""
+        if not self._dialect.first or not _INDEX.fullmatch(self.names[0]):
+            return frozenset()
+        return frozenset({0} if kind_of(self.types[0]) in ("integer", "empty") else ())
+
+    def count(self) -> int:
+        """See `Part.count`."""
+        if self._rows is None:
+            columns = [0] if self.names else []
+            read = self.read(columns, {0: pyarrow.large_string()})
+            self._rows = sum(batch.num_rows for batch in read)
+        return self._rows
+
+    def settle(self, columns: Sequence[int]) -> None:
+        """See `Part.settle`."""
+        wanted = {i: self.types[i] for i in columns if i not in self._settled}
+        if not wanted:
+            return
+        rows = 0
+        with ThreadPoolExecutor(_THREADS, "gnnscale-text") as threads:
+            given = blocks(self._path, self._dialect, self.what)
+            found = ahead(
+                threads, lambda block: self._counted(block, dict(wanted)), given, _THREADS
+            )
+            for count, kinds in found:
+                rows += count
+                for i, kind in kinds.items():
+                    self.types[i] = common_type((self.types[i], kind)) or pyarrow.large_string()
+        self._rows = rows
+        self._settled.update(wanted)
+
+    def read(
+        self, columns: Sequence[int], kinds: Mapping[int, pyarrow.DataType]
+    ) -> Iterator[pyarrow.RecordBatch]:
+        """See `Part.read`."""
+        if not self.names:
+            return
+        wanted = {i: kinds.get(i, self.types[i]) for i in columns}
+        given = blocks(self._path, self._dialect, self.what)
+        with ThreadPoolExecutor(_THREADS, "gnnscale-text") as threads:
+            for table in ahead(threads, lambda block: self._read(block, wanted), given, _THREADS):
+                for batch in table.to_batches():
+                    yield pyarrow.RecordBatch.from_arrays(
+                        [batch.column(str(i)) for i in columns], names=[str(i) for i in columns]
+                    )
+
+    # --- one block -------------------------------------------------------------------------
+
+    def _parsed(self, block: Block, kinds: Mapping[int, pyarrow.DataType | None]) -> pyarrow.Table:
+        """Cells of these types; None is what they look like.
+
+        Raises:
+            pyarrow.ArrowInvalid: there are others.
+        """
+        quote = self._dialect.quote
+        return arrow_csv.read_csv(
+            pyarrow.BufferReader(block.text),
+            arrow_csv.ReadOptions(
+                use_threads=False,
+                block_size=len(block.text) + 1,
+                column_names=[str(i) for i in range(len(self.names))],
+            ),
+            arrow_csv.ParseOptions(
+                delimiter=separator_of(self._dialect),
+                quote_char=quote or False,
+                newlines_in_values=bool(quote) and quote.encode() in block.text,
+            ),
+            arrow_csv.ConvertOptions(
+                column_types={str(i): kind for i, kind in kinds.items() if kind is not None},
+                include_columns=[str(i) for i in kinds],
+                decimal_point=self._dialect.decimal,
+                null_values=MISSING,
+                true_values=["true", "True", "TRUE"],
+                false_values=["false", "False", "FALSE"],
+            ),
+        )
+
+    def _read(self, block: Block, kinds: Kinds) -> pyarrow.Table:
+        try:
+            table = self._parsed(block, kinds)
+        except pyarrow.ArrowInvalid as error:
+            table = self._slowly(block, kinds, error)
+        whole = [i for i, kind in kinds.items() if kind_of(kind) == "integer"]
+        if whole and b"0" in block.text:
+            led = self._zero_led(block)
+            for i in whole:
+                if led[i]:
+                    cell = next(c for c in self._texts(block, i) if _is_zero_led(c))
+                    raise CellMisfit(
+                        f"{self.what}: column {self.names[i]} holds {cell!r}, which no number "
+                        "is written as; it is text"
+                    )
+        for at, name in enumerate(table.column_names):
+            if kind_of(table.schema.types[at]) == "text":
+                table = table.set_column(at, name, _with_missing(table.column(at)))
+        return table
+
+    def _counted(self, block: Block, kinds: Kinds) -> tuple[int, Kinds]:
+        kinds = self._kinds_in(block, kinds)
+        if kinds and kind_of(next(iter(kinds.values()))) == "text":
+            first = next(iter(kinds))
+            return self._read(block, {first: kinds[first]}).num_rows, kinds
+        return self._read(block, dict([next(iter(kinds.items()))])).num_rows, kinds
+
+    def _kinds_in(self, block: Block, kinds: Kinds) -> Kinds:
+        """Types that hold the cells of this block and those of types found before."""
+        found = dict(kinds)
+        try:
+            table = self._parsed(
+                block, {i: None if kinds[i] == pyarrow.null() else kinds[i] for i in kinds}
+            )
+        except pyarrow.ArrowInvalid as error:
+            self._check_rows(block, error)
+            table = self._parsed(block, dict.fromkeys(kinds))
+        led = self._zero_led(block) if b"0" in block.text else np.zeros(len(self.names), bool)
+        for i, before in kinds.items():
+            column = table.column(str(i))
+            kind = column.type
+            if kind_of(kind) == "float" and _may_be_integers(column):
+                kind = self._of_large(block, i)
+            if led[i] and kind_of(kind) in ("integer", "float") and self._has_zero_led(block, i):
+                kind = pyarrow.large_string()
+            common = common_type((before, kind))
+            found[i] = (
+                pyarrow.large_string() if common is None or kind_of(common) == "text" else common
+            )
+            if kind_of(found[i]) == "text" and self._is_turn(block, i, before):
+                self._check_turn(block, i)
+        return found
+
+    def _of_large(self, block: Block, number: int) -> pyarrow.DataType:
+        """Of numbers so large that floats would make several of them one."""
+        cells = [c.strip() for c in self._texts(block, number) if not is_missing(c)]
+        if not all(re.fullmatch(r"[-+]?\d+", cell) for cell in cells):
+            return pyarrow.float64()
+        if all(0 <= int(cell) < 2**64 for cell in cells):
+            return pyarrow.uint64()
+        return pyarrow.large_string()
+
+    def _is_turn(self, block: Block, number: int, before: pyarrow.DataType) -> bool:
+        """Whether text in a column may be a fault: behind numbers, or in a header once more."""
+        if self._dialect.comment_given or kind_of(before) in ("integer", "float"):
+            return not self._dialect.comment_given
+        line = self._dialect.first_line.encode()
+        if not line or b"\n" + line not in block.text:
+            return False
+        others = {c for c in self._texts(block, number) if not is_missing(c)} - set(
+            self._dialect.first
+        )
+        return bool(others) and all(map(is_number, others))
+
+    def _check_turn(self, block: Block, number: int) -> None:
+        """Of numbers that text is found among: whether it is a header once more, or a comment."""
+        first = [cell.strip() for cell in self._dialect.first]
+        for row in rows_of(block.text.decode("utf-8", "replace"), *self._cut()):
+            cells = [cell.strip() for cell in row.cells]
+            if first and cells == first and not is_number(first[number]):
+                raise InputError(
+                    f"{self.what}, line {block.line + row.line} repeats the header; take it out"
+                )
+            if number == 0 and re.fullmatch(r"[#%]\s*\d*", cells[0]):
+                raise InputError(
+                    f"{self.what}, line {block.line + row.line} ({cells[0]} …) may be a comment or "
+                    f"a row; say comment={cells[0][:1]!r} to leave such lines out, comment='' to "
+                    "read them"
+                )
+
+    # --- faults ----------------------------------------------------------------------------
+
+    def _check_rows(self, block: Block, error: Exception) -> None:
+        """Name a row with other cells than the others, or bytes that are no text.
+
+        Raises:
+            InputError: it is there.
+        """
+        try:
+            text = block.text.decode()
+        except UnicodeDecodeError as fault:
+            line = block.line + block.text.count(b"\n", 0, fault.start)
+            raise not_of(self._dialect.encoding, f"{self.what}, line {line}", fault) from error
+        width = len(self.names)
+        for row in rows_of(text, *self._cut()):
+            if len(row.cells) != width:
+                hint = "; for comments say comment=" if row.cells[0][:1] in ("#", "%", "/") else ""
+                raise InputError(
+                    f"{self.what}, line {block.line + row.line} has {len(row.cells)} cells where "
+                    f"others have {width}: {' | '.join(row.cells)[:80]!r}{hint}"
+                ) from error
+
+    def _slowly(self, block: Block, kinds: Kinds, error: Exception) -> pyarrow.Table:
+        """Column by column: integers written as floats, else the cell that does not fit.
+
+        Raises:
+            InputError: naming what is wrong, and where.
+        """
+        self._check_rows(block, error)
+        columns = {}
+        for i, kind in kinds.items():
+            try:
+                columns[str(i)] = self._parsed(block, {i: kind}).column(0)
+                continue
+            except pyarrow.ArrowInvalid as fault:
+                why = fault
+            try:
+                column = self._parsed(block, {i: pyarrow.float64()}).column(0)
+                columns[str(i)] = compute.cast(column, kind)
+            except pyarrow.ArrowInvalid:
+                raise self._misfit(block, i, kind) from why
+        return pyarrow.table(columns)
+
+    def _misfit(self, block: Block, number: int, kind: pyarrow.DataType) -> CellMisfit:
+        for row in rows_of(block.text.decode("utf-8", "replace"), *self._cut()):
+            cell = row.cells[number]
+            try:
+                if not is_missing(cell):
+                    compute.cast(pyarrow.array([cell.strip()]), kind)
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+                return CellMisfit(
+                    f"{self.what}, line {block.line + row.line}: {self.names[number]} is {cell!r}, "
+                    f"not {kind}"
+                )
+        return CellMisfit(f"{self.what}: {self.names[number]} is not {kind}")
+
+    def _cut(self) -> tuple[str, str]:
+        return separator_of(self._dialect), self._dialect.quote
+
+    def _texts(self, block: Block, number: int) -> list[str]:
+        column = self._parsed(block, {number: pyarrow.large_string()}).column(0)
+        return [cell or "" for cell in column.to_pylist()]
+
+    def _has_zero_led(self, block: Block, number: int) -> bool:
+        return any(map(_is_zero_led, self._texts(block, number)))
+
+    def _zero_led(self, block: Block) -> np.ndarray:
+        led = np.zeros(len(self.names), np.bool_)
+        sep, quote = (ord(sign or "\0") for sign in self._cut())
+        zero_led(np.frombuffer(block.text, np.uint8), sep, quote, led)
+        return led
+
+
+def _first(path: Path, most: int) -> tuple[bytes, bool]:
+    head = b""
+    for block in read_blocks(path, most):
+        head += block
+        if len(head) > most:
+            return head, False
+    return head, True
+
+
+def _with_missing(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    empty = compute.equal(compute.binary_length(column), 0)
+    if not compute.any(empty).as_py():
+        return column
+    return compute.if_else(empty, pyarrow.scalar(None, column.type), column)
+
+
+def _may_be_integers(column: pyarrow.ChunkedArray) -> bool:
+    most = compute.max(compute.abs(column)).as_py()
+    return most is not None and most >= 2**53
+
+
+def _is_zero_led(cell: str) -> bool:
+    return re.match(r"\s*[-+]?0[0-9xX]", cell) is not None
+
+
+@njit_serial
+def zero_led(text, sep, quote, led):
+    """Mark the columns of which a cell begins with a zero and another digit, or an "x".
+
+    Floor: the bytes.
+
+    Args:
+        text: uint8 ``[bytes]`` of whole rows.
+        sep: the separator.
+        quote: what cells may be in.
+        led: bool ``[columns]``, marked.
+    """
+    column, i = 0, 0
+    while i < text.size:
+        c = text[i]
+        if c == sep:
+            column += 1
+        elif c == 10:
+            column = 0
+        elif c == quote:
+            i += 1
+            while i < text.size and text[i] != quote:
+                i += 1
+        elif c == 48 and i + 1 < text.size and column < led.size and not led[column]:
+            before = text[i - 1] if i else 10
+            after = text[i + 1]
+            starts = before == sep or before == 10 or before == 32 or before == 43 or before == 45
+            if starts and (48 <= after <= 57 or after == 120 or after == 88):
+                led[column] = True
+        i += 1
