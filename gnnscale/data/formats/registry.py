@@ -26,6 +26,8 @@ _HOMES = (
     "gnnscale.data.formats.snap_konect",
     "gnnscale.data.formats.matrix_market",
     "gnnscale.data.formats.npz_layouts",
+    "gnnscale.data.formats.networkx_files",
+    "gnnscale.data.formats.pajek",
     "gnnscale.data.pyg.files",
     "gnnscale.data.formats.citation",
     "gnnscale.data.formats.tu",
