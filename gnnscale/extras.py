@@ -12,6 +12,7 @@ from gnnscale.errors import MissingDependency
 
 #: What each extra of `pyproject.toml` is for.
 FEATURES = {
+    "dgl": "folders of DGL's data sets: CSVDataset and OnDiskDataset",
     "metrics": "ROC-AUC, average precision and folds by class",
     "ogb": "the Open Graph Benchmark: its list, encoders and Evaluator",
     "plots": "pictures of curves and timelines",

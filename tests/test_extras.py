@@ -24,7 +24,7 @@ WITHOUT = """
 import importlib.machinery, json, os, sys
 from pathlib import Path
 
-ABSENT = ("isal", "matplotlib", "ogb", "pandas", "pyarrow", "sklearn", "tensorboard")
+ABSENT = ("isal", "matplotlib", "ogb", "pandas", "pyarrow", "sklearn", "tensorboard", "yaml")
 
 class Without(importlib.machinery.PathFinder):
     @classmethod
@@ -35,7 +35,7 @@ usual = importlib.machinery.PathFinder
 sys.meta_path = [Without if finder is usual else finder for finder in sys.meta_path]
 import numpy as np
 import gnnscale as gs
-from gnnscale.data.pyg.reading import _folds
+from gnnscale.data.pyg.reading import folds_of
 from gnnscale.train.run.report import Report
 
 # What the README begins with: a graph, clusters, a trainer, exact evaluation, a run that is opened.
@@ -56,10 +56,13 @@ assert gs.build_graph("built", 3, "edges.npy").num_nodes == 3
 two = gs.Graph.from_data(small.to_data(), metric="roc_auc")
 two.y, two.num_classes = two.y % 2, 2
 Path("edges.csv").write_text("a,b\\nb,c\\n")
+os.mkdir("dgl")
+Path("dgl/meta.yaml").write_text("dataset_name: it\\n")
 needing = {
+    "dgl": [lambda: gs.load("./dgl")],
     "metrics": [
         lambda: gs.ClusterTrainer(gs.nn.GCN(small.num_features, 8, 2, 2), two, num_parts=2),
-        lambda: _folds(np.arange(40) % 2),
+        lambda: folds_of(np.arange(40) % 2),
     ],
     "ogb": [
         lambda: gs.load("ogbn-arxiv"),

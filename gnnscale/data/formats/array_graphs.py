@@ -275,7 +275,8 @@ def _float(array: np.ndarray | None, key: str = "edge_weight or edge_attr") -> n
         return None
     if array.dtype.kind not in "biuf":
         raise InputError(f"{key}: {array.dtype}, expected numbers")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _columns(array: np.ndarray | None) -> np.ndarray | None:

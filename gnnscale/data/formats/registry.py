@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _HOMES = (
     "gnnscale.data.formats.own",
+    "gnnscale.data.formats.dgl.saved",
+    "gnnscale.data.formats.dgl.csv_dataset",
+    "gnnscale.data.formats.dgl.on_disk",
+    "gnnscale.data.ogb.own",
     "gnnscale.data.formats.edges",
     "gnnscale.data.formats.snap_konect",
     "gnnscale.data.formats.matrix_market",

@@ -111,8 +111,11 @@ class Npz:
                 self._end(second, key)
 
     def read(self, key: str) -> np.ndarray:
-        """Read a small array whole."""
-        return np.concatenate([*self.rows(key)] or [np.empty(0)])
+        """Read an array whole."""
+        with self._open(key) as (file, shape, columns_first, dtype):
+            flat = self._take(file, key, int(np.prod(shape, dtype=np.int64)), dtype)
+            self._end(file, key)
+            return np.array(flat.reshape(shape, order="F" if columns_first else "C"))
 
     @contextlib.contextmanager
     def _open(self, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype]]:

@@ -7,8 +7,10 @@ of loading, and NumPy's arrays of numbers.
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,11 @@ _REMEDIES = {
 }
 
 
-def load_tensors(path: Path) -> Any:
+def load_tensors(path: Traversable) -> Any:
     """Load what ``torch.save`` wrote: tensors, and PyG's holders of them.
+
+    Args:
+        path: the file, which may lie in a zip (`zipfile.Path`).
 
     Raises:
         InputError: there is something else in it, which is named and not executed.
@@ -37,6 +42,8 @@ def load_tensors(path: Path) -> Any:
     """
     try:
         with torch.serialization.safe_globals(_harmless()):
+            if not isinstance(path, Path):
+                return torch.load(io.BytesIO(path.read_bytes()), "cpu", weights_only=True)
             try:
                 return torch.load(path, "cpu", weights_only=True, mmap=True)
             except RuntimeError:  # of a version that cannot be mapped
@@ -52,7 +59,7 @@ def load_tensors(path: Path) -> Any:
         raise StoreError(f"{path} is damaged, or no file of torch.save: {first}") from error
 
 
-def _refused(path: Path, said: str) -> InputError | StoreError:
+def _refused(path: Traversable, said: str) -> InputError | StoreError:
     """What torch says of a file, without its advice to load it unsafely."""
     found = re.search(r"GLOBAL ([\w.]+)|(?:function|class) <?'?(?:class ')?([\w.]+)", said)
     what = next((name for name in found.groups() if name), "") if found else ""

@@ -1,0 +1,1 @@
+"""What DGL leaves on disk: ``save_graphs`` files, ``CSVDataset`` and ``OnDiskDataset`` folders."""
