@@ -171,12 +171,15 @@ def on_disk_folder(folder: Path, edges: str, tensors: str, **task: object) -> Pa
     folder.mkdir()
 
     def save(name: str, array: object) -> dict:
-        file = f"{name}.{'npy' if tensors == 'numpy' else 'pt'}"
-        if tensors == "numpy":
+        kind = "numpy" if tensors == "csv" and name == "feat" else tensors
+        file = f"{name}.{dict(numpy='npy', torch='pt', csv='csv')[kind]}"
+        if kind == "numpy":
             np.save(folder / file, array)
+        elif kind == "csv":
+            pd.DataFrame(array).to_csv(folder / file, index=False, header=False)
         else:
             torch.save(torch.as_tensor(np.asarray(array)), folder / file)
-        return {"format": tensors, "in_memory": True, "path": file}
+        return {"format": kind, "in_memory": True, "path": file}
 
     if edges == "csv":
         pd.DataFrame(EDGES.T).to_csv(folder / "edges.csv", index=False, header=False)
@@ -213,7 +216,7 @@ def assert_on_disk(graph: gs.Graph) -> None:
 
 
 @pytest.mark.parametrize("edges", ["csv", "numpy"])
-@pytest.mark.parametrize("tensors", ["numpy", "torch"])
+@pytest.mark.parametrize("tensors", ["numpy", "torch", "csv"])
 @pytest.mark.parametrize("large", [False, True])
 def test_an_on_disk_dataset_is_read(tmp_path, edges, tensors, large, monkeypatch):
     if large:

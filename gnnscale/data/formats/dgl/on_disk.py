@@ -26,7 +26,7 @@ from gnnscale.data.options import Option
 from gnnscale.data.pyg.tensors import load_tensors
 from gnnscale.data.tables.table import Table, open_table
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph import Graph, edge_chunks
+from gnnscale.graph import Graph
 
 logger = logging.getLogger(__name__)
 
@@ -269,10 +269,10 @@ def _put(arrays: Arrays, seeds: np.ndarray, labels: np.ndarray, count: int) -> N
 def _edge_chunks(path: Path, entry: Entry) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if entry.get("format") == "csv":
         file = path / wanted(entry, "path", path / _FILE)
-        for chunk in edge_chunks(file):
-            if len(chunk) != 2:
-                raise InputError(f"{file} has {len(chunk)} columns; edges have two")
-            yield chunk[0], chunk[1]
+        table = open_table(file, str(file), sep=",", header=False)
+        if len(table.columns) != 2:
+            raise InputError(f"{file} has {len(table.columns)} columns; edges have two")
+        yield from ((source, target) for source, target in _batches(table))
         return
     edges = _array(path, entry)
     if edges.ndim != 2 or edges.shape[0] != 2 or edges.dtype.kind not in "iu":
