@@ -1,9 +1,10 @@
-"""A column of a table: what it is called, and what its cells are."""
+"""What tables consist of: columns, and parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow, types
@@ -11,6 +12,46 @@ from gnnscale.storage.arrow import pyarrow, types
 
 class CellMisfit(InputError):
     """A cell is not of the type that its column was asked for as."""
+
+
+class Part(Protocol):
+    """One file of a table, or a table in memory.
+
+    Attributes:
+        what: what errors call it.
+        names: of its columns, as they are written there.
+        typed: whether types are written there.
+        words: what was recognised of its dialect, where it is not plain.
+    """
+
+    what: str
+    names: list[str]
+    typed: bool
+    words: tuple[str, ...]
+
+    @property
+    def types(self) -> list[pyarrow.DataType]:
+        """Of its columns; where they are not written there, what the cells read so far are."""
+        ...
+
+    @property
+    def row_numbers(self) -> frozenset[int]:
+        """The columns that hold the numbers of rows."""
+        ...
+
+    def count(self) -> int:
+        """How many rows it has."""
+        ...
+
+    def settle(self, columns: Sequence[int]) -> None:
+        """Make `types` of these columns what all of their cells are."""
+        ...
+
+    def read(
+        self, columns: Sequence[int], kinds: Mapping[int, pyarrow.DataType]
+    ) -> Iterator[pyarrow.RecordBatch]:
+        """The cells of these columns, those in `kinds` of that type where text is read."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class TypedPart:
     typed = True
 
     def __init__(self, what: str, schema: pyarrow.Schema) -> None:
-        self.what = what
+        self.what, self.schema = what, schema
         self.names = list(schema.names)
         self.types = list(schema.types)
         self.row_numbers = row_numbers(schema)

@@ -78,10 +78,7 @@ def part_files(given: Path) -> list[Path]:
 
 def hive_columns(file: Path, root: Path) -> dict[str, str | None]:
     """The columns that folders between `root` and a file name, as in `year=2020/part-0.csv`."""
-    try:
-        between = file.relative_to(root).parts[:-1]
-    except ValueError:  # of a pattern
-        between = file.parts[:-1]
+    between = file.relative_to(root).parts[:-1]
     pairs = [part.partition("=") for part in between if re.fullmatch(r"[^=]+=[^=]*", part)]
     return {unquote(key): None if value == _NULL else unquote(value) for key, _, value in pairs}
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any
 
-from gnnscale.data.tables.column import CellMisfit, Column, column_of, common_type, unique_names
+from gnnscale.data.tables.added import WithAdded, constant, with_ranges
+from gnnscale.data.tables.column import (
+    CellMisfit,
+    Column,
+    Part,
+    column_of,
+    common_type,
+    unique_names,
+)
 from gnnscale.data.tables.columnar import ArrowPart, MemoryPart, ParquetPart
-from gnnscale.data.tables.files import file_kind, part_files
+from gnnscale.data.tables.files import file_kind, hive_columns, part_files
 from gnnscale.data.tables.frames import as_arrow
 from gnnscale.data.tables.text.part import TextPart
 from gnnscale.errors import InputError
@@ -50,57 +60,48 @@ def open_table(
                 f"{what} is {type(given).__name__}; give a file, a folder or a pattern of files, a "
                 "DataFrame of pandas or polars, or an Arrow table"
             )
-        return Table(what, [MemoryPart(what, table)])
+        return Table(what, [with_ranges(MemoryPart(what, table), table.schema)])
     path = expanded(given)
-    parts: list[Part] = []
-    for file in part_files(path):
-        kind = file_kind(file)
-        part: Part
-        if kind == "parquet":
-            part = ParquetPart(file)
-        elif kind == "arrow":
-            part = ArrowPart(file)
-        else:
-            part = TextPart(file, sep=sep, comment=comment, header=header, encoding=encoding)
-        parts.append(part)
-    return Table(f"{what} ({path})", parts)
+    files = part_files(path)
+    in_names = [hive_columns(file, path) if path.is_dir() else {} for file in files]
+    options = {"sep": sep, "comment": comment, "header": header, "encoding": encoding}
+    parts = [_part(file, options) for file in files]
+    return Table(f"{what} ({path})", _with_constants(parts, in_names))
 
 
-class Part(Protocol):
-    """One file of a table, or a table in memory.
+def _part(file: Path, options: Mapping[str, Any]) -> Part:
+    kind = file_kind(file)
+    if kind == "text":
+        return TextPart(file, **options)
+    part = ParquetPart(file) if kind == "parquet" else ArrowPart(file)
+    return with_ranges(part, part.schema)
 
-    Attributes:
-        what: what errors call it.
-        names: of its columns, as they are written there.
-        types: of its columns; where those are not written there, what a sample of the cells is.
-        typed: whether types are written there.
-        words: what was recognised of its dialect, where it is not plain.
-    """
 
-    what: str
-    names: list[str]
-    types: list[pyarrow.DataType]
-    typed: bool
-    words: tuple[str, ...]
-
-    @property
-    def row_numbers(self) -> frozenset[int]:
-        """The columns that hold the numbers of rows."""
-        ...
-
-    def count(self) -> int:
-        """How many rows it has."""
-        ...
-
-    def settle(self, columns: Sequence[int]) -> None:
-        """Make `types` of these columns what all of their cells are."""
-        ...
-
-    def read(
-        self, columns: Sequence[int], kinds: Mapping[int, pyarrow.DataType]
-    ) -> Iterator[pyarrow.RecordBatch]:
-        """The cells of these columns, those in `kinds` of that type where text is read."""
-        ...
+def _with_constants(
+    parts: Sequence[Part], in_names: Sequence[Mapping[str, str | None]]
+) -> list[Part]:
+    """Parts with the columns that the names of their folders hold: integers if all of them are."""
+    names = dict.fromkeys(name for values in in_names for name in values)
+    values = {name: [of.get(name) for of in in_names] for name in names}
+    whole = {
+        name: all(value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in found)
+        for name, found in values.items()
+    }
+    return [
+        WithAdded(
+            part,
+            [
+                constant(name, int(value), pyarrow.int64())
+                if whole[name] and value is not None
+                else constant(name, value, pyarrow.int64() if whole[name] else pyarrow.string())
+                for name, value in own.items()
+                if name not in part.names
+            ],
+        )
+        if own
+        else part
+        for part, own in zip(parts, in_names, strict=True)
+    ]
 
 
 class Table:

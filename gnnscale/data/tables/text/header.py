@@ -87,9 +87,10 @@ def _is_header(first: list[str], body: list[list[str]], what: str, comma: bool) 
     Raises:
         InputError: some say so, some not; or there is none, and nothing else says.
     """
-    body = [row for row in body if len(row) == len(first)]
-    columns = [[row[i].strip() for row in body] for i in range(len(first))]
-    numeric = [i for i, cells in enumerate(columns) if _is_numeric(cells)]
+    cells = [[cell.strip() for cell in row] for row in body if len(row) == len(first)]
+    columns = [[row[i] for row in cells] for i in range(len(first))]
+    # A header may stand there again, where files were put together: reading names its line.
+    numeric = [i for i in range(len(first)) if _is_numeric([r[i] for r in cells if r != first])]
     named = [
         i
         for i in numeric
