@@ -102,7 +102,7 @@ def file_kind(path: Path) -> str:
         return "arrow"
     _refuse_others(path, mark)
     if packing(path) is not None:
-        mark = next(read_blocks(path, 32), b"")
+        mark = next(read_bytes(path, 32), b"")
         if mark.startswith((*(start for start, _ in _COLUMNAR), _STREAM)):
             raise InputError(f"{path} is a Parquet or Arrow file that is packed again: unpack it")
         _refuse_others(path, mark)
@@ -118,7 +118,7 @@ def packing(path: Path) -> str | None:
     return next((kind for start, kind in _PACKED if mark.startswith(start)), None)
 
 
-def read_blocks(path: Path, most: int) -> Iterator[bytes]:
+def read_bytes(path: Path, most: int) -> Iterator[bytes]:
     """The bytes of a file, unpacked, at most so many at once.
 
     Raises:

@@ -16,7 +16,7 @@ from pyarrow import feather
 
 from gnnscale.data.tables.column import CellMisfit
 from gnnscale.data.tables.table import Table, open_table
-from gnnscale.data.tables.text import blocks, part
+from gnnscale.data.tables.text import lines, part
 from gnnscale.errors import InputError, StoreError
 
 quick = settings(
@@ -208,7 +208,7 @@ INTEGERS = [[1, 2], [2, 3]]
 )  # fmt: skip
 def test_dialects(tmp_path, monkeypatch, text, names, wanted):
     for size in (1 << 20, 8):
-        monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+        monkeypatch.setattr(lines, "BYTES_AT_ONCE", size)
         for suffix in (".csv", ".txt"):
             (tmp_path / f"t{suffix}").write_bytes(text.encode())
             table = open_table(tmp_path / f"t{suffix}", "table")
@@ -244,7 +244,7 @@ def test_what_can_be_read_in_two_ways_is_asked(tmp_path, text, message):
 
 def test_a_column_is_one_type_for_the_whole_file(tmp_path, monkeypatch):
     monkeypatch.setattr(part, "_SAMPLE_BYTES", 64)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(lines, "BYTES_AT_ONCE", 64)
     rows = "".join(f"{i},{i},{i},,{i}\n" for i in range(1, 200))
     (tmp_path / "t.csv").write_text(f"id,a,b,c,d\n{rows}007,x,1.5,7,\n")
     table = open_table(tmp_path / "t.csv", "table")

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from gnnscale.data.tables.column import CellMisfit, common_type, kind_of
-from gnnscale.data.tables.files import read_blocks
-from gnnscale.data.tables.text.blocks import Block, blocks, separator_of
+from gnnscale.data.tables.files import read_bytes
 from gnnscale.data.tables.text.cells import MISSING, is_missing, is_number, rows_of
 from gnnscale.data.tables.text.dialect import recognised
 from gnnscale.data.tables.text.encoding import decoded, not_of, recognised_encoding
+from gnnscale.data.tables.text.lines import Lines, lines_of, separator_of
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_serial
 from gnnscale.storage.ahead import ahead
@@ -77,8 +77,8 @@ class TextPart:
         self._rows: int | None = None
         self._settled: set[int] = set()
         every = range(len(self.names))
-        for block in blocks(path, self._dialect, self.what):
-            self.types = list(self._kinds_in(block, dict(enumerate(self.types))).values())
+        for lines in lines_of(path, self._dialect, self.what):
+            self.types = list(self._kinds_in(lines, dict(enumerate(self.types))).values())
             break
         if whole and self.names:
             self.settle(every)
@@ -105,9 +105,9 @@ class TextPart:
             return
         rows = 0
         with ThreadPoolExecutor(_THREADS, "gnnscale-text") as threads:
-            given = blocks(self._path, self._dialect, self.what)
+            given = lines_of(self._path, self._dialect, self.what)
             found = ahead(
-                threads, lambda block: self._counted(block, dict(wanted)), given, _THREADS
+                threads, lambda lines: self._counted(lines, dict(wanted)), given, _THREADS
             )
             for count, kinds in found:
                 rows += count
@@ -123,17 +123,17 @@ class TextPart:
         if not self.names:
             return
         wanted = {i: kinds.get(i, self.types[i]) for i in columns}
-        given = blocks(self._path, self._dialect, self.what)
+        given = lines_of(self._path, self._dialect, self.what)
         with ThreadPoolExecutor(_THREADS, "gnnscale-text") as threads:
-            for table in ahead(threads, lambda block: self._read(block, wanted), given, _THREADS):
+            for table in ahead(threads, lambda lines: self._read(lines, wanted), given, _THREADS):
                 for batch in table.to_batches():
                     yield pyarrow.RecordBatch.from_arrays(
                         [batch.column(str(i)) for i in columns], names=[str(i) for i in columns]
                     )
 
-    # --- one block -------------------------------------------------------------------------
+    # --- one lines -------------------------------------------------------------------------
 
-    def _parsed(self, block: Block, kinds: Mapping[int, pyarrow.DataType | None]) -> pyarrow.Table:
+    def _parsed(self, lines: Lines, kinds: Mapping[int, pyarrow.DataType | None]) -> pyarrow.Table:
         """Cells of these types; None is what they look like.
 
         Raises:
@@ -141,16 +141,16 @@ class TextPart:
         """
         quote = self._dialect.quote
         return arrow_csv.read_csv(
-            pyarrow.BufferReader(block.text),
+            pyarrow.BufferReader(lines.text),
             arrow_csv.ReadOptions(
                 use_threads=False,
-                block_size=len(block.text) + 1,
+                block_size=len(lines.text) + 1,
                 column_names=[str(i) for i in range(len(self.names))],
             ),
             arrow_csv.ParseOptions(
                 delimiter=separator_of(self._dialect),
                 quote_char=quote or False,
-                newlines_in_values=bool(quote) and quote.encode() in block.text,
+                newlines_in_values=bool(quote) and quote.encode() in lines.text,
             ),
             arrow_csv.ConvertOptions(
                 column_types={str(i): kind for i, kind in kinds.items() if kind is not None},
@@ -162,17 +162,17 @@ class TextPart:
             ),
         )
 
-    def _read(self, block: Block, kinds: Kinds) -> pyarrow.Table:
+    def _read(self, lines: Lines, kinds: Kinds) -> pyarrow.Table:
         try:
-            table = self._parsed(block, kinds)
+            table = self._parsed(lines, kinds)
         except pyarrow.ArrowInvalid as error:
-            table = self._slowly(block, kinds, error)
+            table = self._slowly(lines, kinds, error)
         whole = [i for i, kind in kinds.items() if kind_of(kind) == "integer"]
-        if whole and b"0" in block.text:
-            led = self._zero_led(block)
+        if whole and b"0" in lines.text:
+            led = self._zero_led(lines)
             for i in whole:
                 if led[i]:
-                    cell = next(c for c in self._texts(block, i) if _is_zero_led(c))
+                    cell = next(c for c in self._texts(lines, i) if _is_zero_led(c))
                     raise CellMisfit(
                         f"{self.what}: column {self.names[i]} holds {cell!r}, which no number "
                         "is written as; it is text"
@@ -182,128 +182,128 @@ class TextPart:
                 table = table.set_column(at, name, _with_missing(table.column(at)))
         return table
 
-    def _counted(self, block: Block, kinds: Kinds) -> tuple[int, Kinds]:
-        kinds = self._kinds_in(block, kinds)
+    def _counted(self, lines: Lines, kinds: Kinds) -> tuple[int, Kinds]:
+        kinds = self._kinds_in(lines, kinds)
         if kinds and kind_of(next(iter(kinds.values()))) == "text":
             first = next(iter(kinds))
-            return self._read(block, {first: kinds[first]}).num_rows, kinds
-        return self._read(block, dict([next(iter(kinds.items()))])).num_rows, kinds
+            return self._read(lines, {first: kinds[first]}).num_rows, kinds
+        return self._read(lines, dict([next(iter(kinds.items()))])).num_rows, kinds
 
-    def _kinds_in(self, block: Block, kinds: Kinds) -> Kinds:
-        """Types that hold the cells of this block and those of types found before."""
+    def _kinds_in(self, lines: Lines, kinds: Kinds) -> Kinds:
+        """Types that hold the cells of this lines and those of types found before."""
         found = dict(kinds)
         try:
             table = self._parsed(
-                block, {i: None if kinds[i] == pyarrow.null() else kinds[i] for i in kinds}
+                lines, {i: None if kinds[i] == pyarrow.null() else kinds[i] for i in kinds}
             )
         except pyarrow.ArrowInvalid as error:
-            self._check_rows(block, error)
-            table = self._parsed(block, dict.fromkeys(kinds))
-        led = self._zero_led(block) if b"0" in block.text else np.zeros(len(self.names), bool)
+            self._check_rows(lines, error)
+            table = self._parsed(lines, dict.fromkeys(kinds))
+        led = self._zero_led(lines) if b"0" in lines.text else np.zeros(len(self.names), bool)
         for i, before in kinds.items():
             column = table.column(str(i))
             kind = column.type
             if kind_of(kind) == "float" and _may_be_integers(column):
-                kind = self._of_large(block, i)
-            if led[i] and kind_of(kind) in ("integer", "float") and self._has_zero_led(block, i):
+                kind = self._of_large(lines, i)
+            if led[i] and kind_of(kind) in ("integer", "float") and self._has_zero_led(lines, i):
                 kind = pyarrow.large_string()
             common = common_type((before, kind))
             found[i] = (
                 pyarrow.large_string() if common is None or kind_of(common) == "text" else common
             )
-            if kind_of(found[i]) == "text" and self._is_turn(block, i, before):
-                self._check_turn(block, i)
+            if kind_of(found[i]) == "text" and self._is_turn(lines, i, before):
+                self._check_turn(lines, i)
         return found
 
-    def _of_large(self, block: Block, number: int) -> pyarrow.DataType:
+    def _of_large(self, lines: Lines, number: int) -> pyarrow.DataType:
         """Of numbers so large that floats would make several of them one."""
-        cells = [c.strip() for c in self._texts(block, number) if not is_missing(c)]
+        cells = [c.strip() for c in self._texts(lines, number) if not is_missing(c)]
         if not all(re.fullmatch(r"[-+]?\d+", cell) for cell in cells):
             return pyarrow.float64()
         if all(0 <= int(cell) < 2**64 for cell in cells):
             return pyarrow.uint64()
         return pyarrow.large_string()
 
-    def _is_turn(self, block: Block, number: int, before: pyarrow.DataType) -> bool:
+    def _is_turn(self, lines: Lines, number: int, before: pyarrow.DataType) -> bool:
         """Whether text in a column may be a fault: behind numbers, or in a header once more."""
         if self._dialect.comment_given or kind_of(before) in ("integer", "float"):
             return not self._dialect.comment_given
         line = self._dialect.first_line.encode()
-        if not line or b"\n" + line not in block.text:
+        if not line or b"\n" + line not in lines.text:
             return False
-        others = {c for c in self._texts(block, number) if not is_missing(c)} - set(
+        others = {c for c in self._texts(lines, number) if not is_missing(c)} - set(
             self._dialect.first
         )
         return bool(others) and all(map(is_number, others))
 
-    def _check_turn(self, block: Block, number: int) -> None:
+    def _check_turn(self, lines: Lines, number: int) -> None:
         """Of numbers that text is found among: whether it is a header once more, or a comment."""
         first = [cell.strip() for cell in self._dialect.first]
-        for row in rows_of(block.text.decode("utf-8", "replace"), *self._cut()):
+        for row in rows_of(lines.text.decode("utf-8", "replace"), *self._cut()):
             cells = [cell.strip() for cell in row.cells]
             if first and cells == first and not is_number(first[number]):
                 raise InputError(
-                    f"{self.what}, line {block.line + row.line} repeats the header; take it out"
+                    f"{self.what}, line {lines.line + row.line} repeats the header; take it out"
                 )
             if number == 0 and re.fullmatch(r"[#%]\s*\d*", cells[0]):
                 raise InputError(
-                    f"{self.what}, line {block.line + row.line} ({cells[0]} …) may be a comment or "
+                    f"{self.what}, line {lines.line + row.line} ({cells[0]} …) may be a comment or "
                     f"a row; say comment={cells[0][:1]!r} to leave such lines out, comment='' to "
                     "read them"
                 )
 
     # --- faults ----------------------------------------------------------------------------
 
-    def _check_rows(self, block: Block, error: Exception) -> None:
+    def _check_rows(self, lines: Lines, error: Exception) -> None:
         """Name a row with other cells than the others, or bytes that are no text.
 
         Raises:
             InputError: it is there.
         """
         try:
-            text = block.text.decode()
+            text = lines.text.decode()
         except UnicodeDecodeError as fault:
-            line = block.line + block.text.count(b"\n", 0, fault.start)
+            line = lines.line + lines.text.count(b"\n", 0, fault.start)
             raise not_of(self._dialect.encoding, f"{self.what}, line {line}", fault) from error
         width = len(self.names)
         for row in rows_of(text, *self._cut()):
             if len(row.cells) != width:
                 hint = "; for comments say comment=" if row.cells[0][:1] in ("#", "%", "/") else ""
                 raise InputError(
-                    f"{self.what}, line {block.line + row.line} has {len(row.cells)} cells where "
+                    f"{self.what}, line {lines.line + row.line} has {len(row.cells)} cells where "
                     f"others have {width}: {' | '.join(row.cells)[:80]!r}{hint}"
                 ) from error
 
-    def _slowly(self, block: Block, kinds: Kinds, error: Exception) -> pyarrow.Table:
+    def _slowly(self, lines: Lines, kinds: Kinds, error: Exception) -> pyarrow.Table:
         """Column by column: integers written as floats, else the cell that does not fit.
 
         Raises:
             InputError: naming what is wrong, and where.
         """
-        self._check_rows(block, error)
+        self._check_rows(lines, error)
         columns = {}
         for i, kind in kinds.items():
             try:
-                columns[str(i)] = self._parsed(block, {i: kind}).column(0)
+                columns[str(i)] = self._parsed(lines, {i: kind}).column(0)
                 continue
             except pyarrow.ArrowInvalid as fault:
                 why = fault
             try:
-                column = self._parsed(block, {i: pyarrow.float64()}).column(0)
+                column = self._parsed(lines, {i: pyarrow.float64()}).column(0)
                 columns[str(i)] = compute.cast(column, kind)
             except pyarrow.ArrowInvalid:
-                raise self._misfit(block, i, kind) from why
+                raise self._misfit(lines, i, kind) from why
         return pyarrow.table(columns)
 
-    def _misfit(self, block: Block, number: int, kind: pyarrow.DataType) -> CellMisfit:
-        for row in rows_of(block.text.decode("utf-8", "replace"), *self._cut()):
+    def _misfit(self, lines: Lines, number: int, kind: pyarrow.DataType) -> CellMisfit:
+        for row in rows_of(lines.text.decode("utf-8", "replace"), *self._cut()):
             cell = row.cells[number]
             try:
                 if not is_missing(cell):
                     compute.cast(pyarrow.array([cell.strip()]), kind)
             except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
                 return CellMisfit(
-                    f"{self.what}, line {block.line + row.line}: {self.names[number]} is {cell!r}, "
+                    f"{self.what}, line {lines.line + row.line}: {self.names[number]} is {cell!r}, "
                     f"not {kind}"
                 )
         return CellMisfit(f"{self.what}: {self.names[number]} is not {kind}")
@@ -311,24 +311,24 @@ class TextPart:
     def _cut(self) -> tuple[str, str]:
         return separator_of(self._dialect), self._dialect.quote
 
-    def _texts(self, block: Block, number: int) -> list[str]:
-        column = self._parsed(block, {number: pyarrow.large_string()}).column(0)
+    def _texts(self, lines: Lines, number: int) -> list[str]:
+        column = self._parsed(lines, {number: pyarrow.large_string()}).column(0)
         return [cell or "" for cell in column.to_pylist()]
 
-    def _has_zero_led(self, block: Block, number: int) -> bool:
-        return any(map(_is_zero_led, self._texts(block, number)))
+    def _has_zero_led(self, lines: Lines, number: int) -> bool:
+        return any(map(_is_zero_led, self._texts(lines, number)))
 
-    def _zero_led(self, block: Block) -> np.ndarray:
+    def _zero_led(self, lines: Lines) -> np.ndarray:
         led = np.zeros(len(self.names), np.bool_)
         sep, quote = (ord(sign or "\0") for sign in self._cut())
-        zero_led(np.frombuffer(block.text, np.uint8), sep, quote, led)
+        zero_led(np.frombuffer(lines.text, np.uint8), sep, quote, led)
         return led
 
 
 def _first(path: Path, most: int) -> tuple[bytes, bool]:
     head = b""
-    for block in read_blocks(path, most):
-        head += block
+    for lines in read_bytes(path, most):
+        head += lines
         if len(head) > most:
             return head, False
     return head, True

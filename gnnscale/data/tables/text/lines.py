@@ -10,19 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gnnscale.data.tables.files import read_blocks
+from gnnscale.data.tables.files import read_bytes
 from gnnscale.data.tables.text.cells import rows_of
 from gnnscale.data.tables.text.dialect import Dialect
 from gnnscale.data.tables.text.encoding import not_of
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_serial
 
-BLOCK_BYTES = 1 << 22
+BYTES_AT_ONCE = 1 << 22
 _LONGEST = 1 << 28  # bytes of a row; more are a quote that does not close
 _UNIT = b"\x1f"  # separates cells in place of several characters
 
 
-class Block(NamedTuple):
+class Lines(NamedTuple):
     r"""Whole rows.
 
     Attributes:
@@ -39,7 +39,7 @@ def separator_of(dialect: Dialect) -> str:
     return dialect.sep if len(dialect.sep) == 1 else _UNIT.decode()
 
 
-def blocks(path: Path, dialect: Dialect, what: str) -> Iterator[Block]:
+def lines_of(path: Path, dialect: Dialect, what: str) -> Iterator[Lines]:
     """Read a text block by block.
 
     Raises:
@@ -55,7 +55,7 @@ def blocks(path: Path, dialect: Dialect, what: str) -> Iterator[Block]:
             text = text[len(head) :]
         rows = _without_comments(text, dialect, what, line) if dialect.comment else text
         if rows and not rows.isspace():
-            yield Block(_cleaned(rows, dialect), line)
+            yield Lines(_cleaned(rows, dialect), line)
         line += text.count(b"\n")
 
 
@@ -93,7 +93,7 @@ def _decoded(path: Path, dialect: Dialect, what: str) -> Iterator[bytes]:
     """Blocks of UTF-8, without a mark of byte order, whose lines end with a line feed."""
     plain = dialect.encoding in ("utf-8", "utf-8-sig", "ascii")
     decoder = codecs.getincrementaldecoder(dialect.encoding)()
-    for number, block in enumerate(read_blocks(path, BLOCK_BYTES)):
+    for number, block in enumerate(read_bytes(path, BYTES_AT_ONCE)):
         if not plain:
             block = _transcoded(decoder, block, dialect, what)
         elif number == 0:
