@@ -221,7 +221,7 @@ small_runs.assert_same(small_runs.weights_of(again), small_runs.weights_of(whole
 def test_a_device_that_dies_is_named_and_the_run_goes_on(forks, tmp_path):
     """Rank 0 waits for gradients of the micro-batches that rank 1 was killed before."""
     arguments = (2, json.dumps(LONG), str(tmp_path / "run"))
-    killed = Ranks(forks, KILLED, *arguments, timeout=20)
+    killed = Ranks(forks, KILLED, *arguments)
     assert killed.wait() == [1, -9]
     assert "rank 1 of 2 is gone" in killed.errors()[0]
     Ranks(forks, GONE_ON, *arguments).finish()

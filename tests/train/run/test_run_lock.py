@@ -16,36 +16,31 @@ from gnnscale.train.run import lock as run_lock
 from gnnscale.train.run.lock import sole_writer
 from tests.helpers.small_runs import small_trainer
 
-# Holds a folder; a process that it forked lives on, for as long as it is read from.
+# Holds a folder; a process that it forked lives on when it is killed.
 HOLD = """
 import os, sys, time
 from gnnscale.train.run.lock import sole_writer
 with sole_writer(__import__("pathlib").Path(sys.argv[1])):
-    if os.fork() == 0:
-        time.sleep(20)
-        os._exit(0)
-    print("held", flush=True)
-    time.sleep(20)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(600)
+    os._exit(0)
 """
-
-
-def wait_for(path, text):
-    for _ in range(500):
-        if text in path.read_text():
-            return
-        time.sleep(0.02)
-    raise AssertionError(path.read_text())
 
 
 def test_a_second_writer_is_refused_until_the_first_is_dead(forks, tmp_path):
     holder = forks.start(HOLD, str(tmp_path / "run"))
-    wait_for(holder.output, "held")
+    while not (child := holder.output.read_text()).endswith("\n"):
+        assert not holder.errors.read_text()
+        time.sleep(0.02)
     with pytest.raises(gs.RunInUse, match=rf"process {holder.pid} on "):
         small_trainer(tmp_path / "run").fit()
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     # The child that it forked is alive, and keeps nothing.
     assert small_trainer(tmp_path / "run", epochs=1).fit().stopped == "epochs"
+    os.kill(int(child), signal.SIGKILL)
 
 
 class Second(gs.Callback):
