@@ -63,6 +63,7 @@ def run_here(script: Path, cwd: Path, monkeypatch: pytest.MonkeyPatch, *argument
     runpy.run_path(str(script), run_name="__main__")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "command",
@@ -84,6 +85,7 @@ def test_examples_run(
     run_here(ROOT / "examples" / f"{name}.py", tmp_path, monkeypatch, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_example_of_two_processes_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: Forks
@@ -101,6 +103,7 @@ def test_the_example_of_two_processes_runs(
     assert ended == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", ["data_parallel", "pipeline"])
 def test_the_examples_of_several_ranks_run_with_one_and_two(example: str, forks: Forks) -> None:
     run = """
@@ -119,6 +122,7 @@ runpy.run_path(sys.argv[1], run_name="__main__")
     assert said[0] == said[1]  # the accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_quickstart_runs_and_leaves_the_baselines_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

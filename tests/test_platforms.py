@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # a new interpreter each, which imports torch anew
+
 ROOT = Path(__file__).parent.parent
 
 AS_ON_WINDOWS = """

@@ -128,12 +128,12 @@ def test_a_copy_of_the_graph_counts(tmp_path):
 
 
 def test_what_is_predicted_counts_unless_it_goes_to_a_file(tmp_path):
-    graph = small_graph(nodes=4000)
+    graph = small_graph(nodes=1000)
     trainer = gs.ClusterTrainer(
-        gs.nn.GCN(5, 4, 2, 100), graph, num_parts=4, method="random", memory="1GB", progress=False
+        gs.nn.GCN(5, 4, 2, 400), graph, num_parts=4, method="random", memory="1GB", progress=False
     )
     expected = trainer.predict()
-    given = {"position": trainer.position, "memory": "1MB"}
+    given = {"position": trainer.position, "memory": "1.5MB"}
     with pytest.raises(InputError, match="held already") as refused:
         predict(trainer.model, trainer.graph, **given)
     bound = re.search(r"give memory='(.*?)'", str(refused.value))[1]

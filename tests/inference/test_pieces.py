@@ -60,7 +60,7 @@ def with_hubs(nodes: int, hubs: int, steep: float, seed: int) -> Graph:
 
 
 @pytest.mark.parametrize("name", CONVS)
-@settings(few, max_examples=6)
+@settings(few, max_examples=4)
 @given(
     st.builds(
         with_hubs, st.integers(40, 200), st.integers(1, 3), st.sampled_from([0.0, 1.5]),

@@ -317,7 +317,7 @@ def moved(value, to):
 
 
 @pytest.mark.parametrize(("operation", "file", "dtype"), KERNELS)
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.data())
 def test_a_kernel_is_its_reference(operation, file, dtype, data):
     no_mkl = file == "cusparse" and dtype in HALF
@@ -373,6 +373,7 @@ def test_nothing_but_dispatch_looks_at_a_device():
                 assert node.attr != "type" or "device" not in of, f"{path}:{node.lineno}"
 
 
+@pytest.mark.slow  # a new interpreter
 def test_all_but_its_own_kernels_import_without_triton():
     files = [path.relative_to(FOLDER.parent.parent) for path in FOLDER.rglob("*.py")]
     names = [".".join(path.with_suffix("").parts) for path in files if path.stem != "cuda"]

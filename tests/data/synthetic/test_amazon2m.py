@@ -186,6 +186,7 @@ def test_a_node_alone_tells_little(calibrated):
     assert 0.35 < max(accuracy) <= 0.60
 
 
+@pytest.mark.slow
 def test_clusters_teach_what_random_batches_do_not(calibrated):
     reports = {}
     for method, every in (("auto", 1), ("random", 5)):

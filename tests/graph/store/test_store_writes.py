@@ -108,8 +108,11 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("after", [0, 3, 14, 15, 16])
-@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full", "ctrl-c"])
-@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(
+    ("error", "existing"),
+    [(FULL, False), (FULL, True), (KeyboardInterrupt(), True)],
+    ids=["full", "full-existing", "ctrl-c-existing"],
+)
 def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, after, error, existing):
     """Every file is flushed: 15 arrays, meta.json and the folder."""
     path = tmp_path / "store"

@@ -33,7 +33,7 @@ def mapped(graph: Graph, path: Path) -> Graph:
     return open_graph(path).graph
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(graph=WHOLE, data=st.data())
 @pytest.mark.parametrize("through", ["gathered", "runs"])
 @pytest.mark.parametrize("source", ["memory", "disk"])

@@ -42,6 +42,7 @@ def test_outputs_gradients_and_buffers_are_the_eager_ones(name, device):
             torch.testing.assert_close(found[key], value, **CLOSE, msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own, when it is imported
 def test_inductor():

@@ -129,7 +129,7 @@ def follow(model, *inputs):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=5)  # PyG compiles a module for every Sequential
+@settings(max_examples=3)  # PyG compiles a module for every Sequential
 @given(graphs(min_nodes=3), st.sampled_from([1, 2, None]))
 def test_a_sequential_is_the_same_function(name, graph, chunk_rows):
     model = shaken(MODELS[name]()).eval()

@@ -34,7 +34,7 @@ FAR = {
 @pytest.mark.parametrize("name", FAR)
 def test_a_reach_is_found_out_and_the_advice_is_right(name):
     make, reach = FAR[name]
-    for hops in range(1, reach):
+    for hops in {1, reach - 1}:
         with pytest.raises(InexactConvolution) as error:
             check(make(), hops=hops)
         words = str(error.value)

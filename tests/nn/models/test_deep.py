@@ -60,7 +60,7 @@ def test_gcnii_is_the_papers(graph, shared):
 
 
 @pytest.mark.parametrize("kind", ["res+", "res", "dense", "plain"])
-@settings(max_examples=5)  # PyG compiles a module for every Sequential
+@settings(max_examples=3)  # PyG compiles a module for every Sequential
 @given(graphs(min_nodes=2, weighted=False), st.booleans(), st.booleans())
 def test_deep_layers_are_pygs(kind, graph, normed, listed):
     """In a list and in a Sequential, with layers before and after."""

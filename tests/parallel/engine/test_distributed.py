@@ -154,7 +154,7 @@ def test_ranks_learn_what_accumulation_does(forks):
     Ranks(forks, "import functools\n" + STEPS, 2).finish()
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_pipelines_train_as_one_process(forks, tmp_path, ranks):
     """Four ranks are two pipelines: an update takes two batches where one takes one."""
     cases = FITS if ranks == 2 else {name: FITS[name] for name in ("batch norm", "running")}

@@ -79,15 +79,18 @@ def test_in_a_new_process(tmp_path, forks):
     part = Partition(torch.arange(graph.num_nodes) % 5, 5)
     cases = {
         "finished": {},
-        "stopped": {},
-        "plateau": {"controller": gs.Plateau(2, monitor="metric"), "epochs": 6},
-        "learned": {"controller": learned(), "epochs": 6},
+        "clustered": {
+            "controller": gs.Plateau(2, monitor="metric"),
+            "epochs": 6,
+            "graph": cluster(graph, part),
+        },
         "inductive": {"inductive": True, "rows_dtype": "float16"},
         "opaque": {"model": "gat", "num_parts": 6, "clusters_per_batch": 2},
         "fine-tuned": {"fine_tune": {"epochs": 3, "num_parts": 4, "method": "random"}},
-        "clustered": {"graph": cluster(graph, part)},
         "from a source": {
-            "graph": gs.load("synthetic:planted?nodes=60&classes=3&features=5&degree=4")
+            "controller": learned(),
+            "epochs": 6,
+            "graph": gs.load("synthetic:planted?nodes=60&classes=3&features=5&degree=4"),
         },
     }
     wholes, expected = {}, {}

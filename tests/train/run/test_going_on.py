@@ -39,7 +39,7 @@ def pipeline(folder, **options):
     )
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     first=st.integers(1, 3),
     way=st.sampled_from(["fit again", "more epochs", "raised", "interrupted", "same trainer"]),

@@ -55,7 +55,7 @@ def seconds(forks, tmp_path_factory) -> float:
     return time.monotonic() - begun
 
 
-@pytest.mark.parametrize("case", range(len(CASES)))
+@pytest.mark.parametrize("case", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_killed_at_random_moments(case, forks, seconds, tmp_path):
     options = {**CASES[case], "checkpoint_every": 1 + case}
     whole = small_trainer(None, **options)

@@ -52,8 +52,11 @@ def test_in_a_new_process(tmp_path, forks):
     loaded = gs.load(source)
     cases = {
         "finished": {},
-        "stopped": {},
-        "lazy": {"model": "lazy"},
+        "lazy": {
+            "model": "lazy",
+            "class_weight": [0.1, 0.2, 0.7],
+            "label_smoothing": 0.1,
+        },
         "opaque": {"model": "gat", "scheduler": "onecycle", "inductive": True},
         "own functions": {
             "optimizer": "momentum-partial",
@@ -61,7 +64,6 @@ def test_in_a_new_process(tmp_path, forks):
             "parameter_groups": "two_groups",
         },
         "own model": {"model": "noisy"},
-        "weights": {"class_weight": [0.1, 0.2, 0.7], "label_smoothing": 0.1},
         "clustered": {"graph": cluster(graph, part)},
         "clustered on disk": {"graph": cluster(graph, part, tmp_path / "store")},
         "from a source": {"graph": loaded},

@@ -42,7 +42,7 @@ def pythons_own_handler():
 interrupts = st.tuples(st.sampled_from(["signal", "exception", "evaluation"]), st.integers(1, 9))
 
 
-@settings(max_examples=16)
+@settings(max_examples=10)
 @given(
     model=st.sampled_from(sorted(MODELS)),
     optimizer=st.sampled_from(["adam", "adamw", "sgd", "momentum", "momentum-partial"]),

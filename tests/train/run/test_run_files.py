@@ -58,9 +58,13 @@ KINDS = {
     "stopped": (cluster_run, True, {}),  # of the other run the id alone differs
     "layer by layer": (layerwise_trainer, False, {"lr": 0.05}),
 }
+LONG = ("stopped", "layer by layer")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in LONG)) for kind in KINDS],
+)
 def kept(request, tmp_path_factory):
     make, stopped, others = KINDS[request.param]
     root = tmp_path_factory.mktemp("runs")

@@ -74,7 +74,7 @@ def compare(found, cases, ranks):
             assert row["lr"] == pytest.approx(other["lr"])
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_ranks_learn_what_one_process_does(forks, tmp_path, ranks):
     cases = CASES if ranks == 2 else {name: CASES[name] for name in ("batch norm", "running")}
     Ranks(forks, TRAIN, ranks, json.dumps(cases), str(tmp_path)).finish()
