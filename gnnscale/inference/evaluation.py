@@ -20,6 +20,7 @@ from gnnscale.graph.reading.nodes import read_ids
 from gnnscale.inference.activation_file import reserve
 from gnnscale.inference.activations import Chunks
 from gnnscale.inference.engine import share_of, stream
+from gnnscale.inference.local import around
 from gnnscale.inference.metrics import KeptRows, Metric
 from gnnscale.nn import LayeredGNN
 from gnnscale.storage.files import atomic_write
@@ -143,6 +144,9 @@ def predict(
     wanted = wanted_rows(nodes, graph.num_nodes)
     if position is not None:
         wanted = position if wanted is None else position[wanted]
+    if nodes is not None and wanted is not None and (near := around(model, graph, wanted)):
+        graph, wanted = near
+        options.pop("segments", None)  # of norms, of which there are none over other rows
     if options.get("memory", "auto") != "auto":
         options["held"] = options.get("held", 0) + _taken(model, graph, wanted, out, options)
     chunks = stream(model, graph, **options)

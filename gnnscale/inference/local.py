@@ -1,0 +1,72 @@
+"""The outputs of a few nodes from the rows that they depend on, and no others.
+
+A row of L hops in all depends on the nodes within L hops, and these on how many edges arrive at
+each: with the rows within L + 1 hops all of them are as in the whole graph. A norm over a graph
+depends on every row, and is left to the inference over all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from gnnscale.graph import Adjacency, Graph
+from gnnscale.graph.clustered import taken
+from gnnscale.nn import LayeredGNN
+from gnnscale.nn.blocks.phases import Neighbourhood, Propagate, Statistics
+from gnnscale.nn.blocks.reach import halo
+
+FEWEST = 1 << 18
+"""Edges of a graph below which all rows are computed: that takes no time."""
+SHARE = 8
+"""The rows depended on are computed alone where they have less than one edge in so many."""
+
+
+def reach(model: LayeredGNN) -> int | None:
+    """How many hops away an output depends on a node; None where on every one."""
+    hops = 0
+    for phase in (phase for phases in model.phases for phase in phases):
+        if isinstance(phase, Statistics) and not phase.row_local_in_evaluation:
+            return None
+        if isinstance(phase, Propagate):
+            hops += phase.propagation.hops
+        elif isinstance(phase, Neighbourhood):
+            hops += phase.hops
+    return hops
+
+
+def around(model: LayeredGNN, graph: Graph, rows: Tensor) -> tuple[Graph, Tensor] | None:
+    """What the outputs of some nodes depend on, as a graph of its own.
+
+    Args:
+        model: the model.
+        graph: the whole graph.
+        rows: int64 `[k]`, nodes of it.
+
+    Returns:
+        It, and where the nodes are in it; None where it would be much of the graph, or all of it.
+    """
+    if graph.num_edges < FEWEST or rows.numel() * SHARE > graph.num_nodes:
+        return None
+    hops = reach(model)
+    if hops is None:
+        return None
+    graph.adj.prove()
+    unique = rows.unique()
+    near = halo(graph.adj, unique, hops + 1, most=graph.num_edges // SHARE)
+    if near is None:
+        return None
+    nodes, place = near.nodes.sort()
+    number = place.argsort()  # ascending, so that every row is summed in the same order
+    source, target = number[near.edge_index]
+    order = target.argsort(stable=True)
+    indptr = torch.zeros(nodes.numel() + 1, dtype=torch.int64)
+    torch.cumsum(target.bincount(minlength=nodes.numel()), 0, out=indptr[1:])
+    edges = near.edges[order]
+    weight = None if graph.edge_weight is None else graph.edge_weight[edges]
+    adj = Adjacency(indptr, source[order].to(graph.adj.indices.dtype), weight)
+    bare = dataclasses.replace(graph, y=None, y_level="node", splits={}, names=None, node_ptr=None)
+    local = taken(bare, adj, nodes, edges)
+    return local, torch.searchsorted(nodes, rows)
