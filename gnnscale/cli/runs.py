@@ -29,6 +29,9 @@ def evaluate(
         Literal["test", "val", "train", "all"],
         typer.Option(help="On which nodes of the split."),
     ] = "test",
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="Precision, recall and F1 of every class as well.")
+    ] = False,
     dataset: o.GraphOfRun = None,
     device: o.DeviceOfRun = None,
     verbose: o.Verbose = False,
@@ -40,6 +43,8 @@ def evaluate(
     gnnscale evaluate runs/wordnet-sage
 
     gnnscale evaluate runs/wordnet-sage --on all
+
+    gnnscale evaluate runs/wordnet-sage --by-class
     """
     opened = _open(run, dataset, device)
     trainer = opened.trainer
@@ -50,12 +55,25 @@ def evaluate(
             found = {name: trainer.evaluate(name) for name in there}
         else:
             found = {on: trainer.evaluate(on)}
+        classes = {where: trainer.evaluate_classes(where) for where in found if by_class}
     table = Table("")
     for name in next(iter(found.values()), {}):
         table.add_column(plain(name), justify="right")
     for where, metrics in found.items():
         table.add_row(plain(where), *(f"{value:.4f}" for value in metrics.values()))
     out.print(table)
+    for where, figures in classes.items():
+        out.print(_table_of_classes(where, figures))
+
+
+def _table_of_classes(where: str, figures: dict[str, dict[str, float]]) -> Table:
+    table = Table(where)
+    for name in next(iter(figures.values()), {}):
+        table.add_column(name, justify="right")
+    for name, row in figures.items():
+        shown = [f"{v:,}" if k == "rows" else "-" if v != v else f"{v:.4f}" for k, v in row.items()]
+        table.add_row(plain(name), *shown)
+    return table
 
 
 def predict(

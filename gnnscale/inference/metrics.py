@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gnnscale.errors import InputError
 from gnnscale.extras import from_extra
@@ -107,6 +108,29 @@ class F1:
         if not bool(occurs.any()):
             return float("nan")
         return float((2 * hit[occurs] / (predicted + actual)[occurs]).mean())
+
+
+class ByClass(F1):
+    """Precision, recall and F1 of every class, or label of several, and how many rows have it."""
+
+    def __init__(self) -> None:
+        super().__init__("micro")
+        self.name = "by class"
+
+    @override
+    def compute(self) -> Any:
+        """A dict of figures a class, in the order of their numbers."""
+        if self.counts is None:
+            return []
+        hit, predicted, actual = self.counts
+        figures = {
+            "precision": hit / predicted,
+            "recall": hit / actual,
+            "f1": 2 * hit / (predicted + actual),
+        }
+        columns = {name: values.tolist() for name, values in figures.items()}
+        columns["rows"] = actual.long().tolist()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 class Ranking:

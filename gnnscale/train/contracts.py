@@ -7,13 +7,14 @@ A `Session` has one of each, and is what the `Loop` runs. `Data` and an `Evaluat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from gnnscale.graph import Graph
+from gnnscale.inference import Metric
 from gnnscale.train.run.records import Description, Row, State
 from gnnscale.train.steps.updates import Updates
 
@@ -150,8 +151,10 @@ class Evaluator(Validator, Protocol):
     def without_metrics(self) -> str | None:
         """Why no metrics can be computed, in words; None where they can."""
 
-    def evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
-        """The metrics of the present weights by set."""
+    def evaluate(
+        self, sets: Sequence[str], metrics: Callable[[], Sequence[Metric]] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """The metrics of the present weights by set: those given, or the task's."""
 
     def predict(self, ids: Any, out: str | Path | None, *, head: bool) -> Tensor:
         """The output for some ids in original order, or without `head` what its head reads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self, SupportsIndex, overload
 
@@ -15,7 +15,9 @@ from typing_extensions import override
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, NodeNames
+from gnnscale.inference import Metric
 from gnnscale.inference.evaluation import wanted_rows
+from gnnscale.inference.metrics import ByClass
 from gnnscale.storage.files import checked_path
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.evaluators.full_graph import SETS
@@ -161,6 +163,33 @@ class Trainer:
         Raises:
             InputError: there is no such set, or it is empty.
         """
+        found = self._evaluated(where, None)
+        return found[where] if isinstance(where, str) else found
+
+    def evaluate_classes(self, where: str = "test") -> dict[str, dict[str, float]]:
+        """Precision, recall and F1 of every class, or of every label, from one pass.
+
+        Args:
+            where: as for `evaluate`.
+
+        Returns:
+            By the name of the class, or its number where it has none: `{"cat": {"precision": …,
+            "recall": …, "f1": …, "rows": …}}`, the last being how many of this set have it. What
+            is never predicted has no precision: NaN.
+
+        Raises:
+            InputError: there is no such set, it is empty, or the labels are no classes.
+        """
+        graph = self.graph
+        if not isinstance(self.task, NodeTask) or self.task.name == "regression":
+            raise InputError(f"evaluate_classes: the task {self.task.name!r} has no classes")
+        figures: Any = self._evaluated(where, lambda: [ByClass()])[where]["by class"]
+        names = graph.class_names or tuple(map(str, range(len(figures))))
+        return dict(zip(names, figures, strict=True))
+
+    def _evaluated(
+        self, where: str | Sequence[str], metrics: Callable[[], Sequence[Metric]] | None
+    ) -> dict[str, dict[str, float]]:
         names: list[Any] = list(where) if isinstance(where, list | tuple) else [where]
         if not names or not all(isinstance(name, str) and name in SETS for name in names):
             raise InputError(f"evaluate({where!r}): there are 'train', 'val' and 'test'")
@@ -169,8 +198,7 @@ class Trainer:
             raise InputError(f"there is nothing to evaluate: {self.without_metrics or split}")
         with comm.doing("evaluate"):
             self._sessions.ready()
-            found = self._evaluator.evaluate(names)
-        return found[where] if isinstance(where, str) else found
+            return self._evaluator.evaluate(names, metrics)
 
     def predict(self, nodes: Any = None, out: str | Path | None = None) -> Tensor:
         """The model's exact output in the graph's original order.

@@ -90,3 +90,22 @@ def test_of_a_trainer(trained, clustered, tmp_path):
     trainer.graph.names = None
     with pytest.raises(InputError, match="called by their numbers"):
         trainer.predict(nodes=["n7"])
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_figures_of_classes_are_scikit_learns(trained, clustered):
+    metrics = pytest.importorskip("sklearn.metrics")
+    trainer = trained(clustered)
+    found = trainer.evaluate_classes("train")
+    assert list(found) == ["cat", "dog"]
+    best = trainer.predict().argmax(1)[:15].numpy()
+    y = trainer.graph.y if trainer.position is None else trainer.graph.y[trainer.position]
+    wanted = metrics.precision_recall_fscore_support(
+        y[:15].numpy(), best, labels=[0, 1], zero_division=np.nan
+    )
+    for name, i in (("cat", 0), ("dog", 1)):
+        row = [figures[i] for figures in wanted]
+        np.testing.assert_allclose(list(found[name].values()), row)
+    assert trainer.report.run["classes"] == ["cat", "dog"]
+    with pytest.raises(InputError, match="no test"):
+        trainer.evaluate_classes()

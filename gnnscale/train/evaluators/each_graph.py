@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gnnscale.costs.passes import PassCost, pass_cost
 from gnnscale.costs.sizes import TRAINING, epochs_between
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.labels import labelled
+from gnnscale.inference import Metric
 from gnnscale.inference.evaluation import wanted_rows
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, GraphModel
@@ -82,14 +83,16 @@ class EachGraph:
         """See `Validator`."""
         return self.evaluate(self.sets())
 
-    def evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+    def evaluate(
+        self, sets: Sequence[str], metrics: Callable[[], Sequence[Metric]] | None = None
+    ) -> dict[str, dict[str, float]]:
         """See `Evaluator`."""
         if not sets:
             return {}
         started = time.monotonic()
         learnt = self._setup.learnt.to(self._setup.device)
         with torch.no_grad(), evaluation_mode(learnt):  # metrics may run what the task learnt
-            found = comm.from_main(lambda: self._metrics(sets))
+            found = comm.from_main(lambda: self._metrics(sets, metrics or self._setup.task.metrics))
         self._setup.count("evaluate", time.monotonic() - started)
         return found
 
@@ -108,7 +111,9 @@ class EachGraph:
                 np.save(file, result.numpy())
         return result
 
-    def _metrics(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+    def _metrics(
+        self, sets: Sequence[str], made: Callable[[], Sequence[Metric]]
+    ) -> dict[str, dict[str, float]]:
         rows = self._data.rows
         split, y = rows.split(self._setup.config.split), rows.y
         if split is None or y is None:
@@ -119,7 +124,7 @@ class EachGraph:
         self._check(ids)
         outputs, found = self._outputs(ids, head=True), {}
         for name, mask in chosen.items():
-            metrics = self._setup.task.metrics()
+            metrics = made()
             for metric in metrics if bool(mask.any()) else ():
                 metric.update(outputs[mask[ids]], y[mask])
             found[name] = {metric.name: metric.compute() for metric in metrics}

@@ -12,7 +12,7 @@ from torch import Tensor
 from gnnscale.costs.convolutions import check_convolutions
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
-from gnnscale.inference import evaluate, predict
+from gnnscale.inference import Metric, evaluate, predict
 from gnnscale.inference.engine import store_for
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
@@ -67,7 +67,9 @@ class FullGraph:
         return_freed_memory()
         return found
 
-    def evaluate(self, sets: Sequence[str]) -> dict[str, dict[str, float]]:
+    def evaluate(
+        self, sets: Sequence[str], metrics: Callable[[], Sequence[Metric]] | None = None
+    ) -> dict[str, dict[str, float]]:
         """See `Evaluator`."""
         if not sets:
             return {}
@@ -82,7 +84,7 @@ class FullGraph:
                 setup.model,
                 data.graph,
                 {name: split[name] for name in sets},
-                {name: setup.task.metrics() for name in sets},
+                {name: (metrics or setup.task.metrics)() for name in sets},
                 segments=segments,
                 **self.places(),
             )

@@ -160,6 +160,7 @@ class TrainingRun:
             setup.count("prepare", elapsed - sum(setup.report.seconds.values()))
         setup.report.run = {
             **identity["about"],
+            "classes": [*(self._data.whole.class_names or ())],
             "config": config.saved(),
             "environment": environment(str(setup.device)),
             "ranks": comm.world_size(),
