@@ -43,6 +43,7 @@ _HOMES = {
     "gnnscale.data": ("from_edge_list", "load"),
     "gnnscale.loader": ("Batch", "ClusterLoader"),
     "gnnscale.benchmarking": ("BenchReport", "CrossValidation", "baselines", "bench", "k_fold"),
+    "gnnscale.statistics": ("describe",),
     "gnnscale.train": (
         "Callback",
         "ClusterTrainer",
@@ -95,6 +96,7 @@ __all__ = [
     "bench",
     "build_graph",
     "cluster",
+    "describe",
     "from_edge_list",
     "k_fold",
     "load",
@@ -146,6 +148,7 @@ if TYPE_CHECKING:
     from gnnscale.loader import Batch, ClusterLoader
     from gnnscale.parallel import PipelineTrainer
     from gnnscale.partitioning import partition
+    from gnnscale.statistics import describe
     from gnnscale.train import (
         Callback,
         ClusterTrainer,

@@ -62,12 +62,3 @@ def show_log(verbose: bool) -> None:
             logger.removeHandler(handler)
     logger.addHandler(RichHandler(console=err, show_path=False, log_time_format="[%X]"))
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
-
-
-def size(count: float) -> str:
-    """Bytes for people: "12.3 MB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

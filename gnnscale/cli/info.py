@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from gnnscale.cli.console import err, facts, line, out, plain, size
+from gnnscale.cli.console import err, facts, line, out, plain
 from gnnscale.cli.options import DATASET_HELP, Download, Verbose
+from gnnscale.errors import InputError
+from gnnscale.shown import size
 
 if TYPE_CHECKING:
     from gnnscale.data import Card
-    from gnnscale.graph import ClusteredGraph
+    from gnnscale.graph import ClusteredGraph, Graph
 
 
 def info(
@@ -28,6 +30,37 @@ def info(
         bool,
         typer.Option("--verify", help="Read everything: checksums of what is stored, all checks."),
     ] = False,
+    signal: Annotated[
+        bool,
+        typer.Option(
+            "--signal",
+            help="Is there anything to learn, and is it in the graph? Probes in closed form on "
+            "features, neighbours and structure.",
+        ),
+    ] = False,
+    leaks: Annotated[
+        bool,
+        typer.Option(
+            "--leaks",
+            help="What a model could cheat with: copies across the split, features and edges that "
+            "carry labels.",
+        ),
+    ] = False,
+    cut: Annotated[
+        bool,
+        typer.Option("--cut", help="The edges that clusters would cut, of a graph of any size."),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw degrees, homophily, labels and the split into this .png.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="The split that --signal and --leaks are about.")
+    ] = "default",
     download: Download = False,
     verbose: Verbose = False,
 ) -> None:
@@ -37,6 +70,8 @@ def info(
 
     gnnscale info wordnet
 
+    gnnscale info wordnet --signal --leaks --plot wordnet.png
+
     gnnscale info 'synthetic:planted?nodes=20000&homophily=0.6'
 
     gnnscale info stores/my --verify [dim]# reads every byte and compares checksums[/dim]
@@ -44,32 +79,70 @@ def info(
     gnnscale info runs/wordnet-sage
     """
     from gnnscale.cli.sources import card_of, is_path, open_data
-    from gnnscale.graph import ClusteredGraph
+    from gnnscale.graph import (
+        ClusteredGraph,
+        Graph,
+        is_stored_graph,
+        verify_store,
+        verify_stored_graph,
+    )
 
+    asked = {"--signal": signal, "--leaks": leaks, "--cut": cut, "--plot": plot is not None}
+    if plot is not None and plot.suffix.lower() != ".png":  # before minutes are spent
+        raise InputError(f"--plot {plot}: the picture is a PNG; name it so")
     card = card_of(name)
     if card is None and (Path(name) / "run.json").is_file():
+        if given := [option for option, value in asked.items() if value]:
+            raise InputError(
+                f"{name} is a run, {' and '.join(given)} of a graph: give the graph that it is "
+                "from, which gnnscale info names"
+            )
         _show_run(Path(name), verify)
         return
     if card is not None:
         _show_card(card)
     data = open_data(name, download)
-    if isinstance(data, ClusteredGraph):
-        _show_store(data, verify)
-        return
-    from gnnscale.cli.statistics import measure
-    from gnnscale.graph import is_stored_graph, verify_stored_graph
-
-    stored = is_path(name) and is_stored_graph(path := Path(os.path.expanduser(name)))
-    if stored and verify:  # first: figures of a damaged file would mislead
-        with err.status("reading every byte"):
-            verify_stored_graph(path)
+    path = Path(os.path.expanduser(name))
+    clustered = isinstance(data, ClusteredGraph)
+    if verify and (clustered or (is_path(name) and is_stored_graph(path))):
+        with err.status("reading every byte"):  # first: figures of a damaged file would mislead
+            verify_store(path) if clustered else verify_stored_graph(path)
         line("every checksum agrees")
-    with err.status("measuring"):
-        figures = measure(data)
-    facts(figures, title=f"{data.name}, measured")
-    if verify:
+    _show_measured(data, signal, leaks, cut or None, split, plot)
+    if verify and isinstance(data, Graph):
         data.check()
         line("all checks of the arrays passed")
+
+
+def _show_measured(
+    data: Graph | ClusteredGraph,
+    signal: bool,
+    leaks: bool,
+    cut: bool | None,
+    split: str,
+    plot: Path | None,
+) -> None:
+    from gnnscale.graph import ClusteredGraph
+    from gnnscale.statistics import describe
+
+    with err.status("measuring"):
+        found = describe(data, signal=signal, leaks=leaks, cut=cut, split=split)
+    if isinstance(data, ClusteredGraph):
+        title = f"{data.graph.name}, stored at {data.path}"
+        facts({**_clusters(data), **found.words()}, title=title)
+    else:
+        facts(found.words(), title=f"{data.name}, measured")
+    if found.signal is not None:
+        facts(found.signal.words(), title="Is there anything to learn?")
+    for note in found.notes:
+        line(note)
+    if found.leaks is not None:
+        line("What a model could cheat with", style="bold")
+        for words in found.leak_words():
+            line(" ", words)
+    if plot is not None:
+        found.plot(plot)
+        line(f"Picture: {plot}")
 
 
 def _show_card(card: Card) -> None:
@@ -105,31 +178,16 @@ def _show_card(card: Card) -> None:
         out.print(table)
 
 
-def _show_store(clustered: ClusteredGraph, verify: bool) -> None:
-    from gnnscale.cli.statistics import measure
-    from gnnscale.graph import verify_store
-
-    assert clustered.path is not None
-    if verify:  # first: figures of a damaged file would mislead
-        with err.status("reading every byte"):
-            verify_store(clustered.path)
-    with err.status("measuring"):
-        figures = measure(clustered.graph)
-    sizes = clustered.offsets.diff()
-    train = clustered.train_counts
-    facts(
-        {
-            "clusters": f"{clustered.num_parts:,} by {clustered.method}, seed {clustered.seed}",
-            "cluster sizes": f"{int(sizes.min()):,} to {int(sizes.max()):,} nodes, of them "
-            f"{int(train.min()):,} to {int(train.max()):,} for training (split {clustered.split})",
-            "made from": clustered.graph.source,
-            **figures,
-            "on disk": size(sum(f.stat().st_size for f in clustered.path.iterdir())),
-        },
-        title=f"{clustered.graph.name}, stored at {clustered.path}",
-    )
-    if verify:
-        line("every checksum agrees")
+def _clusters(clustered: ClusteredGraph) -> dict[str, str | None]:
+    sizes, train = clustered.offsets.diff(), clustered.train_counts
+    files = () if clustered.path is None else clustered.path.iterdir()
+    return {
+        "clusters": f"{clustered.num_parts:,} by {clustered.method}, seed {clustered.seed}",
+        "cluster sizes": f"{int(sizes.min()):,} to {int(sizes.max()):,} nodes, of them "
+        f"{int(train.min()):,} to {int(train.max()):,} for training (split {clustered.split})",
+        "made from": clustered.graph.source,
+        "on disk": size(sum(file.stat().st_size for file in files)),
+    }
 
 
 def _show_run(path: Path, verify: bool) -> None:

@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
 
 import gnnscale as gs
-from gnnscale.cli.statistics import homophily, isolated, measure
 from tests.cli.conftest import FAST, GRAPH
-from tests.helpers.strategies import graphs
 
 
 @pytest.fixture
@@ -114,13 +111,23 @@ def test_data_that_are_not_shipped_are_told(gnnscale, monkeypatch):
     assert "not shipped" in refused.stderr and "Planetoid" in refused.stderr
 
 
-@given(graph=graphs(unlabelled=True, min_nodes=2))
-def test_figures_are_those_of_the_edge_list(graph):
-    source, target = graph.edge_index
-    known = (graph.y[source] >= 0) & (graph.y[target] >= 0)
-    same = graph.y[source] == graph.y[target]
-    wanted = float((same & known).sum() / known.sum()) if bool(known.any()) else None
-    assert homophily(graph) == (None if wanted is None else pytest.approx(wanted))
-    ends = torch.cat([source[source != target], target[source != target]])
-    assert isolated(graph) == graph.num_nodes - ends.unique().numel()
-    assert all(isinstance(text, str | None) for text in measure(graph).values())
+def test_info_with_signal_leaks_cut_and_picture(gnnscale, run):
+    told = gnnscale("info", GRAPH, "--signal", "--leaks", "--cut", "--plot", "made/a.png").stdout
+    for figure in (
+        "adjusted homophily",
+        "features alone",
+        "all together",
+        "none found",
+        "edge cut",
+    ):
+        assert figure in told
+    assert Path("made/a.png").read_bytes()[:4] == b"\x89PNG"
+    assert "a PNG" in gnnscale("info", GRAPH, "--plot", "a.svg", code=2).stderr
+    assert "is a run" in gnnscale("info", run, "--leaks", code=2).stderr
+    assert "no split set" in gnnscale("info", GRAPH, "--split", "fold7", code=2).stderr
+
+
+def test_info_says_why_there_is_no_signal(gnnscale):
+    np.savez("bare.npz", edge_index=np.array([[0, 1], [1, 2]]))
+    told = gnnscale("info", "./bare.npz", "--signal", "--leaks").stdout
+    assert "no labels" in told and "none found" in told

@@ -1,0 +1,120 @@
+"""`describe`: any graph at all, on disk as in memory, in words, in clusters and in a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gnnscale as gs
+from gnnscale.graph import Graph
+from gnnscale.statistics import Description
+from tests.helpers.strategies import graphs
+
+EDGES = np.array([[0, 1, 2, 0], [1, 2, 3, 2]])
+
+
+@settings(deadline=None)
+@given(
+    graph=graphs(unlabelled=True, edge_attr=None, sparse_x=None, features=None),
+    y=st.sampled_from(["given", "none", "several", "quantity", "one", "edges", "unknown"]),
+)
+def test_any_graph_is_described(graph, y):
+    count, random = graph.num_nodes, torch.Generator().manual_seed(0)
+    labels = {
+        "given": {"y": graph.y},
+        "none": {},
+        "several": {"y": torch.rand(count, 4, generator=random) < 0.4, "task": "multilabel"},
+        "quantity": {"y": torch.randn(count, generator=random), "task": "regression"},
+        "one": {"y": torch.zeros(count, dtype=torch.int64)},
+        "edges": {"y": torch.arange(graph.num_edges) % 3, "y_level": "edge"},
+        "unknown": {"y": torch.full((count,), -1), "num_classes": 2},
+    }[y]
+    if y == "several":
+        labels["y"] = labels["y"].long()
+    made = Graph.from_arrays(
+        graph.edge_index,
+        graph.x,
+        num_nodes=count,
+        splits={"a": vars(graph.split())},
+        **graph.carried,
+        **labels,
+    )
+    found = gs.describe(made, signal=True, leaks=True, cut=False)
+    text = str(found)
+    assert f"{count:,}" in text and ("leaks" in text)
+    assert found.signal is not None or found.notes
+
+
+def test_nothing_at_all_is_described():
+    empty = gs.describe(Graph.from_arrays(np.zeros((2, 0), int), num_nodes=0), leaks=True)
+    assert empty.degrees is None and empty.reach is None and "nodes" in str(empty)
+    alone = gs.describe(Graph.from_arrays(np.zeros((2, 0), int), num_nodes=3))
+    assert alone.reach.components == 3 and alone.homophily is None and alone.cut is None
+
+
+def test_a_graph_in_clusters_is_the_graph_and_its_nodes_are_called_as_before(tmp_path):
+    graph = gs.load("synthetic:planted?nodes=400&homophily=0.7&features=8")
+    part = gs.partition(graph, 8, "streaming")
+    stored = gs.cluster(graph, part, path=tmp_path / "store")
+    whole, found = (gs.describe(one, signal=True, leaks=True, cut=False) for one in (graph, stored))
+    assert found.homophily.edge == pytest.approx(whole.homophily.edge)
+    assert found.reach.components == whole.reach.components
+    assert found.leaks == whole.leaks == ()
+    for name, figure in whole.signal.scores.items():
+        assert found.signal.scores[name] == pytest.approx(figure, abs=0.1)
+    hub, degree = found.degrees.hubs[0]
+    assert int(graph.adj.in_degree()[int(stored.node_id[hub])]) == degree == whole.degrees.greatest
+    cut = gs.describe(stored).cut
+    assert cut.share == pytest.approx(part.quality(graph).edge_cut) and not cut.chosen
+    assert "clusters that it is stored in" in str(gs.describe(stored))
+
+
+def test_names_of_classes_and_features_are_said():
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 200)
+    x = np.stack([random.normal(size=200), y], axis=1)
+    schema = gs.graph.schema.Schema(classes=("cats", "dogs"), features=("age", "barks"))
+    graph = Graph.from_arrays(random.integers(0, 200, (2, 900)), x, y)
+    graph.schema = schema
+    text = str(gs.describe(graph, leaks=True, cut=False))
+    assert "cats" in text and "column 1 (barks)" in text
+
+
+def test_the_cut_is_that_of_the_clusters_a_trainer_makes_and_bounded(monkeypatch):
+    graph = gs.load("synthetic:planted?nodes=3000&homophily=0.7&features=8")
+    found = gs.describe(graph)
+    assert 0 < found.cut.share < 1 and found.cut.parts > 1 and found.cut.chosen
+    monkeypatch.setattr("gnnscale.statistics.description.CUT_AT_MOST", 10)
+    assert gs.describe(graph).cut is None and "not measured unasked" in str(gs.describe(graph))
+    assert gs.describe(graph, cut=True).cut.share == found.cut.share
+
+
+def test_what_is_no_graph_is_refused():
+    with pytest.raises(gs.InputError, match="from_data"):
+        gs.describe(EDGES)
+    with pytest.raises(gs.InputError, match="no split set"):
+        gs.describe(Graph.from_arrays(EDGES), split="fold7")
+
+
+@pytest.mark.parametrize("kind", ["classes", "several", "quantity", "nothing", "no edges"])
+def test_the_picture_is_a_png(kind, tmp_path):
+    pytest.importorskip("matplotlib")
+    random = np.random.default_rng(0)
+    y = {
+        "classes": {"y": random.integers(0, 30, 200)},
+        "several": {"y": random.integers(0, 2, (200, 3)), "task": "multilabel"},
+        "quantity": {"y": random.normal(size=200), "task": "regression"},
+    }.get(kind, {})
+    edges = random.integers(0, 200, (2, 0 if kind == "no edges" else 900))
+    split = {"train": range(50), "val": range(50, 70), "test": range(70, 99)}
+    splits = {} if kind == "nothing" else {f"{k}": split for k in range(7)}
+    graph = Graph.from_arrays(edges, num_nodes=200, splits=splits, **y)
+    found = gs.describe(graph, cut=False)
+    assert isinstance(found, Description)
+    found.plot(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(gs.InputError, match="a PNG"):
+        found.plot(tmp_path / "a.svg")
