@@ -239,7 +239,7 @@ def test_nothing_of_a_store_stays_resident(sparse, tmp_path):
         )
         part = gs.Partition(torch.zeros(count, dtype=torch.int32), 1)
         store = gs.cluster(graph, part, tmp_path / name)
-        before = resident_file_pages()
+        before = resident_file_pages(tmp_path)
         for _ in stream(model, store.graph, memory="1GB", chunk_rows=count // 4):
             pass
-    assert resident_file_pages() < before + 400
+    assert resident_file_pages(tmp_path) < before + 400

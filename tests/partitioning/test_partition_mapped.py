@@ -1,8 +1,6 @@
 """A graph in a file is cut as one in memory is, and does not become resident."""
 
-import re
-import sys
-from pathlib import Path
+import mmap
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from gnnscale.partitioning.native import libraries as native
 from gnnscale.partitioning.native.structure import Structure
 from gnnscale.partitioning.rows import RowBlocks, entry_blocks
 from gnnscale.storage.mapped import map_array
+from tests.helpers.memory import linux, resident_file_pages
 from tests.partitioning.partition_cases import SEEING, graphs, planted
 
 
@@ -71,15 +70,7 @@ def test_a_graph_in_a_file_is_cut_as_one_in_memory(tmp_path, method, directed):
     assert torch.equal(there, partition(graph, 20, method, **options).assignment)
 
 
-def resident(path):
-    """Bytes of the mappings of a file that this process holds."""
-    maps = re.split(r"^(?=[0-9a-f]+-)", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
-    sizes = [re.search(r"Rss: +(\d+) kB", one) for one in maps if str(path) in one]
-    assert sizes
-    return sum(int(size[1]) << 10 for size in sizes)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@linux
 def test_no_pass_over_a_file_leaves_it_resident(tmp_path):
     indptr, indices = ring(400_000)
     path = tmp_path / "indices"
@@ -88,7 +79,7 @@ def test_no_pass_over_a_file_leaves_it_resident(tmp_path):
     assert undirected(*structure).indices.base is structure.indices.base
     native.write_parhip(tmp_path / "parhip", structure)
     run_streaming(*structure, 100)
-    assert resident(path) < mapped.nbytes / 10
+    assert resident_file_pages(path) < mapped.nbytes / 10 / mmap.PAGESIZE
     assert np.array_equal(
         np.fromfile(tmp_path / "parhip", "<u4", offset=8 * (3 + len(indptr))), indices
     )

@@ -53,14 +53,14 @@ def test_in_memory_tensors_are_sliced_without_a_copy():
 def test_reading_leaves_nothing_resident_and_release_lets_go(tmp_path):
     array = np.ones((4_000, 1_000), np.float32)  # 16 MB, 3,900 pages
     tensor = stored(tmp_path / "a.npy", array)
-    before = resident_file_pages()
+    before = resident_file_pages(tmp_path)
     for start in range(0, 4_000, 500):
         mapped.read_rows(tensor, start, start + 500)
-    assert resident_file_pages() < before + 1_000
+    assert resident_file_pages(tmp_path) < before + 1_000
     tensor.sum()
-    assert resident_file_pages() > before + 2_500
+    assert resident_file_pages(tmp_path) > before + 2_500
     mapped.release(tensor)
-    assert resident_file_pages() < before + 1_000
+    assert resident_file_pages(tmp_path) < before + 1_000
 
 
 def test_a_map_and_what_is_read_by_range_are_of_one_file(tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_a_reset_begins_with_what_there_is_then(monkeypatch):
     monkeypatch.setattr("gnnscale.train.run.process._SHARE", 1e-9)  # looks at growth alone
 
     def wait_for(anonymous):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while meter.peak.anonymous < anonymous:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -170,9 +170,9 @@ def test_nothing_of_a_store_stays_resident(view, tmp_path):
     small = several_graphs("masks")
     part = gs.partition(small, 6, "random")
     compute(gs.cluster(small, part, tmp_path / "small"), gcn)  # compiles
-    before = resident_file_pages()
+    before = resident_file_pages(tmp_path)
     compute(seen, gcn)
-    assert resident_file_pages() < before + 700
+    assert resident_file_pages(tmp_path) < before + 700
 
 
 @given(
