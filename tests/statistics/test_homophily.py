@@ -161,4 +161,4 @@ def test_a_class_that_avoids_itself_is_a_surprise():
     graph = of_groups(times, [80] * 4)
     found = homophily(graph)
     assert (found.pairs[0].a, found.pairs[0].b) == (2, 2) and found.pairs[0].times < 0.2
-    assert "class 2 joins itself 0.1 times" in found.words(Called(graph))["surprises"]
+    assert "class 2 joins itself 0.2 times" in found.words(Called(graph))["surprises"]
