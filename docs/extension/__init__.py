@@ -8,12 +8,14 @@ from typing import Any
 from extension import docstrings, gallery, public_names, references
 from extension.arguments import arguments
 from extension.commands import commands
+from extension.formats import formats
 
 GENERATED = re.compile(r"^<!-- generated: (?P<what>\w+)(?: (?P<of>.+?))? -->$", re.M)
 GENERATORS = {
     "api": public_names.section,
     "arguments": arguments,
     "commands": commands,
+    "formats": formats,
 }
 
 

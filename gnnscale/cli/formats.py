@@ -30,17 +30,16 @@ def formats(verbose: Verbose = False) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column("name", style="bold", no_wrap=True)
-    table.add_column("what it is", ratio=3)
-    table.add_column("looks like", ratio=2)
+    table.add_column("looks like", ratio=2, overflow="fold")
+    table.add_column("what it is", ratio=3, overflow="fold")
     table.add_column("streams", no_wrap=True)
     table.add_column("needs", no_wrap=True)
     for made in list_formats():
-        needs = "" if made.needs is None else f"gnnscale[{made.needs}]"
-        table.add_row(
-            *map(plain, (made.name, made.what, made.looks, "yes" if made.streams else "", needs))
-        )
+        streams = "yes" if made.streams else ""
+        table.add_row(*map(plain, (made.name, made.looks, made.what, streams, made.needs or "")))
     out.print(table)
     line(
         "A path is written with a slash: gnnscale info ./graph.mtx. What streams is read in bounded"
     )
-    line("memory. Options stand behind a question mark: './graph.mtx?split=60/20/20&format=NAME'.")
+    line("memory. What a format needs is installed by pip install 'gnnscale[NAME]'. Options stand")
+    line("behind a question mark: './graph.mtx?undirected=true', './graph.txt?format=edges'.")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.formats import seen
-from gnnscale.data.formats.attributes import OPTIONS, Attributed, graph_of_attributes
+from gnnscale.data.formats.attributed.attributes import OPTIONS, Attributed, graph_of_attributes
 from gnnscale.data.formats.registry import Format
 from gnnscale.data.formats.text import read_text
 from gnnscale.errors import InputError

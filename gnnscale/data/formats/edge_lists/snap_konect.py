@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from gnnscale.data.formats import seen
+from gnnscale.data.formats.edge_lists.structure import OPTIONS, graph_of_edges
 from gnnscale.data.formats.registry import Format
-from gnnscale.data.formats.structure import OPTIONS, graph_of_edges
 from gnnscale.data.formats.text import number_rows
 from gnnscale.data.tables.edge_list import from_edge_list
 from gnnscale.data.tables.files import opened

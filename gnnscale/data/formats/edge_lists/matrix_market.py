@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 
 from gnnscale.data.formats import seen
+from gnnscale.data.formats.edge_lists.structure import OPTIONS, graph_of_edges
 from gnnscale.data.formats.registry import Format
-from gnnscale.data.formats.structure import OPTIONS, graph_of_edges
 from gnnscale.data.formats.text import number_rows
 from gnnscale.data.options import Option, read_bool
 from gnnscale.data.tables.files import opened

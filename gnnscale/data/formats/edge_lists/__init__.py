@@ -1,0 +1,1 @@
+"""Graphs of edges alone, read in a stream."""
