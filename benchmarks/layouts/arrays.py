@@ -1,0 +1,113 @@
+"""Layouts of ``.npz``, citation files, and lines of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+
+import gnnscale as gs
+from layouts.content import Content, Layouts
+
+LAYOUTS = Layouts()
+RNG = np.random.default_rng(6)
+
+Made = tuple[Callable[..., gs.Graph], Content | None]
+
+
+@LAYOUTS("gnn-benchmark .npz", "scipy")
+def gnn_benchmark(folder: Path) -> Made:
+    """Adjacency and attributes as CSR, labels (Shchur et al. 2018)."""
+    adj = scipy.sparse.random(20, 20, 0.15, "csr", rng=RNG)
+    adj.data[:] = 1
+    x = scipy.sparse.random(20, 9, 0.3, "csr", rng=RNG, dtype=np.float32)
+    parts = {}
+    for name, each in (("adj", adj), ("attr", x)):
+        fields = {"data": each.data, "indices": each.indices, "indptr": each.indptr}
+        parts |= {f"{name}_{key}": value for key, value in fields.items()}
+        parts[f"{name}_shape"] = np.array(each.shape)
+    np.savez(folder / "photo.npz", **parts, labels=np.arange(20) % 4)
+    file = np.load(folder / "photo.npz")
+    read, features = (
+        scipy.sparse.csr_matrix(
+            (file[f"{n}_data"], file[f"{n}_indices"], file[f"{n}_indptr"]), file[f"{n}_shape"]
+        )
+        for n in ("adj", "attr")
+    )
+    content = Content(np.stack(read.nonzero()), 20, x=features.toarray(), y=file["labels"])
+    return partial(gs.load, folder / "photo.npz"), content
+
+
+@LAYOUTS("heterophilous .npz", "NumPy")
+def heterophilous(folder: Path) -> Made:
+    """node_features, edges and ten splits (Platonov et al. 2023)."""
+    edges = np.unique(np.sort(RNG.integers(0, 18, (40, 2)), axis=1), axis=0)
+    edges = edges[edges[:, 0] != edges[:, 1]]
+    place = np.stack([RNG.permutation(18) for _ in range(10)])
+    np.savez(
+        folder / "tolokers.npz",
+        node_features=RNG.random((18, 3)).astype(np.float32),
+        node_labels=np.arange(18) % 2,
+        edges=edges,
+        train_masks=place < 9,
+        val_masks=(place >= 9) & (place < 13),
+        test_masks=place >= 13,
+    )
+    file = np.load(folder / "tolokers.npz")
+    content = Content(file["edges"].T, 18, True, x=file["node_features"], y=file["node_labels"])
+    content.splits = {part: file[f"{part}_masks"][0] for part in ("train", "val", "test")}
+    return partial(gs.load, folder / "tolokers.npz"), content
+
+
+@LAYOUTS("arrays by name, .npz", "NumPy")
+def named(folder: Path, packed: bool = True) -> Made:
+    """Gnnscale's own names."""
+    arrays = {
+        "edge_index": RNG.integers(0, 15, (2, 40)),
+        "x": RNG.random((15, 2)).astype(np.float32),
+        "y": np.arange(15) % 3,
+        "train_idx": np.arange(9),
+        "val_idx": np.arange(9, 12),
+        "test_idx": np.arange(12, 15),
+    }
+    if packed:
+        np.savez(folder / "graph.npz", **arrays)
+    else:
+        (folder / "graph").mkdir()
+        for name, array in arrays.items():
+            np.save(folder / f"graph/{name}.npy", array)
+    content = Content(arrays["edge_index"], 15, x=arrays["x"], y=arrays["y"])
+    content.splits = {
+        part: np.isin(np.arange(15), arrays[f"{part}_idx"]) for part in ("train", "val", "test")
+    }
+    return partial(gs.load, folder / ("graph.npz" if packed else "graph")), content
+
+
+LAYOUTS.add("arrays by name, .npy", "NumPy", partial(named, packed=False))
+
+
+@LAYOUTS("LINQS, .content and .cites", "pandas")
+def linqs(folder: Path) -> Made:
+    """Names of papers, words, a class of text; ``cited citing`` a line."""
+    names = [f"p{RNG.integers(10**6)}-{i}" for i in range(12)]
+    words = RNG.integers(0, 2, (12, 5))
+    classes = RNG.choice(["Theory", "Neural_Networks"], 12)
+    rows = [
+        "\t".join([name, *map(str, row), kind])
+        for name, row, kind in zip(names, words, classes, strict=True)
+    ]
+    (folder / "toy.content").write_text("\n".join(rows) + "\n")
+    cites = RNG.choice(names, (30, 2))
+    (folder / "toy.cites").write_text("".join(f"{a}\t{b}\n" for a, b in cites))
+    table = pd.read_csv(folder / "toy.content", sep="\t", header=None, dtype={0: str})
+    pairs = pd.read_csv(folder / "toy.cites", sep="\t", header=None, dtype=str)
+    place = {name: i for i, name in enumerate(table[0])}
+    edges = np.stack([pairs[1].map(place), pairs[0].map(place)])
+    content = Content(edges, 12, nodes=table[0].tolist(), x=table.iloc[:, 1:-1].to_numpy())
+    content.y = table.iloc[:, -1].to_numpy()
+    # Without undirected=False they are made undirected, as GCNs are trained on them, and said so.
+    return partial(gs.load, folder, undirected=False), content
