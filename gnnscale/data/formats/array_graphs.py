@@ -150,7 +150,10 @@ def _undirected(arrays: Mapping[str, np.ndarray], about: Mapping[str, object]) -
 def _edge_index(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     if "edge_index" not in arrays:
         known = ", ".join(arrays) or "none"
-        raise InputError(f"edge_index is missing; the keys are: {known}")
+        raise InputError(
+            f"edge_index is missing; the keys are: {known}. Layouts of others that are known are "
+            "listed by `gnnscale formats`"
+        )
     edge_index = arrays["edge_index"]
     if edge_index.ndim != 2 or edge_index.shape[0] != 2:
         hint = "; transpose it" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else ""

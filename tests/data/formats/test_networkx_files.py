@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import networkx as nx
 import numpy as np
@@ -54,6 +55,9 @@ def ours(graph):
 
 WRITERS = {
     "graphml": nx.write_graphml,
+    "json": lambda graph, path: path.write_text(
+        json.dumps(nx.node_link_data(graph, edges="links"))
+    ),
     "gml": nx.write_gml,
     "gexf": lambda graph, path: nx.write_gexf(_without_labels(graph), path),
 }
@@ -79,7 +83,7 @@ def test_names_attributes_and_edges(tmp_path_factory, graph, suffix, packed):
         content = gzip.compress(file.read_bytes())
         file = file.with_name(f"{file.name}.gz")
         file.write_bytes(content)
-    labels = {} if suffix == "graphml" else {"labels": "team"}
+    labels = {} if suffix in ("graphml", "json") else {"labels": "team"}
     read = load(file, **labels)
     names, edges = ours(read)
     assert names == [str(node) for node in graph.nodes]
@@ -147,6 +151,23 @@ def test_files_of_others(tmp_path):
     graph = load(tmp_path / "g.gexf")
     assert graph.names[:].tolist() == ["Valjean", "Javert"]
     assert graph.edge_weight.tolist() == [2.5, 2.5]
+
+
+def test_json_of_others(tmp_path):
+    """D3's miserables.json names nodes; older files give their places."""
+    nodes = [{"id": "Valjean", "group": 1}, {"id": "Javert", "group": 2}]
+    links = [{"source": "Valjean", "target": "Javert", "value": 3}] * 2
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"nodes": nodes, "links": links}))
+    graph = load(file, weight="value", labels="group")
+    assert graph.names[:].tolist() == ["Valjean", "Javert"]
+    assert graph.edge_weight.tolist() == [3.0] * 4
+    places = [{"source": 0, "target": 1, "value": 3}] * 2
+    file.write_text(json.dumps({"nodes": nodes, "links": places}))
+    assert load(file, weight="value", labels="group").fingerprint() == graph.fingerprint()
+    file.write_text(json.dumps({"nodes": nodes, "links": [{"source": "x", "target": "Javert"}]}))
+    with pytest.raises(InputError, match="a link names 'x', which is the id of no node"):
+        load(file)
 
 
 def test_what_an_attribute_is_may_be_asked_and_said(tmp_path):

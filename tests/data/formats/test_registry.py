@@ -30,6 +30,7 @@ SAMPLES = {
     'edgedefault="directed"><node id="a"/></graph></graphml>',
     "a.gexf": '<gexf xmlns="http://www.gexf.net/1.2draft"><graph><nodes><node id="a" label="a"/>'
     "</nodes><edges/></graph></gexf>",
+    "a.json": '{"nodes": [{"id": "a"}, {"id": "b"}], "links": [{"source": "a", "target": "b"}]}',
     "a.net": "*Vertices 2\n*Edges\n1 2\n",
     "a.cites": "35\t1033\n",
     "out1_graph_edges.txt": "node_id\tnode_id\n0\t1\n",

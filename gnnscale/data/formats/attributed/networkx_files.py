@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -117,6 +118,30 @@ def _edgelist(path: Path) -> networkx.Graph:
     )
 
 
+def _node_link(path: Path) -> networkx.Graph:
+    content = json.loads(_text(path))
+    edges = next((key for key in ("links", "edges") if key in content), None)
+    if not isinstance(content.get("nodes"), list) or edges is None:
+        raise InputError(f"{path} has no lists nodes and links (or edges)")
+    nodes, links = content["nodes"], content[edges]
+    names = [str(node.get("id", i)) for i, node in enumerate(nodes)]
+    ends = {link[end] for link in links for end in ("source", "target")}
+    if not {str(end) for end in ends} <= set(names):
+        if not all(isinstance(end, int) and 0 <= end < len(nodes) for end in ends):
+            absent = next(end for end in ends if str(end) not in names)
+            raise InputError(f"{path}: a link names {absent!r}, which is the id of no node")
+        # Older writers give places in the list of nodes.
+        links = [{**link, **{e: names[link[e]] for e in ("source", "target")}} for link in links]
+    # Links of D3 say nothing of being several: none is lost.
+    made = {
+        "multigraph": True,
+        **content,
+        "nodes": [{**n, "id": i} for n, i in zip(nodes, names, strict=True)],
+    }
+    ends_as_text = [{**link, **{e: str(link[e]) for e in ("source", "target")}} for link in links]
+    return networkx.node_link_graph({**made, edges: ends_as_text}, edges=edges)
+
+
 def _is_symmetric(edge_index: np.ndarray) -> bool:
     """Whether a list holds both directions of every edge, so that none is to be added."""
     pairs = {(u, v) for u, v in edge_index.T.tolist() if u != v}
@@ -129,6 +154,13 @@ def _begins(path: Path, *suffixes: str, mark: bytes) -> bool:
 
 def _is_gml(path: Path) -> bool:
     return seen.kind(path) == ".gml" and re.search(rb"\bgraph\s*\[", seen.head(path)) is not None
+
+
+def _is_node_link(path: Path) -> bool:
+    """Not of GraphSAGE's folders, which have more than a file of nodes and links."""
+    head = seen.head(path)
+    listed = b'"nodes"' in head and head.lstrip()[:1] == b"{"
+    return seen.kind(path) == ".json" and listed and not path.stem.endswith("-G")
 
 
 def _is_edgelist(path: Path) -> bool:
@@ -180,6 +212,14 @@ FORMATS = (
         lambda path: _begins(path, ".gexf", ".xml", mark=b"<gexf"),
         _gexf,
         "gexf.html",
+    ),
+    _format(
+        "node-link",
+        "nodes and links in JSON, of networkx.node_link_data and D3",
+        "*.json with nodes, links",
+        _is_node_link,
+        _node_link,
+        "json_graph.html",
     ),
     _format(
         "adjlist",
