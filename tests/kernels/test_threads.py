@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # interpreters that import torch anew
+
 PRODUCT = """
 import torch
 from gnnscale.kernels import CSR, THREADING_LAYER, num_threads, relu_dropout, spmm
@@ -45,7 +47,6 @@ def test_workqueue_is_never_taken_and_kernels_take_torchs_threads_and_leave_them
     assert chosen == running and chosen in ("omp", "tbb")
 
 
-@pytest.mark.slow
 def test_without_any_layer_kernels_run_serially():
     hide = "import sys\nfor name in ('omppool', 'tbbpool', 'workqueue'):\n"
     hide += "    sys.modules['numba.np.ufunc.' + name] = None\n"

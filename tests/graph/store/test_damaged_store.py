@@ -29,7 +29,7 @@ def figures(monkeypatch):
     return figures
 
 
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("sparse", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_no_flip_ends_the_process(sparse, figures, forks, tmp_path):
     """Of a store of which only some bytes are compared with checksums, as of a large one."""
     store, chance = figures.make_store(tmp_path / "store", sparse), random.Random(0)
