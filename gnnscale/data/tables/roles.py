@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from typing_extensions import override
+
+from gnnscale.data.tables.evidence import Look, looked_at
+from gnnscale.data.tables.table import Table
+from gnnscale.errors import InputError
 
 RoleName = Literal[
     "id",
@@ -51,3 +57,82 @@ class Role:
                 f"`{self.column}`: {self.why}, {what}" if self.why else f"`{self.column}`: {what}"
             )
         return f"`{self.column}`: {what} ({self.why})" if self.why else f"`{self.column}`: {what}"
+
+
+class Deciding:
+    """The columns of a table while it is decided what they are.
+
+    Args:
+        table: the table.
+        drop: the names of columns to leave out.
+
+    Attributes:
+        looks: every column, with the first of its cells.
+        bare: whether the columns have no names but their numbers.
+        faults: what cannot be decided, with the words that decide it.
+    """
+
+    def __init__(self, table: Table, drop: Collection[str] = ()) -> None:
+        self.table = table
+        self.looks = looked_at(table)
+        self.bare = all(re.fullmatch(f"f?{n}", look.name) for n, look in enumerate(self.looks))
+        self.faults: list[str] = []
+        self._roles: dict[int, Role] = {}
+        for look in self.looks:
+            if look.name in drop:
+                self.give(look, "left out", "dropped")
+
+    def left(self) -> list[Look]:
+        """The columns that are nothing yet."""
+        return [look for look in self.looks if look.column.number not in self._roles]
+
+    def those(self, role: RoleName) -> list[Look]:
+        """The columns that are this."""
+        had = self._roles
+        return [k for k in self.looks if (n := k.column.number) in had and had[n].role == role]
+
+    def give(self, look: Look, role: RoleName, why: str) -> None:
+        """Say what a column is."""
+        self._roles[look.column.number] = Role(look.name, role, why)
+
+    def named(self, wanted: str | int | None, role: RoleName) -> Look | None:
+        """The column that the caller names as this; None where he does not.
+
+        Raises:
+            InputError: there is none of that name, or it is named as something else as well.
+        """
+        if wanted is None:
+            return None
+        look = self.looks[self.table.column(wanted).number]
+        if (other := self._roles.get(look.column.number)) is not None:
+            raise InputError(
+                f"{self.table.what}: column {look.name} is named as {role} and {other.role}; name "
+                "another for one of them"
+            )
+        self.give(look, role, "named")
+        return look
+
+    def written(self, look: Look) -> str:
+        """A column as the caller may write it: its name, or its number where it has no other."""
+        return str(look.column.number) if self.bare else repr(look.name)
+
+    def ask(self, looks: Sequence[Look], question: str, *keywords: str) -> None:
+        """Note that these columns may be several things, and what says which."""
+        shown = ", ".join(f"{self.written(look)} ({look.in_words})" for look in looks)
+        own = [self.written(look) for look in looks]
+        each = own[0] if len(own) == 1 else f"[{', '.join(own)}]"
+        words = [f"{key}={each if key == 'drop' else own[0]}" for key in keywords]
+        *most, last = words
+        said = f"{', '.join(most)} or {last}" if most else last
+        some = "column" if len(looks) == 1 else "columns"
+        self.faults.append(f"{self.table.what}: {some} {shown} {question}: say {said}")
+
+    def done(self) -> list[Role]:
+        """What every column is, in the order of the table.
+
+        Raises:
+            InputError: something is not decided.
+        """
+        if self.faults:
+            raise InputError(self.faults)
+        return [self._roles[look.column.number] for look in self.looks]

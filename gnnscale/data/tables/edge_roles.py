@@ -1,0 +1,222 @@
+"""What the columns of a table of edges are, from their names, types and cells; or asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from gnnscale.data.tables.evidence import NEUTRAL, Look, as_ids
+from gnnscale.data.tables.roles import Deciding, Role
+from gnnscale.data.tables.table import Table
+from gnnscale.errors import InputError
+from gnnscale.storage.arrow import compute
+
+#: Words for the two ends of an edge, the source first.
+_ENDS = """
+    source-target src-dst src-dest src-tgt src-trg source-dest source-destination source-sink
+    origin-destination orig-dest from-to u-v s-t a-b x-y i-j p-q o-d n-m head-tail citing-cited
+    follower-followee follower-followed follower-following sender-receiver sender-recipient
+    parent-child subject-object caller-callee buyer-seller payer-payee rater-ratee rater-rated
+    truster-trustee trustor-trustee ego-alter first-second left-right start-end row-col row-column
+    author-coauthor 0-1 1-2
+"""
+_PAIRS = frozenset((first, second) for first, _, second in (p.partition("-") for p in _ENDS.split()))
+_SOURCES = frozenset(["source", "src", "from", "citing"])
+_TARGETS = frozenset(["target", "dst", "dest", "tgt", "to", "cited"])
+_WEIGHTS = (["weight"], ["weights"], ["w"], ["edge", "weight"], ["edge", "weights"])
+_KINDS = frozenset("type types kind relation rel predicate class category layer group".split())
+_NUMBERS = frozenset("id no nr row index line edge number".split())
+
+
+def edge_roles(
+    table: Table,
+    *,
+    source: str | int | None = None,
+    target: str | int | None = None,
+    weight: str | int | None = None,
+    time: str | int | None = None,
+    drop: Collection[str] = (),
+) -> list[Role]:
+    """What each column of a table of edges is, in their order.
+
+    The ends of an edge are the two columns that are named; else those whose names are a pair, as
+    source and target or user_1 and user_2; else the first two of a table without header, or the
+    only two that may hold ids. A time is a column of dates or times, also as numbers, and never a
+    weight. A weight is named so, or the only other column of a table without header, with numbers
+    that are not whole. Other numbers are asked about; other columns are left out.
+
+    Raises:
+        InputError: there is no such column; or columns may be several things: what, and the words
+            that say which.
+    """
+    deciding = Deciding(table, drop)
+    if not deciding.looks:
+        return []
+    ends = deciding.named(source, "source"), deciding.named(target, "target")
+    weighted = deciding.named(weight, "weight")
+    if weighted is not None and not weighted.is_number and len(weighted.cells):
+        deciding.faults.append(
+            f"{table.what}: column {weighted.name}, named as weight, is {weighted.in_words}; "
+            "weights are numbers"
+        )
+    timed = deciding.named(time, "time")
+    for look in deciding.left():
+        if look.column.row_number:
+            deciding.give(look, "left out", "row number")
+        elif look.column.kind == "empty" and len(look.cells):
+            deciding.give(look, "left out", "no cells")
+    _find_ends(deciding, *ends)
+    if timed is None:
+        _find_time(deciding)
+    if weighted is None:
+        _find_weight(deciding)
+    for look in deciding.left():
+        deciding.give(look, "left out", f"{look.in_words}, which edges are not read with")
+    return deciding.done()
+
+
+def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> None:
+    free = deciding.left()
+    needed = (source is None) + (target is None)
+    if not needed:
+        return
+    if len(free) < needed:
+        there = ", ".join(look.name for look in deciding.looks)
+        several = f"columns {there}" if len(deciding.looks) > 1 else f"one column, {there}"
+        raise InputError(
+            f"{deciding.table.what} has {several}; an edge list has two or three: source, target "
+            "and perhaps weight"
+        )
+    able = [look for look in free if look.may_name_nodes]
+    named = [
+        (a, b)
+        for a in ([source] if source else able)
+        for b in ([target] if target else able)
+        if _are_pair(a, b) and not deciding.bare
+    ]
+    if len(named) == 1:
+        _give_ends(deciding, *named[0], "by its name")
+        return
+    if len(named) > 1:
+        _ask_ends(deciding, [look for look in able if any(look in pair for pair in named)])
+        return
+    if deciding.bare:
+        chosen = _first_of(free, able, needed)
+    else:
+        nodes = [look for look in able if not (look.called_quantity or look.moments)]
+        nodes = [look for look in nodes if not _counts_edges(look)]
+        chosen = nodes if len(nodes) == needed else able if len(able) == needed else []
+    if not chosen:
+        _ask_ends(deciding, able or free)
+        return
+    if needed == 2:
+        first, second = chosen
+        backwards = not _SOURCES.isdisjoint(second.words) or not _TARGETS.isdisjoint(first.words)
+        chosen = [second, first] if backwards else chosen
+    pair = source or chosen[0], target or chosen[-1]
+    if not deciding.bare and _of_two_kinds(*pair):
+        first, second = map(deciding.written, pair)
+        deciding.faults.append(
+            f"{deciding.table.what}: columns {first} and {second} hold the same numbers. If these "
+            f"are the same nodes, say source={first}, target={second}; if nodes of two kinds, give "
+            f"them ids that differ, as '{pair[0].words[0]} 1' and '{pair[1].words[0]} 1'"
+        )
+    _give_ends(deciding, *pair, f"{'first' if deciding.bare else 'the only'} columns of ids")
+
+
+def _first_of(free: list[Look], able: list[Look], needed: int) -> list[Look]:
+    """The first columns of a table without header, if only they can be the ends."""
+    first, others = free[:needed], [look for look in free[needed:] if look in able]
+    texts = any(look.column.kind == "text" and not look.constant for look in others)
+    moments = any(look.moments for look in first) and not all(look.moments for look in first)
+    sure = all(look in able for look in first) and not texts and not (moments and others)
+    return first if sure else []
+
+
+def _give_ends(deciding: Deciding, source: Look, target: Look, why: str) -> None:
+    left = deciding.left()
+    for look, role in ((source, "source"), (target, "target")):
+        if look in left:
+            deciding.give(look, "source" if role == "source" else "target", why)
+
+
+def _ask_ends(deciding: Deciding, looks: list[Look]) -> None:
+    for look in looks:
+        deciding.give(look, "left out", "")  # asked about
+    deciding.ask(looks, "which of them are the ends of an edge?", "source", "target")
+
+
+def _find_time(deciding: Deciding) -> None:
+    times = [
+        look
+        for look in deciding.left()
+        if look.words not in _WEIGHTS and (look.moments or look.called_time)
+    ]
+    for look in times:
+        if len(times) == 1:
+            deciding.give(look, "time", look.moments or "by its name")
+        else:
+            deciding.give(look, "left out", f"one of {len(times)} times, none named by time=")
+
+
+def _find_weight(deciding: Deciding) -> None:
+    named = [look for look in deciding.left() if look.words in _WEIGHTS]
+    if len(named) == 1 and named[0].is_number:
+        deciding.give(named[0], "weight", "by its name")
+        return
+    numbers = named or [
+        look
+        for look in deciding.left()
+        if look.is_number
+        and not _counts_edges(look)
+        and _KINDS.isdisjoint(look.words)
+        and not _always_same(deciding.table, look)
+    ]
+    if deciding.bare and len(numbers) == 1 and not numbers[0].whole:
+        deciding.give(numbers[0], "weight", "numbers that are not whole")
+    elif numbers:
+        deciding.ask(numbers, "may be weights of the edges", "weight", "time", "drop")
+        for look in numbers:
+            deciding.give(look, "left out", "")
+    for look in deciding.left():
+        if look.column.kind == "text" and not look.constant and _is_dictionary(look):
+            deciding.ask([look], "holds NetworkX's attributes: write the edges anew with "
+                         "write_edgelist(data=['weight'])", "drop")
+
+
+def _are_pair(source: Look, target: Look) -> bool:
+    """Whether two names are those of the ends of an edge, as user_1 and user_2."""
+    first, second = (
+        [word for word in look.words if word not in NEUTRAL] for look in (source, target)
+    )
+    differ = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
+    return len(first) == len(second) and len(differ) == 1 and differ[0] in _PAIRS
+
+
+def _counts_edges(look: Look) -> bool:
+    return look.counts_rows and not _NUMBERS.isdisjoint(look.words)
+
+
+def _of_two_kinds(source: Look, target: Look) -> bool:
+    """Whether names say that two columns are of two kinds, whose numbers are the same."""
+    first, second = ({*look.words} - NEUTRAL for look in (source, target))
+    if not (source.whole and target.whole and first and second and first.isdisjoint(second)):
+        return False
+    return len(max(first | second, key=len)) > 2 and _overlap(source, target)
+
+
+def _overlap(source: Look, target: Look) -> bool:
+    found = compute.is_in(as_ids(source.cells), value_set=as_ids(target.cells))
+    return compute.any(found).as_py() is True
+
+
+def _always_same(table: Table, look: Look) -> bool:
+    """Whether a column is the same in all rows, not the first alone."""
+    if not look.constant:
+        return False
+    value = look.cells[0]
+    batches = table.batches([look.name], {look.name: look.column.type})
+    return all(compute.all(compute.equal(batch[0], value)).as_py() for batch in batches)
+
+
+def _is_dictionary(look: Look) -> bool:
+    return str(look.cells.drop_null()[0].as_py()).startswith("{")

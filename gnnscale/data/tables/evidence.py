@@ -1,0 +1,189 @@
+"""What the name and the cells of a column say that it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gnnscale.data.tables.column import Column
+from gnnscale.data.tables.table import Table
+from gnnscale.storage.arrow import compute, pyarrow, types
+
+ROWS_LOOKED_AT = 1 << 16
+#: Words of names that say nothing of what is meant: the "id" of "user_id".
+NEUTRAL = frozenset(
+    "id ids node nodes nodeid vertex vertices idx index key no nr num number name names "
+    "uid uuid guid code label entity".split()
+)
+_TIMES = frozenset(
+    "time times timestamp timestamps ts t date dates datetime when unixtime unix epoch year month "
+    "day hour created updated".split()
+)
+#: Of quantities, which name no node.
+_QUANTITIES = frozenset(
+    "weight weights w rating ratings score scores stars count counts amount amounts value values "
+    "strength similarity sim distance dist prob probability capacity cost price length freq "
+    "frequency age rank degree size total sum mean share percent level year duration".split()
+)
+_SECONDS = (315_532_800, 2_208_988_800)  # 1980 to 2040
+_DAYS = (19_000_101, 21_001_231)  # 1990-01-31 as 19900131
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?.*)?")
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a column's name, in small letters.
+
+    >>> words_of("FromNodeId"), words_of("user_1"), words_of("n2")
+    (['from', 'node', 'id'], ['user', '1'], ['n', '2'])
+    """
+    parts = re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|\d+", name)
+    return [part.lower() for part in parts]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A column and the first of its cells.
+
+    Attributes:
+        column: the column.
+        cells: the first of its cells.
+    """
+
+    column: Column
+    cells: pyarrow.Array
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.column.name
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of its name."""
+        return words_of(self.name)
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """The cells that are filled, as float64; none where they are no numbers."""
+        if self.column.kind not in ("integer", "float"):
+            return np.empty(0)
+        filled = self.cells.drop_null()
+        if types.is_dictionary(filled.type):
+            filled = filled.dictionary_decode()
+        found = filled.cast(pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return found[~np.isnan(found)]
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether the cells are whole numbers, perhaps written with a point."""
+        numbers = self.numbers
+        kind = self.column.kind
+        return kind == "integer" or (
+            kind == "float" and bool(numbers.size) and bool((numbers == np.floor(numbers)).all())
+        )
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the cells are numbers."""
+        return self.column.kind in ("integer", "float")
+
+    @property
+    def may_name_nodes(self) -> bool:
+        """Whether the cells may be ids, as far as their type says."""
+        return self.whole or self.column.kind in ("text", "empty")
+
+    @cached_property
+    def constant(self) -> bool:
+        """Whether all of several cells are the same."""
+        return len(self.cells) > 1 and len(self.cells.unique()) == 1
+
+    @cached_property
+    def counts_rows(self) -> bool:
+        """Whether the cells count the rows, from 0 or 1."""
+        n = self.numbers
+        return (
+            self.whole
+            and n.size == len(self.cells) > 1
+            and n[0] in (0, 1)
+            and bool((np.diff(n) == 1).all())
+        )
+
+    @cached_property
+    def moments(self) -> str:
+        """What times the cells are, in words; empty where they are none for sure."""
+        kind = self.column.kind
+        if kind == "time":
+            return "dates" if types.is_date(self.column.type) else "times"
+        if kind == "text":
+            texts = [text for text in self.cells.drop_null()[:100].to_pylist() if text]
+            return "times as text" if texts and all(map(_ISO.fullmatch, texts)) else ""
+        numbers = self.numbers[self.numbers != 0]  # 0 stands for an unknown time
+        if not numbers.size:
+            return ""
+        low, high = float(numbers.min()), float(numbers.max())
+        for factor, unit in ((1, "seconds"), (1e3, "ms"), (1e6, "µs"), (1e9, "ns")):
+            if _SECONDS[0] * factor <= low and high <= _SECONDS[1] * factor:
+                return f"{unit} since 1970"
+        days = self.whole and _DAYS[0] <= low and high <= _DAYS[1]
+        month, day = numbers // 100 % 100, numbers % 100
+        if days and bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all()):
+            return "dates as numbers"
+        return ""
+
+    @property
+    def called_time(self) -> bool:
+        """Whether its name and its cells may be those of a time."""
+        may = self.is_number or self.moments != ""
+        return may and not _TIMES.isdisjoint(self.words)
+
+    @property
+    def called_quantity(self) -> bool:
+        """Whether it is called as a quantity is, and no node."""
+        return not _QUANTITIES.isdisjoint(self.words)
+
+    @cached_property
+    def called_id(self) -> bool:
+        """Whether its name says that it holds ids."""
+        joined = "".join(self.words)
+        return bool(self.words) and (
+            {*self.words} <= NEUTRAL - {"label"} or joined.endswith("id") and joined != "paid"
+        )
+
+    @cached_property
+    def in_words(self) -> str:
+        """What its cells are, in short."""
+        numbers = self.numbers
+        if self.moments:
+            return self.moments
+        if self.constant:
+            return f"always {self.cells[0].as_py()!r}"
+        if numbers.size:
+            kind = "whole numbers" if self.whole else "numbers"
+            return f"{kind} from {numbers.min():.12g} to {numbers.max():.12g}"
+        first = next((cell.as_py() for cell in self.cells if cell.is_valid), None)
+        kinds = {"bool": "booleans", "list": "lists", "empty": "no cells"}
+        kind = kinds.get(self.column.kind, self.column.kind)
+        return f"{kind} such as {first!r}" if isinstance(first, str) else kind
+
+
+def looked_at(table: Table) -> list[Look]:
+    """The columns of a table and the first of their cells."""
+    sample = table.sample(ROWS_LOOKED_AT).combine_chunks()
+    chunked = [sample.column(i) for i in range(sample.num_columns)]
+    cells = [c.chunk(0) if c.num_chunks else pyarrow.array([], c.type) for c in chunked]
+    return [Look(column, own) for column, own in zip(table.columns, cells, strict=True)]
+
+
+def as_ids(cells: pyarrow.Array) -> pyarrow.Array:
+    """Ids as text, whole numbers without a point: the same whatever type a table gives them."""
+    if types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if types.is_floating(cells.type):
+        whole = compute.cast(cells, pyarrow.int64(), safe=False)
+        same = compute.equal(compute.cast(whole, cells.type, safe=False), cells)
+        if compute.all(same).as_py() in (True, None):
+            cells = whole
+    return cells.cast(pyarrow.large_string())
