@@ -57,6 +57,8 @@ OPERATIONS: dict[str, dict[str, Types]] = {
     "rows.renumber": {"cpu": _ALL},
     "rows.spread_edges": {"cpu": _ALL},
     "rows.sort_edges": {"cpu": _ALL},
+    "rows.edge_asymmetry": {"cpu": _ALL},
+    "rows.every_second": {"cpu": _ALL},
     "rows.merge_equal": {"cpu": _ALL},
 }
 _DEVICE_OF = {"cpu": "cpu", "cuda": "cuda", "cusparse": "cuda"}

@@ -288,6 +288,18 @@ def merge_equal(d):
     return a.indptr.numpy(), a.indices.numpy(), weights
 
 
+@case
+def every_second(d):
+    return *merge_equal(d), d.number(0, 3)
+
+
+@case
+def edge_asymmetry(d):
+    n, m = d.number(1, 9), d.number(0, 30)
+    source, target = d.ints(n, 2, m, of=np.int32)
+    return source, target, d.rows(d.draw(st.sampled_from([0, m])), 1).float().flatten().numpy()
+
+
 # ------------------------------------------------------------------------------------ the proof
 
 
@@ -304,8 +316,8 @@ def run(function, arguments):
     """What comes out, and the arguments after it: some are written to."""
     arguments = copy.deepcopy(arguments)
     out = function(*arguments)
-    if function.__name__ == "merge_equal":
-        arguments = (arguments[0], *(array[:out] for array in arguments[1:] if array.size))
+    if function.__name__ in ("merge_equal", "every_second"):
+        arguments = (arguments[0], *(array[:out] for array in arguments[1:3] if array.size))
     if function.__name__ == "graph_norm":
         rows, *moments = out
         out = [rows, *(part[arguments[1].diff() > 0] for part in moments)]  # of empty ones, unread

@@ -23,23 +23,22 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from gnnscale.choices import choices_checked
 from gnnscale.data.kept import open_kept, scratch_in, told_apart
-from gnnscale.data.tables.edge_table import EdgeTable
-from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers, all_texts
-from gnnscale.data.tables.node_table import NodeTable
-from gnnscale.errors import InputError, StoreError
+from gnnscale.data.tables.given import Tables, Told
+from gnnscale.data.tables.node_ids import NodeIds
+from gnnscale.data.tables.node_splits import read_splits_given, split_column
+from gnnscale.errors import InputError
 from gnnscale.graph import Graph, build_graph, open_stored_graph
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.reading.nodes import read_parts
 from gnnscale.kernels import CSR
-from gnnscale.storage.files import cache_root, checked_path, expanded
+from gnnscale.storage.files import cache_root, checked_path
 from gnnscale.storage.mapped import loaded
 from gnnscale.storage.memory import memory_bytes
 
@@ -47,60 +46,95 @@ logger = logging.getLogger(__name__)
 
 IN_MEMORY = 1 << 30
 """Bytes of a graph, as it is stored, above which it stays on disk where no path is given."""
-VERSION = 2
+VERSION = 3
 """Raised when the same files give another graph: what is kept is then built anew."""
 
 
 @choices_checked
 def from_edge_list(
-    edges: str | Path,
-    *,
-    source: str | None = None,
-    target: str | None = None,
-    weight: str | None = None,
+    edges: Any,
     features: Any = None,
     labels: Any = None,
-    splits: Mapping[str, Mapping[str, Any]] | None = None,
-    id_column: str | None = None,
+    *,
+    id: str | int | None = None,
+    source: str | int | None = None,
+    target: str | int | None = None,
+    weight: str | int | None = None,
+    time: str | int | None = None,
+    drop: str | int | Sequence[str | int] = (),
+    splits: Any = None,
+    recipe: Any = None,
+    sep: str | None = None,
+    comment: str | None = None,
+    header: bool | Sequence[str] | None = None,
+    encoding: str | None = None,
+    id_column: str | int | None = None,
     num_nodes: int | None = None,
+    absent: Literal["refuse", "drop"] = "refuse",
     path: str | Path | None = None,
     undirected: bool = True,
     coalesce: bool = False,
     memory: int | str = "512MB",
+    seed: int = 0,
     task: str | None = None,
     metric: str | None = None,
     num_classes: int | None = None,
     name: str | None = None,
 ) -> Graph:
-    r"""Build a graph from a file of edges, which may be larger than memory.
+    r"""Build a graph from tables of edges and of nodes, which may be larger than memory.
+
+    Every table is a file (text of any dialect, Parquet, Feather, also packed), a folder or a
+    pattern of part files, a DataFrame of pandas or polars, an Arrow table, or an array. What each
+    of its columns is, is decided from names, types and cells, and logged in a line a column; where
+    a column may be two things, the error has the words for both.
 
     Args:
-        edges: an `.npy` of integers `[2, num_edges]` or `[num_edges, 2]`; or a table, `.parquet`,
-            `.csv`, `.tsv` or `.txt` (separated by white space; lines that begin with "#" are
-            comments), the last three also `.gz`, `.zst`, `.bz2` or `.lz4`. Whether a text has a
-            header is seen by its first rows, or said by naming columns.
-        source: the column of sources; without it one called source, src, from, … or the first.
-        target: the column of targets; without it one called target, dst, to, … or the second.
+        edges: a table of edges; or integers `[2, num_edges]` or `[num_edges, 2]` in an array or an
+            `.npy`.
+        features: a table of nodes, whose columns are ids, labels, splits and features, or some of
+            these; or an array or an `.npy` `[num_nodes, num_features]` in the order of the nodes.
+        labels: the name or number of a column of the table of nodes, or several names; a table
+            with ids and labels; a mapping from ids to labels; an array or an `.npy` with a row a
+            node. Without it, a column called label. Nodes that a table leaves out are unlabelled.
+        id: the column of a table of nodes that says whose a row is; without it, the one that holds
+            the edges' ids. A table without one is in the order of the nodes, where ids are numbers
+            from 0 and there are as many rows.
+        source: the column of sources; without it, see `gnnscale.data.tables.edge_roles`.
+        target: the column of targets, likewise.
         weight: the column of weights; without it one called weight, or the third of a text without
-            a header.
-        features: an array `[num_nodes, num_features]`, an `.npy`, or a table whose other columns
-            are features: numbers, or one column of lists.
-        labels: an array with a row a node, an `.npy`, a table with ids, or the name of a column in
-            the table of features. Nodes that a table leaves out are unlabelled.
-        splits: `{"default": {"train": …, "val": …, "test": …}}`, each a mask in the order of
-            the nodes, or ids as the file of edges has them.
-        id_column: what the column of ids is called in tables of features and labels; without it one
-            called id, node_id, node or name. Tables without one are in the order of the nodes.
+            header where it holds numbers that are not whole.
+        time: the column of times, of edges or nodes; without it, of edges one of dates or times.
+        drop: columns to leave out, of any of the tables.
+        splits: shares as "60/20/20", drawn from the nodes that have labels; the name of a column
+            of the table of nodes, or that and its values, as
+            `("fold", {"train": [0, 1], "val": 2, "test": 3})`; a file with ids and parts; or
+            `{"train": …, "val": …, "test": …}`, each a mask in the order of the nodes, ids as the
+            edges have them, or a file of ids; or several sets of these by name. Without it, a
+            column called split, or columns called train_mask, val_mask, test_mask.
+        recipe: what becomes of columns that are features, by their names, as
+            `{"city": "one-hot", "age": "standardise"}`: see `gnnscale.data.tables.recipe`; or the
+            `schema` of another graph, for the same features as that has.
+        sep: of a text of edges: what stands between cells; without it, it is seen. Of other tables,
+            `{"features": ";"}`; likewise the next three.
+        comment: of a text: what lines that are no rows begin with.
+        header: of a text: whether the first row names the columns; or their names.
+        encoding: of a text.
+        id_column: the same as `id`.
         num_nodes: says that ids are numbers below it.
+        absent: what becomes of edges that name a node which has no row in the table of nodes:
+            "refuse" them, or "drop" them.
         path: the folder to store the graph in. Without it, the graph is in memory, or, where it
             takes more than a GB (`IN_MEMORY`), in `$GNNSCALE_CACHE/graphs`, where the same call
             opens it again until a file changes.
-        undirected: each edge is given once; the reverse of every edge but self-loops is added.
+        undirected: each edge is given once, and the reverse of every edge but self-loops is added;
+            where the edges hold the reverse of every edge already, that is seen and said, and
+            nothing is added.
         coalesce: merge parallel edges, adding their weights.
         memory: what sorting edges and integer ids may take, as "512MB" or a number of bytes. Beside
             it: 24 bytes a node, labels and masks; names that are text, three times for a moment,
             and 16 bytes for each;
             and what is read ahead of a file, dozens of blocks of 4 MB of a text.
+        seed: of splits that are drawn.
         task: as for `Graph.from_arrays`.
         metric: as for `Graph.from_arrays`.
         num_classes: as for `Graph.from_arrays`.
@@ -108,10 +142,12 @@ def from_edge_list(
 
     Returns:
         The graph. Where ids are not kept, its `names` tells what nodes are called: `names[nodes]`,
-        `names.find(ids)`; it is stored with the graph.
+        `names.find(ids)`; it is stored with the graph. Its `schema` tells what classes and features
+        are called, and what each column was read as.
 
     Raises:
-        InputError: a column is missing, ids do not fit, an id has no features, ….
+        InputError: a column is missing or may be several things, ids do not fit, …: with what says
+            otherwise.
         StoreError: a file is missing or damaged, or the disk is full.
 
     Example:
@@ -124,103 +160,73 @@ def from_edge_list(
     """
     arguments = {**locals(), "memory": None, "path": None}  # what the graph depends on
     budget = memory_bytes(memory)
-    edges = expanded(edges)
-    table = EdgeTable(edges, source, target, weight)
-    rows = NodeTable.of(features, "features", id_column)
-    apart = None
-    if isinstance(labels, str) and rows is not None and labels in rows.columns:
-        rows = rows.without(labels)
-    elif labels is not None:
-        apart = NodeTable.of(labels, "labels", id_column)
-    kept = _kept(edges, arguments) if path is None else None
+    if id is not None and id_column is not None and id != id_column:
+        raise InputError(f"id={id!r} and id_column={id_column!r} are the same; leave one out")
+    given = Tables(
+        edges,
+        features,
+        labels,
+        told=Told(
+            id=id if id_column is None else id_column,
+            source=source,
+            target=target,
+            weight=weight,
+            time=time,
+            drop=[drop] if isinstance(drop, str | int) else list(drop),
+            split=split_column(splits),
+            recipe=recipe,
+        ),
+        dialect={"sep": sep, "comment": comment, "header": header, "encoding": encoding},
+        num_nodes=num_nodes,
+    )
+    kept = _kept(given.name, arguments) if path is None else None
     if kept is not None and (graph := open_kept(kept)) is not None:
         return graph
     root = checked_path(path).resolve() if kept is None else kept
     with scratch_in(root.parent) as scratch:
-        ids = _node_ids(table, rows, apart, num_nodes, budget, scratch)
-        y = None
-        if rows is not None and rows.label is not None:
-            y = rows.labels(task)
-        elif apart is not None:
-            y = apart.labels_of(ids, task)
+        ids = given.node_ids(budget, scratch)
+        read = given.labels(ids, task)
+        y = None if read is None else read.labels()
+        parts = read_splits_given(splits, ids, given.node_tables(), _labelled(y, ids, task), seed)
+        made = given.recipe(recipe)
+        given.log()
+        if read is not None:
+            task = read.task if task is None else task
+            if task == "classification" and read.names is not None and num_classes is None:
+                num_classes = len(read.names)
         graph = build_graph(
             root if kept is None else scratch / "graph",
             ids.num_nodes,
-            _numbered(table, ids),
-            x=None if rows is None else rows.features(),
+            given.numbered(ids, absent),
+            x=given.features(made),
             y=y,
-            splits=_splits(splits, ids),
-            undirected=undirected,
+            splits=parts,
+            undirected="unless given" if undirected else False,
             coalesce=coalesce,
             memory=budget,
             task=task,
             metric=metric,
             num_classes=num_classes,
-            name=edges.name.split(".")[0] if name is None else name,
+            name=given.name if name is None else name,
             source=None if kept is None else str(kept),
             names=ids.names,
+            schema=given.schema(None if read is None else read.names, made),
         )
         return graph if kept is None else _placed(graph, scratch / "graph", kept)
 
 
-def _node_ids(
-    table: EdgeTable,
-    rows: NodeTable | None,
-    labels: NodeTable | None,
-    num_nodes: int | None,
-    budget: int,
-    scratch: Path,
-) -> NodeIds:
-    if rows is not None and rows.id_column is not None:
-        if num_nodes is not None:
-            raise InputError(f"num_nodes={num_nodes}: {rows.what} with ids say how many there are")
-        return rows.node_ids(budget // 4)
-    for given in (rows, labels):
-        if given is None or given.id_column is not None:
-            continue
-        if num_nodes is not None and given.num_rows != num_nodes:
-            raise InputError(f"{given.what} has {given.num_rows:,} rows for {num_nodes:,} nodes")
-        return Numbers(given.num_rows, f"the order of {given.what}, without a column of ids,")
-    if num_nodes is not None:
-        return Numbers(num_nodes, f"num_nodes={num_nodes}")
-    if not table.is_text():
-        try:
-            both = (np.concatenate(chunk[:2]) for chunk in table.chunks(text=False))
-            found = all_integers(both, budget, scratch)
-        except StoreError:
-            if not table.may_be_text:
-                raise
-            logger.info("%s: not all ids are integers; they are read as text", table.path)
-        else:
-            plain = not found.size or (found[0] == 0 and found[-1] == found.size - 1)
-            return Numbers(found.size, "the edges") if plain else Integers(found, budget // 4)
-    return Texts(all_texts(ids for chunk in table.chunks(text=True) for ids in chunk[:2]))
+def _labelled(y: np.ndarray | None, ids: NodeIds, task: str | None) -> np.ndarray:
+    """Which nodes have a label: all of them where there are no labels."""
+    if y is None:
+        return np.ones(ids.num_nodes, dtype=bool)
+    known = ~np.isnan(y) if y.dtype.kind == "f" else (y >= 0) | (task == "regression")
+    return np.asarray(known.reshape(len(known), -1).any(1))
 
 
-def _numbered(table: EdgeTable, ids: NodeIds) -> Iterator[tuple[np.ndarray, ...]]:
-    text = isinstance(ids, Texts)
-    if not text and table.is_text():
-        raise InputError(f"{table.path}: source and target are text, and nodes integers")
-    for source, target, *weight in table.chunks(text=text):
-        found = ids.find(source, f"{table.path}: source"), ids.find(target, f"{table.path}: target")
-        yield (*found, *weight)
-
-
-def _splits(
-    splits: Mapping[str, Mapping[str, object]] | None, ids: NodeIds
-) -> dict[str, dict[str, Any]] | None:
-    if splits is None:
-        return None
-    return {
-        name: dict(read_parts(parts, ids.num_nodes, f"split {name}/", find=ids.find))
-        for name, parts in splits.items()
-    }
-
-
-def _kept(edges: Path, arguments: Mapping[str, object]) -> Path:
+def _kept(name: str, arguments: Mapping[str, object]) -> Path:
     """Where a large graph is kept: by its files, arrays and options."""
     digest = hashlib.sha256(json.dumps([VERSION, told_apart(arguments)]).encode()).hexdigest()[:32]
-    return cache_root() / "graphs" / f"{edges.name.split('.')[0]}-{digest}"
+    return cache_root() / "graphs" / f"{name}-{digest}"
 
 
 def _placed(graph: Graph, built: Path, kept: Path) -> Graph:

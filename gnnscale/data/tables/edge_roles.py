@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gnnscale.data.tables.evidence import NEUTRAL, Look, as_ids
+from gnnscale.data.tables.evidence import NEUTRAL, Look, as_ids, vocabulary
 from gnnscale.data.tables.roles import Deciding, Role
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute
 
 #: Words for the two ends of an edge, the source first.
-_ENDS = """
+_ENDS = vocabulary("""
     source-target src-dst src-dest src-tgt src-trg source-dest source-destination source-sink
     origin-destination orig-dest from-to u-v s-t a-b x-y i-j p-q o-d n-m head-tail citing-cited
     follower-followee follower-followed follower-following sender-receiver sender-recipient
     parent-child subject-object caller-callee buyer-seller payer-payee rater-ratee rater-rated
     truster-trustee trustor-trustee ego-alter first-second left-right start-end row-col row-column
     author-coauthor 0-1 1-2
-"""
-_PAIRS = frozenset((first, second) for first, _, second in (p.partition("-") for p in _ENDS.split()))
-_SOURCES = frozenset(["source", "src", "from", "citing"])
-_TARGETS = frozenset(["target", "dst", "dest", "tgt", "to", "cited"])
+""")
+_SOURCES = vocabulary("source src from citing")
+_TARGETS = vocabulary("target dst dest tgt to cited")
 _WEIGHTS = (["weight"], ["weights"], ["w"], ["edge", "weight"], ["edge", "weights"])
-_KINDS = frozenset("type types kind relation rel predicate class category layer group".split())
-_NUMBERS = frozenset("id no nr row index line edge number".split())
+_KINDS = vocabulary("type types kind relation rel predicate class category layer group")
+_NUMBERS = vocabulary("id no nr row index line edge number")
 
 
 def edge_roles(
@@ -70,7 +69,7 @@ def edge_roles(
     if weighted is None:
         _find_weight(deciding)
     for look in deciding.left():
-        deciding.give(look, "left out", f"{look.in_words}, which edges are not read with")
+        deciding.give(look, "left out", look.in_words)
     return deciding.done()
 
 
@@ -120,7 +119,7 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
             f"are the same nodes, say source={first}, target={second}; if nodes of two kinds, give "
             f"them ids that differ, as '{pair[0].words[0]} 1' and '{pair[1].words[0]} 1'"
         )
-    _give_ends(deciding, *pair, f"{'first' if deciding.bare else 'the only'} columns of ids")
+    _give_ends(deciding, *pair, "of the first two" if deciding.bare else "of the only two of ids")
 
 
 def _first_of(free: list[Look], able: list[Look], needed: int) -> list[Look]:
@@ -134,15 +133,21 @@ def _first_of(free: list[Look], able: list[Look], needed: int) -> list[Look]:
 
 def _give_ends(deciding: Deciding, source: Look, target: Look, why: str) -> None:
     left = deciding.left()
-    for look, role in ((source, "source"), (target, "target")):
-        if look in left:
-            deciding.give(look, "source" if role == "source" else "target", why)
+    if source in left:
+        deciding.give(source, "source", why)
+    if target in left:
+        deciding.give(target, "target", why)
 
 
 def _ask_ends(deciding: Deciding, looks: list[Look]) -> None:
+    shown = ", ".join(f"{deciding.written(look)} ({look.in_words})" for look in looks)
+    first, last = deciding.written(looks[0]), deciding.written(looks[-1])
+    deciding.faults.append(
+        f"{deciding.table.what}: which of the columns are the ends of an edge, of {shown}? Say "
+        f"source= and target=, as source={first}, target={last}"
+    )
     for look in looks:
         deciding.give(look, "left out", "")  # asked about
-    deciding.ask(looks, "which of them are the ends of an edge?", "source", "target")
 
 
 def _find_time(deciding: Deciding) -> None:
@@ -179,8 +184,12 @@ def _find_weight(deciding: Deciding) -> None:
             deciding.give(look, "left out", "")
     for look in deciding.left():
         if look.column.kind == "text" and not look.constant and _is_dictionary(look):
-            deciding.ask([look], "holds NetworkX's attributes: write the edges anew with "
-                         "write_edgelist(data=['weight'])", "drop")
+            deciding.ask(
+                [look],
+                "holds NetworkX's attributes: write the edges anew with "
+                "write_edgelist(data=['weight'])",
+                "drop",
+            )
 
 
 def _are_pair(source: Look, target: Look) -> bool:
@@ -189,17 +198,19 @@ def _are_pair(source: Look, target: Look) -> bool:
         [word for word in look.words if word not in NEUTRAL] for look in (source, target)
     )
     differ = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
-    return len(first) == len(second) and len(differ) == 1 and differ[0] in _PAIRS
+    return len(first) == len(second) and len(differ) == 1 and "-".join(differ[0]) in _ENDS
 
 
 def _counts_edges(look: Look) -> bool:
-    return look.counts_rows and not _NUMBERS.isdisjoint(look.words)
+    return look.counts_rows and {*look.words} <= _NUMBERS
 
 
 def _of_two_kinds(source: Look, target: Look) -> bool:
     """Whether names say that two columns are of two kinds, whose numbers are the same."""
     first, second = ({*look.words} - NEUTRAL for look in (source, target))
     if not (source.whole and target.whole and first and second and first.isdisjoint(second)):
+        return False
+    if not (first | second).isdisjoint(_SOURCES | _TARGETS):
         return False
     return len(max(first | second, key=len)) > 2 and _overlap(source, target)
 

@@ -1,90 +1,37 @@
-"""A file of edges: which columns are which, and chunks of them."""
+"""Edges, in a table or in an array: chunks of ids and weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from gnnscale.data.tables.node_ids import as_text
+from gnnscale.data.tables.evidence import as_ids, looked_at
+from gnnscale.data.tables.id_cells import id_batches, is_text
+from gnnscale.data.tables.roles import Role
+from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.build.tables import (
-    check_columns,
-    column_names,
-    first_rows,
-    npy_chunks,
-    table_batches,
-    table_kind,
-)
-from gnnscale.storage.arrow import compute, pyarrow, types
+from gnnscale.graph.build.tables import npy_chunks
+from gnnscale.storage.arrow import pyarrow
 
-_SOURCES = ("source", "src", "from", "from_id", "source_id", "u", "head", "node1", "id1")
-_TARGETS = ("target", "dst", "to", "to_id", "target_id", "v", "tail", "node2", "id2")
-_WEIGHTS = ("weight", "weights", "w", "edge_weight")
+_EDGES_AT_ONCE = 1 << 21
 
 
-class EdgeTable:
-    """A file of edges.
+class Edges(Protocol):
+    """Edges of which nothing is known but where they are.
 
-    Args:
-        path: the file.
-        source: the column of sources, or None.
-        target: the column of targets, or None.
-        weight: the column of weights, or None.
-
-    Raises:
-        InputError: it is of another kind, or has no such columns.
-        StoreError: it is missing or damaged.
+    Attributes:
+        what: what errors call them.
+        text: whether ids are text, as far as the first of them tell.
+        may_be_text: whether those that come later may be, though the first are integers.
     """
 
-    def __init__(
-        self, path: Path, source: str | None, target: str | None, weight: str | None
-    ) -> None:
-        self.path = path
-        kind = ".npy" if path.suffix == ".npy" else table_kind(path)
-        named = [column for column in (source, target, weight) if column is not None]
-        if kind is None:
-            raise InputError(
-                f"{path} is no edge list: give .npy, .parquet, .csv, .tsv or .txt, the last three "
-                "also compressed (.gz, .zst)"
-            )
-        if kind == ".npy" and named:
-            raise InputError(f"{path} has no columns that are called {', '.join(named)}")
-        if not path.is_file():
-            raise StoreError(f"{path} is missing")
-        self._npy = kind == ".npy"
-        self.may_be_text = kind not in (".npy", ".parquet")
-        self._header = False
-        self._columns: list[str] = []
-        if self._npy:
-            return
-        self._header = self.may_be_text and _has_header(first_rows(path), bool(named))
-        known = column_names(path, self._header)
-        check_columns(path, named, known)
-        if not known:
-            return  # an empty text: no edges
-        if len(known) < 2:
-            raise InputError(f"{path} has one column, {known[0]}; an edge list has two or three")
-        bare = self.may_be_text and not self._header
-        if bare and len(known) > 3:
-            raise InputError(
-                f"{path} has {len(known)} columns; an edge list has source, target and perhaps "
-                "weight. Name those to read: source=, target= (with a header line)"
-            )
-        first = source or _called(known, _SOURCES) or next(c for c in known if c != target)
-        second = target or _called(known, _TARGETS) or next(c for c in known if c != first)
-        third = weight or _called(known, _WEIGHTS) or ("f2" if bare and len(known) == 3 else None)
-        self._columns = [first, second] + ([third] if third else [])
-
-    def is_text(self) -> bool:
-        """Whether ids are text, by the first of them."""
-        if self._npy or not self._columns:
-            return False
-        for batch in self._batches({}):
-            return any(_is_text(column.type) for column in batch.columns[:2])
-        return False
+    what: str
+    text: bool
+    may_be_text: bool
 
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
         """Chunks (source, target) or (source, target, weight).
@@ -94,66 +41,102 @@ class EdgeTable:
 
         Raises:
             InputError: a cell is empty, or an id neither.
-            StoreError: the file is damaged, or text comes after integers.
+            StoreError: the file is damaged.
         """
-        if self._npy:
-            for chunk in npy_chunks(self.path):
-                yield tuple(map(as_text, chunk)) if text else chunk
+        ...
+
+    def first(self) -> pyarrow.Array:
+        """Different ids that the first edges name, as text."""
+        ...
+
+
+class EdgeTable:
+    """Edges in a table. See `Edges`.
+
+    Args:
+        table: the table.
+        roles: what its columns are.
+
+    Attributes:
+        roles: likewise.
+    """
+
+    def __init__(self, table: Table, roles: list[Role]) -> None:
+        self.what, self.roles, self._table = table.what, tuple(roles), table
+        looks = dict(zip([role.role for role in roles], looked_at(table), strict=True))
+        self._ends = [looks[role] for role in ("source", "target")] if roles else []
+        self._weight = [looks["weight"]] if "weight" in looks else []
+        self.may_be_text = not table.typed
+        self.text = any(is_text(table, look) for look in self._ends)
+
+    def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
+        """See `Edges.chunks`."""
+        if self._ends:
+            yield from id_batches(self._table, self._ends, text, self._weight)
+
+    def first(self) -> pyarrow.Array:
+        """See `Edges.first`."""
+        return _different([as_ids(look.cells) for look in self._ends])
+
+
+class EdgeArray:
+    """Edges in an array `[2, edges]` or `[edges, 2]`, in memory or an `.npy`. See `Edges`.
+
+    Args:
+        given: the array, the path of an `.npy`, or a list of pairs.
+        what: what errors call it.
+
+    Raises:
+        InputError: it is none.
+        StoreError: the file is missing.
+    """
+
+    may_be_text = False
+
+    def __init__(self, given: Any, what: str) -> None:
+        self.what, self.text = what, False
+        self._path = self._array = None
+        if isinstance(given, str | os.PathLike):
+            self._path = Path(given)
+            self.what = f"{what} ({given})"
+            if not self._path.is_file():
+                raise StoreError(f"{self.what} is missing")
             return
-        if not self._columns:
-            return
-        kind = pyarrow.large_string() if text else pyarrow.int64()
-        forced = dict(zip(self._columns, (kind, kind, pyarrow.float64()), strict=False))
-        for batch in self._batches(forced):
-            named = dict(zip(batch.schema.names, batch.columns, strict=True))
-            source, target, *weight = (named[column] for column in self._columns)
-            for what, column in (("source", source), ("target", target)):
-                _check_ids(self.path, what, column)
-            read = as_text if text else _integers
-            yield (read(source), read(target), *(w.to_numpy(zero_copy_only=False) for w in weight))
+        try:
+            array = np.asarray(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{what} is no array: {error}") from error
+        if array.ndim == 2 and array.dtype.kind == "O":
+            array = array.astype(str) if all(isinstance(v, str) for v in array.flat) else array
+        if not array.size:
+            array = np.empty((2, 0), np.int64)
+        if array.ndim != 2 or 2 not in array.shape or array.dtype.kind not in "iuU":
+            raise InputError(
+                f"{what} is {type(given).__name__} ({array.dtype} {array.shape}); give integers or "
+                "text [2, num_edges], a table, or a file"
+            )
+        pairs = isinstance(given, list | tuple) and len(given[0]) == 2 if array.size else False
+        self._array = array.T if array.shape[0] != 2 or pairs else array
+        self.text = array.dtype.kind == "U"
 
-    def _batches(self, forced: dict[str, Any]) -> Iterator[pyarrow.RecordBatch]:
-        given = {k: v for k, v in forced.items() if k in self._columns}
-        yield from table_batches(self.path, header=self._header, columns=self._columns, types=given)
+    def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
+        """See `Edges.chunks`."""
+        for ends in npy_chunks(self._path) if self._path is not None else self._pieces():
+            if text:
+                yield tuple(as_ids(pyarrow.array(end)) for end in ends)
+            else:
+                yield tuple(end.astype(np.int64, copy=False) for end in ends)
 
+    def first(self) -> pyarrow.Array:
+        """See `Edges.first`."""
+        return _different(list(next(self.chunks(text=True), ())))
 
-def _has_header(rows: Sequence[Sequence[str]], named: bool) -> bool:
-    if named or not rows:
-        return named
-    first = [cell.strip().lower() for cell in rows[0]]
-    if all(map(_is_whole, first[:2])):
-        return False
-    if not set(first).isdisjoint(_SOURCES) and not set(first).isdisjoint(_TARGETS):
-        return True
-    return len(rows) > 1 and all(map(_is_whole, rows[1][:2]))
-
-
-def _is_whole(cell: str) -> bool:
-    return cell.strip().removeprefix("-").isdecimal()
-
-
-def _called(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((column for column in columns if column.strip().lower() in names), None)
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    def _pieces(self) -> Iterator[tuple[np.ndarray, ...]]:
+        assert self._array is not None
+        for start in range(0, self._array.shape[1], _EDGES_AT_ONCE):
+            yield tuple(self._array[:, start : start + _EDGES_AT_ONCE])
 
 
-def _check_ids(path: Path, what: str, column: pyarrow.Array) -> None:
-    empty = column.null_count
-    if types.is_string(column.type) or types.is_large_string(column.type):
-        empty += compute.sum(compute.equal(compute.binary_length(column), 0)).as_py() or 0
-    if empty:
-        raise InputError(f"{path}: {empty} cells of {what} are empty; fill them in")
-    if not types.is_integer(column.type) and not _is_text(column.type):
-        raise InputError(f"{path}: {what} is {column.type}; ids are integers or text")
-
-
-def _integers(column: pyarrow.Array) -> np.ndarray:
-    try:
-        return column.cast(pyarrow.int64()).to_numpy()
-    except pyarrow.ArrowInvalid as error:
-        raise InputError(f"ids are integers of up to 63 bits: {error}") from error
+def _different(ends: list[pyarrow.Array]) -> pyarrow.Array:
+    empty = pyarrow.array([], pyarrow.large_string())
+    return pyarrow.concat_arrays([empty, *ends]).unique().drop_null()

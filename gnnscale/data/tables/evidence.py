@@ -13,23 +13,31 @@ from gnnscale.data.tables.table import Table
 from gnnscale.storage.arrow import compute, pyarrow, types
 
 ROWS_LOOKED_AT = 1 << 16
+
+
+def vocabulary(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
 #: Words of names that say nothing of what is meant: the "id" of "user_id".
-NEUTRAL = frozenset(
-    "id ids node nodes nodeid vertex vertices idx index key no nr num number name names "
-    "uid uuid guid code label entity".split()
-)
-_TIMES = frozenset(
-    "time times timestamp timestamps ts t date dates datetime when unixtime unix epoch year month "
-    "day hour created updated".split()
-)
+NEUTRAL = vocabulary("""
+    id ids node nodes nodeid vertex vertices idx index key no nr num number name names uid uuid
+    guid code label entity
+""")
+_TIMES = vocabulary("""
+    time times timestamp timestamps ts t date dates datetime when unixtime unix epoch year month
+    day hour created updated
+""")
 #: Of quantities, which name no node.
-_QUANTITIES = frozenset(
-    "weight weights w rating ratings score scores stars count counts amount amounts value values "
-    "strength similarity sim distance dist prob probability capacity cost price length freq "
-    "frequency age rank degree size total sum mean share percent level year duration".split()
-)
+_QUANTITIES = vocabulary("""
+    weight weights w rating ratings score scores stars count counts amount amounts value values
+    strength similarity sim distance dist prob probability capacity cost price length freq
+    frequency age rank degree size total sum mean share percent level year duration
+""")
 _SECONDS = (315_532_800, 2_208_988_800)  # 1980 to 2040
 _DAYS = (19_000_101, 21_001_231)  # 1990-01-31 as 19900131
+_IDS = r"(user|node|paper|item|author|vertex|person|account|customer|entity|page|product)ids?"
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?.*)?")
 
 
@@ -93,7 +101,7 @@ class Look:
     @property
     def may_name_nodes(self) -> bool:
         """Whether the cells may be ids, as far as their type says."""
-        return self.whole or self.column.kind in ("text", "empty")
+        return self.whole or self.column.kind == "text" or not len(self.cells)
 
     @cached_property
     def constant(self) -> bool:
@@ -147,9 +155,11 @@ class Look:
     @cached_property
     def called_id(self) -> bool:
         """Whether its name says that it holds ids."""
-        joined = "".join(self.words)
-        return bool(self.words) and (
-            {*self.words} <= NEUTRAL - {"label"} or joined.endswith("id") and joined != "paid"
+        last = self.words[-1:]
+        return bool(last) and (
+            {*self.words} <= NEUTRAL - {"label"}
+            or last[0] in ("id", "ids")
+            or re.fullmatch(_IDS, last[0]) is not None
         )
 
     @cached_property

@@ -142,6 +142,11 @@ class Table:
         return tuple(map(Column, self._names, range(len(kinds)), kinds, flagged))
 
     @property
+    def typed(self) -> bool:
+        """Whether types are written in the table, as they are not in a text."""
+        return all(part.typed for part in self._parts)
+
+    @property
     def num_rows(self) -> int:
         """How many rows there are: counted when first asked for."""
         if self._rows is None:

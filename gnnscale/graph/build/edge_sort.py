@@ -42,7 +42,9 @@ def write_edges(
     undirected: bool,
     coalesce: bool,
     budget: int,
-) -> tuple[int, bool]:
+    *,
+    unless_given: bool = False,
+) -> WrittenEdges:
     """Write `indptr`, `indices` and, where there are weights, `edge_weight`.
 
     Args:
@@ -52,23 +54,24 @@ def write_edges(
         undirected: whether the reverse of every edge but self-loops is added.
         coalesce: whether parallel edges are merged.
         budget: bytes that may be used.
-
-    Returns:
-        The number of directed edges, and whether the matrix equals its transpose.
+        unless_given: whether nothing is added where the edges hold the reverse of every edge.
     """
     count = num_threads()
     with (
         Runs(folder.path, budget // 2) as runs,
         ThreadPoolExecutor(count, "gnnscale-edges") as threads,
     ):
-        spread = _BucketRuns(num_nodes, undirected, budget // (count + 2))
+        spread = _BucketRuns(
+            num_nodes, undirected, budget // (count + 2), undirected and unless_given
+        )
         for run in ahead(threads, spread.run, spread.pieces(chunks), count):
             spread.add(run, runs)
         weighted, index, total = bool(spread.weighted), spread.index, int(spread.counts.sum())
         entry = index.itemsize + 4 * weighted
-        if not coalesce:
-            folder.expect(total * entry)
-        rows = None if coalesce else total
+        twice = spread.was_given()
+        rows = None if coalesce or twice else total
+        if rows is not None:
+            folder.expect(rows * entry)
         with (
             folder.array("indptr", np.dtype(np.int64), (num_nodes + 1,)) as indptr,
             folder.array("indices", index, (rows,)) as indices,
@@ -76,11 +79,25 @@ def write_edges(
         ):
             # Sorting takes an entry as it was read, twice on its way, and where it belongs.
             most = budget // (2 * (count + 2) * (3 * (spread.row.itemsize + entry) + entry))
-            sort = _Sort(runs, spread, max(_LEAST_PIECE, most), coalesce)
+            sort = _Sort(runs, spread, max(_LEAST_PIECE, most), coalesce, twice)
             written = _Written(indptr, indices, weights)
             for part in ahead(threads, sort.sorted, sort.ranges(), count):
                 written.add(part, undirected)
-    return written.num_edges, undirected or written.asymmetry == 0
+    return WrittenEdges(written.num_edges, undirected or written.asymmetry == 0, twice)
+
+
+class WrittenEdges(NamedTuple):
+    """What was written.
+
+    Attributes:
+        num_edges: directed edges.
+        symmetric: whether the matrix equals its transpose.
+        both_given: whether the edges held the reverse of every edge, and nothing was added.
+    """
+
+    num_edges: int
+    symmetric: bool
+    both_given: bool
 
 
 class _BucketRuns:
@@ -94,8 +111,9 @@ class _BucketRuns:
         weighted: whether there are weights; None until the first chunk has come.
     """
 
-    def __init__(self, num_nodes: int, undirected: bool, budget: int) -> None:
+    def __init__(self, num_nodes: int, undirected: bool, budget: int, compared: bool) -> None:
         self._both, self._budget, self.num_nodes = undirected, budget, num_nodes
+        self._compared, self._asymmetry = compared, 0
         self.index = np.dtype(np.int32 if num_nodes <= _INT32_MAX else np.int64)
         self.shift = max(0, (num_nodes - 1).bit_length() - (_BUCKETS.bit_length() - 1))
         self.row = np.dtype(np.uint16 if self.shift <= 16 else np.uint32)
@@ -137,13 +155,19 @@ class _BucketRuns:
         size = kernels.spread_edges(
             source, target, weight, self._both, self.shift, counts, row, col, value
         )
-        return [row[:size], col[:size], value[:size], counts]
+        own = kernels.edge_asymmetry(source, target, weight) if self._compared else 0
+        return [row[:size], col[:size], value[:size], counts, np.array(own, np.uint64)]
 
     def add(self, run: list[np.ndarray], runs: Runs) -> None:
         """Hand a run over."""
-        *arrays, counts = run
+        *arrays, counts, own = run
+        self._asymmetry = (self._asymmetry + int(own)) % 2**64
         runs.add([(array, counts) for array in arrays[: 2 + bool(self.weighted)]])
         self.counts += counts
+
+    def was_given(self) -> bool:
+        """Whether all edges are there twice: their reverse was given, and added."""
+        return self._compared and self._asymmetry == 0 and bool(self.counts.any())
 
     def _empty(self) -> list[np.ndarray]:
         weighted = bool(self.weighted)
@@ -179,8 +203,11 @@ class _Range(NamedTuple):
 class _Sort:
     """Sorts ranges of rows whose entries are in runs."""
 
-    def __init__(self, runs: Runs, spread: _BucketRuns, most: int, coalesce: bool) -> None:
+    def __init__(
+        self, runs: Runs, spread: _BucketRuns, most: int, coalesce: bool, twice: bool
+    ) -> None:
         self._runs, self._spread, self._most, self._coalesce = runs, spread, most, coalesce
+        self._twice = twice
         self._own = 2 ** (8 * spread.row.itemsize) - 1
         self._bits = max(1, (spread.num_nodes - 1).bit_length())
 
@@ -214,6 +241,9 @@ class _Sort:
         pointers = np.zeros(part.stop - part.start + 1, np.int64)
         cols, values = np.empty_like(col), np.empty_like(value)
         kernels.sort_edges(row, col, value, part.start, self._bits, pointers, cols, values)
+        if self._twice:
+            left = kernels.every_second(pointers, cols, values, part.start)
+            cols, values = cols[:left], values[:left]
         if self._coalesce:
             left = kernels.merge_equal(pointers, cols, values)
             cols, values = cols[:left], values[:left]

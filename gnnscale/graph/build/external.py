@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from gnnscale.storage.array_folder import ArrayFolder, array_folder
 from gnnscale.storage.files import checked_path
 from gnnscale.storage.memory import memory_bytes
 
+logger = logging.getLogger(__name__)
+
 _ROWS_AT_ONCE = 1 << 15
 
 
@@ -40,7 +43,7 @@ def build_graph(
     x: Iterable[Any] | None = None,
     y: Any = None,
     splits: Mapping[str, Mapping[str, Any]] | None = None,
-    undirected: bool = True,
+    undirected: bool | Literal["unless given"] = True,
     coalesce: bool = False,
     memory: int | str = "512MB",
     task: str | None = None,
@@ -70,7 +73,8 @@ def build_graph(
         splits: `{"name": {"train": …, "val": …, "test": …}}`, each a mask or ids,
             as for `Graph.from_arrays`.
         undirected: each edge is given once; the reverse of every edge but self-loops is added. With
-            False, edges are stored as given.
+            False, edges are stored as given; with "unless given", also where they hold the reverse
+            of every edge already, which is seen in the same pass and logged.
         coalesce: merge parallel edges, adding their weights; by default they are kept. An edge list
             that has both directions and `undirected=True` wants it.
         memory: what the sort may take, as "512MB" or a number of bytes. Labels, masks and, at the
@@ -122,17 +126,27 @@ def build_graph(
     chunks = _given(edge_chunks(edges) if isinstance(edges, str | Path) else edges, "edges")
     with array_folder(path, "the graph", known_bytes) as folder:
         checked = (_checked_edges(chunk, i, num_nodes) for i, chunk in enumerate(chunks))
-        num_edges, symmetric = write_edges(folder, num_nodes, checked, undirected, coalesce, budget)
+        written = write_edges(
+            folder,
+            num_nodes,
+            checked,
+            bool(undirected),
+            coalesce,
+            budget,
+            unless_given=undirected == "unless given",
+        )
         num_features = 0 if x is None else _write_features(folder, num_nodes, x)
         for key, array in known.items():
             folder.write(key, array)
         folder.meta = {
             **FORMAT.stamp,
             **graph_meta(described),
-            "num_edges": num_edges,
+            "num_edges": written.num_edges,
             "num_features": num_features,
-            "symmetric": symmetric,
+            "symmetric": written.symmetric,
         }
+    if written.both_given:
+        logger.info("%s: the edges hold the reverse of every edge, and none is added", name)
     return open_stored_graph(path)
 
 

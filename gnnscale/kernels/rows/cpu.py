@@ -14,6 +14,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from gnnscale.kernels.structure.cpu import hash_entry
 from gnnscale.kernels.threads import njit_parallel, njit_serial
 
 _MOST_BITS = 11  # of a column at once: their counts fit the smallest cache
@@ -149,6 +150,47 @@ def _sort_parallel(pointers, cols, values):
                 if k - start > 1:
                     values[start:k].sort()
                 start = k
+
+
+def edge_asymmetry(source, target, weight):
+    """See the reference."""
+    bits = (weight.astype(np.float64) + 0.0).view(np.uint64)  # those of -0.0 being 0.0's
+    return int(_edge_asymmetry(source, target, bits))
+
+
+@njit_serial
+def _edge_asymmetry(source, target, bits):
+    total = np.uint64(0)
+    weighted = bits.shape[0] > 0
+    for k in range(source.shape[0]):
+        value = bits[k] if weighted else np.uint64(0)
+        row, col = np.uint64(target[k]), np.uint64(source[k])
+        total += hash_entry(row, col, value) - hash_entry(col, row, value)
+    return total
+
+
+@njit_serial
+def every_second(indptr, cols, values, first):
+    """See the reference."""
+    weighted = values.shape[0] > 0
+    at = 0
+    begin = indptr[0]
+    for i in range(indptr.shape[0] - 1):
+        end = indptr[i + 1]
+        pending = False  # whether the entry before is kept, and this one may be its other
+        for k in range(begin, end):
+            same = k > begin and cols[k] == cols[k - 1]
+            if same and pending and cols[k] != first + i:
+                pending = False
+                continue
+            pending = True
+            cols[at] = cols[k]
+            if weighted:
+                values[at] = values[k]
+            at += 1
+        begin = end
+        indptr[i + 1] = at
+    return at
 
 
 @njit_serial

@@ -8,7 +8,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy import ndarray
+
+from gnnscale.kernels.structure.reference import asymmetry
 
 
 def sort_rows(indptr: ndarray, cols: ndarray) -> None:
@@ -133,6 +136,46 @@ def sort_edges(
     cols[:] = col[order]
     if value.size:
         values[:] = value[order]
+
+
+def edge_asymmetry(source: ndarray, target: ndarray, weight: ndarray) -> int:
+    """Hashes of edges less those of their reverse, modulo 2^64: see `structure.asymmetry`.
+
+    Args:
+        source: integer ``[edges]``.
+        target: integer ``[edges]``.
+        weight: float ``[edges]``, or ``[0]`` for none.
+    """
+    order = np.argsort(target, kind="stable")
+    counts = np.bincount(target, minlength=1)
+    pointers = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]))
+    value = torch.from_numpy(weight[order]) if weight.size else None
+    return asymmetry(pointers, torch.from_numpy(source[order]), value, 0)
+
+
+def every_second(indptr: ndarray, cols: ndarray, values: ndarray, first: int) -> int:
+    """Keep every second of the equal columns of sorted rows, in place, and all on the diagonal.
+
+    Args:
+        indptr: int64 ``[rows + 1]``: changed with them.
+        cols: integer ``[entries]``.
+        values: float ``[entries]``, ascending where columns are equal, or ``[0]``.
+        first: the number of the first row.
+
+    Returns:
+        How many are left.
+    """
+    rows = np.repeat(np.arange(indptr.size - 1), np.diff(indptr))
+    kept = np.ones(rows.size, bool)
+    for k in range(1, rows.size):
+        equal = rows[k] == rows[k - 1] and cols[k] == cols[k - 1]
+        kept[k] = rows[k] + first == cols[k] or not (equal and kept[k - 1])
+    left = int(kept.sum())
+    cols[:left] = cols[: rows.size][kept]
+    if values.size:
+        values[:left] = values[: rows.size][kept]
+    indptr[1:] = np.cumsum(np.bincount(rows[kept], minlength=indptr.size - 1))
+    return left
 
 
 def merge_equal(indptr: ndarray, cols: ndarray, values: ndarray) -> int:

@@ -129,12 +129,13 @@ def _asymmetry(indptr, indices, bits, first, totals):
             for k in range(indptr[i] - base, indptr[i + 1] - base):
                 value = bits[k] if weighted else np.uint64(0)
                 row, col = np.uint64(first + i), np.uint64(indices[k])
-                total += _hash(row, col, value) - _hash(col, row, value)
+                total += hash_entry(row, col, value) - hash_entry(col, row, value)
         totals[block] = total
 
 
 @njit_serial
-def _hash(row, col, value):
+def hash_entry(row, col, value):
+    """A number of 64 bits for an entry of a matrix; all are uint64."""
     # Two rounds of splitmix64's finaliser, the column and the value mixed in between.
     z = row * np.uint64(0x9E3779B97F4A7C15) + value
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

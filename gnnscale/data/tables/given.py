@@ -1,0 +1,416 @@
+"""The tables that a graph is made of: opened, their columns decided, and read together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnnscale.data.tables.classes import LabelColumns
+from gnnscale.data.tables.edge_roles import edge_roles
+from gnnscale.data.tables.edge_table import EdgeArray, Edges, EdgeTable
+from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers, all_texts
+from gnnscale.data.tables.node_roles import node_roles
+from gnnscale.data.tables.node_table import (
+    NodeArray,
+    NodeTable,
+    npy_path,
+    share_of,
+    share_that_is_known,
+)
+from gnnscale.data.tables.recipe import Recipe
+from gnnscale.data.tables.roles import Role
+from gnnscale.data.tables.table import Table, open_table
+from gnnscale.errors import InputError
+from gnnscale.graph.schema import Schema
+from gnnscale.storage.arrow import compute, pyarrow
+from gnnscale.storage.files import expanded
+
+logger = logging.getLogger(__name__)
+
+Column = str | int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a caller says of columns; see `gnnscale.from_edge_list`."""
+
+    id: Column | None = None
+    source: Column | None = None
+    target: Column | None = None
+    weight: Column | None = None
+    time: Column | None = None
+    drop: Sequence[Column] = ()
+    split: Column | None = None
+    recipe: Any = None
+
+
+class Tables:
+    """Edges, and what there is of nodes.
+
+    Args:
+        edges: see `gnnscale.from_edge_list`, as the others.
+        features: of nodes.
+        labels: of nodes.
+        told: what is said of columns.
+        dialect: what is said of texts.
+        num_nodes: where that is said.
+
+    Attributes:
+        name: what to call the graph.
+
+    Raises:
+        InputError: something is no table, has no such column, or a column that may be several
+            things.
+        StoreError: a file is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        edges: object,
+        features: object,
+        labels: object,
+        told: Told,
+        dialect: Mapping[str, Any],
+        num_nodes: int | None,
+    ) -> None:
+        self.name, self._told, self._num_nodes = _name_of(edges), told, num_nodes
+        opened = {
+            what: _opened(given, what, dialect)
+            for what, given in (("edges", edges), ("features", features))
+        }
+        columns, apart = _labels_of(labels, opened["features"])
+        opened["labels"] = _opened(apart, "labels", dialect)
+        self._tables = {key: one for key, one in opened.items() if isinstance(one, Table)}
+        self._drop = self._named_anywhere("drop", told.drop)
+        self._time = self._named_anywhere("time", [] if told.time is None else [told.time])
+        self.edges = self._edges(opened["edges"], edges)
+        self._rows: NodeTable | NodeArray | None = None
+        if isinstance(table := opened["features"], Table):
+            self._rows = self._nodes(table, columns, apart is not None)
+        elif features is not None:
+            self._rows = NodeArray(features, "features")
+        self._apart: Table | NodeTable | NodeArray | None = None
+        if isinstance(table := opened["labels"], Table):
+            self._apart = table
+        elif apart is not None:
+            self._apart = NodeArray(apart, "labels", text=True)
+
+    def node_ids(self, budget: int, scratch: Path) -> NodeIds:
+        """Which nodes there are, and what they are called."""
+        num_nodes = self._num_nodes
+        rows = self._rows
+        if isinstance(rows, NodeTable) and rows.id is not None:
+            if num_nodes is not None:
+                raise InputError(
+                    f"num_nodes={num_nodes}: {rows.what} with ids say how many there are; where "
+                    f"rows are in the order of nodes, drop={rows.those('id')[0]!r}"
+                )
+            return rows.node_ids(self.edges.text or rows.text, budget // 4)
+        for given in (rows, self._apart):
+            if given is None or isinstance(given, Table):
+                continue
+            if num_nodes is not None and given.num_rows != num_nodes:
+                raise InputError(
+                    f"{given.what} has {given.num_rows:,} rows for {num_nodes:,} nodes"
+                )
+            return Numbers(given.num_rows, f"the order of {given.what}, without a column of ids,")
+        if num_nodes is not None:
+            return Numbers(num_nodes, f"num_nodes={num_nodes}")
+        if not self.edges.text:
+            try:
+                both = (np.concatenate(chunk[:2]) for chunk in self.edges.chunks(text=False))
+                found = all_integers(both, budget, scratch)
+            except InputError:
+                if not self.edges.may_be_text:
+                    raise
+                logger.info("%s: not all ids are integers; they are read as text", self.edges.what)
+            else:
+                plain = not found.size or (found[0] == 0 and found[-1] == found.size - 1)
+                return Numbers(found.size, "the edges") if plain else Integers(found, budget // 4)
+        return Texts(all_texts(ids for chunk in self.edges.chunks(text=True) for ids in chunk[:2]))
+
+    def numbered(self, ids: NodeIds, absent: str) -> Iterator[tuple[np.ndarray, ...]]:
+        """Chunks of edges by the numbers of their nodes; those without a row refused, or left out.
+
+        Raises:
+            InputError: an id is of no node; or rows in order are more than the edges name.
+        """
+        text, what = isinstance(ids, Texts), self.edges.what
+        if not text and self.edges.text:
+            raise InputError(f"{what}: source and target are text, and nodes integers")
+        table = self._rows if isinstance(self._rows, NodeTable) else None
+        low, high, dropped = ids.num_nodes, -1, 0
+        for chunk in self.edges.chunks(text):
+            if absent == "drop":
+                known = _known(ids, chunk[0]) & _known(ids, chunk[1])
+                dropped += int((~known).sum())
+                mask = pyarrow.array(known) if text else known
+                ends = [end.filter(mask) if text else end[mask] for end in chunk[:2]]
+                chunk = (*ends, *(weight[known] for weight in chunk[2:]))
+            try:
+                found = [
+                    ids.find(end, f"{what}: {name}")
+                    for end, name in zip(chunk, ("source", "target"), strict=False)
+                ]
+            except InputError as error:
+                if table is None or table.id is None:
+                    raise
+                raise InputError(
+                    f"{error}: give it a row in {table.what}, or leave such edges out, "
+                    "absent='drop'"
+                ) from error
+            if found[0].size:
+                low = min(low, *(int(end.min()) for end in found))
+                high = max(high, *(int(end.max()) for end in found))
+            yield (*found, *chunk[2:])
+        if dropped:
+            logger.warning("%s: %s edges are left out: no node is called so", what, f"{dropped:,}")
+        if table is not None and table.id is None and self._num_nodes is None and high >= 0:
+            _check_order(table, low, high)
+
+    def labels(self, ids: NodeIds, task: str | None) -> LabelColumns | None:
+        """The labels in the order of the nodes; None without any."""
+        if isinstance(self._apart, Table):
+            self._apart = self._label_table(self._apart, ids)
+        if self._apart is None:
+            return self._rows.labels(task) if isinstance(self._rows, NodeTable) else None
+        if isinstance(self._apart, NodeArray) or self._apart.id is None:
+            if self._apart.num_rows != ids.num_nodes:
+                raise InputError(
+                    f"{self._apart.what} has {self._apart.num_rows:,} rows for {ids.num_nodes:,} "
+                    "nodes, and no column of ids; give a table with ids"
+                )
+            return self._apart.labels(task)
+        return self._apart.labels(task, ids)
+
+    def recipe(self, wanted: Any) -> Recipe | None:
+        """How columns become features; None where there are none."""
+        if isinstance(self._rows, NodeTable):
+            return self._rows.recipe(_recipe_said(wanted))
+        if wanted is not None:
+            raise InputError("recipe= is of columns of a table, and there is no table of nodes")
+        return None
+
+    def features(self, recipe: Recipe | None) -> Iterator[np.ndarray] | None:
+        """Blocks of features; None without any."""
+        if isinstance(self._rows, NodeArray):
+            return self._rows.features()
+        if self._rows is None or recipe is None or not recipe.names:
+            return None
+        return self._rows.features(recipe)
+
+    def schema(self, classes: tuple[str, ...] | None, recipe: Recipe | None) -> Schema:
+        """What classes, features and columns are called and were read as."""
+        return Schema(
+            classes=classes,
+            features=None if recipe is None else recipe.names,
+            recipe=None if recipe is None else recipe.to_json(),
+            columns=tuple(str(role) for roles in self._roles().values() for role in roles),
+        )
+
+    def node_tables(self) -> list[NodeTable]:
+        """The tables of nodes, whose columns may be splits."""
+        return [one for one in (self._rows, self._apart) if isinstance(one, NodeTable)]
+
+    def log(self) -> None:
+        """Say what each column was read as; what is left out of edges is a warning."""
+        for table in self._tables.values():
+            if table.words:
+                logger.info("%s: %s", table.what, ", ".join(table.words))
+        for what, roles in self._roles().items():
+            for role in roles:
+                logger.info("%s: %s", what, role)
+
+    def _roles(self) -> dict[str, tuple[Role, ...]]:
+        edges = {self.edges.what: self.edges.roles} if isinstance(self.edges, EdgeTable) else {}
+        return edges | {table.what: table.roles for table in self.node_tables()}
+
+    def _edges(self, table: Table | None, given: object) -> Edges:
+        told = self._told
+        named = {"source": told.source, "target": told.target, "weight": told.weight}
+        if table is None:
+            if wrong := [f"{key}={value!r}" for key, value in named.items() if value is not None]:
+                raise InputError(f"edges is an array, which has no columns for {', '.join(wrong)}")
+            return EdgeArray(given, "edges")
+        drop, time = self._drop.get("edges", ()), self._time.get("edges", ())
+        roles = edge_roles(table, **named, time=next(iter(time), None), drop=drop)
+        return EdgeTable(table, roles)
+
+    def _nodes(self, table: Table, labels: Sequence[Column], apart: bool) -> NodeTable:
+        first = self.edges.first()
+        recipe = _recipe_said(self._told.recipe)
+        if isinstance(recipe, Recipe):
+            declared = set(recipe.ingredients)
+        else:
+            declared = set() if recipe is None or isinstance(recipe, str) else {*recipe} - {"*"}
+        roles = node_roles(
+            table,
+            lambda look: share_of(table, first, look),
+            labels=labels,
+            labels_apart=apart,
+            features=declared,
+            ordered=self._no_order(table, first),
+            **self._told_of("features", table),
+        )
+        return NodeTable(table, roles)
+
+    def _label_table(self, table: Table, ids: NodeIds) -> NodeTable:
+        roles = node_roles(
+            table,
+            lambda look: share_that_is_known(table, ids, look),
+            rest="label",
+            ordered="" if ids.names is None else "nodes are called by names",
+            **self._told_of("labels", table),
+        )
+        return NodeTable(table, roles)
+
+    def _told_of(self, key: str, table: Table) -> dict[str, Any]:
+        """What is said of columns of a table of nodes: names that it has."""
+        names = {column.name for column in table.columns}
+        own = {"id": self._told.id, "split": self._told.split}
+        others = [t for k, t in self._tables.items() if k not in ("edges", key)]
+        for what, wanted in own.items():
+            if wanted is None or wanted in names:
+                continue
+            if isinstance(wanted, str) and (
+                what == "split" or any(wanted in {c.name for c in t.columns} for t in others)
+            ):
+                own[what] = None  # of the other table
+        time = self._time.get(key, ())
+        return {**own, "time": next(iter(time), None), "drop": self._drop.get(key, ())}
+
+    def _no_order(self, table: Table, first: pyarrow.Array) -> str:
+        """Why the rows of a table cannot be in the order of nodes, as far as one sees."""
+        if self._num_nodes is not None or not len(first):
+            return ""
+        if self.edges.text:
+            return f"the edges' ids are text, as {first[0].as_py()!r}"
+        numbers = compute.min_max(first.cast(pyarrow.int64())).as_py()
+        rows = table.num_rows
+        if numbers["min"] < 0 or numbers["max"] >= rows:
+            wrong = numbers["min"] if numbers["min"] < 0 else numbers["max"]
+            return f"the edges name a node {wrong}, where {rows:,} rows are 0 to {rows - 1:,}"
+        return ""
+
+    def _named_anywhere(self, keyword: str, wanted: Sequence[Column]) -> dict[str, list[str]]:
+        """The columns of these names, by table; a number is of the first table.
+
+        Raises:
+            InputError: no table has one.
+        """
+        found: dict[str, list[str]] = {}
+        for one in wanted:
+            if isinstance(one, int):
+                key, table = next(iter(self._tables.items()), (None, None))
+                where = {} if table is None else {key: [table.column(one).name]}
+            else:
+                where = {
+                    key: [one]
+                    for key, t in self._tables.items()
+                    if one in {c.name for c in t.columns}
+                }
+            if not where:
+                there = "; ".join(
+                    f"{t.what} has {', '.join(c.name for c in t.columns)}"
+                    for t in self._tables.values()
+                )
+                raise InputError(
+                    f"{keyword}={one!r}: no table has such a column: {there or 'none'}"
+                )
+            for key, names in where.items():
+                found.setdefault(str(key), []).extend(names)
+        return found
+
+
+def _opened(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:
+    """A table; None of what is an array, or nothing."""
+    if given is None or npy_path(given) is not None or _is_array(given):
+        return None
+    own = {
+        key: said.get(what) if isinstance(said, Mapping) else said if what == "edges" else None
+        for key, said in dialect.items()
+    }
+    return open_table(given, what, **own)
+
+
+def _is_array(given: object) -> bool:
+    if isinstance(given, np.ndarray):
+        return given.dtype.names is None
+    return isinstance(given, list | tuple | range) or type(given).__module__.split(".")[0] in (
+        "torch",
+        "scipy",
+    )
+
+
+def _labels_of(labels: object, features: Table | None) -> tuple[list[Column], object]:
+    """Columns of the table of nodes that are labels, and labels apart."""
+    names = [] if features is None else [column.name for column in features.columns]
+    if labels is None:
+        return [], None
+    if isinstance(labels, Mapping):
+        return [], pyarrow.table({"id": [*labels], "label": [*labels.values()]})
+    if isinstance(labels, int) and not isinstance(labels, bool):
+        return [labels], None
+    if isinstance(labels, list | tuple) and labels:
+        if all(isinstance(one, str) and one in names for one in labels):
+            return list(labels), None
+    if isinstance(labels, str) and labels in names:
+        return [labels], None
+    if isinstance(labels, str) and not expanded(labels).exists() and not set(labels) & set("*?["):
+        there = (
+            f"{features.what} has {', '.join(names)}" if features is not None else "no features="
+        )
+        raise InputError(f"labels={labels!r} is no column ({there}) and no file")
+    if type(labels).__name__ == "Series" and type(labels).__module__.startswith("pandas"):
+        return [], _of_series(labels)
+    return [], labels
+
+
+def _of_series(labels: Any) -> object:
+    """A pandas Series: its index is ids, unless that counts the rows."""
+    if list(labels.index) == list(range(len(labels))):
+        return labels.to_numpy()
+    return labels.rename("label").rename_axis("id").reset_index()
+
+
+def _recipe_said(wanted: Any) -> Any:
+    if isinstance(wanted, Schema):
+        if wanted.recipe is None:
+            raise InputError("recipe: this schema has none; its features were no columns")
+        return Recipe.from_json(wanted.recipe)
+    return wanted
+
+
+def _name_of(edges: object) -> str:
+    if not isinstance(edges, str | os.PathLike):
+        return "graph"
+    path = expanded(edges)
+    if set(path.name) & set("*?["):
+        path = path.parent
+    return path.name.split(".")[0] or "graph"
+
+
+def _known(ids: NodeIds, cells: Any) -> np.ndarray:
+    """Which ids are of nodes, bool."""
+    if ids.names is None:
+        return (cells >= 0) & (cells < ids.num_nodes)
+    known = ids.names.to_arrow()
+    cells = cells if isinstance(ids, Texts) else pyarrow.array(cells)
+    return compute.is_in(cells, value_set=known.cast(cells.type)).to_numpy(zero_copy_only=False)
+
+
+def _check_order(table: NodeTable, low: int, high: int) -> None:
+    """Refuse rows in the order of nodes that the edges do not name from the first to the last."""
+    rows = table.num_rows
+    if low != 0 or high != rows - 1:
+        raise InputError(
+            f"{table.what} has {rows:,} rows and no column of ids, and the edges name nodes "
+            f"{low:,} to {high:,}. Where row i, from 0, is of node i, say num_nodes={rows}; else "
+            "name the column of ids, id="
+        )

@@ -1,0 +1,78 @@
+"""Ids in the columns of a table: numbers or text, for all of the tables of a graph alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gnnscale.data.tables.evidence import Look, as_ids
+from gnnscale.data.tables.table import Table
+from gnnscale.errors import InputError
+from gnnscale.storage.arrow import compute, pyarrow, types
+
+_EXACT = 2**53  # whole floats below are the integers that were written
+
+
+def is_text(table: Table, look: Look) -> bool:
+    """Whether ids are text: also numbers that are written with zeros before them, as 007."""
+    if look.column.kind == "text" or not look.whole:
+        return True
+    if table.typed:
+        return False
+    written = next(table.batches([look.name], {look.name: pyarrow.large_string()}), None)
+    padded = compute.match_substring_regex(written[0], r"^\s*[+-]?0\d") if written else None
+    return padded is not None and compute.any(padded).as_py() is True
+
+
+def id_batches(
+    table: Table, looks: Sequence[Look], text: bool, more: Sequence[Look] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """The cells of columns of ids, some rows at a time.
+
+    Args:
+        table: the table.
+        looks: its columns of ids.
+        text: ids are columns of text; else int64 `[k]`.
+        more: columns of numbers beside them: float64 `[k]`.
+
+    Raises:
+        InputError: a cell is empty; or ids are not text, and one is no whole number.
+    """
+    kinds = {}
+    for look in looks:
+        if look.column.kind == "float" and (table.typed or not text):
+            kinds[look.name] = pyarrow.float64()
+        elif text:
+            kinds[look.name] = pyarrow.large_string()  # as it is written
+        else:
+            kinds[look.name] = pyarrow.int64()
+    kinds |= {look.name: pyarrow.float64() for look in more}
+    read = _text if text else _whole
+    for batch in table.batches(list(kinds), kinds):
+        ids = [read(batch[look.name], f"{table.what}: {look.name}") for look in looks]
+        yield (*ids, *(batch[look.name].to_numpy(zero_copy_only=False) for look in more))
+
+
+def _text(cells: pyarrow.Array, what: str) -> pyarrow.Array:
+    cells = as_ids(cells)
+    empty = cells.null_count + (compute.sum(compute.equal(cells, "")).as_py() or 0)
+    _check_filled(empty, what)
+    return cells
+
+
+def _whole(cells: pyarrow.Array, what: str) -> np.ndarray:
+    _check_filled(cells.null_count, what)
+    found = cells.to_numpy(zero_copy_only=False)
+    if not types.is_floating(cells.type):
+        return found
+    whole = (np.abs(found) < _EXACT) & (found == np.floor(found))
+    if not whole.all():
+        raise InputError(f"{what} holds {found[~whole][0]!r}; ids are integers or text")
+    return found.astype(np.int64)
+
+
+def _check_filled(empty: int, what: str) -> None:
+    if empty:
+        raise InputError(f"{empty:,} cells of {what} are empty; fill them in")

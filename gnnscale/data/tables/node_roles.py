@@ -1,0 +1,208 @@
+"""What the columns of a table of nodes are: whose row it is, labels, splits, features; or asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from gnnscale.data.tables.evidence import ROWS_LOOKED_AT, Look, as_ids, vocabulary
+from gnnscale.data.tables.roles import Deciding, Role
+from gnnscale.data.tables.table import Table
+from gnnscale.errors import InputError
+from gnnscale.graph.reading.nodes import part_of
+from gnnscale.storage.arrow import pyarrow
+
+#: What share of the ids that count a column holds: see `node_roles`.
+Share = Callable[[Look], float]
+
+_LABELS = vocabulary("label labels")
+_MAY_BE_LABELS = vocabulary("y class target category")
+_SPLITS = vocabulary("split splits subset partition")
+_CALLED_ID = vocabulary("id ids node_id nodeid node nodes vertex vertex_id")
+
+
+def node_roles(
+    table: Table,
+    share: Share,
+    *,
+    id: str | int | None = None,
+    labels: Sequence[str | int] = (),
+    split: str | int | None = None,
+    time: str | int | None = None,
+    drop: Collection[str] = (),
+    features: Collection[str] = (),
+    labels_apart: bool = False,
+    rest: str = "feature",
+    ordered: str = "",
+) -> list[Role]:
+    """What each column of a table of nodes is, in their order; without an id, rows are in order.
+
+    The id is the column that is named; else the only one without repeated or empty cells that
+    holds what it should. That the edges' ids are in a column counts, and not its name alone: where
+    one called id and another hold them, or one called id does not, it is asked.
+
+    Args:
+        table: the nodes, or their labels.
+        share: of a column, how much of what it should hold it holds, from 0 to 1: of nodes the
+            edges' ids, of labels ids of nodes.
+        id: the column that says whose a row is, where the caller says it.
+        labels: the columns of labels, likewise.
+        split: the column of the parts of a split, likewise.
+        time: the column of times, likewise.
+        drop: the names of columns to leave out.
+        features: the names of columns that are said to be features.
+        labels_apart: whether labels are given elsewhere: columns called so are then left out.
+        rest: what other columns are: "feature" or "label".
+        ordered: why rows cannot be in the order of nodes, in words; empty where they can.
+
+    Raises:
+        InputError: there is no such column; or columns may be several things: what, and the words
+            that say which.
+    """
+    deciding = Deciding(table, drop)
+    named = deciding.named(id, "id")
+    for label in labels:
+        deciding.named(label, "label")
+    deciding.named(split, "split")
+    deciding.named(time, "time")
+    for look in deciding.left():
+        if look.name in features:
+            deciding.give(look, "feature", "named")
+    numbers = [look for look in deciding.left() if look.column.row_number]
+    for look in numbers:
+        deciding.give(look, "left out", "row number")
+    if not labels and rest == "feature":
+        _find_labels(deciding, labels_apart)
+    if split is None:
+        _find_splits(deciding)
+    if named is None:
+        _find_id(deciding, share, numbers, ordered)
+    elif (twice := _repeated(table, named)) is not None:
+        raise InputError(
+            f"{table.what}: column {named.name}, named as id, has {twice}; give each node one row"
+        )
+    for look in deciding.left():
+        if look.column.kind == "empty" and len(look.cells):
+            deciding.give(look, "left out", "no cells")
+        else:
+            deciding.give(look, "label" if rest == "label" else "feature", "")
+    return deciding.done()
+
+
+def _find_labels(deciding: Deciding, apart: bool) -> None:
+    left = deciding.left()
+    names = {look.name.lower() for look in left}
+    for look in left:
+        called = {*look.words} - {"node"}
+        if called and called <= _LABELS and apart:
+            deciding.give(look, "left out", "called as the labels that are given elsewhere")
+        elif called and called <= _LABELS:
+            deciding.give(look, "label", "by its name")
+    if apart or deciding.those("label"):
+        return
+    for look in left:
+        name = look.name.lower()
+        if name in _MAY_BE_LABELS and not (name == "y" and "x" in names):
+            own = deciding.written(look)
+            deciding.faults.append(
+                f"{deciding.table.what}: column {own} ({look.in_words}) may be labels or a "
+                f"feature: say labels={own}, drop={own}, or for a feature recipe={{{own}: …}}"
+            )
+            deciding.give(look, "left out", "")
+
+
+def _find_splits(deciding: Deciding) -> None:
+    for look in deciding.left():
+        part, kind = part_of(look.name.lower())
+        if part is not None and kind == "mask":
+            deciding.give(look, "split", "by its name")
+        elif not _SPLITS.isdisjoint(look.words) and look.column.kind == "text":
+            values = look.cells.unique().drop_null().to_pylist()
+            if values and all(part_of(str(v).strip().lower())[0] or v == "" for v in values):
+                deciding.give(look, "split", "names of parts")
+
+
+def _find_id(deciding: Deciding, share: Share, numbers: list[Look], ordered: str) -> None:
+    table = deciding.table
+    able = [look for look in deciding.left() if look.may_name_nodes]
+    held = {look.name: share(look) for look in able}
+    once = [look for look in able if held[look.name] > 0 or look.called_id]
+    once = [look for look in once if _repeated(table, look) is None]
+    whole = [look for look in once if held[look.name] == 1]
+    called = [look for look in able if look.name.lower() in _CALLED_ID]
+    sure = [look for look in whole if look in called]
+    sure = sure if len(sure) == 1 else [look for look in whole if look.called_id] or whole
+    # What is called id and holds none stands against what holds them and is called otherwise.
+    named = any(look.called_id for look in sure)
+    candidates = sure if named else [*sure, *(look for look in called if look not in sure)]
+    if len(candidates) == 1 and held[candidates[0].name] > 0:
+        deciding.give(candidates[0], "id", _why(candidates[0]))
+    elif len(candidates) > 1:
+        _ask_id(deciding, candidates, held)
+    elif called:
+        _refuse_id(deciding, called[0], ordered)
+    elif partly := [look for look in once if held[look.name] >= 0.5]:
+        _ask_id(deciding, partly, held)
+    elif index := [look for look in numbers if _is_better(table, look, share, ordered)]:
+        if ordered:
+            deciding.give(index[0], "id", "the index, which holds the edges' ids")
+        else:
+            deciding.ask(
+                index, "is an index that does not count the rows, and may be ids", "id", "drop"
+            )
+    elif ordered:
+        best = max(able, key=lambda look: held[look.name], default=None)
+        shown = (
+            "" if best is None else f" (most of them, {held[best.name]:.0%}, are in {best.name})"
+        )
+        raise InputError(
+            f"{table.what}: no column holds the ids of nodes once each{shown}, and {ordered}; say "
+            "which one does: id="
+        )
+
+
+def _why(look: Look) -> str:
+    kind = "text" if look.column.kind == "text" else "integers"
+    return f"unique {kind}"
+
+
+def _ask_id(deciding: Deciding, looks: list[Look], held: dict[str, float]) -> None:
+    shown = ", ".join(f"{look.name} ({held[look.name]:.0%} of them)" for look in looks)
+    words = " or ".join(f"id={deciding.written(look)}" for look in looks)
+    deciding.faults.append(
+        f"{deciding.table.what}: which column says whose a row is? Ids of nodes are in {shown}: "
+        f"say {words}"
+    )
+    for look in looks:
+        deciding.give(look, "left out", "")
+
+
+def _refuse_id(deciding: Deciding, look: Look, ordered: str) -> None:
+    in_order = "" if ordered else f"; where rows are in the order of nodes, drop={look.name!r}"
+    examples = ", ".join(repr(cell.as_py()) for cell in look.cells[:3])
+    raise InputError(
+        f"{deciding.table.what}: column {look.name} ({examples}, …) holds no id of a node that the "
+        f"edges name; say which column does, id=…{in_order}"
+    )
+
+
+def _is_better(table: Table, look: Look, share: Share, ordered: str) -> bool:
+    """Whether an index says more than the order of rows does."""
+    if look.counts_rows and look.numbers.size and look.numbers[0] == 0:
+        return bool(ordered) and share(look) == 1
+    return share(look) == 1 and _repeated(table, look) is None
+
+
+def _repeated(table: Table, look: Look) -> str | None:
+    """What keeps a column from saying whose a row is, in words: repeated or empty cells."""
+    cells = as_ids(look.cells)
+    if len(cells) == ROWS_LOOKED_AT and _once(cells):
+        batches = table.batches([look.name])
+        cells = pyarrow.chunked_array([as_ids(batch[0]) for batch in batches], cells.type)
+    if _once(cells):
+        return None
+    repeated = len(cells) - cells.null_count - len(cells.drop_null().unique())
+    return f"{cells.null_count:,} empty cells and {repeated:,} ids that are there before"
+
+
+def _once(cells: pyarrow.Array | pyarrow.ChunkedArray) -> bool:
+    return cells.null_count == 0 and len(cells.unique()) == len(cells)
