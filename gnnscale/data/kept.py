@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import logging
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from gnnscale.data.tables.files import part_files
+from gnnscale.data.tables.frames import as_arrow
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph import Adjacency, Graph, open_stored_graph
 from gnnscale.kernels import CSR
@@ -79,27 +82,46 @@ def _without_damage(path: Path) -> Graph | None:
 
 
 def told_apart(given: object) -> Any:
-    """What tells an argument from another, for JSON: of a file size and time, of an array a digest.
+    """What tells an argument from another, for JSON: of files sizes and times, of data a digest.
 
-    A file is given by its path; what is neither that nor a number nor a mapping is an array.
+    Files are given by a path, a folder or a pattern; what is no number, mapping or table in memory
+    either is an array.
     """
     if given is None or isinstance(given, bool | int | float):
         return given
     if isinstance(given, Mapping):
         return [[str(key), told_apart(value)] for key, value in given.items()]
     if isinstance(given, str | os.PathLike):
-        path = expanded(given)
-        if not path.is_file():
+        if not (
+            isinstance(given, Path) or expanded(given).exists() or glob.has_magic(os.fspath(given))
+        ):
             return os.fspath(given)
-        about = path.stat()
-        return [str(path.resolve()), about.st_size, about.st_mtime_ns]
+        try:
+            return [_file_told_apart(file) for file in part_files(expanded(given))]
+        except StoreError:
+            return os.fspath(given)
+    if dataclasses.is_dataclass(given):
+        return repr(given)
+    if isinstance(given, list | tuple) and any(isinstance(one, str | Mapping) for one in given):
+        return [told_apart(one) for one in given]
+    if (table := as_arrow(given, "a table")) is not None:
+        digest = hashlib.sha256()
+        digest.update(str(table.schema).encode())
+        for batch in table.to_batches():
+            digest.update(batch.serialize())
+        return digest.hexdigest()
     array = np.ascontiguousarray(given)
     content = repr(array.tolist()).encode() if array.dtype.hasobject else array.data
     return [str(array.dtype), list(array.shape), hashlib.sha256(content).hexdigest()]
 
 
+def _file_told_apart(path: Path) -> list[str | int]:
+    about = path.stat()
+    return [str(path.resolve()), about.st_size, about.st_mtime_ns]
+
+
 def built_or_kept(
-    stem: str, arguments: Mapping[str, object], version: int, build: Callable[[Path], Graph]
+    stem: str, arguments: Mapping[str, object], version: int, build: Callable[[Path, str], Graph]
 ) -> Graph:
     """A graph that the same files and arguments made before, or made now.
 
@@ -109,14 +131,14 @@ def built_or_kept(
         stem: what the folder's name begins with.
         arguments: what the graph depends on: files by their paths, arrays, options.
         version: raised when the same arguments give another graph.
-        build: builds the graph in a folder.
+        build: builds the graph in a folder, to say that its source is another.
     """
     digest = hashlib.sha256(json.dumps([version, told_apart(arguments)]).encode()).hexdigest()[:32]
     kept = cache_root() / "graphs" / f"{stem}-{digest}"
     if (graph := open_kept(kept)) is not None:
         return graph
     with scratch_in(kept.parent) as scratch:
-        graph = build(scratch / "graph")
+        graph = build(scratch / "graph", str(kept))
         size = sum(file.stat().st_size for file in (scratch / "graph").iterdir())
         if size <= IN_MEMORY:
             return in_memory(graph)

@@ -4,7 +4,8 @@ The files are read in a stream, the edges once to see which nodes there are (unl
 says so) and once to build the graph. What nodes are called decides how they are numbered:
 
 =============================  ====================================================================
-features in a table with ids   in the order of that table; every node has a row in it
+features in a table with ids   in the order of that table; every node has a row in it. Ids that are
+                               0 to n − 1 are kept as they are
 ``num_nodes``, or features or  ids are numbers from 0 to ``num_nodes`` − 1, also of nodes without
 labels in order                edges, and kept as they are
 integers without gaps from 0   kept as they are
@@ -18,34 +19,22 @@ among it; a Parquet file has types of its own.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
-import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from gnnscale.choices import choices_checked
-from gnnscale.data.kept import open_kept, scratch_in, told_apart
+from gnnscale.data.kept import built_or_kept, scratch_in
 from gnnscale.data.tables.given import Tables, Told
 from gnnscale.data.tables.node_ids import NodeIds
 from gnnscale.data.tables.node_splits import read_splits_given, split_column
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph, build_graph, open_stored_graph
-from gnnscale.graph.adjacency import Adjacency
-from gnnscale.kernels import CSR
-from gnnscale.storage.files import cache_root, checked_path
-from gnnscale.storage.mapped import loaded
+from gnnscale.graph import Graph, build_graph
+from gnnscale.storage.files import checked_path
 from gnnscale.storage.memory import memory_bytes
 
-logger = logging.getLogger(__name__)
-
-IN_MEMORY = 1 << 30
-"""Bytes of a graph, as it is stored, above which it stays on disk where no path is given."""
 VERSION = 3
 """Raised when the same files give another graph: what is kept is then built anew."""
 
@@ -99,7 +88,7 @@ def from_edge_list(
         id: the column of a table of nodes that says whose a row is; without it, the one that holds
             the edges' ids. A table without one is in the order of the nodes, where ids are numbers
             from 0 and there are as many rows.
-        source: the column of sources; without it, see `gnnscale.data.tables.edge_roles`.
+        source: the column of sources; without it, see `gnnscale.data.tables.roles.edges`.
         target: the column of targets, likewise.
         weight: the column of weights; without it one called weight, or the third of a text without
             header where it holds numbers that are not whole.
@@ -179,40 +168,44 @@ def from_edge_list(
         dialect={"sep": sep, "comment": comment, "header": header, "encoding": encoding},
         num_nodes=num_nodes,
     )
-    kept = _kept(given.name, arguments) if path is None else None
-    if kept is not None and (graph := open_kept(kept)) is not None:
-        return graph
-    root = checked_path(path).resolve() if kept is None else kept
-    with scratch_in(root.parent) as scratch:
-        ids = given.node_ids(budget, scratch)
-        read = given.labels(ids, task)
-        y = None if read is None else read.labels()
-        parts = read_splits_given(splits, ids, given.node_tables(), _labelled(y, ids, task), seed)
-        made = given.recipe(recipe)
-        given.log()
-        if read is not None:
-            task = read.task if task is None else task
-            if task == "classification" and read.names is not None and num_classes is None:
-                num_classes = len(read.names)
-        graph = build_graph(
-            root if kept is None else scratch / "graph",
-            ids.num_nodes,
-            given.numbered(ids, absent),
-            x=given.features(made),
-            y=y,
-            splits=parts,
-            undirected="unless given" if undirected else False,
-            coalesce=coalesce,
-            memory=budget,
-            task=task,
-            metric=metric,
-            num_classes=num_classes,
-            name=given.name if name is None else name,
-            source=None if kept is None else str(kept),
-            names=ids.names,
-            schema=given.schema(None if read is None else read.names, made),
-        )
-        return graph if kept is None else _placed(graph, scratch / "graph", kept)
+
+    def build(root: Path, source: str | None = None) -> Graph:
+        nonlocal task, num_classes
+        with scratch_in(root.parent) as scratch:
+            ids = given.node_ids(budget, scratch)
+            read = given.labels(ids, task)
+            y = None if read is None else read.labels()
+            parts = read_splits_given(
+                splits, ids, given.node_tables(), _labelled(y, ids, task), seed
+            )
+            made = given.recipe(recipe)
+            given.log()
+            if read is not None:
+                task = read.task if task is None else task
+                if task == "classification" and read.names is not None and num_classes is None:
+                    num_classes = len(read.names)
+            return build_graph(
+                root,
+                ids.num_nodes,
+                given.numbered(ids, absent),
+                x=given.features(made, scratch),
+                y=y,
+                splits=parts,
+                undirected="unless given" if undirected else False,
+                coalesce=coalesce,
+                memory=budget,
+                task=task,
+                metric=metric,
+                num_classes=num_classes,
+                name=given.name if name is None else name,
+                source=source,
+                names=ids.names,
+                schema=given.schema(None if read is None else read.names, made),
+            )
+
+    if path is None:
+        return built_or_kept(given.name, arguments, VERSION, build)
+    return build(checked_path(path).resolve())
 
 
 def _labelled(y: np.ndarray | None, ids: NodeIds, task: str | None) -> np.ndarray:
@@ -221,34 +214,3 @@ def _labelled(y: np.ndarray | None, ids: NodeIds, task: str | None) -> np.ndarra
         return np.ones(ids.num_nodes, dtype=bool)
     known = ~np.isnan(y) if y.dtype.kind == "f" else (y >= 0) | (task == "regression")
     return np.asarray(known.reshape(len(known), -1).any(1))
-
-
-def _kept(name: str, arguments: Mapping[str, object]) -> Path:
-    """Where a large graph is kept: by its files, arrays and options."""
-    digest = hashlib.sha256(json.dumps([VERSION, told_apart(arguments)]).encode()).hexdigest()[:32]
-    return cache_root() / "graphs" / f"{name}-{digest}"
-
-
-def _placed(graph: Graph, built: Path, kept: Path) -> Graph:
-    """The graph that was built in `built`: in memory, or, where it is large, at `kept`."""
-    size = sum(file.stat().st_size for file in built.iterdir())
-    if size <= IN_MEMORY:
-        return _in_memory(graph)
-    logger.info("the graph takes %d bytes and stays on disk, at %s", size, kept)
-    with contextlib.suppress(OSError):  # another process has built the same meanwhile
-        built.rename(kept)
-    return open_stored_graph(kept)
-
-
-def _in_memory(graph: Graph) -> Graph:
-    adj, x = graph.adj, graph.x
-    weight = None if adj.values is None else loaded(adj.values)
-    return dataclasses.replace(
-        graph,
-        adj=Adjacency(loaded(adj.indptr), loaded(adj.indices), weight, symmetric=adj.symmetric),
-        x=None if x is None or isinstance(x, CSR) else loaded(x),
-        y=None if graph.y is None else loaded(graph.y),
-        splits={name: split.each(loaded) for name, split in graph.splits.items()},
-        names=None if graph.names is None else graph.names.loaded(),
-        source=None,  # of this graph nothing is left but what is in memory
-    )

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gnnscale.data.tables.evidence import as_ids, looked_at
 from gnnscale.data.tables.id_cells import id_batches, is_text
 from gnnscale.data.tables.roles import Role
+from gnnscale.data.tables.roles.evidence import as_ids, looked_at
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph.build.tables import npy_chunks
@@ -67,7 +67,7 @@ class EdgeTable:
         self._ends = [looks[role] for role in ("source", "target")] if roles else []
         self._weight = [looks["weight"]] if "weight" in looks else []
         self.may_be_text = not table.typed
-        self.text = any(is_text(table, look) for look in self._ends)
+        self.text = any(is_text(look) for look in self._ends)
 
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
         """See `Edges.chunks`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.tables.classes import LabelColumns
-from gnnscale.data.tables.edge_roles import edge_roles
 from gnnscale.data.tables.edge_table import EdgeArray, Edges, EdgeTable
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers, all_texts
-from gnnscale.data.tables.node_roles import node_roles
 from gnnscale.data.tables.node_table import (
     NodeArray,
     NodeTable,
@@ -23,8 +22,10 @@ from gnnscale.data.tables.node_table import (
     share_of,
     share_that_is_known,
 )
-from gnnscale.data.tables.recipe import Recipe
+from gnnscale.data.tables.recipe import FeatureRecipe
 from gnnscale.data.tables.roles import Role
+from gnnscale.data.tables.roles.edges import edge_roles
+from gnnscale.data.tables.roles.nodes import node_roles
 from gnnscale.data.tables.table import Table, open_table
 from gnnscale.errors import InputError
 from gnnscale.graph.schema import Schema
@@ -33,20 +34,20 @@ from gnnscale.storage.files import expanded
 
 logger = logging.getLogger(__name__)
 
-Column = str | int
+ColumnSaid = str | int
 
 
 @dataclass(frozen=True)
 class Told:
     """What a caller says of columns; see `gnnscale.from_edge_list`."""
 
-    id: Column | None = None
-    source: Column | None = None
-    target: Column | None = None
-    weight: Column | None = None
-    time: Column | None = None
-    drop: Sequence[Column] = ()
-    split: Column | None = None
+    id: ColumnSaid | None = None
+    source: ColumnSaid | None = None
+    target: ColumnSaid | None = None
+    weight: ColumnSaid | None = None
+    time: ColumnSaid | None = None
+    drop: Sequence[ColumnSaid] = ()
+    split: ColumnSaid | None = None
     recipe: Any = None
 
 
@@ -80,6 +81,9 @@ class Tables:
         num_nodes: int | None,
     ) -> None:
         self.name, self._told, self._num_nodes = _name_of(edges), told, num_nodes
+        by_name = any(_is_name(one) for one in (told.source, told.target, told.weight))
+        if by_name and dialect.get("header") is None:  # who names columns has seen a header
+            dialect = {**dialect, "header": {"edges": True}}
         opened = {
             what: _opened(given, what, dialect)
             for what, given in (("edges", edges), ("features", features))
@@ -179,7 +183,9 @@ class Tables:
         if isinstance(self._apart, Table):
             self._apart = self._label_table(self._apart, ids)
         if self._apart is None:
-            return self._rows.labels(task) if isinstance(self._rows, NodeTable) else None
+            if not isinstance(self._rows, NodeTable):
+                return None
+            return self._rows.labels(task, None if self._rows.order is None else ids)
         if isinstance(self._apart, NodeArray) or self._apart.id is None:
             if self._apart.num_rows != ids.num_nodes:
                 raise InputError(
@@ -189,7 +195,7 @@ class Tables:
             return self._apart.labels(task)
         return self._apart.labels(task, ids)
 
-    def recipe(self, wanted: Any) -> Recipe | None:
+    def recipe(self, wanted: Any) -> FeatureRecipe | None:
         """How columns become features; None where there are none."""
         if isinstance(self._rows, NodeTable):
             return self._rows.recipe(_recipe_said(wanted))
@@ -197,15 +203,15 @@ class Tables:
             raise InputError("recipe= is of columns of a table, and there is no table of nodes")
         return None
 
-    def features(self, recipe: Recipe | None) -> Iterator[np.ndarray] | None:
+    def features(self, recipe: FeatureRecipe | None, scratch: Path) -> Iterator[np.ndarray] | None:
         """Blocks of features; None without any."""
         if isinstance(self._rows, NodeArray):
             return self._rows.features()
         if self._rows is None or recipe is None or not recipe.names:
             return None
-        return self._rows.features(recipe)
+        return self._rows.features(recipe, scratch)
 
-    def schema(self, classes: tuple[str, ...] | None, recipe: Recipe | None) -> Schema:
+    def schema(self, classes: tuple[str, ...] | None, recipe: FeatureRecipe | None) -> Schema:
         """What classes, features and columns are called and were read as."""
         return Schema(
             classes=classes,
@@ -242,10 +248,10 @@ class Tables:
         roles = edge_roles(table, **named, time=next(iter(time), None), drop=drop)
         return EdgeTable(table, roles)
 
-    def _nodes(self, table: Table, labels: Sequence[Column], apart: bool) -> NodeTable:
+    def _nodes(self, table: Table, labels: Sequence[ColumnSaid], apart: bool) -> NodeTable:
         first = self.edges.first()
         recipe = _recipe_said(self._told.recipe)
-        if isinstance(recipe, Recipe):
+        if isinstance(recipe, FeatureRecipe):
             declared = set(recipe.ingredients)
         else:
             declared = set() if recipe is None or isinstance(recipe, str) else {*recipe} - {"*"}
@@ -298,7 +304,7 @@ class Tables:
             return f"the edges name a node {wrong}, where {rows:,} rows are 0 to {rows - 1:,}"
         return ""
 
-    def _named_anywhere(self, keyword: str, wanted: Sequence[Column]) -> dict[str, list[str]]:
+    def _named_anywhere(self, keyword: str, wanted: Sequence[ColumnSaid]) -> dict[str, list[str]]:
         """The columns of these names, by table; a number is of the first table.
 
         Raises:
@@ -328,6 +334,10 @@ class Tables:
         return found
 
 
+def _is_name(column: ColumnSaid | None) -> bool:
+    return isinstance(column, str) and re.fullmatch(r"f?\d+", column) is None
+
+
 def _opened(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:
     """A table; None of what is an array, or nothing."""
     if given is None or npy_path(given) is not None or _is_array(given):
@@ -348,7 +358,7 @@ def _is_array(given: object) -> bool:
     )
 
 
-def _labels_of(labels: object, features: Table | None) -> tuple[list[Column], object]:
+def _labels_of(labels: object, features: Table | None) -> tuple[list[ColumnSaid], object]:
     """Columns of the table of nodes that are labels, and labels apart."""
     names = [] if features is None else [column.name for column in features.columns]
     if labels is None:
@@ -357,9 +367,10 @@ def _labels_of(labels: object, features: Table | None) -> tuple[list[Column], ob
         return [], pyarrow.table({"id": [*labels], "label": [*labels.values()]})
     if isinstance(labels, int) and not isinstance(labels, bool):
         return [labels], None
-    if isinstance(labels, list | tuple) and labels:
-        if all(isinstance(one, str) and one in names for one in labels):
-            return list(labels), None
+    if isinstance(labels, list | tuple):
+        several: list[ColumnSaid] = [one for one in labels if one in names]
+        if several and len(several) == len(labels):
+            return several, None
     if isinstance(labels, str) and labels in names:
         return [labels], None
     if isinstance(labels, str) and not expanded(labels).exists() and not set(labels) & set("*?["):
@@ -383,7 +394,7 @@ def _recipe_said(wanted: Any) -> Any:
     if isinstance(wanted, Schema):
         if wanted.recipe is None:
             raise InputError("recipe: this schema has none; its features were no columns")
-        return Recipe.from_json(wanted.recipe)
+        return FeatureRecipe.from_json(wanted.recipe)
     return wanted
 
 

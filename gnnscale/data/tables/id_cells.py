@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.data.tables.evidence import Look, as_ids
+from gnnscale.data.tables.roles.evidence import Look, as_ids
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow, types
@@ -15,15 +15,9 @@ from gnnscale.storage.arrow import compute, pyarrow, types
 _EXACT = 2**53  # whole floats below are the integers that were written
 
 
-def is_text(table: Table, look: Look) -> bool:
-    """Whether ids are text: also numbers that are written with zeros before them, as 007."""
-    if look.column.kind == "text" or not look.whole:
-        return True
-    if table.typed:
-        return False
-    written = next(table.batches([look.name], {look.name: pyarrow.large_string()}), None)
-    padded = compute.match_substring_regex(written[0], r"^\s*[+-]?0\d") if written else None
-    return padded is not None and compute.any(padded).as_py() is True
+def is_text(look: Look) -> bool:
+    """Whether ids are text, as also numbers that are written with zeros before them, as 007."""
+    return look.column.kind == "text" or not look.whole
 
 
 def id_batches(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.splits import random_split
-from gnnscale.data.tables.evidence import as_ids
 from gnnscale.data.tables.node_ids import NodeIds
-from gnnscale.data.tables.node_roles import node_roles
 from gnnscale.data.tables.node_table import NodeTable, npy_path, share_that_is_known
+from gnnscale.data.tables.roles.evidence import as_ids
+from gnnscale.data.tables.roles.nodes import node_roles
 from gnnscale.data.tables.table import Table, open_table
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import PARTS, part_of, read_parts

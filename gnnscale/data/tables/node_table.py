@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.tables.classes import LabelColumns, read_label_columns
-from gnnscale.data.tables.evidence import Look, as_ids, looked_at
 from gnnscale.data.tables.id_cells import id_batches, is_text
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts
-from gnnscale.data.tables.recipe import Recipe, make_recipe
+from gnnscale.data.tables.recipe import FeatureRecipe, make_recipe
 from gnnscale.data.tables.roles import Role
+from gnnscale.data.tables.roles.evidence import Look, as_ids, looked_at
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError, StoreError
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.files import expanded
+
+_ROWS_AT_ONCE = 1 << 15
 
 
 class NodeArray:
@@ -61,8 +63,8 @@ class NodeArray:
     def features(self) -> Iterator[np.ndarray]:
         """Blocks of features `[k, num_features]`: floats as they are, others as float32."""
         array = self.array[:, None] if self.array.ndim == 1 else self.array
-        for start in range(0, len(array), 1 << 15):
-            block = array[start : start + (1 << 15)]
+        for start in range(0, len(array), _ROWS_AT_ONCE):
+            block = array[start : start + _ROWS_AT_ONCE]
             yield block if block.dtype.kind == "f" else block.astype(np.float32)
 
     def labels(self, task: str | None) -> LabelColumns:
@@ -88,13 +90,15 @@ class NodeTable:
         roles: what its columns are.
         id: the column that says whose a row is; None where rows are in the order of nodes.
         text: whether ids are text.
+        order: of ids that are 0 to n - 1 in another order, the node of each row; else None.
     """
 
     def __init__(self, table: Table, roles: Sequence[Role]) -> None:
         self.what, self.table, self.roles = table.what, table, tuple(roles)
         looks = zip(self.roles, looked_at(table), strict=True)
         self.id = next((look for role, look in looks if role.role == "id"), None)
-        self.text = self.id is not None and is_text(table, self.id)
+        self.text = self.id is not None and is_text(self.id)
+        self.order: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
@@ -106,16 +110,18 @@ class NodeTable:
         return [own.column for own in self.roles if own.role == role]
 
     def node_ids(self, text: bool, memory: int) -> NodeIds:
-        """Which nodes there are: those of this table, in its order.
+        """Which nodes there are: those of this table, in its order; numbers from 0 on in theirs.
 
         Raises:
             InputError: an id is there twice, or empty.
         """
         ids = self._ids(text)
         if isinstance(ids, np.ndarray):
-            if np.array_equal(ids, np.arange(ids.size)):
+            ascending = np.sort(ids)
+            if np.array_equal(ascending, np.arange(ids.size)):
+                self.order = None if np.array_equal(ascending, ids) else ids
                 return Numbers(ids.size, self.what)
-            unique = np.unique(ids).size
+            unique = int(np.count_nonzero(ascending[1:] != ascending[:-1])) + bool(ids.size)
         else:
             unique = len(ids.unique())
         if unique < len(ids):
@@ -125,21 +131,40 @@ class NodeTable:
             )
         return Integers(ids, memory) if isinstance(ids, np.ndarray) else Texts(ids)
 
-    def recipe(self, wanted: Mapping[str, str] | str | Recipe | None) -> Recipe | None:
+    def recipe(
+        self, wanted: Mapping[str, str] | str | FeatureRecipe | None
+    ) -> FeatureRecipe | None:
         """How columns become features, made in one pass unless it is given; None without any."""
-        if isinstance(wanted, Recipe):
+        if isinstance(wanted, FeatureRecipe):
             return wanted
         if not (columns := self.those("feature")):
             return None
         return make_recipe(self.table.batches(columns), wanted, self.what)
 
-    def features(self, recipe: Recipe) -> Iterator[np.ndarray]:
-        """Blocks of features, float32 `[k, num_features]`."""
-        needed = [column for column, one in recipe.ingredients.items() if one.kind != "drop"]
+    def features(self, recipe: FeatureRecipe, scratch: Path) -> Iterator[np.ndarray]:
+        """Blocks of features in the order of the nodes, float32 `[k, num_features]`.
+
+        Args:
+            recipe: how columns become features.
+            scratch: a folder, for rows that are in another order.
+        """
+        blocks = self._features(recipe)
+        if self.order is None:
+            yield from blocks
+            return
+        shape = (self.order.size, len(recipe.names))
+        placed = np.memmap(scratch / "features", np.float32, "w+", shape=shape)
+        done = 0
+        for block in blocks:
+            placed[self.order[done : done + len(block)]] = block
+            done += len(block)
+        for start in range(0, shape[0], _ROWS_AT_ONCE):
+            yield np.array(placed[start : start + _ROWS_AT_ONCE])
+
+    def _features(self, recipe: FeatureRecipe) -> Iterator[np.ndarray]:
         there = {column.name for column in self.table.columns}
-        yield from recipe.apply(
-            self.table.batches([name for name in needed if name in there]), self.what
-        )
+        needed = [c for c, one in recipe.ingredients.items() if one.kind != "drop" and c in there]
+        yield from recipe.apply(self.table.batches(needed), self.what)
 
     def labels(self, task: str | None, ids: NodeIds | None = None) -> LabelColumns | None:
         """The labels, None without any.
@@ -194,7 +219,7 @@ class NodeTable:
 def share_of(table: Table, wanted: pyarrow.Array, look: Look) -> float:
     """Of ids `wanted`, different texts, the share that a column of a table holds."""
     found = np.zeros(len(wanted), dtype=bool)
-    written = is_text(table, look) and not table.typed
+    written = is_text(look) and not table.typed
     kinds = {look.name: pyarrow.large_string()} if written else None
     for batch in table.batches([look.name], kinds):
         places = compute.index_in(as_ids(batch[0]), value_set=wanted).drop_null()

@@ -44,7 +44,7 @@ def graph_of_edges(
         node_type: gives the kind of every node.
     """
 
-    def build(folder: Path) -> Graph:
+    def build(folder: Path, source: str) -> Graph:
         return build_graph(
             folder,
             num_nodes,
@@ -53,6 +53,7 @@ def graph_of_edges(
             coalesce=given.get("coalesce", False),
             memory=given.get("memory", "512MB"),
             name=path.name.removeprefix("out.").split(".")[0],
+            source=source,
             names=None if names is None else names(),
             node_type=None if node_type is None else node_type(),
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gnnscale.data.tables.evidence import NEUTRAL, Look, as_ids, vocabulary
-from gnnscale.data.tables.roles import Deciding, Role
+from gnnscale.data.tables.roles import Role
+from gnnscale.data.tables.roles.deciding import Deciding
+from gnnscale.data.tables.roles.evidence import NEUTRAL, Look, as_ids, vocabulary
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute
@@ -86,12 +87,12 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
             "and perhaps weight"
         )
     able = [look for look in free if look.may_name_nodes]
-    named = [
-        (a, b)
-        for a in ([source] if source else able)
-        for b in ([target] if target else able)
-        if _are_pair(a, b) and not deciding.bare
-    ]
+    named = _pairs(deciding, able, source, target)
+    if not named and (wrong := _pairs(deciding, free, source, target)):
+        odd = next(look for look in wrong[0] if not look.may_name_nodes)
+        raise InputError(
+            f"{deciding.table.what}: {odd.name} is {odd.in_words}; ids are integers or text"
+        )
     if len(named) == 1:
         _give_ends(deciding, *named[0], "by its name")
         return
@@ -113,13 +114,25 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
         chosen = [second, first] if backwards else chosen
     pair = source or chosen[0], target or chosen[-1]
     if not deciding.bare and _of_two_kinds(*pair):
-        first, second = map(deciding.written, pair)
+        one, other = map(deciding.written, pair)
         deciding.faults.append(
-            f"{deciding.table.what}: columns {first} and {second} hold the same numbers. If these "
-            f"are the same nodes, say source={first}, target={second}; if nodes of two kinds, give "
+            f"{deciding.table.what}: columns {one} and {other} hold the same numbers. If these are "
+            f"the same nodes, say source={one}, target={other}; if nodes of two kinds, give "
             f"them ids that differ, as '{pair[0].words[0]} 1' and '{pair[1].words[0]} 1'"
         )
     _give_ends(deciding, *pair, "of the first two" if deciding.bare else "of the only two of ids")
+
+
+def _pairs(
+    deciding: Deciding, looks: list[Look], source: Look | None, target: Look | None
+) -> list[tuple[Look, Look]]:
+    """The pairs of columns that are called as the ends of an edge are."""
+    return [
+        (a, b)
+        for a in ([source] if source else looks)
+        for b in ([target] if target else looks)
+        if _are_pair(a, b) and not deciding.bare
+    ]
 
 
 def _first_of(free: list[Look], able: list[Look], needed: int) -> list[Look]:

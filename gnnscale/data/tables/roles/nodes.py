@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from gnnscale.data.tables.evidence import ROWS_LOOKED_AT, Look, as_ids, vocabulary
-from gnnscale.data.tables.roles import Deciding, Role
+from gnnscale.data.tables.roles import Role
+from gnnscale.data.tables.roles.deciding import Deciding
+from gnnscale.data.tables.roles.evidence import ROWS_LOOKED_AT, Look, as_ids, vocabulary
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import part_of
@@ -140,11 +141,11 @@ def _find_id(deciding: Deciding, share: Share, numbers: list[Look], ordered: str
         _ask_id(deciding, candidates, held)
     elif called:
         _refuse_id(deciding, called[0], ordered)
-    elif partly := [look for look in once if held[look.name] >= 0.5]:
+    elif partly := [look for look in once if ordered and held[look.name] >= 0.5]:
         _ask_id(deciding, partly, held)
     elif index := [look for look in numbers if _is_better(table, look, share, ordered)]:
         if ordered:
-            deciding.give(index[0], "id", "the index, which holds the edges' ids")
+            deciding.give(index[0], "id", "the index, which holds ids of nodes")
         else:
             deciding.ask(
                 index, "is an index that does not count the rows, and may be ids", "id", "drop"
