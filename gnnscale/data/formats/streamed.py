@@ -52,7 +52,7 @@ def streamed(
         )
     undirected = bool(options.pop("undirected", False))
 
-    def build(folder: Path) -> Graph:
+    def build(folder: Path, source: str) -> Graph:
         logger.info("reading %s to disk, once", path)
         # All but edges and features is small enough to be read as of any other graph.
         known = {**arrays, "edge_index": np.empty((2, 0), np.int64)}
@@ -72,6 +72,7 @@ def streamed(
             metric=described.metric,
             num_classes=described.num_classes,
             name=str(options["name"]),
+            source=source,
         )
 
     arguments = {"path": path, "given": given, "arrays": arrays}

@@ -28,7 +28,10 @@ def as_arrow(given: Any, what: str) -> pyarrow.Table | None:
     if polars is not None and isinstance(given, polars.LazyFrame):
         given = given.collect()
     if hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__"):
-        return pyarrow.table(given)  # polars, duckdb, cudf, … and batches, by Arrow's protocol
+        try:
+            return pyarrow.table(given)  # polars, duckdb, cudf, … and batches, by Arrow's protocol
+        except pyarrow.ArrowInvalid:  # of a single column, as pandas' Series
+            return None
     return None
 
 

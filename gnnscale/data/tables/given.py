@@ -352,10 +352,9 @@ def _opened(given: object, what: str, dialect: Mapping[str, Any]) -> Table | Non
 def _is_array(given: object) -> bool:
     if isinstance(given, np.ndarray):
         return given.dtype.names is None
-    return isinstance(given, list | tuple | range) or type(given).__module__.split(".")[0] in (
-        "torch",
-        "scipy",
-    )
+    kind = type(given)
+    foreign = kind.__module__.split(".")[0] in ("torch", "scipy") or kind.__name__ == "Series"
+    return foreign or isinstance(given, list | tuple | range)
 
 
 def _labels_of(labels: object, features: Table | None) -> tuple[list[ColumnSaid], object]:

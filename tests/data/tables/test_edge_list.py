@@ -260,7 +260,7 @@ def test_faults_say_what_to_do(tmp_path):
         ("one.csv", {}, InputError, "has one column, source"),
         ("e.csv", {"features": "twice.csv"}, InputError, "1 ids that are there before"),
         ("e.csv", {"features": "less.csv"}, InputError, "target is of no node, first .*30"),
-        ("e.csv", {"features": "absent.csv"}, StoreError, "there is no such file"),
+        ("e.csv", {"features": "absent.csv"}, StoreError, "is missing"),
         ("e.csv", {"labels": "y.csv"}, InputError, "id is of no node, first .*40"),
         ("e.csv", {"labels": "y2.csv"}, InputError, "10 has several rows; give it one"),
         ("void.csv", {}, InputError, "1 cells of .*: source are empty"),
