@@ -28,9 +28,9 @@ assert all(is_new() for _ in range(8))
 with kept_buffers():
     with kept_buffers():  # as a run in a callback of another does
         pass
-    # What the library cuts off both ends of an aligned buffer it keeps, seven of each size, as if in
-    # use; between two such ends there is no room for another buffer of the same size. It is chance
-    # which of them a process has already: five sizes may be wanted, seven times each.
+    # What the library cuts off both ends of an aligned buffer it keeps, seven of each size, as if
+    # in use; between two of them there is no room for another buffer of that size. Which of them a
+    # process has is chance, and so is how many uses it takes: nine at most have been seen.
     assert not all(is_new() for _ in range(64))
     held = resident()
 assert resident() < held - SIZE // 2
