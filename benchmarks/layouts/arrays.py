@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -111,3 +112,83 @@ def linqs(folder: Path) -> Made:
     content.y = table.iloc[:, -1].to_numpy()
     # Without undirected=False they are made undirected, as GCNs are trained on them, and said so.
     return partial(gs.load, folder, undirected=False), content
+
+
+def roles(count: int) -> dict[str, list[int]]:
+    """Nodes to train, validate and test on; the last in none."""
+    return {"tr": list(range(8)), "va": list(range(8, 11)), "te": list(range(11, count - 1))}
+
+
+@LAYOUTS("GraphSAINT's folder", "PyG")
+def saint(folder: Path, several: bool = False) -> Made:
+    """As Flickr and Yelp are published."""
+    from torch_geometric import datasets
+
+    raw = folder / "mine/raw"
+    raw.mkdir(parents=True)
+    dense = np.triu(RNG.random((15, 15)) < 0.25, 1)
+    adj = scipy.sparse.csr_matrix((dense | dense.T).astype(np.float32))
+    scipy.sparse.save_npz(raw / "adj_full.npz", adj)
+    scipy.sparse.save_npz(raw / "adj_train.npz", adj[:8][:, :8])
+    np.save(raw / "feats.npy", RNG.random((15, 4)))
+    labels = {str(i): [i % 2, int(i > 5)] if several else i % 3 for i in range(15)}
+    (raw / "class_map.json").write_text(json.dumps(labels))
+    (raw / "role.json").write_text(json.dumps(roles(15)))
+    read = (datasets.Yelp if several else datasets.Flickr)(str(folder / "mine"))[0]
+    content = Content(read.edge_index.numpy(), 15, x=read.x.numpy(), y=read.y.numpy())
+    content.splits = {part: read[f"{part}_mask"].numpy() for part in ("train", "val", "test")}
+    return partial(gs.load, raw), content
+
+
+LAYOUTS.add("GraphSAINT's folder, several labels", "PyG", partial(saint, several=True))
+
+
+@LAYOUTS("GraphSAGE's folder", "networkx")
+def sage(folder: Path) -> Made:
+    """A graph of networkx as JSON, numbers, labels, features."""
+    import networkx
+
+    made = networkx.gnm_random_graph(12, 30, 3)
+    made = networkx.relabel_nodes(made, {i: f"t3_{i}" for i in made})
+    for i, own in enumerate(made.nodes.values()):
+        own.update(val=i % 4 == 0, test=i % 4 == 1)
+    number = dict(zip(made, RNG.permutation(12).tolist(), strict=True))
+    labels = {name: i % 3 for i, name in enumerate(made)}
+    content = networkx.node_link_data(made, edges="links")
+    for name, value in (("G", content), ("id_map", number), ("class_map", labels)):
+        (folder / f"toy-{name}.json").write_text(json.dumps(value))
+    np.save(folder / "toy-feats.npy", RNG.random((12, 2)))
+    read = networkx.node_link_graph(json.loads((folder / "toy-G.json").read_text()), edges="links")
+    names = sorted(number, key=lambda name: number[name])
+    ends = np.array([[number[u], number[v]] for u, v in read.edges]).T
+    content = Content(ends, 12, True, names, x=np.load(folder / "toy-feats.npy"))
+    content.y = np.array([labels[name] for name in names])
+    content.splits = {part: [read.nodes[name][part] for name in names] for part in ("val", "test")}
+    return partial(gs.load, folder), content
+
+
+@LAYOUTS("lines of JSON (Hugging Face)", "NumPy")
+def json_lines(folder: Path) -> Made:
+    """A graph a line."""
+    sizes = [4, 1, 3, 6]
+    lines = [
+        {
+            "edge_index": RNG.integers(0, size, (2, 2 * i)).tolist(),
+            "num_nodes": size,
+            "node_feat": RNG.integers(0, 5, (size, 2)).tolist(),
+            "y": [i % 2],
+        }
+        for i, size in enumerate(sizes)
+    ]
+    path = folder / "mutag.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read = [json.loads(line) for line in path.read_text().splitlines()]
+    first = np.cumsum([0, *(graph["num_nodes"] for graph in read)])
+    edges = [
+        np.reshape(graph["edge_index"], (2, -1)) + start
+        for graph, start in zip(read, first, strict=False)
+    ]
+    content = Content(np.concatenate(edges, axis=1), int(first[-1]), node_ptr=first.tolist())
+    content.x = np.concatenate([graph["node_feat"] for graph in read])
+    content.y = np.array([graph["y"][0] for graph in read])
+    return partial(gs.load, path), content

@@ -77,8 +77,16 @@ def _sparse(arrays: Mapping[str, np.ndarray], kind: str, parts: tuple[str, ...],
     return matrix
 
 
-def _scipy(path: Path, given: Mapping[str, Any]) -> Graph:
+def read_matrix(path: Path) -> Any:
+    """The sparse matrix that ``scipy.sparse.save_npz`` wrote.
+
+    Raises:
+        InputError: it is of a format or shape that is not read.
+        StoreError: the file is damaged, or holds Python objects.
+    """
     arrays = read_arrays(path)
+    if "format" not in arrays:
+        raise InputError(f"{path} is no matrix of scipy.sparse.save_npz: it has no `format`")
     kind = arrays["format"].item()
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
     if "coords" in arrays:  # of a coo_array, which may have more dimensions
@@ -89,8 +97,12 @@ def _scipy(path: Path, given: Mapping[str, Any]) -> Graph:
             f"{path} is a sparse matrix of the format {kind!r} and shape "
             f"{arrays['shape'].tolist()}, which is not read; save it as CSR: scipy.sparse.save_npz"
         )
+    return _sparse(arrays, kind, (*parts, "shape"), path)
+
+
+def _scipy(path: Path, given: Mapping[str, Any]) -> Graph:
     logger.info("%s: entry (i, j) is the edge from i to j, as stored", path)
-    return graph_of(edges_of(_sparse(arrays, kind, (*parts, "shape"), path), path), path, given)
+    return graph_of(edges_of(read_matrix(path), path), path, given)
 
 
 def _matrix(arrays: Mapping[str, np.ndarray], prefix: str, path: Path) -> Any:

@@ -26,6 +26,8 @@ _HOMES = (
     "gnnscale.data.formats.dgl.csv_dataset",
     "gnnscale.data.formats.dgl.on_disk",
     "gnnscale.data.ogb.own",
+    "gnnscale.data.formats.graphsage",
+    "gnnscale.data.formats.jsonl",
     "gnnscale.data.formats.edge_lists.edges",
     "gnnscale.data.formats.edge_lists.snap_konect",
     "gnnscale.data.formats.edge_lists.matrix_market",
