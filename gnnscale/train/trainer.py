@@ -25,6 +25,7 @@ from gnnscale.train.options import TrainerOptions
 from gnnscale.train.predictions import is_table, numbers_of, write_table
 from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.folder import RunFolder
+from gnnscale.train.run.process import buffers_within
 from gnnscale.train.run.records import Description
 from gnnscale.train.run.report import Report
 from gnnscale.train.run.training_run import TrainingRun
@@ -196,7 +197,7 @@ class Trainer:
         if empty := [name for name in names if name not in self.sets]:
             split = f"the split has no {' and no '.join(empty)} {self._evaluator.unit}"
             raise InputError(f"there is nothing to evaluate: {self.without_metrics or split}")
-        with comm.doing("evaluate"):
+        with comm.doing("evaluate"), buffers_within(self.config.memory):
             self._sessions.ready()
             return self._evaluator.evaluate(names, metrics)
 
@@ -225,7 +226,7 @@ class Trainer:
         return self._outputs(nodes, out, head=False)
 
     def _outputs(self, nodes: Any, out: str | Path | None, *, head: bool) -> Tensor:
-        with comm.doing("predict" if head else "embed"):
+        with comm.doing("predict" if head else "embed"), buffers_within(self.config.memory):
             self._sessions.ready()
             nodes = numbers_of(nodes, self.names)
             if out is None or not is_table(out):

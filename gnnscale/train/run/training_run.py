@@ -34,6 +34,7 @@ from gnnscale.train.run.identity import (
 )
 from gnnscale.train.run.process import (
     MemoryMeter,
+    buffers_within,
     deferred_interrupt,
     kept_buffers,
     memory_use,
@@ -103,6 +104,7 @@ class TrainingRun:
         ):
             folder = self._setup.folder
             comm.from_main(lambda: None if folder is None else folder.hold(held))
+            held.enter_context(buffers_within(self._setup.config.memory))
             self._setup.is_fitting = True
             held.callback(setattr, self._setup, "is_fitting", False)
             if self._starts(resume, epochs):
@@ -182,7 +184,9 @@ class TrainingRun:
         setup = self._setup
         for callback in setup.callbacks:
             callback.on_fit_start(trainer)
-        with kept_buffers(), repeatable(setup.device), deferred_interrupt() as interrupted:
+        bounded = setup.config.memory != "auto"
+        buffers = contextlib.nullcontext() if bounded else kept_buffers()
+        with buffers, repeatable(setup.device), deferred_interrupt() as interrupted:
             setup.interrupted = interrupted
             try:
                 Loop(trainer, setup, self._sessions, self).run()

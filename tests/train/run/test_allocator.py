@@ -10,7 +10,7 @@ from gnnscale.train.run import process as allocator
 _ALONE = """
 import resource
 import torch
-from gnnscale.train.run.process import kept_buffers
+from gnnscale.train.run.process import buffers_within, kept_buffers
 
 SIZE = 40 << 20  # above what the library keeps by itself
 PAGES = SIZE // resource.getpagesize()
@@ -34,6 +34,13 @@ with kept_buffers():
     assert not all(is_new() for _ in range(64))
     held = resident()
 assert resident() < held - SIZE // 2
+with kept_buffers():
+    SMALL = [torch.ones(256 << 10, dtype=torch.uint8) for _ in range(400)]
+    with buffers_within("1GB"):
+        more = [torch.ones(256 << 10, dtype=torch.uint8) for _ in range(400)]
+        held = resident()
+        del more[::2]
+        assert resident() < held - 40 * (1 << 20)
 """
 
 
