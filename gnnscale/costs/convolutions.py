@@ -27,7 +27,7 @@ from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR, spmm
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.context import entering, type_of
-from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.blocks.phases import Neighbourhood, opaque_of
 from gnnscale.nn.blocks.reach import halo
 from gnnscale.nn.invariance.stand_in import copy_of
 from gnnscale.nn.modules import evaluation_mode
@@ -140,13 +140,11 @@ def check_convolutions(
     Raises:
         InputError: a row takes more than there is; with the smallest bound that would do.
     """
-    phases = [phase for block in model.phases for phase in block]
-    opaque = any(isinstance(phase, Neighbourhood) for phase in phases)
-    if not (opaque and is_measured(budget, graph.num_nodes, graph.num_edges)):
+    if not (opaque_of(model.phases) and is_measured(budget, graph.num_nodes, graph.num_edges)):
         return
     with evaluation_mode(model):
         try:
-            found, _ = _widths(model, phases, graph, device)
+            found, _ = _widths(model, graph, device)
         except Exception:  # on a graph that it was not made for; on its own it says what is wrong
             logger.debug("no widths of %s on a few nodes", type(model).__name__, exc_info=True)
             return
@@ -242,15 +240,14 @@ def _degrees(adj: Adjacency) -> Iterator[tuple[int, Tensor]]:
 @torch.no_grad()
 def output_bytes(model: LayeredGNN, graph: Graph, device: torch.device) -> int:
     """Bytes of a row of the model's output; 0 where a few nodes do not tell."""
-    phases = [phase for block in model.phases for phase in block]
     with evaluation_mode(model), contextlib.suppress(Exception):
-        _, out = _widths(model, phases, graph, device)
+        _, out = _widths(model, graph, device)
         return out[:1].nbytes
     return 0
 
 
 def _widths(
-    model: LayeredGNN, phases: list[Any], graph: Graph, device: torch.device
+    model: LayeredGNN, graph: Graph, device: torch.device
 ) -> tuple[list[tuple[Neighbourhood, list[int], torch.dtype]], Any]:
     """What each opaque convolution reads: columns of its input and of its slots, and their type.
 
@@ -267,7 +264,7 @@ def _widths(
     x = slice_rows(x, 0, nodes) if isinstance(x, CSR) else read_rows(x, 0, nodes)
     x = entering(x.to(device), model)
     found = []
-    for phase in phases:
+    for phase in (phase for block in model.phases for phase in block):
         if isinstance(phase, Neighbourhood):
             widths = [x.shape[1], *(context.slots[slot].shape[1] for slot in phase.slots)]
             found.append((phase, widths, type_of(x)))

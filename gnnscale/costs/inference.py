@@ -18,7 +18,7 @@ from gnnscale.costs.sizes import CACHED_BYTES, widest_output
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.nn import LayeredGNN
-from gnnscale.nn.blocks.phases import Collect, Neighbourhood, Propagate, Save, Statistics, slots_of
+from gnnscale.nn.blocks.phases import Collect, Propagate, Save, Statistics, opaque_of, slots_of
 from gnnscale.nn.norms import statistics
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.storage.memory import available_memory, in_words, memory_bytes
@@ -105,8 +105,8 @@ def inference_budget(
                 f"{in_words(column)}: give memory={in_words(_bound_for(column, taken))!r} or more"
             )
         layers = _layers_at_once(model) * layer
-        opaque = any(isinstance(phase, Neighbourhood) for phase in _phases(model))
-        in_memory = not in_files and layers <= rest // (1 + _SMALL_LAYERS if opaque else 1)
+        beside = 1 + _SMALL_LAYERS if opaque_of(model.phases) else 1
+        in_memory = not in_files and layers <= rest // beside
         piece = rest - layers if in_memory else rest
         chunk = max(1, working // _CHUNK_COPIES)
         return Budget(None if in_memory else rest, piece, piece, chunk, layers, taken)
@@ -124,7 +124,7 @@ def inference_budget(
 def node_arrays(model: LayeredGNN, graph: Graph) -> dict[str, int]:
     """Bytes of the arrays of one or more numbers a node that an inference holds whole, by name."""
     phases, nodes = _phases(model), graph.num_nodes
-    opaque = [phase for phase in phases if isinstance(phase, Neighbourhood)]
+    opaque = opaque_of(model.phases)
     whole = [
         phase
         for phase in phases

@@ -63,9 +63,6 @@ OPERATIONS: dict[str, dict[str, Types]] = {
 }
 _DEVICE_OF = {"cpu": "cpu", "cuda": "cuda", "cusparse": "cuda"}
 
-# Devices are compared whole: to ask one for its kind takes longer than all else here.
-_found: dict[tuple[object, torch.device, torch.dtype | None], Callable[..., Any]] = {}
-
 
 def dispatch(
     operation: Callable[P, R], device: torch.device, dtype: torch.dtype | None = None
@@ -77,20 +74,16 @@ def dispatch(
         device: where the tensors are.
         dtype: the type of those that it computes with, where that matters.
     """
-    try:
-        return _found[operation, device, dtype]
-    except KeyError:
-        found = _found[operation, device, dtype] = _find(operation, device.type, dtype)
-        return found
+    return _found(operation, device, dtype)
 
 
-def _find(operation: Callable[P, R], kind: str, dtype: torch.dtype | None) -> Callable[P, R]:
+@functools.cache  # by whole devices: to ask one for its kind takes longer than all else here
+def _found(operation: Any, device: torch.device, dtype: torch.dtype | None) -> Callable[..., Any]:
     room, name = operation.__module__.rpartition(".")[0], operation.__name__
     for file, types in OPERATIONS[f"{room.rpartition('.')[2]}.{name}"].items():
-        fits = _DEVICE_OF[file] == kind and (types == _ALL or dtype in types)
+        fits = _DEVICE_OF[file] == device.type and (types == _ALL or dtype in types)
         if fits and (file != "cuda" or has_triton()):
-            found: Callable[P, R] = getattr(importlib.import_module(f"{room}.{file}"), name)
-            return found
+            return getattr(importlib.import_module(f"{room}.{file}"), name)
     return operation
 
 

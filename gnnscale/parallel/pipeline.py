@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.loader import Batch, ClusterLoader
-from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.blocks.phases import opaque_of
 from gnnscale.parallel.engine.distributed import TorchEngine
 from gnnscale.parallel.engine.exchange import draws, refuse_synchronised
 from gnnscale.parallel.engine.local import LocalExecutor
@@ -258,8 +258,7 @@ class Pipeline:
 
     def is_opaque(self) -> bool:
         """Whether there are convolutions that are no propagations."""
-        phases = (phase for block in self._setup.model.phases for phase in block)
-        return any(isinstance(phase, Neighbourhood) for phase in phases)
+        return bool(opaque_of(self._setup.model.phases))
 
     def timeline(self) -> Timeline:
         """See `PipelineTrainer.timeline`."""

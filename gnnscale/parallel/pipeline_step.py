@@ -20,9 +20,9 @@ from gnnscale.train.run.records import State
 from gnnscale.train.run.report import Meter
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics
-from gnnscale.train.steps.additive import counted, summed_loss
 from gnnscale.train.steps.batch_step import WholeModel, training_context, updates_of_whole
 from gnnscale.train.steps.updates import MixedPrecision
+from gnnscale.train.task import counted, summed_loss
 
 
 class PipelineStep:

@@ -18,8 +18,8 @@ from gnnscale.train.run.callbacks import Told, hears_of_steps
 from gnnscale.train.run.records import Row
 from gnnscale.train.run.report import Progress
 from gnnscale.train.session import Session, Sessions, Setup
-from gnnscale.train.steps.additive import check_counted
 from gnnscale.train.steps.updates import gentler
+from gnnscale.train.task import check_counted
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -256,3 +257,70 @@ class NodeTask:
         if weight is not None and not isinstance(weight, str):
             weight = torch.as_tensor(weight, dtype=torch.float64).tolist()
         return {"class_weight": weight, "label_smoothing": self.label_smoothing}
+
+
+def is_additive(task: Task) -> bool:
+    """Whether a task's loss is a sum over targets, as it is where the task says nothing."""
+    return bool(getattr(task, "additive", True))
+
+
+def summed_loss(task: Task, out: Tensor, batch: Batch) -> Tensor:
+    """What a batch adds to the sum of a step, which is divided by the sum of the normalisers.
+
+    For a task that is not additive, the batch's loss times its normaliser: a step is then the mean
+    of the losses of its batches, weighted by their normalisers.
+    """
+    loss = task.loss(out, batch)
+    if out.requires_grad and torch.is_grad_enabled():
+        check_depends(task, loss)
+    return loss if is_additive(task) else loss * task.normaliser(batch)
+
+
+def counted(task: Task, batch: Batch) -> float:
+    """A batch's normaliser.
+
+    Raises:
+        InputError: it is no finite number from 0 on.
+    """
+    found = task.normaliser(batch)
+    try:
+        value = math.nan if isinstance(found, str) else float(found)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise InputError(
+            f"{type(task).__name__}.normaliser returned {found!r}; it returns what a batch counts "
+            "for, a finite number from 0 on: how many targets the loss sums over "
+            "(batch.train_index.numel(), batch.adj.num_edges), 0 for a batch to be skipped"
+        )
+    return value
+
+
+def check_counted(task: Task, weight: float, where: str) -> None:
+    """See that something was trained on.
+
+    Args:
+        task: the task.
+        weight: the sum of the normalisers of all batches.
+        where: of which batches, in words.
+
+    Raises:
+        InputError: it is 0.
+    """
+    if not weight:
+        raise InputError(
+            f"no batch of {where} counted: {type(task).__name__}.normaliser is 0 for each of them, "
+            "and nothing was learnt. Return how many targets of a batch the loss sums over "
+            "(batch.train_index.numel(), batch.adj.num_edges)"
+        )
+
+
+def check_depends(task: Task, loss: object) -> None:
+    """See that there is something to learn from a loss."""
+    if not getattr(loss, "requires_grad", False):
+        kind = type(task).__name__
+        raise InputError(
+            f"{kind}.loss does not depend on the model's output: it has no gradient. Compute it "
+            "from `out` by what can be differentiated (no argmax, item, detach or no_grad); for a "
+            f"batch without targets, return 0 from {kind}.normaliser, or out.sum() * 0 as the loss"
+        )

@@ -366,7 +366,7 @@ def test_every_operation_is_tried_and_every_kernel_takes_its_references_argument
 def test_a_device_and_a_type_choose(monkeypatch):
     reference = load("product.spmm", "reference")
     cpu, cuda, other = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
-    monkeypatch.setattr(dispatch, "_found", {})
+    monkeypatch.setattr(dispatch, "_found", dispatch._found.__wrapped__)  # finds each time anew
     monkeypatch.setattr(dispatch, "has_triton", lambda: False)
     assert dispatch.dispatch(reference, cpu, torch.float32) is load("product.spmm", "cpu")
     assert dispatch.dispatch(reference, cuda, torch.float32) is load("product.spmm", "cusparse")

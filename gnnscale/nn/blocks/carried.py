@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gnnscale.errors import InputError
 from gnnscale.graph.checks import bounds
-from gnnscale.nn.blocks.phases import Neighbourhood, Propagate, lacking
+from gnnscale.nn.blocks.phases import Neighbourhood, Propagate, lacking, opaque_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ def check_carried(model: Any, carried: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: naming each layer, what it needs, and what is wrong with what there is.
     """
-    phases = [phase for block in model.phases for phase in block]
-    opaque = [phase for phase in phases if isinstance(phase, Neighbourhood)]
-    faults = [fault for phase in opaque for fault in lacking(phase, carried)]
-    faults += [fault for phase in opaque for fault in _type_faults(phase, carried)]
-    if faults:
+    opaque, checks = opaque_of(model.phases), (lacking, _type_faults)
+    if faults := [fault for of in checks for phase in opaque for fault in of(phase, carried)]:
         raise InputError(list(dict.fromkeys(faults)))
-    if model not in _SPOKEN_OF and (words := _about_weights(phases, carried)) is not None:
+    if not carried or model in _SPOKEN_OF:
+        return
+    phases = [phase for block in model.phases for phase in block]
+    if (words := _about_weights(phases, carried)) is not None:
         _SPOKEN_OF.add(model)
         logger.warning(words)
 

@@ -161,8 +161,10 @@ def _check_signature(conv: nn.Module, slots: tuple[str, ...]) -> None:
             f"{name} takes {beside or 'nothing'} beside x, and {given}: keep a block's output with "
             "Block(…, saves='x0') and give it with Block(conv, reads='x0')"
         )
-    carried = taken_by(conv, len(slots)).names.values()
-    missing = [name for name in needed[len(slots) + 2 :] if name not in carried]
+    missing = needed[len(slots) + 2 :]
+    if missing:
+        carried = taken_by(conv, len(slots)).names.values()
+        missing = [name for name in missing if name not in carried]
     if missing:
         raise UnsupportedModel(
             f"{name} needs {', '.join(missing)} beside edge_index; a graph carries "

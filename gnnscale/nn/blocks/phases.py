@@ -333,6 +333,11 @@ class Read:
 Phase = Rows | Dropout | Statistics | Propagate | Neighbourhood | Save | Join | Collect | Read
 
 
+def opaque_of(phases: Iterable[Iterable[object]]) -> list[Neighbourhood]:
+    """The opaque convolutions among the phases of a model's blocks."""
+    return [phase for block in phases for phase in block if isinstance(phase, Neighbourhood)]
+
+
 def slots_of(phase: object) -> tuple[str, ...]:
     """The slots that a phase reads or writes."""
     if isinstance(phase, Save | Collect | Read):

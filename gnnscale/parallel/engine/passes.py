@@ -20,7 +20,7 @@ from torch import Tensor
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.nn import Context
-from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.blocks.phases import opaque_of
 from gnnscale.parallel.schedules import Action
 from gnnscale.parallel.simulation.timeline import Event
 from gnnscale.parallel.stages import Stage
@@ -77,7 +77,7 @@ class StagePasses:
         self._batches = batches
         self._computation = computation
         self._kept: dict[int, _Kept] = {}
-        opaque = any(isinstance(phase, Neighbourhood) for block in stage.phases for phase in block)
+        opaque = opaque_of(stage.phases)
         self._drawing: AbstractContextManager[object] = (
             _generator if opaque or computation.redraws else contextlib.nullcontext()
         )

@@ -14,6 +14,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.inference import Metric, evaluate, predict
 from gnnscale.inference.engine import store_for
+from gnnscale.nn.blocks.phases import opaque_of
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
 from gnnscale.train.contracts import Data
@@ -125,11 +126,12 @@ class FullGraph:
         Raises:
             InputError: with the smallest `memory` that would do.
         """
-        if self.sets():
-            layers = store_for(self._setup.model, self._data.graph, **self.places())
+        setup, graph = self._setup, self._data.graph
+        bounded = setup.config.memory != "auto"  # else only an opaque row can be too large
+        if (bounded or opaque_of(setup.model.phases)) and self.sets():
+            layers = store_for(setup.model, graph, **self.places())
             assert layers.budget is not None
-            setup = self._setup
-            check_convolutions(setup.model, self._data.graph, layers.budget, setup.device)
+            check_convolutions(setup.model, graph, layers.budget, setup.device)
 
 
 def without_metrics(task: Task) -> str | None:

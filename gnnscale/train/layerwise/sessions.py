@@ -16,7 +16,7 @@ from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import check_features
 from gnnscale.nn import LayeredGNN
-from gnnscale.nn.blocks.phases import Neighbourhood
+from gnnscale.nn.blocks.phases import Neighbourhood, opaque_of
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.controllers.stopping import StopController
@@ -335,4 +335,4 @@ class LayerByLayer:
 
 def is_opaque(model: LayeredGNN) -> bool:
     """Whether aggregation cannot be separated from what is trained, somewhere."""
-    return any(isinstance(phase, Neighbourhood) for phases in model.phases for phase in phases)
+    return bool(opaque_of(model.phases))

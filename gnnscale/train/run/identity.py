@@ -20,9 +20,8 @@ from gnnscale.train.options import OF_RANKS, TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.process import resident_arrays
 from gnnscale.train.run.records import Description, State
-from gnnscale.train.steps.additive import is_additive
 from gnnscale.train.steps.learnt import shapes_of_task
-from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.task import NodeTask, Task, is_additive
 
 
 def describe_model(model: LayeredGNN) -> Description:

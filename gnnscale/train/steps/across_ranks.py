@@ -39,16 +39,15 @@ class RunningStatistics:
     """
 
     def __init__(self, model: nn.Module, group: dist.ProcessGroup | None = None) -> None:
-        self._group = group
-        several = comm.world_size(group) > 1
-        together = [m for m in model.modules() if several and _is_synchronised(m)]
+        self._group, self.synchronised = group, False
+        self._norms: list[Any] = []
+        if comm.world_size(group) == 1:
+            return
+        together = [module for module in model.modules() if _is_synchronised(module)]
         inside = {id(part) for module in together for part in module.modules()}
         self.synchronised = bool(together)
-        self._norms: list[Any] = [
-            module
-            for module in model.modules()
-            if several and id(module) not in inside and _keeps_running(module)
-        ]
+        others = (module for module in model.modules() if id(module) not in inside)
+        self._norms += filter(_keeps_running, others)
 
     def check(self, batches: int) -> None:
         """Refuse steps in which a rank has no batch, where norms run over the batches of all.
@@ -59,8 +58,7 @@ class RunningStatistics:
         Raises:
             InputError: naming the remedy.
         """
-        ranks = comm.world_size(self._group)
-        if self.synchronised and batches % ranks:
+        if self.synchronised and batches % (ranks := comm.world_size(self._group)):
             raise InputError(
                 f"synchronised norms run over the batches of all ranks, and an epoch has {batches} "
                 f"for {ranks} of them: choose clusters_per_batch so that every rank has one in "

@@ -24,7 +24,7 @@ from gnnscale.loader import Batch
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.steps.learnt import Learnt, settle_unused
 from gnnscale.train.steps.undone import undone
-from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.task import NodeTask, Task, check_depends, counted, is_additive
 
 logger = logging.getLogger(__name__)
 
@@ -36,62 +36,6 @@ _DRAWS = 24
 # edges give 2 but for the share of edges among pairs: the bounds leave room for a third of them.
 _TWICE = (1.7, 2.4)
 _ERRORS = 8.0  # standard errors that a deviation from 2 has to exceed as well
-
-
-def is_additive(task: Task) -> bool:
-    """Whether a task's loss is a sum over targets, as it is where the task says nothing."""
-    return bool(getattr(task, "additive", True))
-
-
-def summed_loss(task: Task, out: Tensor, batch: Batch) -> Tensor:
-    """What a batch adds to the sum of a step, which is divided by the sum of the normalisers.
-
-    For a task that is not additive, the batch's loss times its normaliser: a step is then the mean
-    of the losses of its batches, weighted by their normalisers.
-    """
-    loss = task.loss(out, batch)
-    if out.requires_grad and torch.is_grad_enabled():
-        _check_depends(task, loss)
-    return loss if is_additive(task) else loss * task.normaliser(batch)
-
-
-def counted(task: Task, batch: Batch) -> float:
-    """A batch's normaliser.
-
-    Raises:
-        InputError: it is no finite number from 0 on.
-    """
-    found = task.normaliser(batch)
-    try:
-        value = math.nan if isinstance(found, str) else float(found)
-    except (TypeError, ValueError, RuntimeError):
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise InputError(
-            f"{type(task).__name__}.normaliser returned {found!r}; it returns what a batch counts "
-            "for, a finite number from 0 on: how many targets the loss sums over "
-            "(batch.train_index.numel(), batch.adj.num_edges), 0 for a batch to be skipped"
-        )
-    return value
-
-
-def check_counted(task: Task, weight: float, where: str) -> None:
-    """See that something was trained on.
-
-    Args:
-        task: the task.
-        weight: the sum of the normalisers of all batches.
-        where: of which batches, in words.
-
-    Raises:
-        InputError: it is 0.
-    """
-    if not weight:
-        raise InputError(
-            f"no batch of {where} counted: {type(task).__name__}.normaliser is 0 for each of them, "
-            "and nothing was learnt. Return how many targets of a batch the loss sums over "
-            "(batch.train_index.numel(), batch.adj.num_edges)"
-        )
 
 
 def try_loss(
@@ -150,7 +94,7 @@ def _try(task: Task, out: Tensor, batch: Batch) -> None:
 
     loss, targets = loss_of(out, batch, 0), batch.train_index.numel()
     if counted(task, batch):
-        _check_depends(task, loss)
+        check_depends(task, loss)
     elif targets:
         kind = type(task).__name__
         logger.warning("%s.normaliser skips a batch of %d training nodes: it is 0", kind, targets)
@@ -175,17 +119,6 @@ def _try(task: Task, out: Tensor, batch: Batch) -> None:
         raise InputError(_fault(task, *first))
     if weights == weighed_again and _differ([weights[0] + weights[1]], weights[2:], _SAME):
         raise InputError(_normaliser_fault(task, *weights))
-
-
-def _check_depends(task: Task, loss: object) -> None:
-    """See that there is something to learn from a loss."""
-    if not getattr(loss, "requires_grad", False):
-        kind = type(task).__name__
-        raise InputError(
-            f"{kind}.loss does not depend on the model's output: it has no gradient. Compute it "
-            "from `out` by what can be differentiated (no argmax, item, detach or no_grad); for a "
-            f"batch without targets, return 0 from {kind}.normaliser, or out.sum() * 0 as the loss"
-        )
 
 
 def _check_complete(learnt: Learnt, task: Task, known: set[int]) -> None:

@@ -25,9 +25,9 @@ from gnnscale.train.run.records import State
 from gnnscale.train.run.report import Meter
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.across_ranks import RunningStatistics, SharedGradients
-from gnnscale.train.steps.additive import counted, summed_loss
 from gnnscale.train.steps.optimizers import make_optimizer, make_scheduler, watched_figure
 from gnnscale.train.steps.updates import MixedPrecision, Updates
+from gnnscale.train.task import counted, summed_loss
 
 logger = logging.getLogger(__name__)
 
@@ -190,9 +190,11 @@ def updates_of_whole(
     """
     config, sums = setup.config, None
     optimizer = make_optimizer(config, module)
-    updates = (setup.until - source.epoch) * math.ceil(len(source) / config.accumulate)
-    scheduler, interval = make_scheduler(config, optimizer, updates)
-    watched = watched_figure(scheduler, setup.task, "val" in evaluator.sets())
+    scheduler, interval, watched = None, "epoch", None
+    if config.scheduler is not None:
+        updates = (setup.until - source.epoch) * math.ceil(len(source) / config.accumulate)
+        scheduler, interval = make_scheduler(config, optimizer, updates)
+        watched = watched_figure(scheduler, setup.task, "val" in evaluator.sets())
     if comm.world_size(setup.group) > 1:
         sums = SharedGradients(shared, setup.group, config.gradient_compression, config.seed)
     elif config.gradient_compression is not None:

@@ -115,9 +115,10 @@ def try_clusters(
     """
     config, graph, loader = setup.config, data.graph, data.loader
     batch = data.sample().to(setup.device)
-    one_chunk = in_one_chunk(setup.model, graph, config.chunk_rows)
-    one_chunk &= config.memory == "auto"  # within a bound there may be smaller pieces
-    level: Level = "whole" if batch.num_nodes == graph.num_nodes and one_chunk else "pieces"
+    # Within a bound there may be smaller pieces than a chunk.
+    whole = batch.num_nodes == graph.num_nodes and config.memory == "auto"
+    whole = whole and in_one_chunk(setup.model, graph, config.chunk_rows)
+    level: Level = "whole" if whole else "pieces"
     out = dry_run(setup.model, batch, graph, setup.task, level)
     try_loss(setup.learnt, setup.task, out, batch, graph.y_level == "edge")
     evaluator.check_room()

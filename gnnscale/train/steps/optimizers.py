@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,8 +22,6 @@ from gnnscale.train.options import TrainerOptions, name_of
 from gnnscale.train.run.records import State
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
-
-OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 _NAMED: dict[str, Callable[..., Optimizer]] = {
     "adam": functools.partial(torch.optim.Adam, fused=True),
@@ -43,8 +41,8 @@ def make_optimizer(options: TrainerOptions, learnt: nn.Module) -> Optimizer:
         learnt: all that is trained; a `Learnt` where there are `parameter_groups`.
 
     Raises:
-        InputError: no optimizer has that name, the function makes none that a loop can step, the
-            groups are none, or the model has nothing to train.
+        InputError: the function makes none that a loop can step, the groups are none, or the model
+            has nothing to train.
     """
     choice, parameter_groups = options.optimizer, options.parameter_groups
     if parameter_groups is None:
@@ -54,14 +52,9 @@ def make_optimizer(options: TrainerOptions, learnt: nn.Module) -> Optimizer:
         parameters = _with_task(_groups(parameter_groups(learnt.model)), learnt.task)
     if not parameters:
         raise InputError("the model has no parameters that require gradients")
-    if callable(choice):
-        make: OptimizerFactory = choice
-    elif choice not in OPTIMIZERS:
-        raise InputError(f"unknown optimizer {choice!r}; there are {', '.join(OPTIMIZERS)}")
-    else:
-        make = functools.partial(_NAMED[choice], lr=options.lr, weight_decay=options.weight_decay)
+    own = {} if callable(choice) else {"lr": options.lr, "weight_decay": options.weight_decay}
     try:
-        made = make(parameters)
+        made = (choice if callable(choice) else _NAMED[choice])(parameters, **own)
     except (TypeError, ValueError, RuntimeError) as error:
         groups = "" if parameter_groups is None else " with parameter_groups"
         name = name_of(choice) if callable(choice) else repr(choice)
@@ -89,25 +82,17 @@ def _checked(made: object, choice: object) -> Optimizer:
 
 def make_scheduler(
     options: TrainerOptions, optimizer: Optimizer, total_steps: int
-) -> tuple[LRScheduler | None, str]:
-    """The schedule and how often it advances: a named one every "step", a user's every "epoch".
-
-    Raises:
-        InputError: no schedule has that name.
-    """
+) -> tuple[LRScheduler, str]:
+    """The schedule and how often it advances: a named one every "step", a user's every "epoch"."""
     choice = options.scheduler
-    if choice is None:
-        return None, "epoch"
     if callable(choice):
         return choice(optimizer), "epoch"
     if choice == "cosine":
         return CosineAnnealingLR(optimizer, T_max=total_steps), "step"
-    if choice == "onecycle":
-        return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps), "step"
-    raise InputError(f"unknown scheduler {choice!r}; there are {', '.join(SCHEDULERS)}")
+    return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps), "step"
 
 
-def watched_figure(scheduler: LRScheduler | None, task: Task, has_validation: bool) -> str | None:
+def watched_figure(scheduler: LRScheduler, task: Task, has_validation: bool) -> str | None:
     """What a plateau is of: one figure throughout, never loss and metric in turn.
 
     Raises:

@@ -15,7 +15,8 @@ from torch import nn
 import gnnscale as gs
 from gnnscale.errors import InputError
 from gnnscale.loader import Assembler
-from gnnscale.train.steps.additive import counted, joined, shortened, summed_loss
+from gnnscale.train.steps.additive import joined, shortened
+from gnnscale.train.task import counted, summed_loss
 from tests.helpers.own_tasks import RUNS, OfNodes, run_of
 from tests.helpers.small_runs import CLASSES, small_trainer
 from tests.helpers.strategies import graphs
