@@ -91,12 +91,6 @@ def about(help: str, more: str = "", **details: Unpack[Details]) -> Mapping[str,
     return {"help": help, "more": more, **details}
 
 
-def arguments_of(declaration: Any) -> dict[str, Argument]:
-    """The arguments of a declaration by name, in the order of its signature."""
-    return _arguments(declaration)
-
-
-@functools.cache
 def _arguments(declaration: Any) -> dict[str, Argument]:
     fields = {f.name: f for f in dataclasses.fields(declaration)}
     empty = inspect.Parameter.empty
@@ -112,6 +106,10 @@ def _arguments(declaration: Any) -> dict[str, Argument]:
         hint, said = get_args(eval(written, {}, _Names(vars(module))))
         found[name] = Argument(name, hint, default, kind, said)
     return found
+
+
+arguments_of: Callable[[Any], dict[str, Argument]] = functools.cache(_arguments)
+"""The arguments of a declaration by name, in the order of its signature."""
 
 
 def signature_of(declaration: Callable[..., Any]) -> inspect.Signature:
@@ -132,8 +130,7 @@ def faults_of(declared: Any) -> list[str]:
 
 def plain_numbers(declared: Any) -> None:
     """Make numbers of NumPy and torch Python's, in an instance that is being made."""
-    for name in arguments_of(declared.__class__):
-        value = getattr(declared, name)
+    for name, value in [*vars(declared).items()]:
         if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
             with contextlib.suppress(ValueError, RuntimeError):
                 object.__setattr__(declared, name, value.item())
@@ -193,12 +190,13 @@ def bound(
         UnknownArgument: naming every argument that there is not, and the nearest that there is.
         TypeError: one is missing, or given twice.
     """
-    names = signature.parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in names.values()) and kwargs.keys() - names:
-        raise UnknownArgument([f"{name}: {fault}" for fault in unknown(kwargs, names)])
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
+        names = signature.parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in names.values()) and kwargs.keys() - names:
+            faults = [f"{name}: {fault}" for fault in unknown(kwargs, names)]
+            raise UnknownArgument(faults) from None
         raise TypeError(f"{name}: {error}") from None
     return make(*args, **kwargs)
 

@@ -82,11 +82,9 @@ def start() -> None:
         InputError: the group that there is carries nothing that is on the CPU.
     """
     global _watch
-    if _watch is not None:
+    if _watch is not None or (not _distributed() and int(os.environ.get("WORLD_SIZE", "1")) == 1):
         return
     if not _distributed():
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return
         _join()
     if world_size() == 1:
         return
@@ -203,11 +201,9 @@ def mesh_of(device_type: str, shape: tuple[int, ...], names: tuple[str, ...]) ->
     return mesh
 
 
-@contextlib.contextmanager
-def doing(what: str) -> Iterator[None]:
+def doing(what: str) -> contextlib.AbstractContextManager[None]:
     """Let the others know what this rank does, for where they do not all do the same."""
-    with contextlib.nullcontext() if _watch is None else _watch.doing(what):
-        yield
+    return contextlib.nullcontext() if _watch is None else _watch.doing(what)
 
 
 @contextlib.contextmanager

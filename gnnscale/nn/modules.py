@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 logger = logging.getLogger(__name__)
 
@@ -122,3 +123,17 @@ def required(module: nn.Module) -> list[str]:
         for name, p in parameters(module).items()
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
+
+
+def settle_unused(model: nn.Module) -> None:
+    """Give no values to lazy parameters and buffers that are lazy still: nothing that runs is
+    theirs.
+    """
+    for module in model.modules():
+        for own in (module._parameters, module._buffers):
+            for name, value in own.items():
+                if value is not None and is_lazy(value):
+                    # The rows that PyG's Linear looks for when weights are loaded.
+                    rows = (module.out_channels,) if hasattr(module, "out_channels") else ()
+                    value.materialize((*rows, 0))
+                    logger.info("%s.%s is not used and stays empty", type(module).__name__, name)

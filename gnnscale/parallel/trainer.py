@@ -76,15 +76,9 @@ class PipelineTrainer(Trainer):
         self._pipeline = pipeline = Pipeline(setup, config, cuts, schedule)
         self._clusters = data = clusters_of(setup, given, pipeline.loader)
         evaluator = FullGraph(setup, data, data.interval)
-        kept = pipeline.batches_kept()
-        sessions = AllLayers(
-            setup,
-            data,
-            evaluator,
-            check=partial(try_clusters, setup, data, evaluator, fewer=given.fewer, kept=kept),
-            make_step=partial(PipelineStep, config, pipeline, data),
-            keep=pipeline.keep,
-        )
+        kept, make_step = pipeline.batches_kept(), partial(PipelineStep, config, pipeline, data)
+        check = partial(try_clusters, setup, data, evaluator, fewer=given.fewer, kept=kept)
+        sessions = AllLayers(setup, data, evaluator, check, make_step, pipeline.keep)
         self._put_together(setup, data, evaluator, sessions)
 
     @property

@@ -32,11 +32,9 @@ def cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
 
     A path is taken as it is; False gives None.
     """
-    if cache is False:
-        return None
-    if cache is not True:
+    if not isinstance(cache, bool):
         return Path(cache)
-    return cache_root() / "partitions"
+    return cache_root() / "partitions" if cache else None
 
 
 def entry_path(folder: Path, **content: object) -> Path:

@@ -1,4 +1,4 @@
-"""AllLayers: the one session of a trainer that trains all layers together."""
+"""AllLayers: the one session of a trainer that trains all layers together, and when it stops."""
 
 from __future__ import annotations
 
@@ -11,15 +11,48 @@ from torch import nn
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.loader import ClusterLoader
 from gnnscale.train.contracts import Data, Evaluator, Step
-from gnnscale.train.controllers.early_stopping import EarlyStopping
 from gnnscale.train.run.callbacks import Told
-from gnnscale.train.run.records import State
+from gnnscale.train.run.records import Row, State
 from gnnscale.train.run.report import Meter, Report
 from gnnscale.train.session import Session, Setup
 from gnnscale.train.steps.batch_step import WholeModel
 from gnnscale.train.steps.optimizers import SCHEDULERS
 
 logger = logging.getLogger(__name__)
+
+
+class EarlyStopping:
+    """Stops after `epochs`, or after `early_stopping` epochs without a better metric.
+
+    Args:
+        setup: of the trainer.
+
+    Attributes:
+        counts_from: the epoch that patience counts from, where training has stopped once.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.counts_from = 0
+
+    @property
+    def stopped(self) -> str | None:
+        """See `StopRule`."""
+        return self._setup.report.stopped
+
+    def after(self, row: Row) -> str | None:
+        """See `StopRule`."""
+        setup, report = self._setup, self._setup.report
+        patience, best, epoch = setup.config.early_stopping, report.best_epoch, row["epoch"]
+        evaluated = f"val_{setup.task.headline}" in row  # else nothing new is known
+        since = None if best is None else epoch - max(best, self.counts_from)
+        if evaluated and patience is not None and since is not None and since >= patience:
+            return "early stopping"
+        return "epochs" if epoch >= setup.until else None
+
+    def stop(self, why: str) -> None:
+        """See `StopRule`."""
+        self._setup.report.stopped = why
 
 
 class Batched(Data, Protocol):

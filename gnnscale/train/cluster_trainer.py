@@ -49,14 +49,9 @@ class ClusterTrainer(Trainer):
         setup = Setup(given.model, given.task, given.config)
         self._clusters = data = clusters_of(setup, given)
         evaluator = FullGraph(setup, data, data.interval)
-        sessions = AllLayers(
-            setup,
-            data,
-            evaluator,
-            # No lambda: `copy.deepcopy` would leave it with the parts of the trainer it copies.
-            check=partial(try_clusters, setup, data, evaluator, fewer=given.fewer),
-            make_step=step_of_whole,
-        )
+        # No lambda: `copy.deepcopy` would leave it with the parts of the trainer it copies.
+        check = partial(try_clusters, setup, data, evaluator, fewer=given.fewer)
+        sessions = AllLayers(setup, data, evaluator, check, step_of_whole)
         self._put_together(setup, data, evaluator, sessions)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -25,7 +26,7 @@ from gnnscale.partitioning import partition
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.arguments import Given
 from gnnscale.train.options import ClusterOptions
-from gnnscale.train.run.identity import describe_data, stored_once
+from gnnscale.train.run.identity import stored_once
 from gnnscale.train.run.records import Description
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.first_hop import first_hop
@@ -341,3 +342,26 @@ def clusters_of(
         first=first_propagation(given.model) if config.precompute else None,
         make_loader=make_loader,
     )
+
+
+def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> Description:
+    """What a run is trained on, and where it is found again; `fingerprint` is the graph's."""
+    graph = data.graph if isinstance(data, ClusteredGraph) else data
+    path = data.path if isinstance(data, ClusteredGraph) else None
+    return {
+        "name": graph.name,
+        "fingerprint": fingerprint,
+        "nodes": graph.num_nodes,
+        "edges": graph.num_edges,
+        "clustered": isinstance(data, ClusteredGraph),
+        "clusters": _clusters(data) if isinstance(data, ClusteredGraph) else None,
+        "source": graph.source if path is None else str(path),
+    }
+
+
+def _clusters(data: ClusteredGraph) -> str:
+    """What the batches of a clustered graph depend on beside the graph."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (data.offsets, data.train_ends):
+        digest.update(array.contiguous().numpy().tobytes())
+    return digest.hexdigest()

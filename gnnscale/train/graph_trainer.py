@@ -65,13 +65,8 @@ class GraphTrainer(Trainer):
         setup = Setup(model, task, config)  # type: ignore[arg-type]
         data = ManyGraphs(setup, graph, rows, config.graphs_per_batch, config.prefetch)
         evaluator = EachGraph(setup, model, data)
-        sessions = AllLayers(
-            setup,
-            data,
-            evaluator,
-            check=partial(_try_graphs, setup, model, data, config),
-            make_step=partial(_step, evaluator, config),
-        )
+        check = partial(_try_graphs, setup, model, data, config)
+        sessions = AllLayers(setup, data, evaluator, check, partial(_step, evaluator, config))
         self._put_together(setup, data, evaluator, sessions)
         self._graphs = data
 

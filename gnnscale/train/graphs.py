@@ -29,7 +29,7 @@ from gnnscale.loader.graph_loader import (
 )
 from gnnscale.nn.convs.taken import CARRIED
 from gnnscale.train.arguments import as_data, read_graph
-from gnnscale.train.run.identity import describe_data
+from gnnscale.train.clusters import describe_data
 from gnnscale.train.run.records import Description
 from gnnscale.train.session import Setup
 

@@ -324,3 +324,20 @@ def check_depends(task: Task, loss: object) -> None:
             "from `out` by what can be differentiated (no argmax, item, detach or no_grad); for a "
             f"batch without targets, return 0 from {kind}.normaliser, or out.sum() * 0 as the loss"
         )
+
+
+def describe_task(task: Task, parameters: Description) -> Description:
+    """What makes a task the same: name, headline, and its arguments where it is built in.
+
+    Args:
+        task: the task.
+        parameters: of one that is not built in, the shapes of what it has beside the model.
+    """
+    return {
+        "name": task.name,
+        "headline": task.headline,
+        "built_in": type(task) is NodeTask,
+        **(task.arguments() if isinstance(task, NodeTask) else {}),
+        **({"parameters": parameters} if parameters else {}),
+        **({} if is_additive(task) else {"additive": False}),
+    }

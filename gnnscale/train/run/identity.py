@@ -1,9 +1,7 @@
-"""What makes a run the same run: its model, task and data; on all ranks, as many as it had."""
+"""What ranks have to have alike: the run, their number, the state of a step, the clusters."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 
 import torch
@@ -13,65 +11,12 @@ from torch import nn
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
-from gnnscale.nn import LayeredGNN
 from gnnscale.storage.memory import in_words, memory_bytes
 from gnnscale.train.contracts import Signals
 from gnnscale.train.options import OF_RANKS, TrainerOptions
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.process import resident_arrays
 from gnnscale.train.run.records import Description, State
-from gnnscale.train.steps.learnt import shapes_of_task
-from gnnscale.train.task import NodeTask, Task, is_additive
-
-
-def describe_model(model: LayeredGNN) -> Description:
-    """Parameters and phases, the arguments it was built with, and what its modules say."""
-    return {
-        "model": model.signature(),
-        "spec": model.spec,
-        "modules": re.sub(r" at 0x\w+", "", repr(model)).splitlines(),
-    }
-
-
-def describe_task(task: Task, model: LayeredGNN) -> Description:
-    """Name, headline, the arguments of a task that is built in, the parameters of one that is not.
-
-    With parameters go buffers; what is the model's is left out.
-    """
-    built_in = type(task) is NodeTask
-    parameters = {} if built_in else shapes_of_task(task, model)
-    return {
-        "name": task.name,
-        "headline": task.headline,
-        "built_in": built_in,
-        **(task.arguments() if isinstance(task, NodeTask) else {}),
-        **({"parameters": parameters} if parameters else {}),
-        **({} if is_additive(task) else {"additive": False}),
-    }
-
-
-def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> Description:
-    """What a run is trained on, and where it is found again; `fingerprint` is the graph's."""
-    graph = data.graph if isinstance(data, ClusteredGraph) else data
-    path = data.path if isinstance(data, ClusteredGraph) else None
-    return {
-        "name": graph.name,
-        "fingerprint": fingerprint,
-        "nodes": graph.num_nodes,
-        "edges": graph.num_edges,
-        "clustered": isinstance(data, ClusteredGraph),
-        "clusters": _clusters(data) if isinstance(data, ClusteredGraph) else None,
-        "source": graph.source if path is None else str(path),
-    }
-
-
-def _clusters(data: ClusteredGraph) -> str:
-    """What the batches of a clustered graph depend on beside the graph."""
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (data.offsets, data.train_ends):
-        digest.update(array.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
 
 _WRITING = 512 * 10**6  # bytes that writing a clustered graph to files takes at most
 _SORTING = 40  # bytes an edge, while a graph in memory is renumbered
@@ -92,6 +37,8 @@ def check_same_on_all_ranks(
     Raises:
         RunMismatch: on every rank, naming what differs.
     """
+    if comm.world_size() == 1:
+        return
     mine = {
         "graph": identity["data"]["fingerprint"],
         "trainer": identity["trainer"],
@@ -149,6 +96,8 @@ def agree(
     Returns:
         The normaliser of the step, the signals of all, and which ranks run a batch.
     """
+    if comm.world_size(group) == 1:
+        return own, signals, [takes_part]
     me = comm.rank(group)
     places = [takes_part and rank == me for rank in range(comm.world_size(group))]
     total, interrupted, stop, *taking = comm.sum_numbers(own, *signals, *places, group=group)

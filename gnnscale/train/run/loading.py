@@ -16,6 +16,7 @@ from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.graph.store.graph_folder import is_stored_graph, open_stored_graph
 from gnnscale.nn import GraphModel, LayeredGNN, from_spec
 from gnnscale.train.arguments import as_data
+from gnnscale.train.clusters import describe_data
 from gnnscale.train.controllers.learned import LearnedController
 from gnnscale.train.controllers.stopping import (
     Decision,
@@ -26,7 +27,6 @@ from gnnscale.train.controllers.stopping import (
 )
 from gnnscale.train.options import ClusterOptions, is_described
 from gnnscale.train.run.folder import RunFolder
-from gnnscale.train.run.identity import describe_data
 from gnnscale.train.run.records import Description, State
 from gnnscale.train.run.report import Report
 from gnnscale.train.task import NodeTask

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from dataclasses import asdict, replace
 from math import isfinite
@@ -27,8 +28,6 @@ from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchang
 from gnnscale.train.run.identity import (
     check_same_on_all_ranks,
     check_world_size,
-    describe_model,
-    describe_task,
     share_weights,
     with_own,
 )
@@ -44,6 +43,8 @@ from gnnscale.train.run.process import (
 from gnnscale.train.run.records import Description, State
 from gnnscale.train.run.report import Report, environment, warn_of_another_environment
 from gnnscale.train.session import Sessions, Setup
+from gnnscale.train.steps.learnt import shapes_of_task
+from gnnscale.train.task import NodeTask, describe_task
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +77,14 @@ class TrainingRun:
         self._kind, self._setup, self._data = kind, setup, data
         self._evaluator, self._sessions = evaluator, sessions
         # Before lazy parameters get their shapes: a second `fit` is of the same model.
-        self._model_as_given = describe_model(setup.model)
-        self._task_as_given = describe_task(setup.task, setup.model)
+        self._model_as_given = {
+            "model": setup.model.signature(),
+            "spec": setup.model.spec,
+            "modules": re.sub(r" at 0x\w+", "", repr(setup.model)).splitlines(),
+        }
+        task, built_in = setup.task, type(setup.task) is NodeTask
+        parameters = {} if built_in else shapes_of_task(task, setup.model)
+        self._task_as_given = describe_task(task, parameters)
         self._begin()
 
     def identity(self) -> Description:

@@ -21,8 +21,8 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
-from gnnscale.nn.modules import evaluation_mode
-from gnnscale.train.steps.learnt import Learnt, settle_unused
+from gnnscale.nn.modules import evaluation_mode, settle_unused
+from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.steps.undone import undone
 from gnnscale.train.task import NodeTask, Task, check_depends, counted, is_additive
 

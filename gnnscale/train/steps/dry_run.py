@@ -21,12 +21,11 @@ from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.nn.blocks.context import entering, run_phases
 from gnnscale.nn.blocks.phases import Features, Phase
 from gnnscale.nn.invariance.check import Level, as_layer, first_rows
-from gnnscale.nn.modules import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode, settle_unused
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluator
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.additive import try_loss
-from gnnscale.train.steps.learnt import settle_unused
 from gnnscale.train.task import NodeTask, Task
 
 logger = logging.getLogger(__name__)

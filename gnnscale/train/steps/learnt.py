@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.optim import Optimizer
 
 from gnnscale.errors import RunMismatch
 from gnnscale.train.run.records import Description
-from gnnscale.train.task import Task
+from gnnscale.train.task import NodeTask, Task
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,9 @@ def _state_faults(name: str, module: nn.Module) -> list[str]:
 
 
 def _container(task: object, model: nn.Module) -> nn.Module:
-    container = nn.Module()
+    container, plain = nn.Module(), type(task) is NodeTask
+    if plain and all(own is None or isinstance(own, _OPAQUE) for own in vars(task).values()):
+        return container
     known = {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
     for name, part in _walk(task, "", known):
         # Past `register_parameter` and `add_module`, which refuse names that an attribute may have.
@@ -184,17 +186,3 @@ def _parts(value: object) -> Iterator[tuple[object, object]]:
                     yield name, getattr(value, name)
             trained = (nn.Module, nn.Parameter)  # shared by all that are of the class
             yield from ((k, v) for k, v in vars(kind).items() if isinstance(v, trained))
-
-
-def settle_unused(model: nn.Module) -> None:
-    """Give no values to lazy parameters and buffers that are lazy still: nothing that runs is
-    theirs.
-    """
-    for module in model.modules():
-        for own in (module._parameters, module._buffers):
-            for name, value in own.items():
-                if value is not None and is_lazy(value):
-                    # The rows that PyG's Linear looks for when weights are loaded.
-                    rows = (module.out_channels,) if hasattr(module, "out_channels") else ()
-                    value.materialize((*rows, 0))
-                    logger.info("%s.%s is not used and stays empty", type(module).__name__, name)
