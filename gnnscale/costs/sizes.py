@@ -58,18 +58,22 @@ def sizes_for(
     Returns:
         `num_parts`, `clusters_per_batch`, and in words what cannot be.
     """
-    graph = data.graph if isinstance(data, ClusteredGraph) else data
-    seen = Seen.of(graph, split if split in graph.splits else "default", inductive)
-    row = row_bytes(model, graph)
-    if isinstance(data, Graph):
-        num_parts, clusters_per_batch = choose_sizes(seen, row, num_parts, clusters_per_batch)
-        return num_parts, clusters_per_batch, seen.faults(num_parts)
     faults = []
-    if num_parts not in (None, data.num_parts):
-        faults = [f"num_parts={num_parts}, but the clustered graph has {data.num_parts} clusters"]
-    view = data.view("train") if inductive else data
-    drawn = int(view.sizes.count_nonzero())
-    return data.num_parts, choose_sizes(seen, row, drawn, clusters_per_batch)[1], faults
+    if isinstance(data, ClusteredGraph):
+        there = data.num_parts
+        if num_parts not in (None, there):
+            faults = [f"num_parts={num_parts}, but the clustered graph has {there} clusters"]
+        if clusters_per_batch is not None:
+            return there, clusters_per_batch, faults
+        graph, view = data.graph, data.view("train") if inductive else data
+        num_parts = int(view.sizes.count_nonzero())
+    else:
+        graph = data
+    seen = Seen.of(graph, split if split in graph.splits else "default", inductive)
+    found = choose_sizes(seen, row_bytes(model, graph), num_parts, clusters_per_batch)
+    if isinstance(data, ClusteredGraph):
+        return data.num_parts, found[1], faults
+    return *found, seen.faults(found[0])
 
 
 class Seen(NamedTuple):
