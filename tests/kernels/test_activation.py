@@ -9,7 +9,7 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from gnnscale.errors import InputError
 from gnnscale.kernels import activation_dropout
-from gnnscale.kernels.hash_dropout.reference import dropout as dropout_reference
+from gnnscale.kernels.hash_dropout import reference, stream_of
 
 KEY = (1, 2, 3)
 OPTIONS = {"Threshold": (0.1, -2.0), "Softmax": (1,), "Softmin": (1,), "LogSoftmax": (1,)}
@@ -28,7 +28,7 @@ def both(activation, x, p, node):
     weight = torch.randn(x.shape, dtype=torch.float64).to(x)
     paths = (
         lambda rows: activation_dropout(rows, activation, p, KEY, node),
-        lambda rows: dropout_reference(activation(rows), p, KEY, node),
+        lambda rows: reference.dropout(activation(rows), p, stream_of(KEY), node),
     )
     for path in paths:
         rows = x.clone().requires_grad_()
@@ -64,7 +64,7 @@ def test_without_a_gradient_and_on_transposed_rows(name):
     x, node = torch.randn(8, 5).t(), torch.arange(5)
     before = x.clone()
     out = activation_dropout(x, ACTIVATIONS[name], 0.5, KEY, node)
-    assert torch.equal(out, dropout_reference(ACTIVATIONS[name](x), 0.5, KEY, node))
+    assert torch.equal(out, reference.dropout(ACTIVATIONS[name](x), 0.5, stream_of(KEY), node))
     assert torch.equal(x, before)
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_finite_shows(name):
     x = torch.tensor([[float("nan"), float("inf"), -float("inf"), 0.0]] * 40)
     node = torch.arange(40)
     out = activation_dropout(x, ACTIVATIONS[name], 0.5, KEY, node)
-    expected = dropout_reference(ACTIVATIONS[name](x), 0.5, KEY, node)
+    expected = reference.dropout(ACTIVATIONS[name](x), 0.5, stream_of(KEY), node)
     torch.testing.assert_close(out, expected, equal_nan=True)
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from gnnscale import kernels
 from gnnscale.kernels import CSR, dispatch
+from gnnscale.kernels.hash_dropout import stream_of
 from tests.kernels.matrices import clustered, coo, csr_from
 
 FOLDER = Path(kernels.__file__).parent
@@ -67,7 +68,7 @@ class Draw:
         """Probability, key and node ids."""
         p = self.draw(st.sampled_from([0.01, 0.3, 1.0]))
         key = (self.number(-(2**70), 2**70), self.number(0, 9), self.number(0, 9))
-        return p, key, torch.randint(0, 2**62, (rows,), generator=self.random)
+        return p, stream_of(key), torch.randint(0, 2**62, (rows,), generator=self.random)
 
     def segments(self):
         sizes = self.draw(st.lists(st.sampled_from([0, 1, 2, 63, 65, 200]), min_size=1, max_size=4))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gnnscale.errors import InputError
 from gnnscale.kernels import CSR, dropout, dropout_csr, relu_dropout
-from gnnscale.kernels.hash_dropout.reference import dropout as dropout_reference
+from gnnscale.kernels.hash_dropout import reference as hashed
+from gnnscale.kernels.hash_dropout import stream_of
 from tests.kernels.matrices import coo, csr_from
 
 keys = st.tuples(st.integers(-(2**70), 2**70), st.integers(0, 2**40), st.integers(0, 100))
@@ -19,6 +20,13 @@ all_types = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch
 node_ids = st.lists(st.integers(0, 2**62), max_size=12).map(
     lambda ids: torch.tensor(ids, dtype=torch.int64)
 )
+
+
+def dropout_reference(x, p, key, node, slope=1):
+    """The reference, which takes where the hash of a key begins."""
+    return hashed.dropout(x, p, stream_of(key), node, slope)
+
+
 relu_dropout_reference = partial(dropout_reference, slope=0)
 PAIRS = [(dropout, dropout_reference), (relu_dropout, relu_dropout_reference)]
 

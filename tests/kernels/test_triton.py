@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.kernels.extrema import reference as extrema
-from gnnscale.kernels.hash_dropout.reference import dropout as dropout_reference
+from gnnscale.kernels.hash_dropout import reference, stream_of
 from gnnscale.kernels.product.reference import spmm as spmm_reference
 from tests.kernels.matrices import coo, csr_from
 
@@ -91,8 +91,8 @@ def test_half_precision_is_summed_in_float32_and_rounded_once(half):
 def test_dropout_is_the_reference_bit_for_bit(ids, width, p, key, dtype, relu):
     node, x = torch.tensor(ids, dtype=torch.int64), torch.randn(len(ids), width).to(dtype)
     slope = 0 if relu else 1
-    out = triton_dropout.dropout(moved(x), p, key, moved(node), slope)
-    assert_same(out, dropout_reference(x, p, key, node, slope))
+    out = triton_dropout.dropout(moved(x), p, stream_of(key), moved(node), slope)
+    assert_same(out, reference.dropout(x, p, stream_of(key), node, slope))
     grad = torch.randn_like(x)
     back = triton_dropout.relu_gradient(moved(grad), out, 0.2)
     assert_same(back, torch.where(out.cpu() > 0, grad.float() * 1.25, 0).to(dtype))
@@ -104,8 +104,8 @@ def test_what_is_not_finite_shows(relu):
     x[1] = float("inf")
     node, slope = torch.arange(2), 0 if relu else 1
     with np.errstate(invalid="ignore"):  # the interpreter's
-        out = triton_dropout.dropout(moved(x), 0.5, (1, 2, 3), moved(node), slope)
-    expected = dropout_reference(x, 0.5, (1, 2, 3), node, slope)
+        out = triton_dropout.dropout(moved(x), 0.5, stream_of((1, 2, 3)), moved(node), slope)
+    expected = reference.dropout(x, 0.5, stream_of((1, 2, 3)), node, slope)
     torch.testing.assert_close(out.cpu(), expected, equal_nan=True)
 
 

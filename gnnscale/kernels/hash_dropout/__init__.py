@@ -26,7 +26,9 @@ from gnnscale.errors import InputError
 from gnnscale.kernels.csr import CSR
 from gnnscale.kernels.dispatch import dispatch
 from gnnscale.kernels.hash_dropout import reference
-from gnnscale.kernels.hash_dropout.hashing import Key
+from gnnscale.kernels.hash_dropout.hashing import SPLITMIX
+
+Key = tuple[int, int, int]
 
 
 def dropout(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
@@ -45,8 +47,8 @@ def dropout(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
     if p == 0:
         return x
     if x.requires_grad and torch.is_grad_enabled():
-        return _Dropout.apply(x, p, key, node_id)
-    return dispatch(reference.dropout, x.device, x.dtype)(x, p, key, node_id)
+        return _Dropout.apply(x, p, stream_of(key), node_id)
+    return dispatch(reference.dropout, x.device, x.dtype)(x, p, stream_of(key), node_id)
 
 
 def dropout_csr(x: CSR, p: float, key: Key, node_id: Tensor) -> CSR:
@@ -67,7 +69,7 @@ def dropout_csr(x: CSR, p: float, key: Key, node_id: Tensor) -> CSR:
     x.prove()
     values = x.scaled_values(torch.float32) if x.values is None else x.values
     of_entries = dispatch(reference.dropout_entries, x.device, values.dtype)
-    kept = of_entries(values, x.indptr, x.indices, p, key, node_id)
+    kept = of_entries(values, x.indptr, x.indices, p, stream_of(key), node_id)
     return CSR(x.indptr, x.indices, kept, x.shape)
 
 
@@ -77,8 +79,8 @@ def relu_dropout(x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
     if p == 0:
         return torch.relu(x)
     if x.requires_grad and torch.is_grad_enabled():
-        return _ReluDropout.apply(x, p, key, node_id)
-    return dispatch(reference.dropout, x.device, x.dtype)(x, p, key, node_id, 0)
+        return _ReluDropout.apply(x, p, stream_of(key), node_id)
+    return dispatch(reference.dropout, x.device, x.dtype)(x, p, stream_of(key), node_id, 0)
 
 
 def activation_dropout(
@@ -105,7 +107,7 @@ def activation_dropout(
     if type(activation) is nn.LeakyReLU and activation.negative_slope > 0:
         gradient = dispatch(reference.leaky_gradient, x.device, x.dtype)
         if gradient is not reference.leaky_gradient:
-            return _LeakyReluDropout.apply(x, activation.negative_slope, p, key, node_id)
+            return _LeakyReluDropout.apply(x, activation.negative_slope, p, stream_of(key), node_id)
     out = activation(x)
     in_place = dispatch(reference.mask_in_place, out.device, out.dtype)
     # Not where the activation's own backward reads what it gave (tanh).
@@ -114,8 +116,20 @@ def activation_dropout(
         and out.is_contiguous()
         and not hasattr(type(out.grad_fn), "_saved_result")
     ):
-        return _DropoutInPlace.apply(out, p, key, node_id)
+        return _DropoutInPlace.apply(out, p, stream_of(key), node_id)
     return dropout(out, p, key, node_id)
+
+
+def stream_of(key: Key) -> int:
+    """Return the 64-bit start of the stream of (seed, epoch, block)."""
+    step, first, second = SPLITMIX
+    z = 0
+    for word in key:
+        z = (z + int(word) + step) & (2**64 - 1)
+        z = ((z ^ (z >> 30)) * first) & (2**64 - 1)
+        z = ((z ^ (z >> 27)) * second) & (2**64 - 1)
+        z ^= z >> 31
+    return z
 
 
 def _check(p: float, rows: int, node_id: Tensor) -> None:
@@ -133,9 +147,9 @@ def _check(p: float, rows: int, node_id: Tensor) -> None:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     @override
-    def forward(ctx: Any, x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
-        ctx.mask = (p, key, node_id)
-        return dispatch(reference.dropout, x.device, x.dtype)(x, p, key, node_id)
+    def forward(ctx: Any, x: Tensor, p: float, stream: int, node_id: Tensor) -> Tensor:
+        ctx.mask = (p, stream, node_id)
+        return dispatch(reference.dropout, x.device, x.dtype)(x, p, stream, node_id)
 
     @staticmethod
     @once_differentiable
@@ -148,18 +162,18 @@ class _Dropout(torch.autograd.Function):
 class _DropoutInPlace(_Dropout):
     @staticmethod
     @override
-    def forward(ctx: Any, x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
-        ctx.mask = (p, key, node_id)
+    def forward(ctx: Any, x: Tensor, p: float, stream: int, node_id: Tensor) -> Tensor:
+        ctx.mask = (p, stream, node_id)
         ctx.mark_dirty(x)
-        dispatch(reference.mask_in_place, x.device, x.dtype)(x, p, key, node_id)
+        dispatch(reference.mask_in_place, x.device, x.dtype)(x, p, stream, node_id)
         return x
 
 
 class _ReluDropout(torch.autograd.Function):
     @staticmethod
     @override
-    def forward(ctx: Any, x: Tensor, p: float, key: Key, node_id: Tensor) -> Tensor:
-        out = dispatch(reference.dropout, x.device, x.dtype)(x, p, key, node_id, 0)
+    def forward(ctx: Any, x: Tensor, p: float, stream: int, node_id: Tensor) -> Tensor:
+        out = dispatch(reference.dropout, x.device, x.dtype)(x, p, stream, node_id, 0)
         ctx.save_for_backward(out)
         ctx.p = p
         return out
@@ -176,10 +190,12 @@ class _ReluDropout(torch.autograd.Function):
 class _LeakyReluDropout(torch.autograd.Function):
     @staticmethod
     @override
-    def forward(ctx: Any, x: Tensor, slope: float, p: float, key: Key, node_id: Tensor) -> Tensor:
-        out = dispatch(reference.dropout, x.device, x.dtype)(x, p, key, node_id, slope)
+    def forward(
+        ctx: Any, x: Tensor, slope: float, p: float, stream: int, node_id: Tensor
+    ) -> Tensor:
+        out = dispatch(reference.dropout, x.device, x.dtype)(x, p, stream, node_id, slope)
         ctx.save_for_backward(out)
-        ctx.mask = (slope, p, key, node_id)
+        ctx.mask = (slope, p, stream, node_id)
         return out
 
     @staticmethod

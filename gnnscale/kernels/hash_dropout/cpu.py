@@ -13,36 +13,36 @@ import torch
 from torch import Tensor
 
 from gnnscale.kernels.hash_dropout import hashing
-from gnnscale.kernels.hash_dropout.hashing import MASK32, Key, scale_of, stream_of, threshold_of
+from gnnscale.kernels.hash_dropout.hashing import MASK32, scale_of, threshold_of
 from gnnscale.kernels.threads import njit_parallel, njit_serial
 
 _GOLDEN64, _MIX1, _MIX2 = hashing.SPLITMIX
 _GOLDEN32, _MURMUR1, _MURMUR2 = hashing.MURMUR
 
 
-def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) -> Tensor:
+def dropout(x: Tensor, p: float, stream: int, node_id: Tensor, slope: float = 1) -> Tensor:
     """See the reference."""
     if x.dtype not in (torch.float32, torch.float64):
-        return dropout(x.float(), p, key, node_id, slope).to(x.dtype)
+        return dropout(x.float(), p, stream, node_id, slope).to(x.dtype)
     out = torch.empty(x.shape, dtype=x.dtype)
-    rows, mask = _rows(x.detach().contiguous()), _mask_of(p, key, node_id, x.dtype)
+    rows, mask = _rows(x.detach().contiguous()), _mask_of(p, stream, node_id, x.dtype)
     _dropout(rows, _scalar(slope, x.dtype), *mask, _rows(out))
     return out
 
 
 def dropout_entries(
-    values: Tensor, indptr: Tensor, indices: Tensor, p: float, key: Key, node_id: Tensor
+    values: Tensor, indptr: Tensor, indices: Tensor, p: float, stream: int, node_id: Tensor
 ) -> Tensor:
     """See the reference."""
     out, given = torch.empty_like(values), values.detach().contiguous().numpy()
-    mask = _mask_of(p, key, node_id, values.dtype)
+    mask = _mask_of(p, stream, node_id, values.dtype)
     _dropout_entries(indptr.numpy(), indices.numpy(), given, *mask, out.numpy())
     return out
 
 
-def mask_in_place(x: Tensor, p: float, key: Key, node_id: Tensor) -> None:
+def mask_in_place(x: Tensor, p: float, stream: int, node_id: Tensor) -> None:
     """See the reference."""
-    _mask(_rows(x.detach()), *_mask_of(p, key, node_id, x.dtype))
+    _mask(_rows(x.detach()), *_mask_of(p, stream, node_id, x.dtype))
 
 
 def relu_gradient(grad: Tensor, out: Tensor, p: float) -> Tensor:
@@ -54,12 +54,12 @@ def relu_gradient(grad: Tensor, out: Tensor, p: float) -> Tensor:
 
 
 def leaky_gradient(
-    grad: Tensor, out: Tensor, slope: float, p: float, key: Key, node_id: Tensor
+    grad: Tensor, out: Tensor, slope: float, p: float, stream: int, node_id: Tensor
 ) -> Tensor:
     """See the reference."""
     result = torch.empty(grad.shape, dtype=grad.dtype)
     given, came = (_rows(tensor.detach().contiguous()) for tensor in (grad, out))
-    mask = _mask_of(p, key, node_id, grad.dtype)
+    mask = _mask_of(p, stream, node_id, grad.dtype)
     _leaky_gradient(given, came, _scalar(slope, grad.dtype), *mask, _rows(result))
     return result
 
@@ -68,11 +68,11 @@ def _rows(x: Tensor) -> np.ndarray:
     return x.view(x.shape[0], x[0].numel() if x.shape[0] else 0).numpy()
 
 
-def _mask_of(p: float, key: Key, node_id: Tensor, dtype: torch.dtype) -> tuple[Any, ...]:
+def _mask_of(p: float, stream: int, node_id: Tensor, dtype: torch.dtype) -> tuple[Any, ...]:
     """Return ``(stream, nodes, threshold, scale)`` as the kernels take them."""
     # NumPy scalars fix the types: numba types a Python integer by its size.
-    stream, threshold = np.uint64(stream_of(key)), np.uint32(threshold_of(p))
-    return stream, node_id.contiguous().numpy(), threshold, _scalar(scale_of(p), dtype)
+    begin, threshold = np.uint64(stream), np.uint32(threshold_of(p))
+    return begin, node_id.contiguous().numpy(), threshold, _scalar(scale_of(p), dtype)
 
 
 def _scalar(value: float, dtype: torch.dtype) -> np.floating[Any]:

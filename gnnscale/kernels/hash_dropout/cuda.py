@@ -16,7 +16,7 @@ from torch import Tensor
 from triton.language import constexpr
 
 from gnnscale.kernels.hash_dropout import hashing
-from gnnscale.kernels.hash_dropout.hashing import Key, scale_of, stream_of, threshold_of
+from gnnscale.kernels.hash_dropout.hashing import scale_of, threshold_of
 from gnnscale.kernels.words import signed
 
 _TILE = 2048  # values that a program has in hand: 16 a thread in four warps
@@ -27,7 +27,7 @@ _GOLDEN64, _MIX1, _MIX2 = (constexpr(word) for word in hashing.SPLITMIX)
 _GOLDEN32, _MURMUR1, _MURMUR2 = (constexpr(word) for word in hashing.MURMUR)
 
 
-def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) -> Tensor:
+def dropout(x: Tensor, p: float, stream: int, node_id: Tensor, slope: float = 1) -> Tensor:
     """See the reference; a slope is 0 or 1."""
     x = x.detach().contiguous()
     out = torch.empty_like(x)
@@ -42,7 +42,7 @@ def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) ->
         node_id.contiguous(),
         rows,
         width,
-        signed(stream_of(key)),
+        signed(stream),
         threshold_of(p),
         scale_of(p),
         RELU=slope == 0,

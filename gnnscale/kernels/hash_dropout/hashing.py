@@ -6,8 +6,6 @@ the finaliser of MurmurHash3 over its channel.
 
 from __future__ import annotations
 
-Key = tuple[int, int, int]
-
 MASK32 = 2**32 - 1
 # splitmix64's increment and multipliers, then the golden ratio and MurmurHash3's in 32 bits.
 SPLITMIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -22,15 +20,3 @@ def scale_of(p: float) -> float:
 def threshold_of(p: float) -> int:
     """Return the least 32-bit hash that is kept (at p = 1 the scale is zero anyway)."""
     return min(round(p * 2**32), MASK32)
-
-
-def stream_of(key: Key) -> int:
-    """Return the 64-bit start of the stream of (seed, epoch, block)."""
-    step, first, second = SPLITMIX
-    z = 0
-    for word in key:
-        z = (z + int(word) + step) & (2**64 - 1)
-        z = ((z ^ (z >> 30)) * first) & (2**64 - 1)
-        z = ((z ^ (z >> 27)) * second) & (2**64 - 1)
-        z ^= z >> 31
-    return z

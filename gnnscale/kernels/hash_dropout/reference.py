@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.kernels.hash_dropout import hashing
-from gnnscale.kernels.hash_dropout.hashing import MASK32, Key, scale_of, stream_of, threshold_of
+from gnnscale.kernels.hash_dropout.hashing import MASK32, scale_of, threshold_of
 from gnnscale.kernels.structure.reference import row_index
 from gnnscale.kernels.words import shifted, signed
 
@@ -14,33 +14,33 @@ _GOLDEN64, _MIX1, _MIX2 = (signed(word) for word in hashing.SPLITMIX)
 _GOLDEN32, _MURMUR1, _MURMUR2 = hashing.MURMUR
 
 
-def dropout(x: Tensor, p: float, key: Key, node_id: Tensor, slope: float = 1) -> Tensor:
+def dropout(x: Tensor, p: float, stream: int, node_id: Tensor, slope: float = 1) -> Tensor:
     """Return dropout of ``x``, its values below zero multiplied by ``slope`` before.
 
     Args:
         x: ``[rows, ...]``; what follows the first dimension is flattened into channels.
         p: probability of a zero, 0 to 1.
-        key: ``(seed, epoch, block)``.
+        stream: where the hash begins, see ``stream_of``.
         node_id: int64 ``[rows]``, the global node of each row.
         slope: 1 for dropout alone, 0 for that of ReLU, another for that of leaky ReLU.
     """
     if slope != 1:
         x = torch.relu(x) if slope == 0 else torch.nn.functional.leaky_relu(x, slope)
     rows = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
-    return mask_rows(rows, p, row_keys(key, node_id)).view(x.shape)
+    return mask_rows(rows, p, row_keys(stream, node_id)).view(x.shape)
 
 
 def dropout_entries(
-    values: Tensor, indptr: Tensor, indices: Tensor, p: float, key: Key, node_id: Tensor
+    values: Tensor, indptr: Tensor, indices: Tensor, p: float, stream: int, node_id: Tensor
 ) -> Tensor:
     """Return dropout of the entries ``[nnz]`` of a sparse matrix, by the mask of its dense twin."""
     row = row_index(indptr, indices.numel())
-    return _masked(values, _element_bits(row_keys(key, node_id)[row], indices.long()), p)
+    return _masked(values, _element_bits(row_keys(stream, node_id)[row], indices.long()), p)
 
 
-def mask_in_place(x: Tensor, p: float, key: Key, node_id: Tensor) -> None:
+def mask_in_place(x: Tensor, p: float, stream: int, node_id: Tensor) -> None:
     """Write dropout of ``x``, contiguous, over it."""
-    x.detach().copy_(dropout(x.detach(), p, key, node_id))
+    x.detach().copy_(dropout(x.detach(), p, stream, node_id))
 
 
 def relu_gradient(grad: Tensor, out: Tensor, p: float) -> Tensor:
@@ -49,16 +49,16 @@ def relu_gradient(grad: Tensor, out: Tensor, p: float) -> Tensor:
 
 
 def leaky_gradient(
-    grad: Tensor, out: Tensor, slope: float, p: float, key: Key, node_id: Tensor
+    grad: Tensor, out: Tensor, slope: float, p: float, stream: int, node_id: Tensor
 ) -> Tensor:
     """Return the gradient before leaky ReLU and dropout: ``out`` tells the slope."""
-    passed = dropout(grad, p, key, node_id)
+    passed = dropout(grad, p, stream, node_id)
     return torch.where(out > 0, passed, passed * slope)
 
 
-def row_keys(key: Key, node_id: Tensor) -> Tensor:
+def row_keys(stream: int, node_id: Tensor) -> Tensor:
     """Return what a mask knows of its rows, int64 of the shape of ``node_id``."""
-    row = node_id * _GOLDEN64 + signed(stream_of(key))
+    row = node_id * _GOLDEN64 + signed(stream)
     row = (row ^ shifted(row, 30)) * _MIX1
     row = (row ^ shifted(row, 27)) * _MIX2
     return row ^ shifted(row, 31)

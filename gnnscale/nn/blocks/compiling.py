@@ -13,6 +13,7 @@ from torch_geometric.nn import norm as pyg
 
 from gnnscale.errors import MissingDependency
 from gnnscale.kernels import CSR
+from gnnscale.kernels.hash_dropout import stream_of
 from gnnscale.kernels.hash_dropout.reference import mask_rows, row_keys
 from gnnscale.kernels.normalization.reference import graph_norm_formula
 from gnnscale.nn.blocks.context import Context
@@ -98,11 +99,9 @@ class _Fused:
             for phase in self._phases:
                 x = phase(x, context)
             return x
-        keys = [
-            row_keys(context.dropout_key(phase.stream), context.ids(x.shape[0], x.device))
-            for phase in self._phases
-            if isinstance(phase, Dropout)
-        ]
+        drops, ids = (phase for phase in self._phases if isinstance(phase, Dropout)), context.ids
+        streams = [stream_of(context.dropout_key(phase.stream)) for phase in drops]
+        keys = [row_keys(stream, ids(x.shape[0], x.device)) for stream in streams]
         for tensor in (x, *values, *keys):
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return self._compiled(x, values, keys)
