@@ -333,12 +333,13 @@ def _renumber(adj: Adjacency, order: Tensor) -> tuple[Adjacency, Tensor]:
     """The adjacency in the new numbering, rows sorted, and where each of its edges stood."""
     new_id = torch.empty(adj.num_nodes, dtype=adj.indices.dtype)
     new_id[order] = torch.arange(adj.num_nodes, dtype=adj.indices.dtype)
-    indptr, positions = adj.row_positions(order)
-    unsorted = CSR(indptr, new_id[adj.indices[positions].long()], None, adj.shape)
+    rows = CSR(adj.indptr, adj.indices, torch.arange(adj.nnz), adj.shape).select_rows(order)
+    unsorted = CSR(rows.indptr, new_id[rows.indices.long()], None, adj.shape)
     # Transposing by counting sort twice sorts every row in O(nodes + edges).
     transposed = unsorted.t()
     ordered = transposed.t()
-    edges = positions[unsorted.t_permutation[transposed.t_permutation]]
+    assert rows.values is not None
+    edges = rows.values[unsorted.t_permutation[transposed.t_permutation]]
     weight = None if adj.values is None else adj.values[edges]
     return Adjacency(ordered.indptr, ordered.indices, weight, symmetric=adj.symmetric), edges
 

@@ -32,9 +32,8 @@ def cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
 
     A path is taken as it is; False gives None.
     """
-    if not isinstance(cache, bool):
-        return Path(cache)
-    return cache_root() / "partitions" if cache else None
+    default = cache_root() / "partitions" if cache else None
+    return default if isinstance(cache, bool) else Path(cache)
 
 
 def entry_path(folder: Path, **content: object) -> Path:

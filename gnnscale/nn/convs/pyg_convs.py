@@ -59,29 +59,21 @@ def aggregates_by(conv: pyg.MessagePassing, *aggregations: str) -> bool:
 
 def gcn_matrix(normalize: bool, add_self_loops: bool, loop: float = 1.0) -> Matrix:
     """What PyG propagates by where it normalises as GCN does, or else sums."""
-    if not normalize:
-        return Sum(weighted=True)
-    return SymmetricNormalisation(loop if add_self_loops else None)
+    added = loop if add_self_loops else None
+    return SymmetricNormalisation(added) if normalize else Sum(weighted=True)
 
 
 def _gcn(conv: pyg.GCNConv) -> Propagation | None:
-    if (
-        not aggregates_by(conv, "add", "sum")
-        or not is_plain_linear(conv.lin)
-        or conv.lin.bias is not None
-    ):
+    plain = is_plain_linear(conv.lin) and conv.lin.bias is None
+    if not (plain and aggregates_by(conv, "add", "sum")):
         return None
-    loop = 2.0 if conv.improved else 1.0
-    matrix = gcn_matrix(conv.normalize, conv.add_self_loops, loop)
+    matrix = gcn_matrix(conv.normalize, conv.add_self_loops, 2.0 if conv.improved else 1.0)
     return Propagation(matrix, weight=conv.lin.weight, bias=conv.bias)
 
 
 def _sage(conv: pyg.SAGEConv) -> Propagation | None:
-    if (
-        not aggregates_by(conv, "mean", "add", "sum")
-        or conv.project
-        or not is_plain_linear(conv.lin_l)
-    ):
+    plain = is_plain_linear(conv.lin_l) and not conv.project
+    if not (plain and aggregates_by(conv, "mean", "add", "sum")):
         return None
     if conv.root_weight and not is_plain_linear(conv.lin_r):
         return None
