@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from gnnscale.errors import InputError
-from gnnscale.kernels.threads import njit_serial
+from gnnscale.kernels import CSR, njit_serial
 from gnnscale.partitioning.derived import symmetrised
 from gnnscale.partitioning.rows import RowBlocks, entry_blocks, let_go
 from gnnscale.storage.mapped import is_mapped
@@ -160,14 +160,15 @@ def undirected(indptr: IntArray, indices: IntArray) -> Structure:
         return structure
     if is_mapped(torch.from_numpy(structure.indices)):
         return Structure(*symmetrised(*structure))
-    backward = _transposed(*structure)
+    backward = _transposed(structure)
     # A transpose lists its rows in ascending order, so two of them sort.
-    forward = _transposed(*backward) if unsorted else structure
-    (aptr, aind), (bptr, bind) = forward, backward
-    starts = _merged_starts(aptr, aind, bptr, bind)
-    merged = Structure(starts, _merged(aptr, aind, bptr, bind, starts))
+    forward = _transposed(backward) if unsorted else structure
+    starts, out = np.zeros_like(structure.indptr), np.empty(0, np.int32)
+    _merge(*forward, *backward, starts, out)
+    out = np.empty(starts[-1], np.int32)
+    _merge(*forward, *backward, starts, out)
     let_go(*structure)
-    return merged
+    return Structure(starts, out)
 
 
 def _irregular(structure: Structure) -> tuple[int, int, int, bool]:
@@ -227,51 +228,18 @@ def _lone_node(indptr, indices):
     return -1
 
 
-@njit_serial
-def _transposed(indptr, indices):
-    """Return the transpose by counting sort."""
-    n = len(indptr) - 1
-    starts = np.zeros(n + 1, np.int64)
-    for e in range(len(indices)):
-        starts[indices[e] + 1] += 1
-    for i in range(n):
-        starts[i + 1] += starts[i]
-    cursor = starts[:-1].copy()
-    out = np.empty(len(indices), np.int32)
-    for i in range(n):
-        for e in range(indptr[i], indptr[i + 1]):
-            j = indices[e]
-            out[cursor[j]] = i
-            cursor[j] += 1
-    return starts, out
+def _transposed(structure: Structure) -> Structure:
+    """The transpose, by counting sort."""
+    indptr, indices = map(torch.from_numpy, structure)
+    turned = CSR(indptr, indices).t()
+    return Structure(turned.indptr.numpy(), turned.indices.numpy())
 
 
 @njit_serial
-def _merged_starts(aptr, aind, bptr, bind):
-    n = len(aptr) - 1
-    starts = np.zeros(n + 1, np.int64)
-    for i in range(n):
-        a, b, last, count = aptr[i], bptr[i], -1, 0
-        while a < aptr[i + 1] or b < bptr[i + 1]:
-            if b == bptr[i + 1] or (a < aptr[i + 1] and aind[a] <= bind[b]):
-                j = aind[a]
-                a += 1
-            else:
-                j = bind[b]
-                b += 1
-            if j != last and j != i:
-                count += 1
-            last = j
-        starts[i + 1] = starts[i] + count
-    return starts
-
-
-@njit_serial
-def _merged(aptr, aind, bptr, bind, starts):
-    n = len(aptr) - 1
-    out = np.empty(starts[n], np.int32)
+def _merge(aptr, aind, bptr, bind, starts, out):
+    """Merge sorted rows into `out`; where that is empty, count them into `starts`."""
     position = 0
-    for i in range(n):
+    for i in range(len(aptr) - 1):
         a, b, last = aptr[i], bptr[i], -1
         while a < aptr[i + 1] or b < bptr[i + 1]:
             if b == bptr[i + 1] or (a < aptr[i + 1] and aind[a] <= bind[b]):
@@ -281,7 +249,8 @@ def _merged(aptr, aind, bptr, bind, starts):
                 j = bind[b]
                 b += 1
             if j != last and j != i:
-                out[position] = j
+                if len(out):
+                    out[position] = j
                 position += 1
             last = j
-    return out
+        starts[i + 1] = position

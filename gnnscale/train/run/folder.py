@@ -72,12 +72,25 @@ _ONCE = (
 class RunFolder:
     """Reads and writes the folder of a run.
 
+    Attributes:
+        path: where it is.
+        partition: the assignment used.
+        graph: the graph, where nothing else could bring it back.
+        store: the clustered graph of a graph in files.
+        stages: where a pipeline cuts the model.
+        controller: the learned stop controller.
+        fine_tune: the run that fine-tunes.
+
     Raises:
         StoreError: the folder cannot be made or written; found now, not after the first epoch.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = checked_path(path).absolute()
+        self.partition, self.stages = self.path / "partition.npz", self.path / "stages.json"
+        self.controller = self.path / "controller.safetensors"
+        self.graph, self.store = self.path / "graph", self.path / "store"
+        self.fine_tune = self.path / "fine_tune"
         self._id: str | None = None  # of the run, once it has begun or been read
         self._checksums: dict[str, str] = {}  # of its files that are written once
         if not self.exists:  # a run that is here may be read even where it cannot be written
@@ -96,36 +109,6 @@ class RunFolder:
     @override
     def __str__(self) -> str:
         return str(self.path)
-
-    @property
-    def partition(self) -> Path:
-        """The assignment used."""
-        return self.path / "partition.npz"
-
-    @property
-    def graph(self) -> Path:
-        """The graph, where nothing else could bring it back."""
-        return self.path / "graph"
-
-    @property
-    def store(self) -> Path:
-        """The clustered graph of a graph in files."""
-        return self.path / "store"
-
-    @property
-    def stages(self) -> Path:
-        """Where a pipeline cuts the model."""
-        return self.path / "stages.json"
-
-    @property
-    def controller(self) -> Path:
-        """The learned stop controller."""
-        return self.path / "controller.safetensors"
-
-    @property
-    def fine_tune(self) -> Path:
-        """The run that fine-tunes."""
-        return self.path / "fine_tune"
 
     @property
     def exists(self) -> bool:
