@@ -32,8 +32,7 @@ def cache_folder(cache: bool | str | os.PathLike[str]) -> Path | None:
 
     A path is taken as it is; False gives None.
     """
-    default = cache_root() / "partitions" if cache else None
-    return default if isinstance(cache, bool) else Path(cache)
+    return None if cache is False else Path(cache_root() / "partitions" if cache is True else cache)
 
 
 def entry_path(folder: Path, **content: object) -> Path:

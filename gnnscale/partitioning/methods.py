@@ -70,7 +70,9 @@ def _assemble(
     parts = cut([piece for _, piece in pieces])
     for (start, piece), part in zip(pieces, parts, strict=True):
         about = piece.num_parts, piece.structure, piece.node_weight
-        part = even_out(repair(part, *about), *about, imbalance)
+        if not np.bincount(part, minlength=piece.num_parts).all():
+            part = repair(part, *about)
+        part = even_out(part, *about, imbalance)
         out[start : start + len(part)] += part
     return out
 

@@ -49,12 +49,14 @@ class SelfWeight:
         return (1 + self.conv.eps) * x
 
 
+_AGGREGATED = (aggr.MeanAggregation, aggr.SumAggregation)
+
+
 def aggregates_by(conv: pyg.MessagePassing, *aggregations: str) -> bool:
     """Whether a convolution aggregates over incoming edges by one of these, and nothing else."""
     # The module aggregates, whatever the string says.
-    known = type(conv.aggr_module) in (aggr.MeanAggregation, aggr.SumAggregation)
-    plain = conv.flow == "source_to_target" and conv.node_dim == -2
-    return known and plain and conv.aggr in aggregations
+    known = type(conv.aggr_module) in _AGGREGATED and conv.aggr in aggregations
+    return known and conv.flow == "source_to_target" and conv.node_dim == -2
 
 
 def gcn_matrix(normalize: bool, add_self_loops: bool, loop: float = 1.0) -> Matrix:
