@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnscale import comm
 from gnnscale.costs.clusters import clusters_that_fit
 from gnnscale.costs.passes import pass_cost
 from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, UnsupportedModel
@@ -112,7 +113,7 @@ def try_clusters(
         InputError: data and model do not fit together; or a step on the largest batch, or an
             evaluation, does not stay within `memory`.
     """
-    config, graph, loader = setup.config, data.graph, data.loader
+    config, graph = setup.config, data.graph
     batch = data.sample().to(setup.device)
     # Within a bound there may be smaller pieces than a chunk.
     whole = batch.num_nodes == graph.num_nodes and config.memory == "auto"
@@ -121,6 +122,13 @@ def try_clusters(
     out = dry_run(setup.model, batch, graph, setup.task, level)
     try_loss(setup.learnt, setup.task, out, batch, graph.y_level == "edge")
     evaluator.check_room()
+    if config.memory != "auto" or comm.world_size() > 1:  # a rank may have a bound of its own
+        _keep_within(setup, data, batch, fewer, kept)
+
+
+def _keep_within(setup: Setup, data: Clusters, batch: Batch, fewer: bool, kept: int) -> None:
+    """Have the loader draw as many clusters a batch as steps on them stay within `memory`."""
+    config, loader = setup.config, data.loader
     runner = checkpointed(run_phases) if config.checkpoint_activations else run_phases
 
     def forward(some: Batch) -> Tensor:
