@@ -333,6 +333,7 @@ def _renumber(adj: Adjacency, order: Tensor) -> tuple[Adjacency, Tensor]:
     """The adjacency in the new numbering, rows sorted, and where each of its edges stood."""
     new_id = torch.empty(adj.num_nodes, dtype=adj.indices.dtype)
     new_id[order] = torch.arange(adj.num_nodes, dtype=adj.indices.dtype)
+    adj.prove()
     rows = CSR(adj.indptr, adj.indices, torch.arange(adj.nnz), adj.shape).select_rows(order)
     unsorted = CSR(rows.indptr, new_id[rows.indices.long()], None, adj.shape)
     # Transposing by counting sort twice sorts every row in O(nodes + edges).
