@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from gnnscale.costs.inference import Budget
-from gnnscale.costs.passes import MARGIN, Growth, growth
+from gnnscale.costs.passes import MARGIN, Growth, growth, repeated, rings
 from gnnscale.costs.peak import PeakBytes
-from gnnscale.costs.small_graphs import repeated, rings
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import row_blocks, slice_rows

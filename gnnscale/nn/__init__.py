@@ -6,7 +6,6 @@ from gnnscale.nn.blocks.block import Block
 from gnnscale.nn.blocks.context import Context
 from gnnscale.nn.blocks.layered import LayeredGNN, Slot, first_propagation
 from gnnscale.nn.convert.pyg_models import as_layered
-from gnnscale.nn.convs import opaque  # noqa: F401 - it registers PyG's opaque convolutions
 from gnnscale.nn.convs.cluster_gcn import ClusterGCNConv
 from gnnscale.nn.convs.matrices import (
     Coefficients,

@@ -12,9 +12,8 @@ from torch_geometric import nn as pyg
 
 import gnnscale as gs
 from gnnscale.costs.clusters import Batches
-from gnnscale.costs.passes import pass_cost
+from gnnscale.costs.passes import on_rings, pass_cost
 from gnnscale.costs.peak import pass_peak
-from gnnscale.costs.small_graphs import on_rings
 from gnnscale.errors import InputError
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader

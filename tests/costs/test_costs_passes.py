@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnnscale.costs.passes import growth
-from gnnscale.costs.small_graphs import rings
+from gnnscale.costs.passes import growth, rings
 
 bytes_of_each = st.integers(0, 10**6)
 

@@ -1,4 +1,4 @@
-"""PyG's convolutions that are propagations, of one hop and of several.
+"""PyG's convolutions: those that are propagations, and how far the others reach.
 
 `cached=True` is not heeded where a convolution reads as a propagation: the coefficients are kept
 with each adjacency, and are right for every batch.
@@ -27,7 +27,13 @@ from gnnscale.nn.convs.matrices import (
     Unweighted,
 )
 from gnnscale.nn.convs.networks import row_modules
-from gnnscale.nn.convs.propagation import Propagation, is_plain_linear, is_transparent, register
+from gnnscale.nn.convs.propagation import (
+    Propagation,
+    is_plain_linear,
+    is_transparent,
+    reach_of,
+    register,
+)
 from gnnscale.nn.convs.stacked import Branched, Stacked
 
 
@@ -231,3 +237,66 @@ register(pyg.SSGConv, propagation=_ssg, hops=lambda conv: conv.K + 1)
 register(pyg.MixHopConv, propagation=_mix_hop, hops=lambda conv: max(conv.powers) + 1)
 for _optional, _reading in ((pyg.APPNP, _appnp), (pyg.TAGConv, _tag)):
     register(_optional, propagation=_reading, hops=lambda conv: max(conv.K + conv.normalize, 1))
+
+# --- those that run as they are: how far each reaches ------------------------------------------
+#
+# One hop is the node, its in-neighbours and the edges between. Every propagation inside costs one,
+# and degrees of neighbours that enter cost one more. What a norm inside reads is found by the check
+# before first use (`invariance`).
+
+
+def _cheb(conv: pyg.ChebConv) -> int:
+    hops = len(conv.lins) - 1
+    return hops + 2 if hops else 1  # what leaves a node arrives one hop further out
+
+
+def _eg(conv: pyg.EGConv) -> int | None:
+    if "symnorm" in conv.aggregators:
+        return 2
+    return None if conv.add_self_loops else 1  # those are added up to the last node with an edge
+
+
+def _directed(conv: pyg.DirGNNConv) -> int | None:
+    inner = reach_of(conv.conv_in)
+    return None if inner is None else inner + 1
+
+
+def _antisymmetric(conv: pyg.AntiSymmetricConv) -> int | None:
+    inner = reach_of(conv.phi)
+    return None if inner is None else inner + conv.num_iters - 1
+
+
+for _one_hop in (
+    pyg.AGNNConv,
+    pyg.CGConv,
+    pyg.EdgeConv,
+    pyg.FeaStConv,
+    pyg.GATConv,
+    pyg.GATv2Conv,
+    pyg.GENConv,
+    pyg.GINEConv,
+    pyg.GMMConv,
+    pyg.GeneralConv,
+    pyg.GraphConv,
+    pyg.LEConv,
+    pyg.MFConv,
+    pyg.NNConv,
+    pyg.PNAConv,
+    pyg.ResGatedGraphConv,
+    pyg.SimpleConv,
+    pyg.SuperGATConv,
+    pyg.TransformerConv,
+    pyg.WLConvContinuous,
+):
+    register(_one_hop, hops=1)
+for _normalised in (pyg.FAConv, pyg.LGConv, pyg.PDNConv):
+    register(_normalised, hops=lambda conv: 2 if conv.normalize else 1)
+register(pyg.EGConv, hops=_eg)
+register(pyg.ARMAConv, hops=lambda conv: conv.num_layers + 1)
+register(pyg.GatedGraphConv, hops=lambda conv: conv.num_layers)
+register(pyg.AntiSymmetricConv, hops=_antisymmetric)
+# From a node to its hyperedges and back, over the sizes of both.
+register(pyg.HypergraphConv, hops=3, symmetric=True)
+# Those read out-degrees, or go along edges both ways.
+register(pyg.ChebConv, hops=_cheb, symmetric=True)
+register(pyg.DirGNNConv, hops=_directed, symmetric=True)
