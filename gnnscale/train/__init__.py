@@ -8,18 +8,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from gnnscale.train.cluster_trainer import ClusterTrainer
-    from gnnscale.train.controllers.learned import LearnedController
-    from gnnscale.train.controllers.stopping import FixedEpochs, Plateau
-    from gnnscale.train.graph_trainer import GraphTrainer
-    from gnnscale.train.layerwise.trainer import LayerwiseTrainer
-    from gnnscale.train.run.callbacks import Callback, TensorBoard
-    from gnnscale.train.run.loading import Run, load_run
-    from gnnscale.train.run.report import Report
-    from gnnscale.train.task import NodeTask, Task
-    from gnnscale.train.trainer import Trainer
-    from gnnscale.train.trainers import TRAINERS
+if TYPE_CHECKING:  # each by its own name: it is given on
+    from gnnscale.train.cluster_trainer import ClusterTrainer as ClusterTrainer
+    from gnnscale.train.controllers.learned import LearnedController as LearnedController
+    from gnnscale.train.controllers.stopping import FixedEpochs as FixedEpochs
+    from gnnscale.train.controllers.stopping import Plateau as Plateau
+    from gnnscale.train.graph_trainer import GraphTrainer as GraphTrainer
+    from gnnscale.train.layerwise.trainer import LayerwiseTrainer as LayerwiseTrainer
+    from gnnscale.train.run.callbacks import Callback as Callback
+    from gnnscale.train.run.callbacks import TensorBoard as TensorBoard
+    from gnnscale.train.run.loading import Run as Run
+    from gnnscale.train.run.loading import load_run as load_run
+    from gnnscale.train.run.report import Report as Report
+    from gnnscale.train.task import NodeTask as NodeTask
+    from gnnscale.train.task import Task as Task
+    from gnnscale.train.trainer import Trainer as Trainer
+    from gnnscale.train.trainers import TRAINERS as TRAINERS
 
 _HOME_OF = {
     "ClusterTrainer": "cluster_trainer",
@@ -40,23 +44,7 @@ _MOVED = (
     *("k_fold", "label_propagation", "majority", "perceptron"),
 )
 
-__all__ = [
-    "TRAINERS",
-    "Callback",
-    "ClusterTrainer",
-    "FixedEpochs",
-    "GraphTrainer",
-    "LayerwiseTrainer",
-    "LearnedController",
-    "NodeTask",
-    "Plateau",
-    "Report",
-    "Run",
-    "Task",
-    "TensorBoard",
-    "Trainer",
-    "load_run",
-]
+__all__ = [*_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
