@@ -56,6 +56,11 @@ class Reading:
             return False
         return len(self.rows[0].cells) == self.width or self.names_fewer()
 
+    def joins(self) -> bool:
+        """Whether a cell holds a separator and is no number: "1,user", of "user 1,user 2"."""
+        cells = (cell for row in self.rows for cell in row.cells)
+        return any(any(sign in c for sign in STRONG) and not is_number(c, True) for c in cells)
+
     def names_fewer(self) -> bool:
         """Whether the first row has fewer cells, and no number, where others have."""
         first = self.rows[0].cells
@@ -84,8 +89,10 @@ def separated(text: str, what: str, suffix: str, sep: str | None) -> Reading:
     if not strong:
         return fitting[0] if fitting else _ragged(readings, suffix)  # "::" before blanks
     best = max(reading.numbers for reading in strong)
-    if fitting[-1].sep == " " and fitting[-1].numbers > best:
-        return fitting[-1]  # "1,5 2,5"
+    blank = fitting[-1] if fitting[-1].sep == " " and not fitting[-1].joins() else None
+    tabs = strong[0].sep == "\t"  # which are blanks too: "user 1", a tab, "user 2"
+    if blank is not None and blank.numbers > best and (blank.numbers == 1 or not tabs):
+        return blank  # "1,5 2,5"
     if best == 1:
         strong = [reading for reading in strong if reading.numbers == 1]
     signs = [reading.sep for reading in strong]
