@@ -16,6 +16,22 @@ from torch import Tensor
 _PENALTIES = tuple(10.0**power for power in range(-4, 6))  # times the mean eigenvalue
 
 
+def scaled(view: Tensor, fitted: int, each: bool) -> Tensor:
+    """Columns of variance 1 over the first rows: each of them, or on average.
+
+    Args:
+        view: `[rows, columns]`.
+        fitted: how many rows are fitted.
+        each: whether each column is; else what varies more goes on doing so.
+    """
+    seen = view[:fitted].double()
+    spread = seen.std(0, correction=0)
+    varies = spread > 1e-6 * seen.mean(0).abs() + 1e-12
+    if not each:
+        spread = spread.square().mean().sqrt().expand_as(spread)
+    return torch.where(varies, view / torch.where(varies, spread, 1), 0)
+
+
 def predict(train: Tensor, targets: Tensor, wanted: Tensor) -> Tensor:
     """What ridge regression gives for `wanted`, having seen `train`.
 
@@ -27,12 +43,10 @@ def predict(train: Tensor, targets: Tensor, wanted: Tensor) -> Tensor:
     Returns:
         float64 `[others, outputs]`.
     """
-    centre, scale = train.double().mean(0), train.double().std(0, correction=0)
-    varies = scale > 1e-6 * centre.abs() + 1e-12
-    if not bool(varies.any()):
-        return targets.mean(0).expand(wanted.size(0), -1)
-    x = ((train.double() - centre) / scale)[:, varies]
-    z = ((wanted.double() - centre) / scale)[:, varies]
+    centre = train.double().mean(0)
+    x, z = train.double() - centre, wanted.double() - centre
+    if not bool(x.any()):
+        return targets.mean(0).expand(len(z), -1)
     offset = targets.mean(0)
     y = targets - offset
     rows, columns = x.shape

@@ -18,8 +18,8 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.reading.labels import labelled
-from gnnscale.statistics.probes import predict, score
-from gnnscale.statistics.views import Rows, features, structure
+from gnnscale.statistics.probes import predict, scaled, score
+from gnnscale.statistics.views import COLUMNS, Rows, features, structure
 from gnnscale.storage.mapped import loaded
 
 _FITTED, _SCORED = 20_000, 10_000  # rows at most
@@ -128,18 +128,20 @@ def probe(graph: Graph, split: str = "default", seed: int = 0) -> Signal:
             f"signal: {train.numel()} labelled rows to fit and {val.numel()} to score are too few"
         )
     rows = Rows(graph, torch.cat([train, val]), graph.y_level == "graph")
+    fitted = train.numel()
     seen: dict[str, Tensor] = {}
     if graph.x is not None and graph.num_features:
-        own, once, twice = features(graph, rows, seed)
+        # Of a projection, the directions that hardly vary are those that say least.
+        each = graph.num_features <= COLUMNS
+        own, *near = (scaled(view, fitted, each) for view in features(graph, rows, seed))
         seen[FEATURES] = own
-        seen[NEIGHBOURS] = torch.cat([once, twice], dim=1)
-    seen[STRUCTURE] = structure(graph, rows, seed)
+        seen[NEIGHBOURS] = torch.cat(near, dim=1)
+    seen[STRUCTURE] = scaled(structure(graph, rows, seed), fitted, each=True)
     seen[ALL] = torch.cat([*seen.values()], dim=1)
 
     targets, truth, metric = _targets(graph, y, train, val)
     if float(targets.var(0, correction=0).max()) == 0:
         raise InputError("signal: all labels that are trained on are the same")
-    fitted = train.numel()
     outs = {name: predict(view[:fitted], targets, view[fitted:]) for name, view in seen.items()}
     blind = targets.mean(0).expand(val.numel(), -1)
     chance = score(blind, truth, metric) if metric == "accuracy" else 0.5 * (metric == "ROC-AUC")

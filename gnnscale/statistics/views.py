@@ -4,7 +4,9 @@ Whatever the width of the features, at most 256 columns come of them: a sparse s
 (Achlioptas, "Database-friendly random projections", 2003; eight entries a feature, as in Kane and
 Nelson, "Sparser Johnson-Lindenstrauss Transforms", 2014), and where there is room one power
 iteration (Halko, Martinsson and Tropp, "Finding structure with randomness", 2011) that turns the
-columns towards what varies. Features are read in blocks and never made dense whole.
+columns towards what varies. Sparse features are weighted before as words are (tf-idf: the logarithm
+of how few nodes have them, and rows of length 1), which counts need. Features are read in blocks
+and never made dense whole.
 
 Neighbours are averaged over in-neighbours, one hop and two; a walk of two hops back to its node is
 taken out where edges go both ways, and self-loops everywhere: what is left is of others only. Where
@@ -74,7 +76,8 @@ def features(graph: Graph, rows: Rows, seed: int = 0) -> tuple[Tensor, Tensor, T
     Returns:
         three times float32 `[rows, columns]`.
     """
-    projection = _projection(graph, seed)
+    weight = _weight(graph)
+    projection = _projection(graph, weight, seed)
     width = graph.num_features if projection is None else projection.shape[1]
     mean = Mean(graph)
     group = max(8, BUDGET // (16 * max(graph.num_nodes, 1)))
@@ -82,7 +85,7 @@ def features(graph: Graph, rows: Rows, seed: int = 0) -> tuple[Tensor, Tensor, T
     for first in range(0, width, group):
         last = min(first + group, width)
         own = torch.empty(graph.num_nodes, last - first)
-        for start, stop, block in _blocks(graph):
+        for start, stop, block in _blocks(graph, weight):
             part = block[:, first:last] if projection is None else block @ projection[:, first:last]
             own[start:stop] = torch.from_numpy(_dense(part))
         once = mean(own)
@@ -182,11 +185,32 @@ def _gram(basis: Tensor) -> Tensor:
     return total
 
 
-def _blocks(graph: Graph) -> Iterator[tuple[int, int, np.ndarray | scipy.sparse.csr_array]]:
-    """Rows of the features, some at a time."""
+def _blocks(
+    graph: Graph, weight: np.ndarray | None = None
+) -> Iterator[tuple[int, int, np.ndarray | scipy.sparse.csr_array]]:
+    """Rows of the features, some at a time; with weights of columns, of length 1."""
     for start in range(0, graph.num_nodes, _ROWS):
         stop = min(start + _ROWS, graph.num_nodes)
-        yield start, stop, feature_rows(graph, start, stop)
+        block = feature_rows(graph, start, stop)
+        if weight is not None and not isinstance(block, np.ndarray):
+            values = block.data * weight[block.indices]
+            row = np.repeat(np.arange(stop - start), np.diff(block.indptr))
+            length = np.sqrt(np.bincount(row, values * values, minlength=stop - start))
+            values = values / np.maximum(length, 1e-12)[row]
+            arrays = (values.astype(np.float32), block.indices, block.indptr)
+            block = scipy.sparse.csr_array(arrays, shape=block.shape)
+        yield start, stop, block
+
+
+def _weight(graph: Graph) -> np.ndarray | None:
+    """Of every column of wide sparse features, the logarithm of how seldom it is there."""
+    if not isinstance(graph.x, CSR) or graph.num_features <= COLUMNS:
+        return None
+    often = np.zeros(graph.num_features, np.int64)
+    for _, _, block in _blocks(graph):
+        assert not isinstance(block, np.ndarray)
+        often += np.bincount(block.indices[block.data != 0], minlength=often.size)
+    return np.log((1 + graph.num_nodes) / (1 + often))
 
 
 def feature_rows(graph: Graph, start: int, stop: int) -> np.ndarray | scipy.sparse.csr_array:
@@ -206,7 +230,9 @@ def _dense(block: np.ndarray | scipy.sparse.csr_array) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
-def _projection(graph: Graph, seed: int) -> np.ndarray | scipy.sparse.csr_array | None:
+def _projection(
+    graph: Graph, weight: np.ndarray | None, seed: int
+) -> np.ndarray | scipy.sparse.csr_array | None:
     """`[num_features, 256]`; None where there are no more features than that."""
     count = graph.num_features
     if count <= COLUMNS:
@@ -220,7 +246,7 @@ def _projection(graph: Graph, seed: int) -> np.ndarray | scipy.sparse.csr_array 
         return signed
     turned = np.zeros((count, COLUMNS), np.float32)
     step = max(1, graph.num_nodes // _SAMPLED)  # blocks of a large graph, evenly
-    for number, (_, _, block) in enumerate(_blocks(graph)):
+    for number, (_, _, block) in enumerate(_blocks(graph, weight)):
         if number % step == 0:
             made = block @ signed
             turned += block.T @ _dense(made)

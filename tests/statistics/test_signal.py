@@ -12,7 +12,7 @@ import gnnscale as gs
 from gnnscale.graph import Graph
 from gnnscale.kernels import CSR
 from gnnscale.statistics import views
-from gnnscale.statistics.probes import auc, predict, score
+from gnnscale.statistics.probes import auc, predict, scaled, score
 from gnnscale.statistics.signal import probe
 from gnnscale.statistics.views import Mean, Rows, features, structure
 from tests.helpers.strategies import graphs
@@ -48,24 +48,22 @@ def test_neighbours_are_means_over_others(graph, group):
 
 
 @settings(max_examples=3)
-@given(seed=st.integers(0, 99))
-def test_wide_features_become_256_columns_and_keep_what_varies(seed):
-    """Sparse or dense: the same. What few directions span is kept whole."""
+@given(seed=st.integers(0, 99), sparse=st.booleans())
+def test_wide_features_become_256_columns_and_keep_what_varies(seed, sparse):
+    """What few directions span is kept whole; sparse features are weighted as words are."""
     random = np.random.default_rng(seed)
-    x = (random.random((60, 8)) < 0.4).astype(np.float32) @ random.random((8, 300))
-    x = x.astype(np.float32)
+    few = random.random((60, 8)) < 0.4
+    x = few[:, random.integers(0, 8, 300)].astype(np.float32)
     edges = random.integers(0, 60, (2, 90))
-    rows = Rows(Graph.from_arrays(edges, x), torch.arange(60), graphs=False)
-    made = [
-        features(graph, rows)[0]
-        for graph in (
-            Graph.from_arrays(edges, x),
-            Graph.from_arrays(edges, CSR.from_dense(torch.from_numpy(x))),
-        )
-    ]
-    assert made[0].shape == (60, 256) and torch.allclose(*made, atol=1e-2)
-    x = torch.from_numpy(x)
-    assert torch.allclose(made[0] @ made[0].T, x @ x.T, rtol=1e-3, atol=1e-2)
+    wanted = torch.from_numpy(x)
+    if sparse:
+        weighted = x * np.log(61 / (1 + x.sum(0)))
+        wanted = torch.from_numpy(weighted / np.linalg.norm(weighted, axis=1).clip(1e-9)[:, None])
+    given_x = CSR.from_dense(torch.from_numpy(x)) if sparse else x
+    graph = Graph.from_arrays(edges, given_x, num_nodes=60)
+    made = features(graph, Rows(graph, torch.arange(60), graphs=False))[0]
+    assert made.shape == (60, 256)
+    assert torch.allclose((made @ made.T).double(), (wanted @ wanted.T).double(), atol=1e-2)
 
 
 @given(graph=graphs(directed=False, weighted=False, min_nodes=3))
@@ -106,7 +104,8 @@ def test_ridge_is_the_best_by_leaving_one_out(rows, columns, outputs, seed):
         ),
     )  # fmt: skip
     wanted = fitted(best, z, y)((new - centre) / scale)
-    assert torch.allclose(predict(x, y, new), wanted, rtol=1e-4, atol=1e-5)
+    both = scaled(torch.cat([x, new]), rows, each=True)
+    assert torch.allclose(predict(both[:rows], y, both[rows:]), wanted, rtol=1e-4, atol=1e-5)
 
 
 @given(seed=st.integers(0, 999), levels=st.integers(1, 9))
