@@ -53,8 +53,8 @@ def scripted(monkeypatch):
     def script(values):
         real, calls = FullGraph.evaluate, iter(values)
 
-        def evaluate(evaluator, sets):
-            found = real(evaluator, sets)
+        def evaluate(evaluator, sets, metrics=None):
+            found = real(evaluator, sets, metrics)
             if "val" in found:
                 headline = next(iter(found["val"]))
                 found["val"][headline] = next(calls, 0.0)
