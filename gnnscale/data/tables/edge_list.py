@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gnnscale.choices import choices_checked
+from gnnscale.choices import choices_checked, whole_faults
 from gnnscale.data.kept import built_or_kept, scratch_in
 from gnnscale.data.tables.given import Tables, Told
 from gnnscale.data.tables.node_ids import NodeIds
@@ -149,6 +149,11 @@ def from_edge_list(
     """
     arguments = {**locals(), "memory": None, "path": None}  # what the graph depends on
     budget = memory_bytes(memory)
+    faults = whole_faults("seed", seed, 0)
+    if num_nodes is not None:
+        faults += whole_faults("num_nodes", num_nodes, 0, 2**40)
+    if faults:
+        raise InputError(faults)
     if id is not None and id_column is not None and id != id_column:
         raise InputError(f"id={id!r} and id_column={id_column!r} are the same; leave one out")
     given = Tables(

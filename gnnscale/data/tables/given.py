@@ -35,6 +35,8 @@ from gnnscale.storage.files import expanded
 logger = logging.getLogger(__name__)
 
 ColumnSaid = str | int
+#: Why columns are left out whose loss nobody will mind.
+_OF_NO_USE = ("dropped", "row number", "no cells", "always")
 
 
 @dataclass(frozen=True)
@@ -157,18 +159,13 @@ class Tables:
                 mask = pyarrow.array(known) if text else known
                 ends = [end.filter(mask) if text else end[mask] for end in chunk[:2]]
                 chunk = (*ends, *(weight[known] for weight in chunk[2:]))
+            named = zip(chunk, ("source", "target"), strict=False)
             try:
-                found = [
-                    ids.find(end, f"{what}: {name}")
-                    for end, name in zip(chunk, ("source", "target"), strict=False)
-                ]
+                found = [ids.find(end, f"{what}: {name}") for end, name in named]
             except InputError as error:
                 if table is None or table.id is None:
                     raise
-                raise InputError(
-                    f"{error}: give it a row in {table.what}, or leave such edges out, "
-                    "absent='drop'"
-                ) from error
+                raise self._absent(ids, table) from error
             if found[0].size:
                 low = min(low, *(int(end.min()) for end in found))
                 high = max(high, *(int(end.max()) for end in found))
@@ -177,6 +174,24 @@ class Tables:
             logger.warning("%s: %s edges are left out: no node is called so", what, f"{dropped:,}")
         if table is not None and table.id is None and self._num_nodes is None and high >= 0:
             _check_order(table, low, high)
+
+    def _absent(self, ids: NodeIds, table: NodeTable) -> InputError:
+        """What to say of edges whose nodes have no row in a table: how many, and which."""
+        edges = absent = 0
+        some: set[object] = set()
+        for source, target, *_ in self.edges.chunks(isinstance(ids, Texts)):
+            unknown = [~_known(ids, source), ~_known(ids, target)]
+            edges += len(source)
+            absent += int((unknown[0] | unknown[1]).sum())
+            for end, mask in zip((source, target), unknown, strict=True):
+                cells = pyarrow.array(end).filter(pyarrow.array(mask)).unique()
+                some.update(cells[: 1 << 16].to_pylist() if len(some) < 1 << 16 else [])
+        shown = ", ".join(map(repr, [*some][:3]))
+        return InputError(
+            f"{self.edges.what}: {absent:,} of {edges:,} edges name {len(some):,} nodes that have "
+            f"no row in {table.what}, as {shown}. Give these rows, or leave the edges out: "
+            "absent='drop'"
+        )
 
     def labels(self, ids: NodeIds, task: str | None) -> LabelColumns | None:
         """The labels in the order of the nodes; None without any."""
@@ -225,13 +240,17 @@ class Tables:
         return [one for one in (self._rows, self._apart) if isinstance(one, NodeTable)]
 
     def log(self) -> None:
-        """Say what each column was read as; what is left out of edges is a warning."""
+        """Say what each column was read as; what is left out of edges, as a warning."""
         for table in self._tables.values():
             if table.words:
                 logger.info("%s: %s", table.what, ", ".join(table.words))
         for what, roles in self._roles().items():
             for role in roles:
-                logger.info("%s: %s", what, role)
+                quiet = role.role != "left out" or role.why.startswith(_OF_NO_USE)
+                if what == self.edges.what and not quiet:
+                    logger.warning("%s: %s; drop=%r says so", what, role, role.column)
+                else:
+                    logger.info("%s: %s", what, role)
 
     def _roles(self) -> dict[str, tuple[Role, ...]]:
         edges = {self.edges.what: self.edges.roles} if isinstance(self.edges, EdgeTable) else {}

@@ -14,12 +14,13 @@ from gnnscale.storage.arrow import compute, pyarrow, types
 _IDS = ("id", "node_id", "node", "name", "node_name")
 
 
-def read_id_list(path: Path, names: NodeNames | None) -> np.ndarray:
+def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> np.ndarray:
     """The nodes whose ids stand in a table: in its column `id`, or in its first.
 
     Args:
         path: a table; text may have a header or none.
         names: what nodes are called; None for their numbers.
+        what: what errors call it.
 
     Returns:
         int64 `[rows]`.
@@ -28,10 +29,13 @@ def read_id_list(path: Path, names: NodeNames | None) -> np.ndarray:
         InputError: an id is of no node; or the cells are no ids.
         StoreError: the file is missing or damaged.
     """
-    table = open_table(path, "--nodes", header=None)
-    headed = [c for c in table.columns if c.name.lower() in _IDS]
+    try:
+        table = open_table(path, what)
+        headed = [c for c in table.columns if c.name.lower() in _IDS]
+    except InputError:  # it may have a header or none, which its first id tells
+        headed = []
     if not headed:  # without a header that is known, a first row may be an id like the others
-        table = open_table(path, "--nodes", header=False if _is_text(path) else None)
+        table = open_table(path, what, header=False if _is_text(path) else None)
     chosen = (headed or table.columns)[:1]
     if not chosen:
         return np.empty(0, np.int64)
@@ -43,7 +47,7 @@ def read_id_list(path: Path, names: NodeNames | None) -> np.ndarray:
     if not headed and _is_text(path) and len(ids) > 1 and not _known(ids[:1], names):
         rest = ids[1:]
         ids = rest if _known(rest[:1], names) else ids
-    return _numbers(ids, names, path)
+    return _numbers(ids, names, f"{what} {path}")
 
 
 def _is_text(path: Path) -> bool:
@@ -52,13 +56,13 @@ def _is_text(path: Path) -> bool:
 
 def _known(ids: pyarrow.ChunkedArray, names: NodeNames | None) -> bool:
     try:
-        _numbers(ids, names, Path())
+        _numbers(ids, names, "")
     except InputError:
         return False
     return True
 
 
-def _numbers(ids: pyarrow.ChunkedArray, names: NodeNames | None, path: Path) -> np.ndarray:
+def _numbers(ids: pyarrow.ChunkedArray, names: NodeNames | None, what: str) -> np.ndarray:
     try:
         if names is not None:
             return names.find(ids.combine_chunks())
@@ -66,4 +70,4 @@ def _numbers(ids: pyarrow.ChunkedArray, names: NodeNames | None, path: Path) -> 
             raise InputError(f"it holds {ids.type}; these nodes are called by their numbers")
         return compute.cast(ids, pyarrow.int64()).to_numpy().astype(np.int64)
     except (InputError, pyarrow.ArrowException) as error:
-        raise InputError(f"--nodes {path}: {error}") from error
+        raise InputError(f"{what}: {error}") from error

@@ -258,7 +258,8 @@ def _in_file(blocks: Iterable[np.ndarray], folder: Path) -> np.ndarray:
 
 
 def _absent(ids: Any, what: str) -> InputError:
-    return InputError(f"{len(ids):,} times {what} is of no node, first {ids[0]!r}; name it once")
+    first = ids[0] if isinstance(ids[0], str) else int(ids[0])
+    return InputError(f"{len(ids):,} times {what} is of no node, first {first!r}; name it once")
 
 
 @njit_serial

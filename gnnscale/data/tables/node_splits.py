@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.splits import random_split
+from gnnscale.data.tables.id_list import read_id_list
 from gnnscale.data.tables.node_ids import NodeIds
-from gnnscale.data.tables.node_table import NodeTable, npy_path, share_that_is_known
+from gnnscale.data.tables.node_table import NodeArray, NodeTable, share_that_is_known
 from gnnscale.data.tables.roles.evidence import as_ids
 from gnnscale.data.tables.roles.nodes import node_roles
-from gnnscale.data.tables.table import Table, open_table
+from gnnscale.data.tables.table import open_table
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import PARTS, part_of, read_parts
-from gnnscale.storage.arrow import compute, pyarrow, types
+from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.files import expanded
 
 _SHARES = re.compile(r"\s*[\d.]+(\s*/\s*[\d.]+)+\s*")
@@ -78,7 +79,7 @@ def read_splits_given(
     return {
         name: dict(
             read_parts(
-                {part: _ids_of(given, ids) for part, given in parts.items()},
+                {part: _ids_of(given, ids, part) for part, given in parts.items()},
                 ids.num_nodes,
                 f"split {name}/",
                 find=ids.find,
@@ -94,7 +95,7 @@ def _of_path(path: Path, ids: NodeIds, tables: Sequence[NodeTable]) -> dict[str,
         parts = {name: file for name, file in files.items() if part_of(name)[0]}
         if not parts:
             raise InputError(f"splits: {path} holds no files called train, val and test")
-        given = {part: _ids_of(file, ids) for part, file in parts.items()}
+        given = {part: _ids_of(file, ids, part) for part, file in parts.items()}
         return dict(read_parts(given, ids.num_nodes, "split ", find=ids.find))
     if not path.is_file():
         columns = [c.name for table in tables for c in table.table.columns]
@@ -103,46 +104,26 @@ def _of_path(path: Path, ids: NodeIds, tables: Sequence[NodeTable]) -> dict[str,
             "file, and no shares such as '60/20/20'"
         )
     table = open_table(path, "splits")
-    known = _table_of(table, ids, "split")
-    return _of_columns(known, known.those("split"), ids, None)
-
-
-def _table_of(table: Table, ids: NodeIds, rest: str) -> NodeTable:
     roles = node_roles(
         table,
         lambda look: share_that_is_known(table, ids, look),
-        rest=rest,
-        ordered="" if ids.names is None else "nodes have names",
+        rest="split",
+        ordered="" if ids.names is None else "nodes are called by names",
     )
-    return NodeTable(table, roles)
+    known = NodeTable(table, roles)
+    return _of_columns(known, known.those("split"), ids, None)
 
 
-def _ids_of(given: object, ids: NodeIds) -> object:
-    """Ids or a mask: what is given, or what a file holds."""
+def _ids_of(given: object, ids: NodeIds, part: str) -> object:
+    """Ids or a mask: what is given, or the nodes whose ids a file holds."""
     if not isinstance(given, str | os.PathLike):
         return given
-    if (npy := npy_path(given)) is not None:
-        return np.load(npy, allow_pickle=False)
-    table = open_table(given, "split")
-    if len(table.columns) == 1:
-        name = table.columns[0].name
-        cells = pyarrow.chunked_array(
-            [b[0] for b in table.batches([name])], table.settled()[0].type
-        )
-    else:
-        known = _table_of(table, ids, "feature")
-        if known.id is None:
-            raise InputError(f"{table.what}: no column holds ids of nodes")
-        cells = known.cells(known.those("id"))[known.those("id")[0]]
-    if types.is_boolean(cells.type):
-        return cells.to_numpy()
-    texts = as_ids(cells.combine_chunks())
-    return texts.to_pylist() if ids_are_text(ids) else texts.cast(pyarrow.int64()).to_numpy()
-
-
-def ids_are_text(ids: NodeIds) -> bool:
-    """Whether nodes are called by text."""
-    return ids.names is not None and ids.names.ids is None
+    path = expanded(given)
+    if path.suffix == ".npy":
+        return NodeArray(path, f"split {part}", text=True).array
+    mask = np.zeros(ids.num_nodes, dtype=bool)
+    mask[read_id_list(path, ids.names, f"split {part}")] = True
+    return mask
 
 
 def _of_columns(
@@ -151,13 +132,18 @@ def _of_columns(
     nodes = slice(None) if table.id is None else table.nodes(ids)
     cells = table.cells(columns)
     masks = {part: np.zeros(ids.num_nodes, dtype=bool) for part in PARTS}
-    if len(columns) > 1 or part_of(columns[0])[1] == "mask":
+    if all(part_of(name.lower())[1] == "mask" for name in columns):
         given = {}
         for name, own in cells.items():
             placed = np.zeros(ids.num_nodes, np.int64)
             placed[nodes] = own.fill_null(False).cast(pyarrow.int64()).to_numpy()
             given[name.lower()] = placed
         return {part: mask.numpy() for part, mask in read_parts(given, ids.num_nodes).items()}
+    if len(columns) != 1:
+        raise InputError(
+            f"{table.what}: splits are in one column, or in masks as train_mask; it has "
+            f"{', '.join(columns) or 'none'}"
+        )
     (name,) = columns
     texts = compute.utf8_lower(compute.utf8_trim_whitespace(as_ids(cells[name].combine_chunks())))
     parts = _parts_by_value(name, texts.unique().drop_null().to_pylist(), values)

@@ -137,7 +137,8 @@ def _pairs(
 
 def _first_of(free: list[Look], able: list[Look], needed: int) -> list[Look]:
     """The first columns of a table without header, if only they can be the ends."""
-    first, others = free[:needed], [look for look in free[needed:] if look in able]
+    first = free[:needed]
+    others = [look for look in free[needed:] if look in able and not look.moments]
     texts = any(look.column.kind == "text" and not look.constant for look in others)
     moments = any(look.moments for look in first) and not all(look.moments for look in first)
     sure = all(look in able for look in first) and not texts and not (moments and others)
@@ -180,6 +181,11 @@ def _find_weight(deciding: Deciding) -> None:
     named = [look for look in deciding.left() if look.words in _WEIGHTS]
     if len(named) == 1 and named[0].is_number:
         deciding.give(named[0], "weight", "by its name")
+        return
+    if named and not all(look.is_number for look in named):
+        deciding.ask(named, "is called as weights are, which are numbers", "drop")
+        for look in named:
+            deciding.give(look, "left out", "")
         return
     numbers = named or [
         look

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Literal
 
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.deciding import Deciding
@@ -32,7 +33,7 @@ def node_roles(
     drop: Collection[str] = (),
     features: Collection[str] = (),
     labels_apart: bool = False,
-    rest: str = "feature",
+    rest: Literal["feature", "label", "split"] = "feature",
     ordered: str = "",
 ) -> list[Role]:
     """What each column of a table of nodes is, in their order; without an id, rows are in order.
@@ -52,7 +53,7 @@ def node_roles(
         drop: the names of columns to leave out.
         features: the names of columns that are said to be features.
         labels_apart: whether labels are given elsewhere: columns called so are then left out.
-        rest: what other columns are: "feature" or "label".
+        rest: what other columns are.
         ordered: why rows cannot be in the order of nodes, in words; empty where they can.
 
     Raises:
@@ -84,8 +85,10 @@ def node_roles(
     for look in deciding.left():
         if look.column.kind == "empty" and len(look.cells):
             deciding.give(look, "left out", "no cells")
+        elif look.name.lower() in _CALLED_ID and named is not None and look.may_name_nodes:
+            deciding.give(look, "left out", "called as ids are, which another column holds")
         else:
-            deciding.give(look, "label" if rest == "label" else "feature", "")
+            deciding.give(look, rest, "")
     return deciding.done()
 
 
@@ -124,12 +127,17 @@ def _find_splits(deciding: Deciding) -> None:
 
 def _find_id(deciding: Deciding, share: Share, numbers: list[Look], ordered: str) -> None:
     table = deciding.table
-    able = [look for look in deciding.left() if look.may_name_nodes]
-    held = {look.name: share(look) for look in able}
+    # Of numbers with a point, which ids are where some were missing, a name is asked for.
+    able = [
+        look
+        for look in deciding.left()
+        if look.may_name_nodes and (look.column.kind != "float" or look.called_id or ordered)
+    ]
+    held = {look.name: share(look) if look in able else 0.0 for look in deciding.left()}
     once = [look for look in able if held[look.name] > 0 or look.called_id]
     once = [look for look in once if _repeated(table, look) is None]
     whole = [look for look in once if held[look.name] == 1]
-    called = [look for look in able if look.name.lower() in _CALLED_ID]
+    called = [look for look in deciding.left() if look.name.lower() in _CALLED_ID]
     sure = [look for look in whole if look in called]
     sure = sure if len(sure) == 1 else [look for look in whole if look.called_id] or whole
     # What is called id and holds none stands against what holds them and is called otherwise.
@@ -178,11 +186,12 @@ def _ask_id(deciding: Deciding, looks: list[Look], held: dict[str, float]) -> No
 
 
 def _refuse_id(deciding: Deciding, look: Look, ordered: str) -> None:
-    in_order = "" if ordered else f"; where rows are in the order of nodes, drop={look.name!r}"
     examples = ", ".join(repr(cell.as_py()) for cell in look.cells[:3])
+    remedy = f", or where rows are in the order of nodes, drop={look.name!r}"
     raise InputError(
         f"{deciding.table.what}: column {look.name} ({examples}, …) holds no id of a node that the "
-        f"edges name; say which column does, id=…{in_order}"
+        f"edges name{f': {ordered}' if ordered else ''}. Say which column does, id=…"
+        + ("" if ordered else remedy)
     )
 
 
