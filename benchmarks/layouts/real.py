@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
+import pandas as pd
 import scipy.io
 import scipy.sparse
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.io import read_planetoid_data
 
 import gnnscale as gs
 from gnnscale.data.formats.registry import find_format
+from layouts import networkx, pyg
 from layouts.content import Content, Layout
 from layouts.lists import of_matrix
 
@@ -67,8 +74,35 @@ def arrays(path: Path) -> Content:
     return content
 
 
+def saved_by_pyg(path: Path) -> Content:
+    """A file of torch.save; unpickled, so of files that are trusted alone."""
+    read = torch.load(path, weights_only=False)
+    if isinstance(read, tuple):
+        read = read[0] if isinstance(read[0], Data) else Data.from_dict(read[0])
+    return pyg.content_of(Batch.from_data_list(read) if isinstance(read, list) else read)
+
+
+def planetoid(path: Path) -> Content:
+    """A folder of ``ind.NAME.*``."""
+    (graph,) = path.glob("ind.*.graph")
+    return pyg.content_of(read_planetoid_data(str(path), graph.name.split(".")[1]))
+
+
+def pairs(path: Path) -> Content:
+    """Two columns of ids under comments, ids ascending: SNAP's lists, directed as they say."""
+    ends = pd.read_csv(path, sep=r"\s+", comment="#", header=None).to_numpy().T[:2]
+    names = np.unique(ends)
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt") as file:
+        undirected = "undirected" in "".join(file.readlines(2000)).lower()
+    return Content(np.searchsorted(names, ends), len(names), undirected, names.tolist())
+
+
 READERS: Mapping[str, tuple[str, Callable[[Path], Content]]] = {
     "arrays": ("NumPy", arrays),
     "matrix-market": ("scipy", lambda path: of_matrix(scipy.io.mmread(path))),
+    "snap": ("pandas", pairs),
+    "pyg": ("PyG", saved_by_pyg),
+    "planetoid": ("PyG", planetoid),
+    "adjlist": ("networkx", lambda path: networkx.content_of(nx.read_adjlist(path), False)),
     "scipy": ("scipy", lambda path: of_matrix(scipy.sparse.load_npz(path))),
 }

@@ -57,7 +57,7 @@ def content_of(edges: pd.DataFrame, nodes: pd.DataFrame | None = None) -> Conten
     """What two tables mean: edges by their names, features, and the text of a label."""
     source, target = edges.columns[:2]
     if nodes is None:
-        names = sorted(set(edges[source]) | set(edges[target]))
+        names = sorted({str(name) for c in (source, target) for name in edges[c]})
     else:
         names = nodes["node"].tolist()
     place = {str(name): i for i, name in enumerate(names)}
@@ -207,7 +207,12 @@ def several_labels(folder: Path) -> tuple[Any, Content]:
     edges.to_csv(folder / "edges.csv", index=False)
     nodes.to_csv(folder / "labels.csv", index=False)
     content = content_of(pd.read_csv(folder / "edges.csv"))
-    table = pd.read_csv(folder / "labels.csv").set_index("node").loc[content.nodes]
+    table = (
+        pd.read_csv(folder / "labels.csv")
+        .astype({"node": str})
+        .set_index("node")
+        .loc[content.nodes]
+    )
     content.y = table[["fun", "long"]].to_numpy()
 
     def call(**said: Any) -> gs.Graph:
@@ -245,3 +250,156 @@ def no_edges(folder: Path) -> tuple[Any, None]:
     """One column: no edge list."""
     pd.DataFrame({"name": ["a", "b"]}).to_csv(folder / "e.csv", index=False)
     return partial(gs.from_edge_list, folder / "e.csv"), None
+
+
+def frames(
+    folder: Path, change: Callable[[pd.DataFrame, pd.DataFrame], None], **said: Any
+) -> tuple[Callable[..., gs.Graph], Content]:
+    """Tables of edges and nodes in Parquet, changed by a function first."""
+    edges = edge_frame("text")
+    nodes = node_frame(edges)
+    content = content_of(edges, nodes)
+    change(edges, nodes)
+    edges.to_parquet(folder / "edges.parquet")
+    nodes.to_parquet(folder / "nodes.parquet")
+    call = partial(
+        gs.from_edge_list,
+        folder / "edges.parquet",
+        features=folder / "nodes.parquet",
+        **{"labels": "team", **said},
+    )
+    return call, content
+
+
+@LAYOUTS("nodes with labels in categories", "pandas")
+def categories(folder: Path) -> tuple[Any, Content]:
+    """A dictionary in Parquet, whose order is not that of the alphabet."""
+
+    def change(edges: pd.DataFrame, nodes: pd.DataFrame) -> None:
+        nodes["team"] = pd.Categorical(nodes["team"], ["red", "green", "blue"])
+
+    return frames(folder, change)
+
+
+@LAYOUTS("nodes without edges", "pandas")
+def without_edges(folder: Path) -> tuple[Any, Content]:
+    """A row in the table of nodes is a node."""
+    edges = edge_frame("text")
+    nodes = pd.concat([node_frame(edges), pd.DataFrame(
+        {"node": ["alone", "too"], "age": [1.0, 2.0], "size": [3.25, 4.25], "team": ["red", "blue"]}
+    )])  # fmt: skip
+    edges.to_csv(folder / "edges.csv", index=False)
+    nodes.to_csv(folder / "nodes.csv", index=False)
+    call = partial(gs.from_edge_list, folder / "edges.csv", features=folder / "nodes.csv")
+    read = [pd.read_csv(folder / f"{name}.csv") for name in ("edges", "nodes")]
+    return partial(call, labels="team"), content_of(*read)
+
+
+@LAYOUTS("labels of some nodes, in a file apart", "pandas")
+def labels_apart(folder: Path) -> tuple[Any, Content]:
+    """The others have none."""
+    edges = edge_frame("gaps")
+    known = node_frame(edges)[["node", "team"]].iloc[:12]
+    edges.to_csv(folder / "edges.csv", index=False)
+    known.to_csv(folder / "labels.csv", index=False)
+    content = content_of(pd.read_csv(folder / "edges.csv"))
+    table = pd.read_csv(folder / "labels.csv", dtype=str).set_index("node")["team"]
+    content.y = table.reindex(content.nodes).fillna("").to_numpy(dtype=object)
+    call = partial(gs.from_edge_list, folder / "edges.csv", labels=folder / "labels.csv")
+    return call, content
+
+
+@LAYOUTS("an edge of a node that no row has", "pandas", None)
+def unknown_node(folder: Path) -> tuple[Any, None]:
+    """Refused, and named."""
+
+    def change(edges: pd.DataFrame, nodes: pd.DataFrame) -> None:
+        edges.loc[len(edges)] = ["nobody", edges["source"][0]]
+
+    return frames(folder, change)[0], None
+
+
+@LAYOUTS("the same id in two rows", "pandas", None)
+def doubled_id(folder: Path) -> tuple[Any, None]:
+    """Which row is it?"""
+
+    def change(edges: pd.DataFrame, nodes: pd.DataFrame) -> None:
+        nodes.loc[len(nodes)] = nodes.loc[0]
+
+    return frames(folder, change)[0], None
+
+
+@LAYOUTS("ids with leading zeros", "pandas")
+def zeros(folder: Path) -> tuple[Any, Content]:
+    """007 is not 7 where there is 7 too."""
+    ends = pd.DataFrame({"source": ["007", "7", "07"], "target": ["7", "07", "x"]})
+    ends.to_csv(folder / "e.csv", index=False)
+    read = pd.read_csv(folder / "e.csv", dtype=str)
+    return partial(gs.from_edge_list, folder / "e.csv"), content_of(read)
+
+
+@LAYOUTS("numbers and text as ids in one column", "pandas")
+def mixed_ids(folder: Path) -> tuple[Any, Content]:
+    """Text for the whole file, however late the first letter comes."""
+    ends = edge_frame().astype(str)
+    ends.loc[len(ends)] = ["29", "late"]
+    ends.to_csv(folder / "e.csv", index=False)
+    return partial(gs.from_edge_list, folder / "e.csv"), content_of(pd.read_csv(folder / "e.csv"))
+
+
+@LAYOUTS("ids of 64 bits", "pandas")
+def large_ids(folder: Path) -> tuple[Any, Content]:
+    """Beyond what a float holds."""
+    ends = edge_frame()
+    ends = ends + (2**62 + 1)
+    ends.to_csv(folder / "e.csv", index=False)
+    return partial(gs.from_edge_list, folder / "e.csv"), content_of(pd.read_csv(folder / "e.csv"))
+
+
+@LAYOUTS("node table with pandas' index", "pandas")
+def nodes_with_index(folder: Path) -> tuple[Any, Content]:
+    """The numbers of rows are no feature and no id."""
+    edges = edge_frame("text")
+    nodes = node_frame(edges)
+    edges.to_csv(folder / "edges.csv")
+    nodes.to_csv(folder / "nodes.csv")
+    read = [pd.read_csv(folder / f"{name}.csv", index_col=0) for name in ("edges", "nodes")]
+    call = partial(gs.from_edge_list, folder / "edges.csv", features=folder / "nodes.csv")
+    return partial(call, labels="team"), content_of(*read)
+
+
+@LAYOUTS("columns in another order", "pandas")
+def other_order(folder: Path) -> tuple[Any, Content]:
+    """The target first, a weight between them."""
+    edges = edge_frame("text", weights=True)
+    edges[["target", "weight", "source"]].to_csv(folder / "e.csv", index=False)
+    read = pd.read_csv(folder / "e.csv")[["source", "target", "weight"]]
+    return partial(gs.from_edge_list, folder / "e.csv"), content_of(read)
+
+
+@LAYOUTS("edges with a type in text", "pandas", {"drop": "kind"})
+def typed_edges(folder: Path) -> tuple[Any, Content]:
+    """Neither weight nor id."""
+    edges = edge_frame()
+    content = content_of(edges)
+    edges["kind"] = RNG.choice(["follows", "likes"], len(edges))
+    edges.to_csv(folder / "e.csv", index=False)
+    return partial(gs.from_edge_list, folder / "e.csv"), content
+
+
+@LAYOUTS("an Excel workbook", "pandas", None)
+def excel(folder: Path) -> tuple[Any, None]:
+    """A zip that is no table of text."""
+    import zipfile
+
+    with zipfile.ZipFile(folder / "e.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+        archive.writestr("[Content_Types].xml", "<Types/>")
+    return partial(gs.load, folder / "e.xlsx"), None
+
+
+@LAYOUTS("a pickle of pandas", "pandas", None)
+def pickled(folder: Path) -> tuple[Any, None]:
+    """Never loaded."""
+    edge_frame().to_pickle(folder / "e.pkl")
+    return partial(gs.load, folder / "e.pkl"), None
