@@ -27,7 +27,10 @@ def _arrays(path: Path, given: Mapping[str, object]) -> Graph:
 def _is_arrays(path: Path) -> bool:
     if path.is_dir():
         return any(name.endswith(".npy") for name in seen.files(path))
-    return path.suffix.lower() in (".npz", ".npy")
+    if path.suffix.lower() == ".npy":
+        shape, what = seen.shape(path)
+        return not (len(shape) == 2 and 2 in shape and what in "iu")  # which are edges
+    return path.suffix.lower() == ".npz"
 
 
 FORMATS = (

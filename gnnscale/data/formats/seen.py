@@ -10,6 +10,8 @@ import zipfile
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from gnnscale.data.tables.files import opened
 from gnnscale.errors import GnnscaleError
 
@@ -38,6 +40,15 @@ def lines(path: Path, most: int = 50) -> list[str]:
 def keys(path: Path) -> frozenset[str]:
     """The arrays of an ``.npz``; none where it is no such file."""
     return _keys(path, _stamp(path))
+
+
+def shape(path: Path) -> tuple[tuple[int, ...], str]:
+    """The shape of an ``.npy`` and the kind of its numbers, as "i"; nothing of another file."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return (), ""
+    return (array.shape, array.dtype.kind) if isinstance(array, np.ndarray) else ((), "")
 
 
 def files(path: Path) -> frozenset[str]:

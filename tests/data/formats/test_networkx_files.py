@@ -177,14 +177,25 @@ def test_what_an_attribute_is_may_be_asked_and_said(tmp_path):
     nx.set_node_attributes(graph, {i: f"node {i}" for i in graph}, "title")
     file = tmp_path / "a.graphml"
     nx.write_graphml(graph, file)
-    with pytest.raises(InputError, match=r"labels='class', or drop='class'"):
+    with pytest.raises(
+        InputError, match=r"say labels='class', drop='class', or for a feature recipe="
+    ):
         load(file)
     read = load(f"{file}?labels=class")
     assert read.y.tolist() == [0, 1, -1, 0] and read.schema.features == ("a",)
     assert "`title`: text that differs at every node, left out" in read.schema.columns
     assert torch.equal(load(file, drop="class").x, read.x)
-    with pytest.raises(InputError, match="is called 'clas'; there are class, a, title"):
+    one_hot = load(file, recipe={"class": "one-hot"})
+    assert one_hot.schema.features == ("class=p", "class=q", "a")
+    assert load(one_hot.source).fingerprint() == one_hot.fingerprint()
+    with pytest.raises(InputError, match="has no column clas; there are"):
         load(file, labels="clas")
+    nx.set_node_attributes(graph, {0: "train", 1: "train", 2: "val", 3: "test"}, "split")
+    nx.write_graphml(graph, file)
+    assert load(file, drop="class").train_mask.tolist() == [True, True, False, False]
+    nx.set_node_attributes(graph, {i: i != 2 for i in graph}, "train_mask")
+    nx.write_graphml(graph, file)
+    assert load(file, drop="class,split").train_mask.tolist() == [True, True, False, True]
     graph.edges[0, 1]["weight"] = 2
     nx.write_graphml(graph, file)
     with pytest.raises(InputError, match="1 of 3 edges have a number as 'weight'"):

@@ -9,10 +9,11 @@ import sys
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from gnnscale.data import load
+from gnnscale.data import from_edge_list, load
 from gnnscale.data.formats import registry
 from gnnscale.data.formats.registry import Format, find_format, list_formats
 from gnnscale.errors import GnnscaleError, InputError
@@ -48,6 +49,43 @@ def test_a_file_is_of_one_format_and_loads_again_by_its_source(tmp_path, name):
     assert load(f"{file}?format={chosen.name}").fingerprint() == graph.fingerprint()
     own = [f for f in list_formats() if not f.general and f.recognises(file)]
     assert len(own) <= 1 and (chosen.general or own == [chosen])
+
+
+@pytest.mark.parametrize(
+    "name", ["e.npy", "e.feather", "e.edges", "parts", "e.csv.xz", "e.parquet"]
+)
+def test_tables_of_edges_by_path(tmp_path, name):
+    """One graph, whatever it is in: and its nodes in another table."""
+    frame = pd.DataFrame({"source": [0, 1, 2, 0], "target": [1, 2, 3, 3]})
+    file = tmp_path / name
+    if name == "parts":
+        file.mkdir()
+        frame[:2].to_parquet(file / "part-0.parquet")
+        frame[2:].to_parquet(file / "part-1.parquet")
+    elif name == "e.npy":
+        np.save(file, frame.to_numpy())
+    elif name == "e.edges":
+        file.write_text("% of networkrepository.com\n0 1\n1 2\n2 3\n0 3\n")
+    elif name == "e.csv.xz":
+        frame.to_csv(file, index=False)
+    else:
+        getattr(frame, f"to_{name.partition('.')[2]}")(file)
+    graph = load(file)
+    expected = from_edge_list(frame)
+    assert graph.structure_fingerprint() == expected.structure_fingerprint()
+    (tmp_path / "n.csv").write_text("id,a,team\n3,.3,x\n2,.2,y\n1,.1,x\n0,.0,y\n")
+    graph = load(file, features=tmp_path / "n.csv", labels="team")
+    assert graph.schema.classes == ("x", "y") and graph.num_features == 1
+    said = load(f"{file}?features={tmp_path / 'n.csv'}&labels=team&undirected=false")
+    assert said.num_edges == 4
+    assert load(said.source).fingerprint() == said.fingerprint()
+
+
+def test_edges_and_nodes_in_a_folder_are_told_apart(tmp_path):
+    (tmp_path / "edges.csv").write_text("source,target\n0,1\n")
+    (tmp_path / "nodes.csv").write_text("id,a\n0,1\n1,2\n")
+    with pytest.raises(InputError, match=r"from_edge_list\(edges, features=nodes\)"):
+        load(tmp_path)
 
 
 def test_names_are_one_each_and_every_format_says_what_it_is():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from gnnscale.data.formats import registry
 from gnnscale.data.formats.finishing import graph_of, names_of
 from gnnscale.data.options import Option
-from gnnscale.data.tables.classes import read_label_columns
-from gnnscale.data.tables.recipe import make_recipe
+from gnnscale.data.tables.node_splits import read_splits_given
+from gnnscale.data.tables.node_table import NodeTable
+from gnnscale.data.tables.roles.nodes import node_roles
+from gnnscale.data.tables.table import open_table
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.graph.schema import Schema
@@ -28,15 +31,25 @@ def read_names(text: str) -> list[str]:
     return text.split(",") if text else []
 
 
+def read_recipe(text: str) -> Any:
+    """Read what becomes of features: a word for all, or a mapping as Python writes one."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except SyntaxError as error:
+        raise ValueError(text) from error
+
+
 OPTIONS: Mapping[str, Option] = {
     **registry.OPTIONS,
-    "labels": Option(str),
+    "labels": Option(read_names),
     "weight": Option(str, "weight"),
     "drop": Option(read_names),
+    "recipe": Option(read_recipe),
 }
 """What may be said of attributes, beside what may be said of arrays."""
-_LABELS = ("label", "labels")
-_MAY_BE_LABELS = ("y", "class", "target", "category")
+_ROW = "number of the node"  # the column that says whose a row is, beside the attributes
 
 
 @dataclass
@@ -61,111 +74,92 @@ class Attributed:
 
 
 def graph_of_attributes(found: Attributed, path: Path, given: Mapping[str, Any]) -> Graph:
-    """Make the graph: attributes of nodes become features and labels, those of edges weights.
+    """Make the graph: attributes of nodes become features, labels and splits, of edges weights.
 
     Raises:
         InputError: there is no such attribute, or it may be labels or a feature.
     """
-    said = {key: given.get(key, OPTIONS[key].default) for key in ("labels", "weight", "drop")}
+    said = {key: given.get(key) for key in ("labels", "weight", "drop", "recipe")}
     rest = {key: value for key, value in given.items() if key not in said}
-    columns = {
-        name: column
-        for name, cells in found.nodes.items()
-        if (column := _column(name, cells, path)) is not None
-    }
-    label = _label(columns, said["labels"], said["drop"] or [], path)
-    words = [] if label is None else [f"`{label}`: label"]
     arrays: dict[str, np.ndarray] = {
         "edge_index": found.edge_index,
         "num_nodes": np.array(len(found.names)),
     }
-    classes = None
-    if label is not None:
-        labels = read_label_columns({label: columns[label]}, given.get("task"), what=str(path))
-        arrays["y"], classes = labels.labels(), labels.names
+    weight = said["weight"] or OPTIONS["weight"].default
+    lines, edge_values = _edge_values(found, weight, path)
+    nodes = _node_table(found, said, path)
+    labels = nodes.labels(rest.get("task"))
+    if labels is not None:
+        arrays["y"] = labels.labels()
         rest |= {} if labels.task is None else {"task": labels.task}
-    features = {name: columns[name] for name in columns if name != label}
-    features = _without(features, said["drop"] or [], path, words)
-    recipe = None
-    if features:
-        table = pyarrow.table(features)
-        recipe = make_recipe(table.to_batches(), None, str(path))
-        arrays["x"] = np.concatenate(list(recipe.apply(table.to_batches(), str(path))))
-        kinds = recipe.words
-        words += [f"`{c}`: feature" + (f" ({kinds[c]})" if c in kinds else "") for c in features]
-    arrays |= _edge_values(found, said["weight"], path, words)
-    for line in words:
+    recipe = nodes.recipe(said["recipe"])
+    if recipe is not None and recipe.names:
+        arrays["x"] = np.concatenate(list(nodes.features(recipe, path.parent)))
+    splits = read_splits_given(None, nodes.node_ids(False, 0), [nodes], np.ones(0, bool), 0)
+    for part, mask in (splits or {}).get("default", {}).items():
+        arrays[f"{part.removesuffix('_mask')}_mask"] = np.asarray(mask)
+    lines = [*(str(role) for role in nodes.roles if role.column != _ROW), *lines]
+    for line in lines:
         logger.info("%s: %s", path, line)
     schema = Schema(
-        classes=classes,
+        classes=None if labels is None else labels.names,
         features=None if recipe is None else recipe.names,
         recipe=None if recipe is None else recipe.to_json(),
-        columns=tuple(words),
+        columns=tuple(lines),
     )
     defaults: dict[str, Any] = {"undirected": not found.directed}
     defaults |= {"name": found.name} if found.name else {}
-    names = names_of(found.names)
-    return graph_of(arrays, path, rest, defaults, names=names, schema=schema if words else None)
+    return graph_of(
+        *(arrays | edge_values, path, rest, defaults),
+        names=names_of(found.names),
+        schema=schema if lines else None,
+    )
 
 
-def _column(name: str, cells: Sequence[Any], path: Path) -> pyarrow.ChunkedArray | None:
-    """Cells as a column; what is of several types as text; None of what is no cell."""
+def _node_table(found: Attributed, said: Mapping[str, Any], path: Path) -> NodeTable:
+    """The attributes of nodes as a table of nodes, and what each is."""
+    columns = {_ROW: pyarrow.array(np.arange(len(found.names)))}
+    why: dict[str, str] = {}
+    for name, cells in found.nodes.items():
+        columns[name], why[name] = _column(cells, name in (said["labels"] or []))
+    own = {name: reason for name, reason in why.items() if reason}
+    drop = [*own, *(said["drop"] or [])]
+    table = open_table(pyarrow.table(columns), f"nodes of {path}")
+    recipe = said["recipe"]
+    if unknown := [name for name in said["drop"] or [] if name not in columns]:
+        table.column(unknown[0])  # which says what there is
+    roles = node_roles(
+        table,
+        lambda look: float(look.name == _ROW),
+        id=_ROW,
+        labels=said["labels"] or (),
+        drop=drop,
+        features=[] if recipe is None or isinstance(recipe, str) else {*recipe} - {"*"},
+    )
+    told = [replace(role, why=own.get(role.column, role.why)) for role in roles]
+    return NodeTable(table, told)
+
+
+def _column(cells: Sequence[Any], named: bool) -> tuple[pyarrow.Array, str]:
+    """Cells as a column, text where they are of several types; and why to leave it out, or ""."""
     if any(isinstance(cell, dict) for cell in cells):
-        logger.info("%s: `%s`: left out, it has parts", path, name)
-        return None
+        return pyarrow.nulls(len(cells)), "it has parts"
     try:
         column = pyarrow.array(cells)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
         column = pyarrow.array([None if cell is None else str(cell) for cell in cells])
-    return pyarrow.chunked_array([column])
-
-
-def _label(
-    columns: Mapping[str, object], said: str | None, drop: Sequence[str], path: Path
-) -> str | None:
-    listed = ", ".join(columns) or "none"
-    if said is not None and said not in columns:
-        raise InputError(f"{path}: no attribute of nodes is called {said!r}; there are {listed}")
-    if unknown := [name for name in drop if name not in columns]:
-        raise InputError(f"{path}: drop={','.join(unknown)}: attributes of nodes are {listed}")
-    if said is not None:
-        return said
-    left = {name.lower(): name for name in columns if name not in drop}
-    for name in _LABELS:
-        if name in left:
-            return left[name]
-    for name in _MAY_BE_LABELS:
-        if name in left and not (name == "y" and "x" in left):
-            raise InputError(
-                f"{path}: the attribute {left[name]!r} of nodes may be labels or a feature: say "
-                f"labels={left[name]!r}, or drop={left[name]!r}, or labels= another"
-            )
-    return None
-
-
-def _without(
-    features: dict[str, Any], drop: Sequence[str], path: Path, words: list[str]
-) -> dict[str, Any]:
-    """Features but those to leave out, and text that is another at every node."""
-    kept = {}
-    for name, column in features.items():
-        text = types.is_string(column.type) or types.is_large_string(column.type)
-        if name in drop:
-            words.append(f"`{name}`: left out")
-        elif column.null_count == len(column):
-            words.append(f"`{name}`: no cells, left out")
-        elif text and len(column) > 2 and len(column.unique()) == len(column):
-            words.append(f"`{name}`: text that differs at every node, left out")
-        else:
-            kept[name] = column
-    return kept
+    if types.is_null(column.type):
+        return column, "no cells"
+    text = types.is_string(column.type) or types.is_large_string(column.type)
+    once = text and len(column) > 2 and len(column.unique()) == len(column)
+    return column, "text that differs at every node" if once and not named else ""
 
 
 def _edge_values(
-    found: Attributed, weight: str, path: Path, words: list[str]
-) -> dict[str, np.ndarray]:
-    """The weights, and other numbers of edges as `edge_attr`, by the order of their names."""
-    values = {}
+    found: Attributed, weight: str, path: Path
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The weights, and other numbers of edges as `edge_attr`; and a line for each."""
+    values, words = {}, []
     for name, cells in found.edges.items():
         numbers = [cell for cell in cells if isinstance(cell, bool | int | float)]
         if len(numbers) == len(cells):
@@ -188,4 +182,4 @@ def _edge_values(
     if values:
         arrays["edge_attr"] = np.stack(list(values.values()), axis=1)
         words += [f"edges' `{name}`: edge feature" for name in values]
-    return arrays
+    return words, arrays

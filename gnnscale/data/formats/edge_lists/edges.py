@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,71 @@ from typing import Any
 from gnnscale.data.formats import seen
 from gnnscale.data.formats.registry import Format
 from gnnscale.data.tables.edge_list import from_edge_list
+from gnnscale.data.tables.files import part_files
+from gnnscale.errors import GnnscaleError
 from gnnscale.graph import Graph
+from gnnscale.storage.files import expanded
 
-_TABLES = (".csv", ".tsv", ".txt", ".parquet")
+_TABLES = frozenset((".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".ipc"))
+_LISTS = frozenset(
+    (".edges", ".edgelist", ".edge", ".el", ".wel", ".ncol", ".list", ".dat", ".data", "")
+)
+_COLUMNAR = (b"PAR1", b"ARROW1", b"FEA1")
+_COMMENTS = ("#", "%", "//")
 
 
 def _read(path: Path, given: Mapping[str, Any]) -> Graph:
-    return from_edge_list(path, **given)
+    # Other tables are found again from another folder, when the graph is loaded by its source.
+    beside = {
+        key: os.path.abspath(expanded(given[key]))
+        for key in ("features", "labels")
+        if isinstance(given.get(key), str | Path) and expanded(given[key]).suffix
+        if expanded(given[key]).exists()
+    }
+    return from_edge_list(path, **{**given, **beside})
 
 
 def _recognises(path: Path) -> bool:
-    return path.is_file() and seen.kind(path) in _TABLES
+    if path.is_dir():
+        return _are_parts(path)
+    kind = seen.kind(path)
+    if path.suffix.lower() == ".npy":
+        shape, what = seen.shape(path)
+        return len(shape) == 2 and 2 in shape and what in "iu"
+    if kind in _TABLES or seen.head(path).startswith(_COLUMNAR):
+        return True
+    return kind in _LISTS and _has_pairs(path)
+
+
+def _are_parts(path: Path) -> bool:
+    """Whether all files in a folder look like parts of one table, by their names and suffixes."""
+    try:
+        files = part_files(path)
+    except GnnscaleError:
+        return False
+    kinds = {seen.kind(file) for file in files}
+    stems = {file.name.split(".")[0].rstrip("0123456789-_") for file in files}
+    apart = any("node" in stem.lower() for stem in stems) and len(stems) > 1
+    return len(kinds) == 1 and kinds <= _TABLES and not apart
+
+
+def _has_pairs(path: Path) -> bool:
+    """Whether the first row of a text without a name for tables has several cells."""
+    if b"\x00" in seen.head(path)[:4096]:
+        return False
+    rows = [line for line in seen.lines(path) if line.strip() and not line.startswith(_COMMENTS)]
+    return (
+        bool(rows)
+        and rows[0].lstrip()[:1] not in "{[<*"
+        and len(rows[0].replace(",", " ").split()) in (2, 3, 4)
+    )
 
 
 FORMATS = (
     Format(
         "edges",
-        "a table of edges, read as gnnscale.from_edge_list reads it, with its arguments",
-        "*.csv, *.tsv, *.txt, *.parquet",
+        "a table of edges, or a folder of its parts, read as gnnscale.from_edge_list reads it",
+        "*.csv, *.tsv, *.txt, *.parquet, *.feather, *.edges, *.npy",
         _recognises,
         _read,
         options=None,
