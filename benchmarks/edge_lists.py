@@ -4,13 +4,13 @@
     python benchmarks/edge_lists.py --edges 200e6 --rounds 1       # some 60 GB of disk, an hour
 
 Both read the file, number the ids in ascending order, sort the edges by target and write them: from
-one CSV, one Parquet file, or sixteen part files of Parquet; ids are integers of 40 bits, or text, of
-ten million nodes (fewer below 20 million edges). Either may use 1 GB: DuckDB by its own limit,
-`gs.from_edge_list` with memory="512MB", as what it holds a node is beside it. DuckDB reads the file
-twice, as gnnscale does, or puts it into a table first: the faster is taken, file by file. Each run is
-a process of its own; rounds alternate, and the fastest counts. Memory is the greatest that was
-anonymous beyond what was so after the imports, sampled every 20 ms. The scan is DuckDB's, and does
-nothing with the ids but look at each.
+one CSV, one Parquet file, or sixteen part files of Parquet; ids are integers of 40 bits, or text,
+of ten million nodes (fewer below 20 million edges). Either may use 1 GB: DuckDB by its own limit,
+`gs.from_edge_list` with memory="512MB", as what it holds a node is beside it. DuckDB reads the
+file twice, or puts it into a table first: the faster is taken, file by file. Each run is a process
+of its own; rounds alternate, and the fastest counts. Memory is the greatest that was anonymous
+beyond what was so after the imports, sampled every 20 ms. The scan is DuckDB's, and does nothing
+with the ids but look at each.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ READERS = {
     + NUMBERED,
     "scan": DUCKDB
     + """
-told["edges"] = db.execute(f"SELECT count(source), max(source), max(target) FROM {read}").fetchone()[0]
+looked = db.execute(f"SELECT count(source), max(source), max(target) FROM {read}").fetchone()
+told["edges"] = looked[0]
 """,
 }
 FRAME = """
@@ -139,7 +140,8 @@ def run(reader: str, edges: str, folder: Path, threads: int) -> dict[str, float]
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", FRAME.format(reader=READERS[reader]), edges, str(work / "g"), str(threads)],
+        [sys.executable, "-c", FRAME.format(reader=READERS[reader]), edges, str(work / "g"),
+         str(threads)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -205,7 +207,7 @@ def main() -> None:
 def show(found: list[dict[str, Any]]) -> None:
     """Print seconds and memory, and how many times DuckDB's seconds gnnscale takes."""
     table = Table(
-        "edges", "ids", "file", "reader", "seconds", "of processor", "memory, MB", "× DuckDB"
+        "edges", "ids", "file", "reader", "seconds", "of processor", "memory, MB", "x DuckDB"
     )
     for one in found:
         best = {name: _best(runs) for name, runs in one["runs"].items()}

@@ -14,7 +14,10 @@ import numpy as np
 
 from gnnscale.data.tables.classes import LabelColumns
 from gnnscale.data.tables.edge_table import EdgeArray, Edges, EdgeTable
-from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers, all_texts
+from gnnscale.data.tables.ids.integer_set import IntegerSet
+from gnnscale.data.tables.ids.numbered import NumberedEdges
+from gnnscale.data.tables.ids.text_set import TextSet
+from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers
 from gnnscale.data.tables.node_table import (
     NodeArray,
     NodeTable,
@@ -93,6 +96,7 @@ class Tables:
         columns, apart = _labels_of(labels, opened["features"])
         opened["labels"] = _opened(apart, "labels", dialect)
         self._tables = {key: one for key, one in opened.items() if isinstance(one, Table)}
+        self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
         self._drop = self._named_anywhere("drop", told.drop)
         self._time = self._named_anywhere("time", [] if told.time is None else [told.time])
         self.edges = self._edges(opened["edges"], edges)
@@ -130,16 +134,27 @@ class Tables:
             return Numbers(num_nodes, f"num_nodes={num_nodes}")
         if not self.edges.text:
             try:
-                both = (np.concatenate(chunk[:2]) for chunk in self.edges.chunks(text=False))
-                found = all_integers(both, budget, scratch)
+                found, places = self._integers(budget, scratch)
             except InputError:
                 if not self.edges.may_be_text:
                     raise
                 logger.info("%s: not all ids are integers; they are read as text", self.edges.what)
             else:
+                self._places = places
                 plain = not found.size or (found[0] == 0 and found[-1] == found.size - 1)
                 return Numbers(found.size, "the edges") if plain else Integers(found, budget // 4)
-        return Texts(all_texts(ids for chunk in self.edges.chunks(text=True) for ids in chunk[:2]))
+        known, self._read = TextSet(), NumberedEdges(scratch)
+        self._read.take(self.edges.chunks(text=True), known.add)
+        names, self._places = known.ordered()
+        return Texts(names, known)
+
+    def _integers(self, budget: int, scratch: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """All ids of edges, ascending; and the place of each number among them, if they fit."""
+        known, self._read = IntegerSet(budget), NumberedEdges(scratch)
+        if self._read.take(self.edges.chunks(text=False), known.add):
+            return known.ordered()
+        both = (np.concatenate(chunk[:2]) for chunk in self.edges.chunks(text=False))
+        return all_integers(both, budget, scratch), None
 
     def numbered(self, ids: NodeIds, absent: str) -> Iterator[tuple[np.ndarray, ...]]:
         """Chunks of edges by the numbers of their nodes; those without a row refused, or left out.
@@ -150,6 +165,9 @@ class Tables:
         text, what = isinstance(ids, Texts), self.edges.what
         if not text and self.edges.text:
             raise InputError(f"{what}: source and target are text, and nodes integers")
+        if self._places is not None:
+            yield from self._read.chunks(self._places)
+            return
         table = self._rows if isinstance(self._rows, NodeTable) else None
         low, high, dropped = ids.num_nodes, -1, 0
         for chunk in self.edges.chunks(text):

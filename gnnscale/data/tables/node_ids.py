@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,17 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from gnnscale.data.tables.ids.text_set import ABSENT, TextSet
 from gnnscale.errors import InputError
 from gnnscale.graph import NodeNames
-from gnnscale.kernels.threads import njit_serial
-from gnnscale.storage.arrow import compute, pyarrow
+from gnnscale.storage.arrow import pyarrow
 from gnnscale.storage.mapped import map_array
 
 _LEAST_RUN = 1 << 10
 _AT_ONCE = 1 << 18  # ids of each run that are merged at a time
-# splitmix64's increment and multipliers (Steele et al., OOPSLA 2014), FNV-1a's prime.
-_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_PRIME = 0x100000001B3
 
 
 class NodeIds(Protocol):
@@ -128,58 +124,27 @@ class Integers:
 
 
 class Texts:
-    """Nodes that are called by text, held in memory, twice, and 16 bytes a name to look it up.
-
-    They are looked up by hashes, sorted once: a hash table, as Arrow's `index_in` makes of all
-    names at every call, costs as much for few ids as for many.
+    """Nodes that are called by text, held in memory, and 12 to 23 bytes a name to look it up.
 
     Args:
         names: of which no two are equal.
+        known: the set of them, where there is one.
     """
 
-    def __init__(self, names: pyarrow.Array) -> None:
-        self._names = names
+    def __init__(self, names: pyarrow.Array, known: TextSet | None = None) -> None:
         self.num_nodes = len(names)
         self.names = NodeNames.from_arrow(names)
-        for seed in itertools.count():
-            hashes = _hashes(names, seed)
-            self._order = np.argsort(hashes)
-            self._hashes, self._seed = hashes[self._order], seed
-            if (self._hashes[1:] != self._hashes[:-1]).all():  # no two names share one
-                return
+        self._known = TextSet(names) if known is None else known
 
     def find(self, ids: Any, what: str) -> np.ndarray:
         """See `NodeIds.find`."""
         ids = as_text(ids)
         if ids.null_count:
             raise InputError(f"{what} is empty {ids.null_count:,} times; fill it in")
-        # What comes in one chunk repeats, and what is unique is looked up once.
-        coded = compute.dictionary_encode(ids)
-        wanted = coded.dictionary
-        known = np.zeros(len(wanted), dtype=bool)
-        nodes = np.zeros(len(wanted), np.int64)
-        if self.num_nodes and len(wanted):
-            places = np.searchsorted(self._hashes, _hashes(wanted, self._seed))
-            nodes = self._order[places.clip(max=self.num_nodes - 1)]
-            equal = compute.equal(self._names.take(pyarrow.array(nodes)), wanted)
-            known = equal.to_numpy(zero_copy_only=False)
-        if not known.all():
-            raise _absent(wanted.filter(pyarrow.array(~known)).to_pylist(), what)
-        return nodes[coded.indices.to_numpy()]
-
-
-def _hashes(names: pyarrow.Array, seed: int) -> np.ndarray:
-    """A number of 64 bits for each name, uint64 `[names]`."""
-    if names.offset:
-        names = pyarrow.concat_arrays([names])
-    hashes = np.empty(len(names), np.uint64)
-    if hashes.size:
-        _, ends, text = names.buffers()
-        ends = np.frombuffer(ends, np.int64, len(names) + 1)
-        text = np.frombuffer(text or b"", np.uint8)
-        ends.flags.writeable = text.flags.writeable = False  # for one compiled kernel
-        hash_texts(ends, text, np.uint64(seed), hashes)
-    return hashes
+        nodes = self._known.find(ids)
+        if (absent := nodes == ABSENT).any():
+            raise _absent(ids.filter(pyarrow.array(absent)).unique().to_pylist(), what)
+        return nodes.astype(np.int64)
 
 
 def as_text(ids: object) -> pyarrow.Array:
@@ -217,18 +182,6 @@ def all_integers(chunks: Iterable[np.ndarray], memory: int, folder: Path) -> np.
     return _in_file(_merged([*runs, merged]), folder)
 
 
-def all_texts(chunks: Iterable[pyarrow.Array]) -> pyarrow.Array:
-    """All different names, ascending by their bytes. Held in memory, twice for a moment."""
-    merged = pyarrow.array([], pyarrow.large_string())
-    held: list[pyarrow.Array] = []
-    for chunk in chunks:
-        held.append(compute.unique(as_text(chunk)))
-        if sum(map(len, held)) > len(merged):
-            merged, held = compute.unique(pyarrow.concat_arrays([merged, *held])), []
-    merged = compute.unique(pyarrow.concat_arrays([merged, *held]))
-    return merged.take(compute.sort_indices(merged))
-
-
 def _merged(runs: list[np.ndarray]) -> Iterator[np.ndarray]:
     """Ascending runs as one, in blocks, each id once."""
     starts = [0] * len(runs)
@@ -260,25 +213,3 @@ def _in_file(blocks: Iterable[np.ndarray], folder: Path) -> np.ndarray:
 def _absent(ids: Any, what: str) -> InputError:
     first = ids[0] if isinstance(ids[0], str) else int(ids[0])
     return InputError(f"{len(ids):,} times {what} is of no node, first {first!r}; name it once")
-
-
-@njit_serial
-def hash_texts(ends, text, seed, hashes):
-    """Hash each text: FNV-1a over its bytes, mixed by splitmix64's finaliser.
-
-    Floor: the bytes of text: each is a multiplication that waits for the last.
-
-    Args:
-        ends: int64 ``[texts + 1]``, where each begins and ends in ``text``.
-        text: uint8 ``[bytes]``, one after the other.
-        seed: uint64; another seed gives other hashes.
-        hashes: uint64 ``[texts]``: filled.
-    """
-    start = (seed + np.uint64(1)) * np.uint64(_GOLDEN)
-    for i in range(hashes.shape[0]):
-        z = start
-        for at in range(ends[i], ends[i + 1]):
-            z = (z ^ np.uint64(text[at])) * np.uint64(_PRIME)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(_FIRST)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
-        hashes[i] = z ^ (z >> np.uint64(31))

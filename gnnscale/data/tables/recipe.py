@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.data.tables.node_ids import hash_texts
+from gnnscale.data.tables.ids.text_set import hash_texts
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow, types
 

@@ -15,7 +15,6 @@ from pyarrow import csv, parquet
 
 import gnnscale as gs
 from gnnscale.data.tables import node_ids
-from gnnscale.data.tables.node_ids import hash_texts
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph, NodeNames, open_graph
 from tests.helpers.graphs import assert_same_graph
@@ -296,25 +295,6 @@ def test_the_external_set_of_ids_is_the_set(tmp_path, monkeypatch, chunks, data)
         for memory in (0, 1 << 12):
             ids = node_ids.Integers(np.array(shuffled), memory)
             assert ids.find(wanted, "id").tolist() == [shuffled.index(i) for i in wanted.tolist()]
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.lists(st.text(max_size=6), unique=True, max_size=30), st.data())
-def test_texts_are_found_by_hashes_even_where_two_share_one(names, data):
-    few = data.draw(st.booleans())
-
-    def coarse(ends, text, seed, hashes):
-        hash_texts(ends, text, seed, hashes)
-        if few and seed == 0:
-            hashes >>= np.uint64(62)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(node_ids, "hash_texts", coarse)
-        ids = node_ids.Texts(node_ids.as_text(["cut off", *names])[1:])
-        wanted = data.draw(st.lists(st.sampled_from(names))) if names else []
-        assert ids.find(wanted, "id").tolist() == [names.index(name) for name in wanted]
-        with pytest.raises(InputError, match="1 times id is of no node, first 'nobody at all'"):
-            ids.find([*wanted, "nobody at all"], "id")
 
 
 def test_names_of_a_sliced_column():
