@@ -43,7 +43,7 @@ from gnnscale.data.options import PREFIX, Option, as_query, read_options, read_t
 from gnnscale.data.pyg.catalogue import find_pyg, is_family, is_heterogeneous, members_of
 from gnnscale.data.pyg.loading import load_pyg
 from gnnscale.data.synthetic.named import load_synthetic
-from gnnscale.errors import InputError
+from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Graph, is_store, is_stored_graph
 from gnnscale.storage.files import checked_path, expanded
 
@@ -144,7 +144,16 @@ def _load_path(path: Path, query: str, options: Mapping[str, object]) -> Graph:
         plain = all(isinstance(value, str | bool | int | float) for value in given.values())
     else:
         given, plain = read_options(str(path), query, options, found.options), True
-    graph = found.read(path, given)
+    try:
+        graph = found.read(path, given)
+    except (GnnscaleError, MemoryError):
+        raise
+    except Exception as error:
+        if asked is None or found.recognises(path):
+            raise  # a bug: what looks like a format is read, or refused by name
+        raise InputError(
+            f"{path} is not read as {asked}, which looks like {found.looks}: {error!r}"
+        ) from error
     if plain:
         chosen = {} if asked is None else {"format": asked}
         graph = dataclasses.replace(graph, source=str(path) + as_query({**given, **chosen}))

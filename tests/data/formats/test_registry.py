@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sqlite3
 import subprocess
@@ -105,6 +106,21 @@ def test_recognising_raises_nothing(tmp_path):
                 load(file)  # an empty text is a table without rows
             except GnnscaleError as error:
                 assert f"{i}.{suffix}" in str(error)
+
+
+@pytest.mark.parametrize("made", list_formats(), ids=lambda made: made.name)
+def test_what_is_none_of_a_format_that_is_said_is_refused_by_name(tmp_path, made):
+    """Whatever is given as whatever: an error of ours, or a graph."""
+    for i, content in enumerate((b"", b"0 1\n", b"{}", b"# a\n", b"a,b\n1,2\n", bytes(99))):
+        file = tmp_path / f"a{i}.txt"
+        file.write_bytes(content)
+        with contextlib.suppress(GnnscaleError):
+            load(file, format=made.name)
+    with contextlib.suppress(GnnscaleError):
+        load(tmp_path, format=made.name)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(GnnscaleError):
+        load(tmp_path / "folder", format=made.name)
 
 
 def test_what_may_be_two_formats_is_asked(tmp_path, monkeypatch):

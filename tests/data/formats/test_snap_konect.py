@@ -100,3 +100,12 @@ def test_snap(tmp_path, caplog, undirected):
     file.write_text(SNAP.format(said, 4))
     load(file)
     assert "3 nodes with edges, and its header says 4" in caplog.text
+
+
+def test_columns_of_snap_are_called_as_its_header_says(tmp_path):
+    """As soc-sign-epinions.txt has them."""
+    file = tmp_path / "soc-sign.txt"
+    head = "# Directed graph: mine\n# Nodes: 3 Edges: 2\n# FromNodeId\tToNodeId\tSign\n"
+    file.write_text(head + "0\t1\t-1\n1\t7\t1\n")
+    assert pairs(load(file)) == [(0, 1, -1.0), (1, 2, 1.0)]
+    assert load(file, weight=None, drop="Sign").edge_weight is None

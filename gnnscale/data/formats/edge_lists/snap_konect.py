@@ -30,6 +30,7 @@ _KONECT = re.compile(
     re.IGNORECASE,
 )
 _SNAP = re.compile(r"#\s*(?:(un)?directed\b|nodes:\s*\d+\s+edges:\s*\d+|fromnodeid\b)", re.I)
+_WEIGHTS = ("sign", "weight", "rating", "trust", "count")
 _SIZES = re.compile(r"#\s*nodes:\s*(\d+)\s+edges:\s*(\d+)", re.I)
 
 
@@ -37,7 +38,7 @@ _SIZES = re.compile(r"#\s*nodes:\s*(\d+)\s+edges:\s*(\d+)", re.I)
 
 
 def _konect(path: Path, given: Mapping[str, Any]) -> Graph:
-    head = seen.lines(path)
+    head = seen.lines(path) or [""]
     said = _KONECT.match(head[0])
     if said is None:
         raise InputError(f"{path} does not begin with '% sym unweighted' or the like, as KONECT's")
@@ -108,13 +109,15 @@ def _is_konect(path: Path) -> bool:
 
 
 def _snap(path: Path, given: Mapping[str, Any]) -> Graph:
-    comments = [line for line in seen.lines(path) if line.startswith("#")]
+    lines = [line for line in seen.lines(path) if line.strip()]
+    comments = [line for line in lines if line.startswith("#")]
     said = [
         match[1] for line in comments if (match := re.match(r"#\s*(un)?directed\b", line, re.I))
     ]
     undirected = not said or said[0] is not None
     logger.info("%s: %s, its header says", path, "undirected" if undirected else "directed")
-    graph = from_edge_list(path, **{"undirected": undirected, **given})
+    told = {"undirected": undirected, "comment": "#", **_columns(lines), **given}
+    graph = from_edge_list(path, **told)
     sizes = next((match for line in comments if (match := _SIZES.match(line))), None)
     if sizes is not None and graph.num_nodes != int(sizes[1]):
         logger.warning(
@@ -122,6 +125,19 @@ def _snap(path: Path, given: Mapping[str, Any]) -> Graph:
             *(path, graph.num_nodes, sizes[1]),
         )
     return graph
+
+
+def _columns(lines: list[str]) -> dict[str, Any]:
+    """What the comment above the first row calls the columns, where it names all that there are."""
+    row = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+    if not row:
+        return {}
+    names = lines[row - 1].lstrip("#").split()
+    if len(names) != len(lines[row].split()) or len(names) < 2:
+        return {}
+    told: dict[str, Any] = {"header": names, "source": names[0], "target": names[1]}
+    weights = [name for name in names[2:] if name.lower() in _WEIGHTS]
+    return told | ({"weight": weights[0]} if len(weights) == 1 else {})
 
 
 def _is_snap(path: Path) -> bool:
