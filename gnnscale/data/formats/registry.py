@@ -26,6 +26,7 @@ _HOMES = (
     "gnnscale.data.formats.dgl.csv_dataset",
     "gnnscale.data.formats.dgl.on_disk",
     "gnnscale.data.ogb.own",
+    "gnnscale.data.ogb.folder",
     "gnnscale.data.formats.graphsage",
     "gnnscale.data.formats.jsonl",
     "gnnscale.data.formats.edge_lists.edges",

@@ -48,12 +48,12 @@ _PARTS = ("train", "valid", "test")
 def _recognises(path: Path) -> bool:
     if path.is_dir():
         names = seen.files(path)
-        own = "raw" in names and "split" in names and _is_saved(path)
+        own = "raw" in names and "split" in names and is_saved(path)
         return own or (_META in names and _inner(path) is not None)
     return path.suffix.lower() == ".zip" and _zip_has(path, _DATA)
 
 
-def _is_saved(folder: Path) -> bool:
+def is_saved(folder: Path) -> bool:
     """Whether `DatasetSaver` has written a folder: OGB's own sets have splits in csv.gz."""
     return any((folder / "split").glob("*/split_dict.pt")) and any((folder / "raw").glob("*.npz"))
 
@@ -70,13 +70,13 @@ def _zip_has(path: Path, name: str) -> bool:
 
 def _inner(folder: Path) -> Path | None:
     """The folder or archive of data beside ``meta_dict.pt``."""
-    folders = [sub for sub in folder.iterdir() if sub.is_dir() and _is_saved(sub)]
+    folders = [sub for sub in folder.iterdir() if sub.is_dir() and is_saved(sub)]
     found = folders or [sub for sub in folder.glob("*.zip") if _zip_has(sub, _DATA)]
     return found[0] if len(found) == 1 else None
 
 
 def _read(path: Path, given: Mapping[str, Any]) -> Graph:
-    inner = path if path.is_file() or _is_saved(path) else _inner(path)
+    inner = path if path.is_file() or is_saved(path) else _inner(path)
     assert inner is not None, path  # it was recognised
     folder = path if inner != path else path.parent
     meta = _meta(folder / _META)

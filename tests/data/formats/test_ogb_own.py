@@ -15,6 +15,7 @@ import torch
 
 import gnnscale as gs
 from gnnscale.data.ogb import own
+from tests.helpers import ogb_layout
 from tests.helpers.same_graph import assert_edges, assert_nodes, assert_split
 
 RNG = np.random.default_rng(0)
@@ -123,6 +124,48 @@ def test_a_set_of_graphs_is_numbered_through(tmp_path, part):
     assert_nodes(read, np.concatenate([g["node_feat"] for g in GRAPHS]), y[:, 0])
     assert read.node_ptr.tolist() == first.tolist()
     assert_split(read, train=np.repeat([True, False, False, True], SIZES))
+
+
+@pytest.mark.parametrize("name", ["ogbn-arxiv", "ogbn-papers100M", "ogbg-molhiv"])
+def test_ogbs_own_sets_are_read_by_their_folders(tmp_path, name, monkeypatch):
+    monkeypatch.setenv("GNNSCALE_CACHE", str(tmp_path / "cache"))
+    if name == "ogbg-molhiv":
+        folder = ogb_layout.write_graph_csv(tmp_path, ogb_layout.random_graph_set(), name)
+    else:
+        write = ogb_layout.write_node_npz if "papers" in name else ogb_layout.write_node_csv
+        folder = write(tmp_path, ogb_layout.random_node_set(), name)
+    graph, expected = gs.load(folder), gs.load(name, root=tmp_path)
+    assert torch.equal(graph.edge_index, expected.edge_index)
+    assert torch.equal(graph.x, expected.x)
+    assert torch.equal(graph.y.nan_to_num(-1), expected.y.nan_to_num(-1))
+    assert torch.equal(gs.load(graph.source).edge_index, expected.edge_index)
+    if name == "ogbn-arxiv":
+        assert gs.load(folder, undirected=False).num_edges < graph.num_edges
+
+
+def test_types_are_refused_by_name(tmp_path):
+    from ogb.io import DatasetSaver
+
+    (tmp_path / "mapping").mkdir()
+    (tmp_path / "mapping/README.md").touch()
+    graph = {
+        "edge_index_dict": {("a", "to", "b"): np.array([[0, 1], [1, 0]])},
+        "num_nodes_dict": {"a": 2, "b": 2},
+    }
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        saver = DatasetSaver("ogbn-typed", True, version=1, root=str(tmp_path / "submission"))
+        saver.save_graph_list([graph])
+        saver.save_target_labels({"b": np.array([[0], [1]])})
+        part = {"b": np.array([0])}
+        saver.save_split({"train": part, "valid": part, "test": part}, "random")
+        saver.copy_mapping_dir(str(tmp_path / "mapping"))
+        saver.save_task_info("multiclass classification", "acc", num_classes=2)
+        saver.get_meta_dict()
+        saver.zip()
+    folder = Path(saver.submission_dir)
+    for given in (folder, folder / "typed"):
+        with pytest.raises(gs.InputError, match="several types"):
+            gs.load(given)
 
 
 def test_links_are_refused_by_name(tmp_path):
