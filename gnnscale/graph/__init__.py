@@ -1,8 +1,8 @@
 """Graphs, partitions, the cluster-contiguous layout and its on-disk format."""
 
 from gnnscale.graph.adjacency import Adjacency, as_adjacency
+from gnnscale.graph.build.edge_arrays import edge_chunks
 from gnnscale.graph.build.external import build_graph
-from gnnscale.graph.build.tables import edge_chunks
 from gnnscale.graph.clustered import ClusteredGraph, cluster, open_graph
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.induced import subgraph

@@ -12,14 +12,14 @@ import pytest
 import gnnscale as gs
 from gnnscale.data.ogb.npz import open_npz
 from gnnscale.data.ogb.raw import open_raw, read_csv
-from gnnscale.graph.build.tables import table_batches
+from gnnscale.data.tables.table import open_table
 from gnnscale.storage import unpacking
 from gnnscale.storage.unpacking import check_archive, unpack_limit
 
 READERS = {
     "npz": lambda folder: gs.load(folder / "a.npz"),
     "csv.gz": lambda folder: read_csv(folder / "a.csv.gz", np.int64),
-    "table": lambda folder: list(table_batches(folder / "a.csv.gz")),
+    "table": lambda folder: list(open_table(folder / "a.csv.gz", "t").batches()),
     "npz of OGB's": lambda folder: open_npz(folder / "a.npz", folder).__enter__(),
     "zip": lambda folder: open_raw(folder / "a.zip").__enter__(),
 }

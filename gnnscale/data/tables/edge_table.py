@@ -14,7 +14,7 @@ from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import as_ids, looked_at
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError, StoreError
-from gnnscale.graph.build.tables import npy_chunks
+from gnnscale.graph import edge_chunks
 from gnnscale.storage.arrow import pyarrow
 
 _EDGES_AT_ONCE = 1 << 21
@@ -121,7 +121,7 @@ class EdgeArray:
 
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
         """See `Edges.chunks`."""
-        for ends in npy_chunks(self._path) if self._path is not None else self._pieces():
+        for ends in edge_chunks(self._path) if self._path is not None else self._pieces():
             if text:
                 yield tuple(as_ids(pyarrow.array(end)) for end in ends)
             else:

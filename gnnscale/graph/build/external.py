@@ -12,8 +12,8 @@ import numpy as np
 
 from gnnscale.choices import choices_checked, whole_faults
 from gnnscale.errors import InputError, StoreError
+from gnnscale.graph.build.edge_arrays import edge_chunks
 from gnnscale.graph.build.edge_sort import Edges, write_edges
-from gnnscale.graph.build.tables import edge_chunks
 from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.schema import Schema
@@ -66,7 +66,7 @@ def build_graph(
         num_nodes: the number of nodes.
         edges: chunks `(source, target)` or `(source, target, weight)` of integer ids `[k]` and
             float weights `[k]` (stored as float32), of any size and in any order; one array
-            `[2, num_edges]`; or the path of a file that `edge_chunks` reads. Read before `x`.
+            `[2, num_edges]`; or the path of an `.npy` of that. Read before `x`.
         x: chunks `[k, num_features]` of features, float16, float32 or float64, in the order of the
             nodes; or one array of all, which may lie in a file.
         y: node labels, as for `Graph.from_arrays`.

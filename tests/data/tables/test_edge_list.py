@@ -58,7 +58,7 @@ def expected(names: list, **more) -> Graph:
     ],
 )
 def test_ids_of_any_kind_are_numbered_in_their_order(tmp_path, monkeypatch, name, kind):
-    monkeypatch.setattr("gnnscale.graph.build.tables._BLOCK_BYTES", 1 << 6)
+    monkeypatch.setattr("gnnscale.data.tables.text.lines.BYTES_AT_ONCE", 1 << 6)
     names = {
         "gaps": [70, -3, 12, 9, 1_000],
         "text": ["zoë", "Bob", "x1", "ann", "7"],
@@ -138,7 +138,7 @@ def test_text_as_it_is_found(tmp_path, text, names, weights):
 
 
 def test_text_after_integers_makes_all_of_them_text(tmp_path, monkeypatch):
-    monkeypatch.setattr("gnnscale.graph.build.tables._BLOCK_BYTES", 1 << 6)
+    monkeypatch.setattr("gnnscale.data.tables.text.lines.BYTES_AT_ONCE", 1 << 6)
     lines = [f"{i},{i + 1}\n" for i in range(90)] + ["90,nine\n"]
     (tmp_path / "e.csv").write_text("".join(lines))
     graph = gs.from_edge_list(tmp_path / "e.csv")

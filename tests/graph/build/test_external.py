@@ -1,6 +1,5 @@
 """Building on disk: what building in memory gives, from chunks in any order, in bounded memory."""
 
-import gzip
 import os
 import random
 import resource
@@ -242,7 +241,7 @@ def all_edges(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_of_edges(tmp_path, monkeypatch, dtype, order):
-    monkeypatch.setattr("gnnscale.graph.build.tables._EDGES_AT_ONCE", 3)
+    monkeypatch.setattr("gnnscale.graph.build.edge_arrays._EDGES_AT_ONCE", 3)
     edges = np.arange(14).reshape(2, 7).astype(dtype)
     for name, array in (("a", edges), ("b", edges.T)):
         np.save(tmp_path / f"{name}.npy", np.asarray(array, order=order))
@@ -252,42 +251,17 @@ def test_arrays_of_edges(tmp_path, monkeypatch, dtype, order):
                                                source=graph.source))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["e.csv", "e.csv.gz", "e.tsv", "e.txt"])
-def test_text_of_edges(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("gnnscale.graph.build.tables._EDGES_AT_ONCE", 3)
-    sign = {".csv": ",", ".tsv": "\t", ".txt": "  "}[Path(name.removesuffix(".gz")).suffix]
-    text = "".join(f"{a}{sign}{b}\n" for a, b in EDGES.T.tolist()).encode()
-    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
-    assert np.array_equal(all_edges(tmp_path / name), EDGES)
-    weighted = "\n".join(f"{a},{b},{a + 0.5}" for a, b in EDGES.T.tolist())
-    (tmp_path / "w.csv").write_text(weighted)
-    graph = build_graph(tmp_path / "g", 3, tmp_path / "w.csv", undirected=False)
-    assert graph.edge_weight.tolist() == [2.5, 0.5, 1.5, 2.5]
-
-
 def test_files_that_are_no_edge_lists(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 4), int))
     np.save(tmp_path / "b.npy", np.zeros((2, 4_000), int))
     os.truncate(tmp_path / "b.npy", 1_000)
     (tmp_path / "c.npy").write_bytes(b"\x93NUMPY")
-    (tmp_path / "d.csv").write_text("1,2,3,4\n")
-    (tmp_path / "e.csv").write_text("source,target\n1,2\n")
-    (tmp_path / "f.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 9_000)[:30])
-    (tmp_path / "g.csv").write_text("1,2\n3,4,5,6,7\n")
-    damaged = bytearray(gzip.compress(np.random.default_rng(0).bytes(9_000).hex().encode()))
-    damaged[400:900] = b"\xff" * 500
-    (tmp_path / "i.csv.gz").write_bytes(damaged)
     for name, kind, message in (
         ("a.npy", InputError, r"is int64 \(3, 4\); an edge list is integers \[2, num_edges\]"),
         ("b.npy", StoreError, "has 1,000 bytes; its header says 64,128"),
         ("c.npy", StoreError, "cannot be read"),
-        ("d.csv", InputError, "has 4 columns"),
-        ("e.csv", InputError, "they must be integers"),
-        ("f.csv.gz", StoreError, "cannot be read as an edge list"),
-        ("g.csv", StoreError, "cannot be read as an edge list"),
-        ("h.csv", StoreError, "is missing"),
-        ("i.csv.gz", StoreError, "cannot be read as an edge list"),
-        ("h.zip", InputError, "is no edge list"),
+        ("d.npy", StoreError, "is missing"),
+        ("d.csv", InputError, r"is no .npy; gs.from_edge_list\('.*d.csv'\) reads tables"),
     ):
         with pytest.raises(kind, match=message):
             build_graph(tmp_path / "out", 9, tmp_path / name)
