@@ -1,0 +1,140 @@
+"""The options that say what tables are, and a data set's name made of files and what is said.
+
+Everything that opens a data set by its name opens tables so: a file of edges, with what
+`gnnscale.from_edge_list` is told behind a question mark.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gnnscale.data.options import as_query
+from gnnscale.errors import InputError
+
+READING = "Tables of edges and nodes"
+
+_OPTIONS: Mapping[str, tuple[Any, str, str | None]] = {
+    "labels": (str, "Column of labels, several as A,B, or a file of ids and labels.", "COLUMN|FILE"),
+    "id": (str, "Column of ids in the table of nodes.", "COLUMN"),
+    "source": (str, "Column of sources in the table of edges.", "COLUMN"),
+    "target": (str, "Column of targets.", "COLUMN"),
+    "weight": (str, "Column of weights.", "COLUMN"),
+    "time": (str, "Column of times, of edges or nodes.", "COLUMN"),
+    "drop": (str, "Columns to leave out, as A,B.", "COLUMN,…"),
+    "features": (str, "How columns become features: age=standardise,city=one-hot.", "K=V,…"),
+    "sep": (str, r"What stands between cells of edges in text, as ';' or '\t'.", "TEXT"),
+    "comment": (str, "What lines of text begin with that are no rows.", "TEXT"),
+    "header": (bool, "Whether the first row of edges in text names its columns.", None),
+    "encoding": (str, "Of edges in text: utf-8, utf-16, latin-1 …", "NAME"),
+    "directed": (bool, "Edges have one direction: no reverse is added.", None),
+    "coalesce": (bool, "Merge parallel edges, adding their weights.", None),
+    "absent": (str, "Edges of nodes without a row: refuse, or drop.", "refuse|drop"),
+    "num_nodes": (int, "Ids are numbers below it.", None),
+}
+
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[EDGES [NODES]]",
+        help="Tables, instead of --dataset: edges, and nodes with their features and labels.",
+        show_default=False,
+    ),
+]
+
+
+def with_reading_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that ends in `**given` the options of tables."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    parameters = [*own, *(_parameter(name) for name in _OPTIONS)]
+    vars(function)["__signature__"] = signature.replace(parameters=parameters)
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    kind, text, metavar = _OPTIONS[name]
+    declared = [f"--{name.replace('_', '-')}"]
+    if name == "header":
+        declared = ["--header/--no-header"]
+    option = typer.Option(
+        *declared, help=text, metavar=metavar, show_default=False, rich_help_panel=READING
+    )
+    annotation: Any = Annotated[kind | None, option]
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, by_name, default=None, annotation=annotation)
+
+
+def taken(given: dict[str, Any]) -> dict[str, Any]:
+    """What is said of tables, taken out of the options of a command."""
+    said = {name: given.pop(name, None) for name in _OPTIONS}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def dataset_of(
+    dataset: str | None, files: Sequence[str], said: Mapping[str, Any], split: str | None = None
+) -> str:
+    """The name under which `gnnscale.load` opens what was given.
+
+    Args:
+        dataset: a name or path, or None.
+        files: a name or path, or tables: edges, then nodes.
+        said: of tables, as `taken` gave it.
+        split: what becomes training, validation and test nodes, where it is said of tables.
+
+    Raises:
+        InputError: nothing is given, or too much; or something is said of tables, and there are
+            none.
+    """
+    if dataset is not None and files:
+        raise InputError(f"give --dataset {dataset}, or files ({' '.join(files)}), not both")
+    if dataset is None and not files:
+        raise InputError("give --dataset NAME|PATH, or files: a table of edges, and one of nodes")
+    if len(files) > 2:
+        raise InputError(
+            f"{len(files)} files: give edges, and nodes; labels in a file of their own are "
+            "--labels FILE, part files a folder or a pattern in quotes"
+        )
+    first = _path(files[0] if dataset is None else dataset)
+    options = dict(said)
+    if len(files) == 2:
+        options["nodes"] = _absolute(files[1])
+    if split is not None:
+        options["split"] = split
+    if not options:
+        return first
+    if "labels" in options and os.path.exists(options["labels"]):
+        options["labels"] = _absolute(options["labels"])
+    if not os.path.exists(os.path.expanduser(first)) and not set(first) & set("*?["):
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in said) or files[-1]
+        raise InputError(f"{first}: there is no such file, and {words} is of tables in files")
+    return first + as_query(options)
+
+
+def are_tables(dataset: str | None, files: Sequence[str]) -> bool:
+    """Whether what is given is read as tables: `--split` is then of them."""
+    if len(files) == 2:
+        return True
+    from gnnscale.data.formats.registry import find_format
+
+    path = Path(os.path.expanduser(_path(files[0] if files else dataset or "")))
+    if not path.exists():
+        return False
+    found = find_format(path)
+    return found is not None and found.name == "edges"
+
+
+def _path(given: str) -> str:
+    """A bare name that is a file is written as a path: no data set is called so."""
+    bare = given == os.path.basename(given) and Path(given).suffix and Path(given).is_file()
+    return f"./{given}" if bare else given
+
+
+def _absolute(given: str) -> str:
+    return os.path.abspath(os.path.expanduser(given))
