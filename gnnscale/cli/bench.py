@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
+from gnnscale.cli.reading import opened_as, with_reading_options
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.train.options import FREE_ON_RESUME
 
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
 _PANEL = "Benchmark"
 
 
+@with_reading_options
 @o.with_training_options("seed", "keep")  # a benchmark has the one its own way, and fixes the other
 def bench(
-    dataset: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help=o.DATASET_HELP, show_default=False)
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME|PATH [NODES]",
+            help=f"{o.DATASET_HELP} Or tables of edges and of nodes.",
+            show_default=False,
+        ),
     ],
     recipe: Annotated[
         str | None,
@@ -83,6 +90,7 @@ def bench(
         from gnnscale.cli.settings import settings
         from gnnscale.cli.sources import card_of, short_name
 
+        dataset = opened_as(None, files, given)
         card = card_of(dataset)
         chosen_recipe = choose_recipe(card, recipe, trainer, given["model"])
         if chosen_recipe is not None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gnnscale.cli.console import err, facts, line, out, plain
 from gnnscale.cli.options import DATASET_HELP, Download, Verbose
+from gnnscale.cli.reading import opened_as, with_reading_options
 from gnnscale.errors import InputError
 from gnnscale.shown import size
 
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from gnnscale.graph import ClusteredGraph, Graph
 
 
+@with_reading_options
 def info(
-    name: Annotated[
-        str,
+    files: Annotated[
+        list[str],
         typer.Argument(
-            metavar="NAME|PATH", help=f"{DATASET_HELP} Or the folder of a run.", show_default=False
+            metavar="NAME|PATH [NODES]",
+            help=f"{DATASET_HELP} Or the folder of a run, or tables of edges and of nodes.",
+            show_default=False,
         ),
     ],
     verify: Annotated[
@@ -63,6 +67,7 @@ def info(
     ] = "default",
     download: Download = False,
     verbose: Verbose = False,
+    **given: Any,
 ) -> None:
     """Show what a data set, a stored graph or a run is: its card, and figures measured on it.
 
@@ -71,6 +76,8 @@ def info(
     gnnscale info wordnet
 
     gnnscale info wordnet --signal --leaks --plot wordnet.png
+
+    gnnscale info edges.parquet nodes.csv --labels team --split 60/20/20
 
     gnnscale info 'synthetic:planted?nodes=20000&homophily=0.6'
 
@@ -87,14 +94,17 @@ def info(
         verify_stored_graph,
     )
 
+    given["split"] = None if split == "default" else split
+    name = opened_as(None, files, given)
+    split = given.pop("split") or "default"
     asked = {"--signal": signal, "--leaks": leaks, "--cut": cut, "--plot": plot is not None}
     if plot is not None and plot.suffix.lower() != ".png":  # before minutes are spent
         raise InputError(f"--plot {plot}: the picture is a PNG; name it so")
     card = card_of(name)
     if card is None and (Path(name) / "run.json").is_file():
-        if given := [option for option, value in asked.items() if value]:
+        if others := [option for option, value in asked.items() if value]:
             raise InputError(
-                f"{name} is a run, {' and '.join(given)} of a graph: give the graph that it is "
+                f"{name} is a run, {' and '.join(others)} of a graph: give the graph that it is "
                 "from, which gnnscale info names"
             )
         _show_run(Path(name), verify)

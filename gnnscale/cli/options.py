@@ -34,7 +34,8 @@ Verbose = Annotated[
     typer.Option("--verbose", "-v", callback=_show_log, help="Tell on stderr what is being done."),
 ]
 Dataset = Annotated[
-    str, typer.Option("--dataset", "-d", metavar="NAME|PATH", help=DATASET_HELP, show_default=False)
+    str | None,
+    typer.Option("--dataset", "-d", metavar="NAME|PATH", help=DATASET_HELP, show_default=False),
 ]
 Download = Annotated[
     bool,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, facts, line
+from gnnscale.cli.reading import Files, opened_as, with_reading_options
 from gnnscale.declared import arguments_of
 from gnnscale.errors import InputError
 from gnnscale.train.options import ClusterOptions
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 _SAID = {name: one.said.get("option") for name, one in arguments_of(ClusterOptions).items()}
 
 
+@with_reading_options
 def partition(
-    dataset: o.Dataset,
     num_parts: Annotated[int, typer.Option(help="Clusters.", show_default=False)],
+    files: Files = None,
+    dataset: o.Dataset = None,
     method: Annotated[str, typer.Option(metavar="NAME", help=_SAID["method"])] = "auto",
     seed: Annotated[int, typer.Option(help="Repeats the result, see --deterministic.")] = 0,
     balance: Annotated[str, typer.Option(metavar="nodes|edges|N", help=_SAID["balance"])] = "nodes",
@@ -74,6 +77,7 @@ def partition(
     ] = None,
     download: o.Download = False,
     verbose: o.Verbose = False,
+    **given: Any,
 ) -> None:
     """Cut a graph into clusters with few edges between them, and report how good they are.
 
@@ -93,7 +97,9 @@ def partition(
 
     if save is not None and save.suffix != ".npz":
         raise InputError(f"--save {save}: an assignment is written as an .npz file; name it so")
-    data = open_data(dataset, download)
+    given["split"] = None if split == "default" else split
+    data = open_data(opened_as(dataset, files, given), download)
+    split = given.pop("split") or "default"
     line(data.graph if isinstance(data, ClusteredGraph) else data)
     with in_original_order(data, features=out is not None) as graph:
         with err.status(f"cutting it into {num_parts:,} parts"):

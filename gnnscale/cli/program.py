@@ -14,6 +14,7 @@ from gnnscale.cli.bench import bench
 from gnnscale.cli.console import err, error_line, line, show_log
 from gnnscale.cli.datasets import datasets
 from gnnscale.cli.formats import formats
+from gnnscale.cli.import_files import import_files
 from gnnscale.cli.info import info
 from gnnscale.cli.options import Verbose
 from gnnscale.cli.partition import partition
@@ -111,7 +112,9 @@ def start(
 
     gnnscale train --dataset wordnet [dim]# train, evaluate exactly, compare with baselines[/dim]
 
-    gnnscale predict runs/wordnet-sage --out predictions.npy [dim]# use what was trained[/dim]
+    gnnscale predict runs/wordnet-sage --out predictions.csv [dim]# use what was trained[/dim]
+
+    gnnscale import edges.csv nodes.csv --labels team --out g [dim]# a graph of your own[/dim]
 
     The options are the Python arguments: --num-parts 150 is ClusterTrainer(num_parts=150). Every
     command explains itself: gnnscale train --help.
@@ -120,6 +123,7 @@ def start(
         typer.echo(ctx.get_help())
 
 
+app.command("import")(import_files)
 for command in (train, evaluate, predict, bench, partition, info, datasets, formats):
     app.command()(command)
 

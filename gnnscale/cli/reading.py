@@ -20,14 +20,18 @@ from gnnscale.errors import InputError
 READING = "Tables of edges and nodes"
 
 _OPTIONS: Mapping[str, tuple[Any, str, str | None]] = {
-    "labels": (str, "Column of labels, several as A,B, or a file of ids and labels.", "COLUMN|FILE"),
+    "labels": (
+        str,
+        "Column of labels, several as A,B, or a file of ids and labels.",
+        "COLUMN|FILE",
+    ),
     "id": (str, "Column of ids in the table of nodes.", "COLUMN"),
     "source": (str, "Column of sources in the table of edges.", "COLUMN"),
     "target": (str, "Column of targets.", "COLUMN"),
     "weight": (str, "Column of weights.", "COLUMN"),
     "time": (str, "Column of times, of edges or nodes.", "COLUMN"),
     "drop": (str, "Columns to leave out, as A,B.", "COLUMN,…"),
-    "features": (str, "How columns become features: age=standardise,city=one-hot.", "K=V,…"),
+    "feature_recipe": (str, "How columns become features: age=standardise,city=one-hot.", "K=V,…"),
     "sep": (str, r"What stands between cells of edges in text, as ';' or '\t'.", "TEXT"),
     "comment": (str, "What lines of text begin with that are no rows.", "TEXT"),
     "header": (bool, "Whether the first row of edges in text names its columns.", None),
@@ -60,11 +64,9 @@ def with_reading_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str) -> inspect.Parameter:
     kind, text, metavar = _OPTIONS[name]
-    declared = [f"--{name.replace('_', '-')}"]
-    if name == "header":
-        declared = ["--header/--no-header"]
+    declared = "--header/--no-header" if name == "header" else f"--{name.replace('_', '-')}"
     option = typer.Option(
-        *declared, help=text, metavar=metavar, show_default=False, rich_help_panel=READING
+        declared, help=text, metavar=metavar, show_default=False, rich_help_panel=READING
     )
     annotation: Any = Annotated[kind | None, option]
     by_name = inspect.Parameter.KEYWORD_ONLY
@@ -74,7 +76,23 @@ def _parameter(name: str) -> inspect.Parameter:
 def taken(given: dict[str, Any]) -> dict[str, Any]:
     """What is said of tables, taken out of the options of a command."""
     said = {name: given.pop(name, None) for name in _OPTIONS}
-    return {name: value for name, value in said.items() if value is not None}
+    said = {name: value for name, value in said.items() if value is not None}
+    if said.pop("directed", False):
+        said["undirected"] = False
+    if "feature_recipe" in said:
+        said["recipe"] = said.pop("feature_recipe")
+    return said
+
+
+def opened_as(dataset: str | None, files: Sequence[str] | None, given: dict[str, Any]) -> str:
+    """The name of what a command is given; what is said of tables is taken out of its options.
+
+    Where tables are given, `split` is of them; of anything else it names a split set.
+    """
+    said, split = taken(given), None
+    if given.get("split") is not None and are_tables(dataset, files or ()):
+        split, given["split"] = given["split"], None
+    return dataset_of(dataset, files or (), said, split)
 
 
 def dataset_of(
@@ -104,7 +122,7 @@ def dataset_of(
     first = _path(files[0] if dataset is None else dataset)
     options = dict(said)
     if len(files) == 2:
-        options["nodes"] = _absolute(files[1])
+        options["features"] = _absolute(files[1])
     if split is not None:
         options["split"] = split
     if not options:
@@ -125,7 +143,7 @@ def are_tables(dataset: str | None, files: Sequence[str]) -> bool:
 
     path = Path(os.path.expanduser(_path(files[0] if files else dataset or "")))
     if not path.exists():
-        return False
+        return bool(set(str(path)) & set("*?["))
     found = find_format(path)
     return found is not None and found.name == "edges"
 

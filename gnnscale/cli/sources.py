@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnnscale.cli.console import err, line
+from gnnscale.cli.reading import are_tables
 from gnnscale.data.cards import CARD_FILE, Card, find_card, read_card
 from gnnscale.errors import InputError, StoreError
 
@@ -69,7 +70,11 @@ def open_data(dataset: str, download: bool = False, task: str = "auto") -> Graph
             return as_data(open_graph(path), task)
         try:
             asked = {"task": task} if task != "auto" and _reads_labels(dataset) else {}
-            return as_data(load(dataset, download=download, **asked), task)
+            graph = load(dataset, download=download, **asked)
+            if graph.schema is not None and are_tables(dataset, ()):
+                for column in graph.schema.columns:
+                    line(column)
+            return as_data(graph, task)
         except InputError as error:
             if "ay task=" not in str(error):
                 raise
@@ -145,4 +150,6 @@ def short_name(dataset: str) -> str:
     if is_path(dataset):
         base = Path(os.path.expanduser(base_name(dataset))).resolve()
         name = base.name.removesuffix(_ARRAYS) + dataset[len(base_name(dataset)) :]
+        if are_tables(dataset, ()):
+            name = base.name.partition(".")[0]  # what is said of tables would be no name
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "graph"

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
+from gnnscale.cli.reading import Files, opened_as, with_reading_options
 from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.train.options import EVALUATION, RUN, TRAINING
 
@@ -35,9 +36,11 @@ _FILE = "baselines.json"
 _RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 
 
+@with_reading_options
 @o.with_training_options()
 def train(
-    dataset: o.Dataset,
+    files: Files = None,
+    dataset: o.Dataset = None,
     trainer: Annotated[
         o.Trainer,
         typer.Option(
@@ -102,6 +105,8 @@ def train(
 
     gnnscale train -d ./graphs.npz --inductive --precompute [dim]# several graphs: node_ptr[/dim]
 
+    gnnscale train edges.parquet nodes.csv --labels team --split 60/20/20
+
     gnnscale train -d wordnet --trainer layerwise --controller plateau --fine-tune 5
 
     gnnscale train -d wordnet --trainer layerwise --controller learned
@@ -113,6 +118,7 @@ def train(
         from gnnscale.cli.settings import settings
         from gnnscale.cli.sources import card_of, short_name
 
+        dataset = opened_as(dataset, files, given)
         chosen = settings(given, card_of(dataset), trainer=trainer)
         how = "" if trainer == "cluster" else f"-{trainer}"
         folder = folder or Path("runs") / f"{short_name(dataset)}-{chosen.kind}{how}"
@@ -244,7 +250,7 @@ def _next_steps(run_dir: Path) -> None:
     folder = shlex.quote(str(run_dir))
     line(f"Report, curves and weights: {run_dir}")
     line(f"Next: gnnscale evaluate {folder} --on all")
-    line(f"      gnnscale predict {folder} --out predictions.npy")
+    line(f"      gnnscale predict {folder} --out predictions.csv")
 
 
 def _words(arguments: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,7 +129,7 @@ def _is_path(base: str) -> bool:
 
 def _load_path(path: Path, query: str, options: Mapping[str, object]) -> Graph:
     path = Path(os.path.abspath(expanded(path)))
-    if not os.path.exists(path):
+    if not os.path.exists(path) and not glob.glob(str(path)):  # a pattern is of part files
         raise InputError(
             f"{path} does not exist or is not accessible; `gnnscale formats` lists the files and "
             "folders that are read"
@@ -136,7 +137,7 @@ def _load_path(path: Path, query: str, options: Mapping[str, object]) -> Graph:
     if (path / CARD_FILE).is_file() and not is_store(path) and not is_stored_graph(path):
         return _load_card(read_card(path / CARD_FILE), query, options, None, None)
     asked, query, options = _asked_format(query, options)
-    found = find_format(path, asked)
+    found = find_format(path, asked if os.path.exists(path) else asked or "edges")
     if found is None:
         raise unrecognised(path)
     if found.options is None:

@@ -176,7 +176,7 @@ def test_a_run_is_compared_reported_again_and_never_mixed_up(gnnscale):
     done = gnnscale(*command, "2")
     for name in ("majority class", "label propagation", "MLP", "sage, 3 layers", "test accuracy"):
         assert name in done.stdout
-    assert "gnnscale predict run --out predictions.npy" in done.stdout
+    assert "gnnscale predict run --out predictions.csv" in done.stdout
     before = Path("run/report.json").read_bytes()
     again = gnnscale(*command, "2")
     assert "complete already" in again.stdout

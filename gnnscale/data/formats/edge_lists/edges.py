@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from gnnscale.data.formats import seen
 from gnnscale.data.formats.registry import Format
 from gnnscale.data.tables.edge_list import from_edge_list
 from gnnscale.data.tables.files import part_files
-from gnnscale.errors import GnnscaleError
+from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Graph
 from gnnscale.storage.files import expanded
 
@@ -24,14 +25,35 @@ _COMMENTS = ("#", "%", "//")
 
 
 def _read(path: Path, given: Mapping[str, Any]) -> Graph:
+    told: dict[str, Any] = dict(given)
+    if "split" in told:  # as other formats call it
+        told.setdefault("splits", told.pop("split"))
+    known = [name for name in inspect.signature(from_edge_list).parameters if name != "edges"]
+    if unknown := [name for name in told if name not in known]:
+        raise InputError(
+            f"{path}: a table of edges takes no {', '.join(unknown)}; there are {', '.join(known)}"
+        )
     # Other tables are found again from another folder, when the graph is loaded by its source.
-    beside = {
-        key: os.path.abspath(expanded(given[key]))
-        for key in ("features", "labels")
-        if isinstance(given.get(key), str | Path) and expanded(given[key]).suffix
-        if expanded(given[key]).exists()
-    }
-    return from_edge_list(path, **{**given, **beside})
+    for name in ("features", "labels"):
+        file = expanded(told[name]) if isinstance(told.get(name), str | Path) else Path()
+        if file.suffix and file.exists():
+            told[name] = os.path.abspath(file)
+    for name in ("drop", "labels"):
+        value = told.get(name)
+        if isinstance(value, str) and "," in value and not os.path.exists(value):
+            told[name] = [int(part) if part.isdecimal() else part for part in value.split(",")]
+    if isinstance(told.get("sep"), str):
+        told["sep"] = told["sep"].replace("\\t", "\t")
+    if isinstance(recipe := told.get("recipe"), str) and "=" in recipe:
+        told["recipe"] = dict(_pair(part) for part in recipe.split(","))
+    return from_edge_list(path, **told)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, kind = text.rpartition("=")
+    if not equals:
+        raise InputError(f"recipe={text!r}: write column=kind,column=kind")
+    return name.strip(), kind.strip()
 
 
 def _recognises(path: Path) -> bool:
