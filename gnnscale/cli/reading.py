@@ -129,7 +129,7 @@ def dataset_of(
         return first
     if "labels" in options and os.path.exists(options["labels"]):
         options["labels"] = _absolute(options["labels"])
-    if not os.path.exists(os.path.expanduser(first)) and not set(first) & set("*?["):
+    if not os.path.exists(os.path.expanduser(first)) and not _is_pattern(first):
         words = ", ".join(f"--{name.replace('_', '-')}" for name in said) or files[-1]
         raise InputError(f"{first}: there is no such file, and {words} is of tables in files")
     return first + as_query(options)
@@ -141,9 +141,10 @@ def are_tables(dataset: str | None, files: Sequence[str]) -> bool:
         return True
     from gnnscale.data.formats.registry import find_format
 
-    path = Path(os.path.expanduser(_path(files[0] if files else dataset or "")))
+    given = _path(files[0] if files else dataset or "")
+    path = Path(os.path.expanduser(given if os.path.exists(given) else given.partition("?")[0]))
     if not path.exists():
-        return bool(set(str(path)) & set("*?["))
+        return _is_pattern(path)
     found = find_format(path)
     return found is not None and found.name == "edges"
 
@@ -152,6 +153,11 @@ def _path(given: str) -> str:
     """A bare name that is a file is written as a path: no data set is called so."""
     bare = given == os.path.basename(given) and Path(given).suffix and Path(given).is_file()
     return f"./{given}" if bare else given
+
+
+def _is_pattern(path: str | Path) -> bool:
+    """Whether it stands for part files; a question mark is what options stand behind."""
+    return bool(set(str(path)) & set("*["))
 
 
 def _absolute(given: str) -> str:

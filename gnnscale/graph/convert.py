@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +68,12 @@ def from_networkx(
     graph: networkx.Graph, x: str | None, y: str | None, weight: str | None
 ) -> dict[str, Any]:
     """See `Graph.from_networkx`."""
+    for what, name in (("x", x), ("y", y), ("weight", weight)):
+        if name is not None and not isinstance(name, Hashable):
+            raise InputError(
+                f"{what}={name!r} is no name of an attribute: give one, or write the graph to a "
+                "file (GraphML, say), whose attributes gnnscale.load reads by name"
+            )
     ids = {node: i for i, node in enumerate(graph.nodes)}
     edges = [(ids[u], ids[v], data) for u, v, data in graph.edges(data=True)]
     edge_index = torch.tensor([[e[0] for e in edges], [e[1] for e in edges]], dtype=torch.int64)

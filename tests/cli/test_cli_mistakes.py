@@ -27,7 +27,7 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (("train",), "Missing option '--dataset'"),
+        (("train",), "give --dataset NAME|PATH, or files"),
         (("trian",), "No such command 'trian'"),
         (("--colour",), "No such option: --colour"),
         ((*TRAIN, "--epochs", "many"), "--epochs"),

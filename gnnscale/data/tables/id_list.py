@@ -29,29 +29,25 @@ def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> 
         InputError: an id is of no node; or the cells are no ids.
         StoreError: the file is missing or damaged.
     """
-    try:
-        table = open_table(path, what)
-        headed = [c for c in table.columns if c.name.lower() in _IDS]
-    except InputError:  # it may have a header or none, which its first id tells
-        headed = []
-    if not headed:  # without a header that is known, a first row may be an id like the others
-        table = open_table(path, what, header=False if _is_text(path) else None)
-    chosen = (headed or table.columns)[:1]
-    if not chosen:
+    text = not {".parquet", ".feather", ".arrow", ".npy"} & {s.lower() for s in path.suffixes}
+    # Without a header the first row of a text is an id like the others, or names the columns.
+    table = open_table(path, what, header=False if text else None)
+    if not table.columns:
         return np.empty(0, np.int64)
-    column = table.column(chosen[0].name)
-    cells = [batch.column(0) for batch in table.batches([column.name])]
-    ids = pyarrow.chunked_array(cells) if cells else pyarrow.chunked_array([], pyarrow.int64())
+    first = table.sample(1)
+    headings = [str(c[0].as_py()) for c in first.columns] if text and len(first) else []
+    called = headings or [column.name for column in table.columns]
+    place = next((i for i, name in enumerate(called) if name.lower() in _IDS), 0)
+    column = table.columns[place]
+    kinds = {column.name: pyarrow.large_string()} if text else None
+    parts = [batch.column(0) for batch in table.batches([column.name], kinds)]
+    ids = pyarrow.chunked_array(parts) if parts else pyarrow.chunked_array([], pyarrow.int64())
     if ids.null_count:
         raise InputError(f"{path}: {ids.null_count:,} ids are empty")
-    if not headed and _is_text(path) and len(ids) > 1 and not _known(ids[:1], names):
-        rest = ids[1:]
-        ids = rest if _known(rest[:1], names) else ids
+    headed = called[place].lower() in _IDS or (len(ids) > 1 and _known(ids[1:2], names))
+    if text and len(ids) and headed and not _known(ids[:1], names):
+        ids = ids[1:]
     return _numbers(ids, names, f"{what} {path}")
-
-
-def _is_text(path: Path) -> bool:
-    return not {".parquet", ".feather", ".arrow"} & {suffix.lower() for suffix in path.suffixes}
 
 
 def _known(ids: pyarrow.ChunkedArray, names: NodeNames | None) -> bool:

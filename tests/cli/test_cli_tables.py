@@ -1,0 +1,100 @@
+"""Files as people have them, given to commands: the same graph from each, by its own ids."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gnnscale as gs
+from gnnscale.train import load_run
+
+TOLD = ("--labels", "team", "--split", "60/20/20")
+QUICK = ("--epochs", "1", "--num-parts", "2", "--hidden-channels", "4", "--no-baselines")
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(0)
+    ids = [f"p{i}" for i in rng.permutation(60)]
+    edges = pd.DataFrame({"from": rng.choice(ids, 150), "to": rng.choice(ids, 150)})
+    people = pd.DataFrame({"person": ids, "age": rng.normal(size=60)})
+    people["city"] = rng.choice(["x", "y"], 60)
+    people["team"] = rng.choice(["red", "blue"], 60)
+    edges.to_parquet("edges.parquet", index=False)
+    people.to_csv("people.csv", index=False)
+    return people
+
+
+def test_the_whole_story(gnnscale, tables):
+    told = gnnscale("import", "edges.parquet", "people.csv", *TOLD, "--out", "g").stdout
+    for line in ("`person`: node id (unique text)", "`team`: label", "train --dataset ./g"):
+        assert line in told
+    graph = gs.load("./g")
+    assert graph.class_names == ("blue", "red")
+    assert graph.names[:].tolist() == tables["person"].tolist()
+    assert (
+        gs.load("./g").fingerprint()
+        == gs.from_edge_list("edges.parquet", "people.csv", "team", splits="60/20/20").fingerprint()
+    )
+    gnnscale("train", "--dataset", "./g", "--run-dir", "stored", *QUICK)
+    gnnscale("train", "edges.parquet", "people.csv", *TOLD, "--run-dir", "straight", *QUICK)
+    tables_written = []
+    for run in ("stored", "straight"):
+        gnnscale("predict", run, "--out", f"{run}.csv")
+        tables_written.append(pd.read_csv(f"{run}.csv"))
+    pd.testing.assert_frame_equal(*tables_written)
+    assert tables_written[0]["id"].tolist() == tables["person"].tolist()
+    assert set(tables_written[0]["prediction"]) <= {"blue", "red"}
+    Path("some.txt").write_text("p7\np3\n")
+    gnnscale("predict", "straight", "--out", "some.parquet", "--nodes", "some.txt")
+    some = pd.read_parquet("some.parquet").set_index("id")
+    assert some.index.tolist() == ["p7", "p3"]
+    whole = tables_written[0].set_index("id").loc[["p7", "p3"]]
+    np.testing.assert_allclose(some["probability_red"], whole["probability_red"], rtol=1e-4)
+    told = gnnscale("evaluate", "stored", "--by-class").stdout
+    assert "blue" in told and "precision" in told
+
+
+def test_files_stand_for_a_data_set_in_every_command(gnnscale, tables):
+    assert "60 nodes" in gnnscale("partition", "edges.parquet", "people.csv", "--num-parts", "2",
+                                  "--labels", "team").stdout  # fmt: skip
+    assert "2 classes" in gnnscale("info", "edges.parquet", "people.csv", *TOLD).stdout
+    told = gnnscale("bench", "edges.parquet", "people.csv", *TOLD, "--runs", "1", *QUICK[:-1])
+    assert "Final Test" in told.stdout
+    run = load_run("runs/bench-edges-sage/seed-0")
+    os.chdir("runs")  # what the files are called says where they are
+    assert run.graph.names[:].tolist() == tables["person"].tolist()
+
+
+def test_part_files_and_what_is_said_of_them(gnnscale, tables):
+    edges = pd.read_parquet("edges.parquet")
+    Path("parts").mkdir()
+    for i, half in enumerate((edges[:70], edges[70:])):
+        half.assign(w=1.5).to_csv(f"parts/e{i}.csv", index=False, sep=";")
+    said = ("--source", "from", "--target", "to", "--weight", "w", "--feature-recipe", "age=drop")
+    for given in ("./parts", "parts/*.csv"):
+        gnnscale("import", given, "people.csv", *TOLD, *said, "--directed", "--out", "g")
+        graph = gs.load("./g")
+        assert graph.num_edges == 150 and graph.edge_weight.unique().tolist() == [1.5]
+        assert graph.feature_names == ("city=x", "city=y")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("train", "edges.parquet", "-d", "wordnet"), "not both"),
+        (("train",), "give --dataset NAME|PATH, or files"),
+        (("info", "edges.parquet", "people.csv", "more.csv"), "--labels FILE"),
+        (("info", "wordnet", "--labels", "y"), "--labels is of tables in files"),
+        (("import", "nothing.csv", "--labels", "y", "--out", "g"), "no such file"),
+        (("import", "edges.parquet", "people.csv", "--labels", "nix", "--out", "g"), "nix"),
+        (("import", "edges.parquet", "people.csv", "--id", "age", "--out", "g"), "is of no node"),
+    ],
+)
+def test_what_cannot_be_is_said(gnnscale, tables, command, told):
+    done = gnnscale(*command, code=2)
+    assert told in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,53 @@
+"""Ids of nodes in files of any kind are the nodes they are of."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnscale.data.tables.id_list import read_id_list
+from gnnscale.errors import InputError
+from gnnscale.graph import NodeNames
+from gnnscale.storage.arrow import pyarrow
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(["text", "integers", "numbers"]),
+    st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    st.sampled_from([None, "id", "person"]),
+    st.sampled_from(["csv", "txt", "parquet"]),
+    st.booleans(),
+)
+def test_ids_are_found_in_any_file(tmp_path_factory, kind, nodes, heading, suffix, wider):
+    path = tmp_path_factory.mktemp("ids") / f"i.{suffix}"
+    called = {"text": [f"n {i}" for i in range(10)], "integers": [7 * i + 3 for i in range(10)]}
+    names = None
+    if kind == "text":
+        names = NodeNames.from_arrow(pyarrow.array(called["text"]))
+    elif kind == "integers":
+        names = NodeNames(torch.tensor(called["integers"]))
+    ids = [called[kind][i] if kind in called else i for i in nodes]
+    frame = pd.DataFrame({heading or "0": ids})
+    if wider and suffix == "csv" and heading == "id":
+        frame.insert(0, "score", [0.5] * len(ids))
+    if suffix == "parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False, header=heading is not None)
+    assert read_id_list(path, names).tolist() == nodes
+
+
+def test_what_is_no_id_is_named(tmp_path):
+    path = tmp_path / "i.txt"
+    path.write_text("a\nb\nzz\n")
+    names = NodeNames.from_arrow(pyarrow.array(["a", "b"]))
+    with pytest.raises(InputError, match="'zz'"):
+        read_id_list(path, names)
+    with pytest.raises(InputError, match="--nodes"):
+        read_id_list(path, None)
+    path.write_text("")
+    assert read_id_list(path, names).tolist() == []
