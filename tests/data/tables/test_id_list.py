@@ -24,7 +24,7 @@ from gnnscale.storage.arrow import pyarrow
 )
 def test_ids_are_found_in_any_file(tmp_path_factory, kind, nodes, heading, suffix, wider):
     path = tmp_path_factory.mktemp("ids") / f"i.{suffix}"
-    called = {"text": [f"n {i}" for i in range(10)], "integers": [7 * i + 3 for i in range(10)]}
+    called = {"text": [f"n-{i}" for i in range(10)], "integers": [7 * i + 3 for i in range(10)]}
     names = None
     if kind == "text":
         names = NodeNames.from_arrow(pyarrow.array(called["text"]))
