@@ -21,9 +21,9 @@ from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all
 from gnnscale.data.tables.node_table import (
     NodeArray,
     NodeTable,
+    known_shares,
     npy_path,
-    share_of,
-    share_that_is_known,
+    shares_of,
 )
 from gnnscale.data.tables.recipe import FeatureRecipe
 from gnnscale.data.tables.roles import Role
@@ -294,11 +294,11 @@ class Tables:
             declared = set() if recipe is None or isinstance(recipe, str) else {*recipe} - {"*"}
         roles = node_roles(
             table,
-            lambda look: share_of(table, first, look),
+            lambda looks: shares_of(table, first, looks),
             labels=labels,
             labels_apart=apart,
             features=declared,
-            ordered=self._no_order(table, first),
+            no_order=lambda: self._no_order(table, first),
             **self._told_of("features", table),
         )
         return NodeTable(table, roles)
@@ -306,9 +306,9 @@ class Tables:
     def _label_table(self, table: Table, ids: NodeIds) -> NodeTable:
         roles = node_roles(
             table,
-            lambda look: share_that_is_known(table, ids, look),
+            lambda looks: known_shares(ids, looks),
             rest="label",
-            ordered="" if ids.names is None else "nodes are called by names",
+            no_order=lambda: "" if ids.names is None else "nodes are called by names",
             **self._told_of("labels", table),
         )
         return NodeTable(table, roles)

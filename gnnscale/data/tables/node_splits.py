@@ -13,7 +13,7 @@ import numpy as np
 from gnnscale.data.splits import random_split
 from gnnscale.data.tables.id_list import read_id_list
 from gnnscale.data.tables.node_ids import NodeIds
-from gnnscale.data.tables.node_table import NodeArray, NodeTable, share_that_is_known
+from gnnscale.data.tables.node_table import NodeArray, NodeTable, known_shares
 from gnnscale.data.tables.roles.evidence import as_ids
 from gnnscale.data.tables.roles.nodes import node_roles
 from gnnscale.data.tables.table import open_table
@@ -106,9 +106,9 @@ def _of_path(path: Path, ids: NodeIds, tables: Sequence[NodeTable]) -> dict[str,
     table = open_table(path, "splits")
     roles = node_roles(
         table,
-        lambda look: share_that_is_known(table, ids, look),
+        lambda looks: known_shares(ids, looks),
         rest="split",
-        ordered="" if ids.names is None else "nodes are called by names",
+        no_order=lambda: "" if ids.names is None else "nodes are called by names",
     )
     known = NodeTable(table, roles)
     return _of_columns(known, known.those("split"), ids, None)

@@ -216,27 +216,31 @@ class NodeTable:
         return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-def share_of(table: Table, wanted: pyarrow.Array, look: Look) -> float:
-    """Of ids `wanted`, different texts, the share that a column of a table holds."""
-    found = np.zeros(len(wanted), dtype=bool)
-    written = is_text(look) and not table.typed
-    kinds = {look.name: pyarrow.large_string()} if written else None
-    for batch in table.batches([look.name], kinds):
-        places = compute.index_in(as_ids(batch[0]), value_set=wanted).drop_null()
-        found[places.to_numpy()] = True
-        if found.all():
-            return 1.0
-    return float(found.mean()) if found.size else 0.0
+def shares_of(table: Table, wanted: pyarrow.Array, looks: Sequence[Look]) -> dict[str, float]:
+    """Of ids `wanted`, different texts, the share that each column of a table holds."""
+    found = {look.name: np.zeros(len(wanted), dtype=bool) for look in looks}
+    if not (len(wanted) and looks):
+        return {name: float(there.mean()) if there.size else 0.0 for name, there in found.items()}
+    # Cells of a text as they are written: no pass is needed to see what all of them are.
+    written = [k.name for k in looks if not table.typed and k.column.kind != "float"]
+    kinds = dict.fromkeys(written, pyarrow.large_string())
+    for batch in table.batches([*found], kinds):
+        for name, there in found.items():
+            places = compute.index_in(as_ids(batch[name]), value_set=wanted).drop_null()
+            there[places.to_numpy()] = True
+    return {name: float(there.mean()) for name, there in found.items()}
 
 
-def share_that_is_known(table: Table, ids: NodeIds, look: Look) -> float:
-    """Of the first cells of a column, the share that are ids of nodes."""
-    cells = as_ids(look.cells).drop_null()
-    if not len(cells):
-        return 0.0
+def known_shares(ids: NodeIds, looks: Sequence[Look]) -> dict[str, float]:
+    """Of the first cells of each column, the share that are ids of nodes."""
     names = pyarrow.array(np.arange(ids.num_nodes)) if ids.names is None else ids.names.to_arrow()
-    known = compute.is_in(cells, value_set=names.cast(pyarrow.large_string()))
-    return float(compute.mean(known.cast(pyarrow.int8())).as_py())
+    names = names.cast(pyarrow.large_string()) if looks else names
+    found = {}
+    for look in looks:
+        cells = as_ids(look.cells).drop_null()
+        known = compute.is_in(cells, value_set=names)
+        found[look.name] = float(known.true_count / len(cells)) if len(cells) else 0.0
+    return found
 
 
 def npy_path(given: object) -> Path | None:

@@ -130,7 +130,7 @@ def _node_table(found: Attributed, said: Mapping[str, Any], path: Path) -> NodeT
         table.column(unknown[0])  # which says what there is
     roles = node_roles(
         table,
-        lambda look: float(look.name == _ROW),
+        lambda looks: {look.name: float(look.name == _ROW) for look in looks},
         id=_ROW,
         labels=said["labels"] or (),
         drop=drop,

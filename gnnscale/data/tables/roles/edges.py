@@ -191,7 +191,7 @@ def _find_weight(deciding: Deciding) -> None:
         look
         for look in deciding.left()
         if look.is_number
-        and not _counts_edges(look)
+        and not {*look.words} <= _NUMBERS
         and _KINDS.isdisjoint(look.words)
         and not _always_same(deciding.table, look)
     ]

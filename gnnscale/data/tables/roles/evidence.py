@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -176,15 +177,22 @@ class Look:
         first = next((cell.as_py() for cell in self.cells if cell.is_valid), None)
         kinds = {"bool": "booleans", "list": "lists", "empty": "no cells"}
         kind = kinds.get(self.column.kind, self.column.kind)
+        kind = str(self.column.type) if kind == "other" else kind
         return f"{kind} such as {first!r}" if isinstance(first, str) else kind
+
+
+_LOOKED_AT: weakref.WeakKeyDictionary[Table, list[Look]] = weakref.WeakKeyDictionary()
 
 
 def looked_at(table: Table) -> list[Look]:
     """The columns of a table and the first of their cells."""
-    sample = table.sample(ROWS_LOOKED_AT).combine_chunks()
-    chunked = [sample.column(i) for i in range(sample.num_columns)]
-    cells = [c.chunk(0) if c.num_chunks else pyarrow.array([], c.type) for c in chunked]
-    return [Look(column, own) for column, own in zip(table.columns, cells, strict=True)]
+    if (looks := _LOOKED_AT.get(table)) is None:
+        sample = table.sample(ROWS_LOOKED_AT).combine_chunks()
+        chunked = [sample.column(i) for i in range(sample.num_columns)]
+        cells = [c.chunk(0) if c.num_chunks else pyarrow.array([], c.type) for c in chunked]
+        looks = [Look(column, own) for column, own in zip(table.columns, cells, strict=True)]
+        _LOOKED_AT[table] = looks
+    return looks
 
 
 def as_ids(cells: pyarrow.Array) -> pyarrow.Array:

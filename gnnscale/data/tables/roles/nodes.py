@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from gnnscale.data.tables.roles import Role
@@ -13,8 +13,8 @@ from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import part_of
 from gnnscale.storage.arrow import pyarrow
 
-#: What share of the ids that count a column holds: see `node_roles`.
-Share = Callable[[Look], float]
+#: Of columns, by name, how much of what they should hold they hold: see `node_roles`.
+Shares = Callable[[Sequence[Look]], Mapping[str, float]]
 
 _LABELS = vocabulary("label labels")
 _MAY_BE_LABELS = vocabulary("y class target category")
@@ -24,7 +24,7 @@ _CALLED_ID = vocabulary("id ids node_id nodeid node nodes vertex vertex_id")
 
 def node_roles(
     table: Table,
-    share: Share,
+    shares: Shares,
     *,
     id: str | int | None = None,
     labels: Sequence[str | int] = (),
@@ -34,7 +34,7 @@ def node_roles(
     features: Collection[str] = (),
     labels_apart: bool = False,
     rest: Literal["feature", "label", "split"] = "feature",
-    ordered: str = "",
+    no_order: Callable[[], str] = str,
 ) -> list[Role]:
     """What each column of a table of nodes is, in their order; without an id, rows are in order.
 
@@ -44,7 +44,7 @@ def node_roles(
 
     Args:
         table: the nodes, or their labels.
-        share: of a column, how much of what it should hold it holds, from 0 to 1: of nodes the
+        shares: of columns, how much of what they should hold they hold, from 0 to 1: of nodes the
             edges' ids, of labels ids of nodes.
         id: the column that says whose a row is, where the caller says it.
         labels: the columns of labels, likewise.
@@ -54,7 +54,7 @@ def node_roles(
         features: the names of columns that are said to be features.
         labels_apart: whether labels are given elsewhere: columns called so are then left out.
         rest: what other columns are.
-        ordered: why rows cannot be in the order of nodes, in words; empty where they can.
+        no_order: why rows cannot be in the order of nodes, in words; empty where they can.
 
     Raises:
         InputError: there is no such column; or columns may be several things: what, and the words
@@ -77,7 +77,7 @@ def node_roles(
     if split is None:
         _find_splits(deciding)
     if named is None:
-        _find_id(deciding, share, numbers, ordered)
+        _find_id(deciding, shares, numbers, no_order)
     elif (twice := _repeated(table, named)) is not None:
         raise InputError(
             f"{table.what}: column {named.name}, named as id, has {twice}; give each node one row"
@@ -125,19 +125,19 @@ def _find_splits(deciding: Deciding) -> None:
                 deciding.give(look, "split", "names of parts")
 
 
-def _find_id(deciding: Deciding, share: Share, numbers: list[Look], ordered: str) -> None:
-    table = deciding.table
-    # Of numbers with a point, which ids are where some were missing, a name is asked for.
-    able = [
-        look
-        for look in deciding.left()
-        if look.may_name_nodes and (look.column.kind != "float" or look.called_id or ordered)
-    ]
-    held = {look.name: share(look) if look in able else 0.0 for look in deciding.left()}
-    once = [look for look in able if held[look.name] > 0 or look.called_id]
-    once = [look for look in once if _repeated(table, look) is None]
+def _find_id(
+    deciding: Deciding, shares: Shares, numbers: list[Look], no_order: Callable[[], str]
+) -> None:
+    table, left = deciding.table, deciding.left()
+    able = [k for k in left if k.may_name_nodes and (k.called_id or _once(as_ids(k.cells)))]
+    # Numbers with a point are ids where nothing else can be: some were missing in between.
+    points = [look for look in able if look.column.kind == "float" and not look.called_id]
+    if points and not no_order():
+        able = [look for look in able if look not in points]
+    held = dict.fromkeys((look.name for look in left), 0.0) | dict(shares(able))
+    once = [look for look in able if held[look.name] > 0 and _repeated(table, look) is None]
     whole = [look for look in once if held[look.name] == 1]
-    called = [look for look in deciding.left() if look.name.lower() in _CALLED_ID]
+    called = [look for look in left if look.name.lower() in _CALLED_ID]
     sure = [look for look in whole if look in called]
     sure = sure if len(sure) == 1 else [look for look in whole if look.called_id] or whole
     # What is called id and holds none stands against what holds them and is called otherwise.
@@ -148,25 +148,22 @@ def _find_id(deciding: Deciding, share: Share, numbers: list[Look], ordered: str
     elif len(candidates) > 1:
         _ask_id(deciding, candidates, held)
     elif called:
-        _refuse_id(deciding, called[0], ordered)
-    elif partly := [look for look in once if ordered and held[look.name] >= 0.5]:
-        _ask_id(deciding, partly, held)
-    elif index := [look for look in numbers if _is_better(table, look, share, ordered)]:
-        if ordered:
+        _refuse_id(deciding, called[0], no_order())
+    elif index := [look for look in numbers if _is_better(table, look, shares, no_order)]:
+        if no_order():
             deciding.give(index[0], "id", "the index, which holds ids of nodes")
         else:
             deciding.ask(
                 index, "is an index that does not count the rows, and may be ids", "id", "drop"
             )
-    elif ordered:
-        best = max(able, key=lambda look: held[look.name], default=None)
-        shown = (
-            "" if best is None else f" (most of them, {held[best.name]:.0%}, are in {best.name})"
-        )
-        raise InputError(
-            f"{table.what}: no column holds the ids of nodes once each{shown}, and {ordered}; say "
-            "which one does: id="
-        )
+    elif reason := no_order():
+        if partly := [look for look in once if held[look.name] >= 0.5]:
+            _ask_id(deciding, partly, held)
+        else:
+            raise InputError(
+                f"{table.what}: no column holds the ids of nodes once each, and {reason}; say "
+                "which one does: id="
+            )
 
 
 def _why(look: Look) -> str:
@@ -195,11 +192,12 @@ def _refuse_id(deciding: Deciding, look: Look, ordered: str) -> None:
     )
 
 
-def _is_better(table: Table, look: Look, share: Share, ordered: str) -> bool:
+def _is_better(table: Table, look: Look, shares: Shares, no_order: Callable[[], str]) -> bool:
     """Whether an index says more than the order of rows does."""
-    if look.counts_rows and look.numbers.size and look.numbers[0] == 0:
-        return bool(ordered) and share(look) == 1
-    return share(look) == 1 and _repeated(table, look) is None
+    counts = look.counts_rows and bool(look.numbers.size) and look.numbers[0] == 0
+    if counts and not no_order():
+        return False
+    return shares([look])[look.name] == 1 and _repeated(table, look) is None
 
 
 def _repeated(table: Table, look: Look) -> str | None:
