@@ -2,9 +2,9 @@
 
 from gnnscale.statistics.degrees import Degrees
 from gnnscale.statistics.description import Cut, Description, describe
+from gnnscale.statistics.distances import Distances
 from gnnscale.statistics.homophily import Assortativity, Homophily, Pair
 from gnnscale.statistics.leaks import Leak
-from gnnscale.statistics.reach import Reach
 from gnnscale.statistics.signal import Signal
 
 __all__ = [
@@ -12,10 +12,10 @@ __all__ = [
     "Cut",
     "Degrees",
     "Description",
+    "Distances",
     "Homophily",
     "Leak",
     "Pair",
-    "Reach",
     "Signal",
     "describe",
 ]

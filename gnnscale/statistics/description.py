@@ -16,10 +16,10 @@ from gnnscale.partitioning import partition
 from gnnscale.statistics import sizes
 from gnnscale.statistics.called import Called
 from gnnscale.statistics.degrees import Degrees, degrees
+from gnnscale.statistics.distances import Distances, distances
 from gnnscale.statistics.homophily import Assortativity, Homophily, homophily
 from gnnscale.statistics.leaks import Leak, find_leaks
 from gnnscale.statistics.picture import draw
-from gnnscale.statistics.reach import Reach, reach
 from gnnscale.statistics.signal import Signal, probe
 
 #: Directed edges up to which a graph is partitioned without being asked to: some seconds.
@@ -51,7 +51,7 @@ class Description:
     Attributes:
         data: the graph, or its clusters.
         degrees: how many neighbours nodes have; None without nodes.
-        reach: components and distances; None without nodes.
+        distances: components and distances; None without nodes.
         homophily: `Homophily` of classes, `Assortativity` of several labels or quantities a node;
             None where nodes have no labels, or no edge joins two that have.
         cut: share of the edges that clusters cut, None where that was not measured.
@@ -62,7 +62,7 @@ class Description:
 
     data: Graph | ClusteredGraph
     degrees: Degrees | None
-    reach: Reach | None
+    distances: Distances | None
     homophily: Homophily | Assortativity | None
     cut: Cut | None
     signal: Signal | None = None
@@ -81,8 +81,8 @@ class Description:
         }
         if self.degrees is not None:
             lines |= self.degrees.words(called)
-        if self.reach is not None:
-            lines |= self.reach.words(called, several)
+        if self.distances is not None:
+            lines |= self.distances.words(called, several)
         lines["edge cut"] = self._cut()
         lines |= {
             "features": sizes.features(graph),
@@ -188,7 +188,7 @@ def describe(
     return Description(
         data=graph,
         degrees=degrees(whole),
-        reach=reach(whole),
+        distances=distances(whole),
         homophily=alike,
         cut=_cut(graph, cut),
         signal=found,

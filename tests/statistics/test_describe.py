@@ -50,9 +50,9 @@ def test_any_graph_is_described(graph, y):
 
 def test_nothing_at_all_is_described():
     empty = gs.describe(Graph.from_arrays(np.zeros((2, 0), int), num_nodes=0), leaks=True)
-    assert empty.degrees is None and empty.reach is None and "nodes" in str(empty)
+    assert empty.degrees is None and empty.distances is None and "nodes" in str(empty)
     alone = gs.describe(Graph.from_arrays(np.zeros((2, 0), int), num_nodes=3))
-    assert alone.reach.components == 3 and alone.homophily is None and alone.cut is None
+    assert alone.distances.components == 3 and alone.homophily is None and alone.cut is None
 
 
 def test_a_graph_in_clusters_is_the_graph_and_its_nodes_are_called_as_before(tmp_path):
@@ -61,7 +61,7 @@ def test_a_graph_in_clusters_is_the_graph_and_its_nodes_are_called_as_before(tmp
     stored = gs.cluster(graph, part, path=tmp_path / "store")
     whole, found = (gs.describe(one, signal=True, leaks=True, cut=False) for one in (graph, stored))
     assert found.homophily.edge == pytest.approx(whole.homophily.edge)
-    assert found.reach.components == whole.reach.components
+    assert found.distances.components == whole.distances.components
     assert found.leaks == whole.leaks == ()
     for name, figure in whole.signal.scores.items():
         assert found.signal.scores[name] == pytest.approx(figure, abs=0.1)

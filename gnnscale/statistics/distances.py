@@ -1,4 +1,4 @@
-"""How far a graph reaches: its components, and how many hops lie between its nodes.
+"""How far apart nodes are: components, and how many hops lie between its nodes.
 
 Both read the rows in blocks and hold some 20 bytes a node. Edges are taken both ways.
 
@@ -27,7 +27,7 @@ _HOPS = 100  # looked at; no model goes that far
 
 
 @dataclass(frozen=True)
-class Reach:
+class Distances:
     """Components and distances.
 
     Attributes:
@@ -82,7 +82,7 @@ class Reach:
         return range(1, 1 if several else min(4, len(self.within)))
 
 
-def reach(graph: Graph) -> Reach | None:
+def distances(graph: Graph) -> Distances | None:
     """Measure it, in some passes over the edges; None without nodes."""
     count = graph.num_nodes
     if not count:
@@ -102,7 +102,7 @@ def reach(graph: Graph) -> Reach | None:
         hop = next(h for h, done in enumerate(found) if done >= wanted)
         before = found[hop - 1]
         diameter = hop - 1 + (wanted - before) / (found[hop] - before)
-    return Reach(
+    return Distances(
         components=sizes.numel(),
         greatest=float(sizes.max()) / count,
         diameter=diameter,

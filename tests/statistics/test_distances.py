@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gnnscale.graph import Graph
 from gnnscale.graph import adjacency as blocks
 from gnnscale.statistics.degrees import degrees
-from gnnscale.statistics.reach import reach
+from gnnscale.statistics.distances import distances
 from tests.helpers.strategies import graphs
 
 
@@ -20,7 +20,7 @@ from tests.helpers.strategies import graphs
 def test_components_and_distances_are_networkx_s(graph, most):
     before, blocks._MOST = blocks._MOST, most
     try:
-        found = reach(graph)
+        found = distances(graph)
     finally:
         blocks._MOST = before
     other = nx.Graph(graph.edge_index.T.tolist())
@@ -48,7 +48,7 @@ def _first_of_equals(shares):
 
 def test_what_is_further_than_models_go_is_said():
     path = torch.stack([torch.arange(999), torch.arange(1, 1000)])
-    found = reach(Graph.from_arrays(path, undirected=True))
+    found = distances(Graph.from_arrays(path, undirected=True))
     assert found.far and found.diameter is None and found.components == 1 and found.sample == 64
 
 
