@@ -20,6 +20,7 @@ ROOMS = (
     "gnnscale.train",
     "gnnscale.train.layerwise",
     "gnnscale.benchmarking",
+    "gnnscale.statistics",
     "gnnscale.parallel",
     "gnnscale.inference",
     "gnnscale.comm",

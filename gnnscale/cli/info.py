@@ -143,7 +143,7 @@ def _show_measured(
     else:
         facts(found.words(), title=f"{data.name}, measured")
     if found.signal is not None:
-        facts(found.signal.words(), title="Is there anything to learn?")
+        facts(found.signal_words(), title="Is there anything to learn?")
     for note in found.notes:
         line(note)
     if found.leaks is not None:

@@ -110,6 +110,19 @@ class Description:
             f"{whose} ({self.cut.method}): an epoch sees few of them"
         )
 
+    def signal_words(self) -> dict[str, str]:
+        """What probes tell, in sentences, by what they are about; empty without."""
+        if self.signal is None:
+            return {}
+        lines = self.signal.words()
+        alike = self.homophily
+        if isinstance(alike, Homophily) and alike.tells_nothing and self.signal.helped:
+            lines["so"] += (
+                f". Not by neighbours' labels, which hardly tell (informativeness "
+                f"{alike.informativeness:.3f}): by what neighbours are like, and where it stands"
+            )
+        return lines
+
     def leak_words(self) -> list[str]:
         """What a model could cheat with, a sentence each; one that says so where nothing is."""
         if self.leaks:
@@ -120,8 +133,7 @@ class Description:
     def __str__(self) -> str:
         """All of it, a line each."""
         lines = self.words()
-        if self.signal is not None:
-            lines |= {f"signal: {name}": text for name, text in self.signal.words().items()}
+        lines |= {f"signal: {name}": text for name, text in self.signal_words().items()}
         if self.leaks is not None:
             lines["leaks"] = "; ".join(self.leak_words())
         width = max(map(len, lines))
@@ -149,7 +161,8 @@ def describe(
     """Say what is worth knowing of a graph before anything is trained on it.
 
     Rows are read in blocks: of a graph on disk some hundred megabytes are held, and some tens of
-    bytes a node. Distances are those from 64 nodes, drawn at random.
+    bytes a node; probes take a gigabyte more at most, up to 10⁷ nodes. Distances are those from 64
+    nodes, drawn at random.
 
     Args:
         graph: a graph, or one in clusters, stored or not.

@@ -98,12 +98,18 @@ class Homophily:
                 "neighbours are seldom of one class, and yet tell it: which classes are joined is "
                 "a pattern, for models that tell a node from its neighbours (GraphSAGE)"
             )
-        if told >= 0.03 or self.adjusted >= 0.1:
+        if not self.tells_nothing:
             return "neighbours' labels tell little of a node's"
         large = (
             ": that so many edges join one class is because it is large" if self.edge > 0.5 else ""
         )
         return f"neighbours' labels hardly tell a node's{large}"
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether neighbours' labels hardly tell a node's."""
+        adjusted, told = self.adjusted, self.informativeness
+        return adjusted is not None and told is not None and max(adjusted / 0.1, told / 0.03) < 1
 
     def words(self, called: Called) -> dict[str, str]:
         """It in sentences, by what they are about."""

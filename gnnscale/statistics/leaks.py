@@ -110,14 +110,15 @@ def _copied(kind: str, what: str, copies: Copies, held: int, called: Called) -> 
     if graph.y is not None and graph.y_level == "node" and graph.task == "classification":
         y = loaded(graph.y)
         first, second = (y[torch.from_numpy(nodes)] for nodes in copies)
-        agree = f", {int((first == second).sum()):,} of them of its class"
+        agree = f", {int((first == second).sum()):,} with its label too"
+    have = "has" if len(pairs) == 1 else "have"
     shown = ", ".join(f"{called.node(a)} = {called.node(b)}" for a, b in pairs[:_SHOWN])
     return Leak(
         kind,
         len(pairs),
         tuple(pairs[:_SHOWN]),
-        f"{len(pairs):,} of {held:,} nodes for validation and testing have exactly the {what} of a "
-        f"training node{agree}: {shown}",
+        f"{len(pairs):,} of {held:,} nodes for validation and testing {have} exactly the {what} "
+        f"of a training node{agree}: {shown}",
     )
 
 

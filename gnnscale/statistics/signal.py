@@ -83,14 +83,20 @@ class Signal:
         compared = f"{self.metric} {alone:.3f} without it, {whole:.3f} with it"
         if alone - self.chance <= max(noise, _WORTH * (1 - self.chance)):
             return f"features alone say nothing, the graph does: {compared}"
-        missing = max(1 - alone, 1e-9)
-        if self.gain <= noise or self.gain < _WORTH * missing:
+        if not self.helped:
             return (
                 f"the graph hardly helps: {compared}. Compare a model that sees no edges "
                 "(--model mlp)"
             )
-        much = "" if self.gain >= _MUCH * missing else " a little"
+        much = "" if self.gain >= _MUCH * (1 - alone) else " a little"
         return f"the graph helps{much}: {compared}"
+
+    @property
+    def helped(self) -> bool:
+        """Whether the graph gives more than chance and features alone, by enough to be worth it."""
+        missing = 1 - self.scores.get(FEATURES, self.chance)
+        few = self.rows[1] < _FEW
+        return not few and self.gain > max(_SURE * self.error, _WORTH * missing)
 
     def words(self) -> dict[str, str]:
         """It in sentences, by what they are about."""

@@ -118,3 +118,20 @@ def test_the_picture_is_a_png(kind, tmp_path):
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(gs.InputError, match="a PNG"):
         found.plot(tmp_path / "a.svg")
+
+
+def test_what_labels_do_not_tell_and_the_graph_does_is_explained():
+    """Labels say nothing of neighbours here; the degree does, as features do not."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 600)
+    active = random.permutation(np.repeat(np.arange(600), np.where(y, 12, 2)))
+    edges = np.stack([active[::2], active[1::2][: len(active[::2])]])
+    train, val, test = np.split(random.permutation(600), [300, 500])
+    split = {"train": train, "val": val, "test": test}
+    graph = Graph.from_arrays(
+        edges, random.normal(size=(600, 5)), y, splits={"a": split}, undirected=True
+    )
+    found = gs.describe(graph, signal=True, cut=False)
+    assert "hardly tell" in found.homophily.verdict
+    so = found.signal_words()["so"]
+    assert "features alone say nothing, the graph does" in so and "Not by neighbours' labels" in so
