@@ -18,10 +18,9 @@ import torch
 from gnnscale.graph import Graph
 from gnnscale.graph.adjacency import row_blocks
 from gnnscale.graph.reading.nodes import Split
-from gnnscale.statistics.views import feature_rows
+from gnnscale.statistics.views import feature_rows, rows_at_once
 from gnnscale.storage.mapped import loaded
 
-_ROWS = 1 << 14  # of features at a time
 _SAMPLED = 20_000  # rows that tell how common a value is
 _LOOKED_AT = 4_000  # different rows that are looked at
 _DISTINCT = 0.1  # of all rows: where fewer are, features are a few values
@@ -90,8 +89,9 @@ def _matches(marks: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blocks(graph: Graph) -> Iterator[tuple[int, np.ndarray | scipy.sparse.csr_array]]:
-    for start in range(0, graph.num_nodes, _ROWS):
-        yield start, feature_rows(graph, start, min(start + _ROWS, graph.num_nodes))
+    rows = max(1, rows_at_once(graph) // 4)  # the marks of an entry take eight bytes, twice
+    for start in range(0, graph.num_nodes, rows):
+        yield start, feature_rows(graph, start, min(start + rows, graph.num_nodes))
 
 
 def _marks(rows: np.ndarray | scipy.sparse.csr_array) -> np.ndarray:

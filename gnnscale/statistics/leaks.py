@@ -19,16 +19,16 @@ from gnnscale.graph.reading.nodes import Split
 from gnnscale.statistics.called import Called
 from gnnscale.statistics.copies import Copies, copied_features, copied_neighbours
 from gnnscale.statistics.homophily import Homophily
-from gnnscale.statistics.views import feature_rows
+from gnnscale.statistics.views import feature_rows, rows_at_once
 from gnnscale.storage.mapped import loaded, read_rows
 
-_ROWS = 1 << 14
 _SAMPLED = 20_000  # labelled rows, and edges
 _ENTRIES = 1 << 26  # of dense features that are looked at, at most
 _SURE = 0.98  # correlation of what a column says with the truth
 _QUANTITY = 0.999  # of a column with a quantity
 _FEW = 10  # rows of a class, and rows that are not
 _SHOWN = 3
+_TABLE = 1 << 22  # counts of columns and classes at a time
 _ALL = 0.99  # of the edges join nodes of one class
 _MANY = 100  # edges, for that to be worth a word
 
@@ -190,8 +190,9 @@ def _sample(graph: Graph) -> tuple[np.ndarray | scipy.sparse.csr_array, np.ndarr
         arrays = (1 / np.repeat(sizes, sizes), np.arange(graph.num_nodes), ptr.numpy())
         means = scipy.sparse.csr_array(arrays, shape=(sizes.size, graph.num_nodes))
         pick = means[rows].astype(np.float32).tocsc()
-    for start in range(0, graph.num_nodes, _ROWS):
-        stop = min(start + _ROWS, graph.num_nodes)
+    at_once = rows_at_once(graph)
+    for start in range(0, graph.num_nodes, at_once):
+        stop = min(start + at_once, graph.num_nodes)
         block = feature_rows(graph, start, stop)
         if pick is not None:
             taken.append(pick[:, start:stop].tocsr() @ block)
@@ -271,12 +272,14 @@ def _present(x: scipy.sparse.csr_array, y: np.ndarray) -> dict[int, int | None]:
     )
     often = np.asarray(there.sum(0))
     wide = np.flatnonzero((often >= _FEW) & (count - often >= _FEW))
-    both = (there.tocsc()[:, wide].T @ ones).toarray()
-    actual = np.bincount(y, minlength=classes)
-    correlation = np.abs(_correlation(both, often[wide, None], actual[None], count))
+    columns, actual = there.tocsc(), np.bincount(y, minlength=classes)
     found: dict[int, int | None] = {}
-    for column, label in zip(*np.nonzero(correlation >= _SURE), strict=True):
-        found[int(wide[column])] = None if classes == 2 else int(label)
+    step = max(1, _TABLE // classes)
+    for some in (wide[start : start + step] for start in range(0, wide.size, step)):
+        both = (columns[:, some].T @ ones).toarray()
+        sure = np.abs(_correlation(both, often[some, None], actual[None], count)) >= _SURE
+        for column, label in zip(*np.nonzero(sure), strict=True):
+            found[int(some[column])] = None if classes == 2 else int(label)
     return found
 
 

@@ -23,6 +23,7 @@ from gnnscale.statistics.views import COLUMNS, Rows, features, structure
 from gnnscale.storage.mapped import loaded
 
 _FITTED, _SCORED = 20_000, 10_000  # rows at most
+_MOST_CLASSES = 2048  # a column is fitted for each
 _FEW = 50  # validation rows, below which nothing is advised
 _FOLDS = 10  # of the validation rows, which tell how far a difference may be chance
 _SURE = 2.3  # standard errors: 97.5 % one-sided with nine degrees of freedom
@@ -68,6 +69,8 @@ class Signal:
         if self.rows[1] < _FEW:
             return f"{self.rows[1]} rows to score on are too few to advise"
         alone, whole = self.scores.get(FEATURES), self.scores[ALL]
+        if math.isnan(whole):
+            return "the rows to score on are all alike: there is nothing to tell apart"
         noise = _SURE * self.error
         best = max(self.scores.values())
         if best - self.chance <= max(noise, _WORTH * (1 - self.chance)):
@@ -127,6 +130,8 @@ def probe(graph: Graph, split: str = "default", seed: int = 0) -> Signal:
         raise InputError("signal: the graph has no labels to tell")
     if graph.y_level == "edge":
         raise InputError("signal: labels of edges are not probed, only those of nodes and graphs")
+    if graph.task == "classification" and graph.num_classes > _MOST_CLASSES:
+        raise InputError(f"signal: not measured for more than {_MOST_CLASSES:,} classes")
     y = loaded(graph.y)
     train, val, where = _split(graph, y, split, seed)
     if train.numel() < 2 or not val.numel():
@@ -170,8 +175,8 @@ def _split(graph: Graph, y: Tensor, name: str, seed: int) -> tuple[Tensor, Tenso
     def rows(mask: Tensor) -> Tensor:
         mask = loaded(mask)
         if graph.y_level == "graph":
-            starts = graph.node_ptr
-            assert starts is not None
+            starts = torch.tensor([0, graph.num_nodes])
+            starts = starts if graph.node_ptr is None else graph.node_ptr
             mask = mask[starts[:-1].clamp(max=max(graph.num_nodes - 1, 0))]
         return (mask & known).nonzero().squeeze(1)
 

@@ -36,7 +36,7 @@ DIRECTIONS = 128
 BUDGET = 1 << 30  # bytes
 _ENTRIES = 8  # of a feature in the projection
 _TURNED = 1 << 16  # features at most, for the power iteration: 64 MiB
-_ROWS = 1 << 15  # of features at a time
+_BLOCK = 1 << 24  # entries of dense features at a time
 _SAMPLED = 1 << 17  # rows that tell what varies
 _SWEEPS = 4  # of the subspace iteration
 
@@ -179,8 +179,8 @@ def _orthonormal(basis: Tensor) -> Tensor:
 
 def _gram(basis: Tensor) -> Tensor:
     total = torch.zeros(basis.size(1), basis.size(1), dtype=torch.float64)
-    for start in range(0, basis.size(0), _ROWS):
-        block = basis[start : start + _ROWS].double()
+    for start in range(0, basis.size(0), _SAMPLED):
+        block = basis[start : start + _SAMPLED].double()
         total += block.T @ block
     return total
 
@@ -189,8 +189,9 @@ def _blocks(
     graph: Graph, weight: np.ndarray | None = None
 ) -> Iterator[tuple[int, int, np.ndarray | scipy.sparse.csr_array]]:
     """Rows of the features, some at a time; with weights of columns, of length 1."""
-    for start in range(0, graph.num_nodes, _ROWS):
-        stop = min(start + _ROWS, graph.num_nodes)
+    rows = rows_at_once(graph)
+    for start in range(0, graph.num_nodes, rows):
+        stop = min(start + rows, graph.num_nodes)
         block = feature_rows(graph, start, stop)
         if weight is not None and not isinstance(block, np.ndarray):
             values = block.data * weight[block.indices]
@@ -211,6 +212,14 @@ def _weight(graph: Graph) -> np.ndarray | None:
         assert not isinstance(block, np.ndarray)
         often += np.bincount(block.indices[block.data != 0], minlength=often.size)
     return np.log((1 + graph.num_nodes) / (1 + often))
+
+
+def rows_at_once(graph: Graph) -> int:
+    """How many rows of the features are in memory at once."""
+    width = graph.num_features
+    if isinstance(graph.x, CSR):  # which become so many columns
+        width = max(graph.x.nnz // max(graph.num_nodes, 1), COLUMNS)
+    return max(1, min(_BLOCK // max(width, 1), 1 << 15))
 
 
 def feature_rows(graph: Graph, start: int, stop: int) -> np.ndarray | scipy.sparse.csr_array:

@@ -135,3 +135,27 @@ def test_what_labels_do_not_tell_and_the_graph_does_is_explained():
     assert "hardly tell" in found.homophily.verdict
     so = found.signal_words()["so"]
     assert "features alone say nothing, the graph does" in so and "Not by neighbours' labels" in so
+
+
+@pytest.mark.parametrize("undirected", [False, True])
+def test_a_graph_on_disk_is_described_as_in_memory(undirected, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    edges, y = random.integers(0, 500, (2, 3000)), random.integers(0, 3, 500)
+    x = (random.normal(size=(500, 300)) + np.eye(3, 300)[y]).astype(np.float32)
+    train, val, test = np.split(random.permutation(500), [300, 400])
+    splits = {"default": {"train": train, "val": val, "test": test}}
+    given = {"splits": splits, "undirected": undirected}
+    gs.build_graph(tmp_path / "g", 500, [edges], x=[x], y=y, **given)
+    stored = gs.load(str(tmp_path / "g"))
+    whole = Graph.from_arrays(stored.edge_index, x, y, splits=splits)
+    first = gs.describe(whole, signal=True, leaks=True, cut=False)
+    monkeypatch.setattr("gnnscale.graph.adjacency._MOST", 100)
+    monkeypatch.setattr("gnnscale.statistics.views._BLOCK", 300 * 70)
+    second = gs.describe(stored, signal=True, leaks=True, cut=False)
+    lines = [
+        {name: line for name, line in found.words().items() if name != "memory"}
+        for found in (first, second)
+    ]
+    assert lines[0] == lines[1] and first.leaks == second.leaks
+    for name, figure in first.signal.scores.items():
+        assert second.signal.scores[name] == pytest.approx(figure, abs=0.03)

@@ -211,6 +211,7 @@ def test_no_label_for_testing_is_read():
         ({"y": np.zeros(6, int), "y_level": "edge"}, "labels of edges"),
         ({"y": np.zeros(4, int)}, "all labels that are trained on are the same"),
         ({"y": np.array([0, -1, -1, -1])}, "too few"),
+        ({"y": np.array([0, 1, 2, 3]), "num_classes": 9999}, "more than 2,048 classes"),
     ],
 )
 def test_what_cannot_be_probed_says_why(arguments, why):
@@ -218,3 +219,11 @@ def test_what_cannot_be_probed_says_why(arguments, why):
     graph = Graph.from_arrays(edges, **arguments)
     with pytest.raises(gs.InputError, match=why):
         probe(graph)
+
+
+def test_rows_that_are_all_alike_are_said():
+    graph = made(1.0, 0.5, classes=2)
+    ones = (graph.y == 1).nonzero().squeeze(1)
+    split = {"train": [*range(300)], "val": [int(i) for i in ones if i >= 300], "test": []}
+    one = Graph.from_arrays(graph.edge_index, graph.x, graph.y, splits={"a": split})
+    assert "all alike" in probe(one).advice
