@@ -92,7 +92,10 @@ def test_part_files_and_what_is_said_of_them(gnnscale, tables):
         (("info", "wordnet", "--labels", "y"), "--labels is of tables in files"),
         (("import", "nothing.csv", "--labels", "y", "--out", "g"), "no such file"),
         (("import", "edges.parquet", "people.csv", "--labels", "nix", "--out", "g"), "nix"),
-        (("import", "edges.parquet", "people.csv", "--id", "age", "--out", "g"), "150 of 150 edges"),
+        (
+            ("import", "edges.parquet", "people.csv", "--id", "age", "--out", "g"),
+            "150 of 150 edges",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(gnnscale, tables, command, told):

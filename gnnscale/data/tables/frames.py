@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gnnscale.errors import InputError
-from gnnscale.storage.arrow import pyarrow
+from gnnscale.storage.arrow import pyarrow, types
 
 
 def as_arrow(given: Any, what: str) -> pyarrow.Table | None:
@@ -29,10 +29,30 @@ def as_arrow(given: Any, what: str) -> pyarrow.Table | None:
         given = given.collect()
     if hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__"):
         try:
-            return pyarrow.table(given)  # polars, duckdb, cudf, … and batches, by Arrow's protocol
+            return _plain(
+                pyarrow.table(given)
+            )  # polars, duckdb, cudf, … and batches, by Arrow's protocol
         except pyarrow.ArrowInvalid:  # of a single column, as pandas' Series
             return None
     return None
+
+
+def _plain(table: pyarrow.Table) -> pyarrow.Table:
+    """With the categories of polars in a type that Arrow casts from."""
+    for i, field in enumerate(table.schema):
+        kind = field.type
+        if types.is_dictionary(kind) and types.is_string_view(kind.value_type):
+            chunks = [
+                pyarrow.DictionaryArray.from_arrays(
+                    chunk.indices,
+                    chunk.dictionary.cast(pyarrow.large_string()),
+                    ordered=kind.ordered,
+                )
+                for chunk in table.column(i).chunks
+            ]
+            plain = pyarrow.dictionary(kind.index_type, pyarrow.large_string(), kind.ordered)
+            table = table.set_column(i, field.name, pyarrow.chunked_array(chunks, plain))
+    return table
 
 
 def _of_records(array: np.ndarray, what: str) -> pyarrow.Table:

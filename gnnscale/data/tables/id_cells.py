@@ -17,7 +17,7 @@ _EXACT = 2**53  # whole floats below are the integers that were written
 
 def is_text(look: Look) -> bool:
     """Whether ids are text, as also numbers that are written with zeros before them, as 007."""
-    return look.column.kind == "text" or not look.whole
+    return look.column.kind == "text" or not (look.whole or not len(look.cells))
 
 
 def id_batches(
@@ -46,6 +46,8 @@ def id_batches(
     read = _text if text else _whole
     for batch in table.batches(list(kinds), kinds):
         ids = [read(batch[look.name], f"{table.what}: {look.name}") for look in looks]
+        for look in more:
+            _check_filled(batch[look.name].null_count, f"{table.what}: {look.name}")
         yield (*ids, *(batch[look.name].to_numpy(zero_copy_only=False) for look in more))
 
 

@@ -46,7 +46,10 @@ class NodeArray:
             except (OSError, ValueError, EOFError) as error:
                 raise StoreError(f"{what} is damaged, or no array of numbers: {error}") from error
         else:
-            self.array = np.asarray(given)
+            try:
+                self.array = np.asarray(given)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError(f"{what} is no array: {error}") from error
         self.what = what
         kinds = "biufUO" if text else "biuf"
         if not self.array.ndim or self.array.dtype.kind not in kinds:
@@ -219,8 +222,8 @@ class NodeTable:
 def shares_of(table: Table, wanted: pyarrow.Array, looks: Sequence[Look]) -> dict[str, float]:
     """Of ids `wanted`, different texts, the share that each column of a table holds."""
     found = {look.name: np.zeros(len(wanted), dtype=bool) for look in looks}
-    if not (len(wanted) and looks):
-        return {name: float(there.mean()) if there.size else 0.0 for name, there in found.items()}
+    if not (len(wanted) and looks):  # without edges, a name is all that there is to go by
+        return {look.name: float(look.called_id) for look in looks}
     # Cells of a text as they are written: no pass is needed to see what all of them are.
     written = [k.name for k in looks if not table.typed and k.column.kind != "float"]
     kinds = dict.fromkeys(written, pyarrow.large_string())

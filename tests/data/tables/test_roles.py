@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 
@@ -197,6 +198,44 @@ def test_an_index_is_data_only_where_it_must_be(tmp_path, kind):
     assert by_index.x[:, 0].tolist() == [1, 2, 0, 3]
     in_order = gs.from_edge_list(RING, shuffled, drop="__index_level_0__")
     assert in_order.x[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_what_names_a_row_is_no_feature_of_it():
+    table = nodes(
+        node=[0, 1, 2, 3], user_id=[3, 2, 1, 0], name=["p", "q", "r", "s"], city=[*"abab"]
+    )
+    graph = gs.from_edge_list(RING, table)
+    assert graph.feature_names == ("city=a", "city=b")
+    said = gs.from_edge_list(RING, table, recipe={"name": "one-hot"}, drop="city")
+    assert said.feature_names == ("name=p", "name=q", "name=r", "name=s")
+
+
+def test_columns_of_every_type():
+    polars = pytest.importorskip("polars")
+    lists = pyarrow.table({"u": [0, 1], "v": [1, 2], "when": [[1], [2]], "void": pyarrow.nulls(2)})
+    assert [r.role for r in edge_roles(open_table(lists, "edges"))] == [
+        "source",
+        "target",
+        "left out",
+        "left out",
+    ]
+    friends = FRIENDS.astype("category")
+    kinds = polars.DataFrame({"u": ["a", "b"], "v": ["b", "c"]})
+    for frame in (kinds, kinds.cast(polars.Categorical), friends):
+        called = {*frame["u"], *frame["v"]} if frame is not friends else {"ann", "bob", "cid"}
+        assert gs.from_edge_list(frame).names[:].tolist() == sorted(called)
+    for whole in ("int8", "uint64", "Int64", "float32"):
+        assert gs.from_edge_list(RING.astype(whole)).names is None
+    none = gs.from_edge_list(RING[:0], nodes(id=[5, 7], a=[0.5, 1]))
+    assert none.num_edges == 0 and none.names[:].tolist() == [5, 7]
+    for frame, says in (
+        (pyarrow.table({"u": [b"a"], "v": [b"b"]}), "is binary; ids are integers or text"),
+        (RING.assign(w=[0.5, None, 1, 1]), "1 cells of edges: w are empty"),
+        (RING.assign(src=[0, None, 1, 2]), "1 cells of edges: src are empty"),
+        (pd.DataFrame({"u": [2.0**60], "v": [1]}), "ids are integers or text"),
+    ):
+        with pytest.raises(InputError, match=says):
+            gs.from_edge_list(frame)
 
 
 def test_labels_in_every_form():

@@ -107,7 +107,8 @@ class Look:
     @cached_property
     def constant(self) -> bool:
         """Whether all of several cells are the same."""
-        return len(self.cells) > 1 and len(self.cells.unique()) == 1
+        whole = self.column.kind not in ("list", "other")
+        return whole and len(self.cells) > 1 and len(self.cells.unique()) == 1
 
     @cached_property
     def counts_rows(self) -> bool:
@@ -162,6 +163,17 @@ class Look:
             or last[0] in ("id", "ids")
             or re.fullmatch(_IDS, last[0]) is not None
         )
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether its name and its cells say that it names each row, and is no feature of it."""
+        last = "".join(self.words[-1:])
+        called = re.fullmatch(rf"u?ids?|[ug]uid|{_IDS}", last) or (
+            self.column.kind == "text" and last in ("name", "names", "key")
+        )
+        if not (called and self.may_name_nodes and len(self.cells) > 1):
+            return False
+        return len(self.cells.unique()) == len(self.cells)
 
     @cached_property
     def in_words(self) -> str:

@@ -85,8 +85,8 @@ def node_roles(
     for look in deciding.left():
         if look.column.kind == "empty" and len(look.cells):
             deciding.give(look, "left out", "no cells")
-        elif look.name.lower() in _CALLED_ID and named is not None and look.may_name_nodes:
-            deciding.give(look, "left out", "called as ids are, which another column holds")
+        elif rest == "feature" and look.names_rows:
+            deciding.give(look, "left out", "a name of each row, and no feature of it")
         else:
             deciding.give(look, rest, "")
     return deciding.done()
