@@ -167,6 +167,31 @@ def sage(folder: Path) -> Made:
     return partial(gs.load, folder), content
 
 
+@LAYOUTS("GraphStorm's tables", "pandas")
+def graphstorm(folder: Path) -> Made:
+    """A JSON that names tables in Parquet and their columns."""
+    names = [f"p{i:02d}" for i in RNG.permutation(12)]
+    nodes = pd.DataFrame({"node_id": names, "feat": [*RNG.random((12, 3))], "label": names})
+    nodes["label"] = RNG.choice(["a", "b"], 12)
+    edges = pd.DataFrame(RNG.choice(names, (30, 2)), columns=["source_id", "dest_id"])
+    nodes.to_parquet(folder / "paper.parquet")
+    edges.to_parquet(folder / "cites.parquet")
+    form = {"format": {"name": "parquet"}}
+    paper = {"node_type": "paper", "node_id_col": "node_id", "files": ["paper.parquet"], **form}
+    paper["features"] = [{"feature_col": "feat"}]
+    paper["labels"] = [{"label_col": "label", "task_type": "classification"}]
+    cites = {"relation": ["paper", "cites", "paper"], "files": ["cites.parquet"], **form}
+    cites |= {"source_id_col": "source_id", "dest_id_col": "dest_id"}
+    about = {"version": "gconstruct-v0.1", "nodes": [paper], "edges": [cites]}
+    (folder / "config.json").write_text(json.dumps(about))
+    read = pd.read_parquet(folder / "paper.parquet")
+    place = {name: i for i, name in enumerate(read["node_id"])}
+    ends = pd.read_parquet(folder / "cites.parquet").map(place.get).to_numpy().T
+    content = Content(ends, 12, nodes=[*place], x=np.stack(read["feat"].tolist()))
+    content.y = read["label"].to_numpy(dtype=object)
+    return partial(gs.load, folder), content
+
+
 @LAYOUTS("lines of JSON (Hugging Face)", "NumPy")
 def json_lines(folder: Path) -> Made:
     """A graph a line."""

@@ -28,6 +28,7 @@ _HOMES = (
     "gnnscale.data.ogb.own",
     "gnnscale.data.ogb.folder",
     "gnnscale.data.formats.graphsage",
+    "gnnscale.data.formats.graphstorm",
     "gnnscale.data.formats.jsonl",
     "gnnscale.data.formats.edge_lists.edges",
     "gnnscale.data.formats.edge_lists.snap_konect",

@@ -157,9 +157,9 @@ def _is_gml(path: Path) -> bool:
 
 
 def _is_node_link(path: Path) -> bool:
-    """Not of GraphSAGE's folders, which have more than a file of nodes and links."""
+    """Not of GraphSAGE's folders, which have more than a file of them, nor of GraphStorm's."""
     head = seen.head(path)
-    listed = b'"nodes"' in head and head.lstrip()[:1] == b"{"
+    listed = b'"nodes"' in head and head.lstrip()[:1] == b"{" and b'"files"' not in head
     return seen.kind(path) == ".json" and listed and not path.stem.endswith("-G")
 
 
