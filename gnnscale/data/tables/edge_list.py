@@ -19,7 +19,7 @@ among it; a Parquet file has types of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,7 +166,9 @@ def from_edge_list(
             target=target,
             weight=weight,
             time=time,
-            drop=[drop] if isinstance(drop, str | int) else list(drop),
+            drop=list(drop)
+            if isinstance(drop, Collection) and not isinstance(drop, str)
+            else [drop],
             split=split_column(splits),
             recipe=recipe,
         ),
@@ -218,4 +220,4 @@ def _labelled(y: np.ndarray | None, ids: NodeIds, task: str | None) -> np.ndarra
     if y is None:
         return np.ones(ids.num_nodes, dtype=bool)
     known = ~np.isnan(y) if y.dtype.kind == "f" else (y >= 0) | (task == "regression")
-    return np.asarray(known.reshape(len(known), -1).any(1))
+    return np.asarray(known if known.ndim == 1 else known.any(1))

@@ -97,6 +97,13 @@ class Tables:
         opened["labels"] = _opened(apart, "labels", dialect)
         self._tables = {key: one for key, one in opened.items() if isinstance(one, Table)}
         self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
+        nodes = [what for what in self._tables if what != "edges"]
+        for keyword, said in (("id", told.id), ("labels", columns[0] if columns else None)):
+            if said is not None and not nodes:
+                raise InputError(
+                    f"{keyword}={said!r} is a column of a table of nodes, and there is none: give "
+                    "features="
+                )
         self._drop = self._named_anywhere("drop", told.drop)
         self._time = self._named_anywhere("time", [] if told.time is None else [told.time])
         self.edges = self._edges(opened["edges"], edges)
@@ -349,6 +356,8 @@ class Tables:
         """
         found: dict[str, list[str]] = {}
         for one in wanted:
+            if isinstance(one, bool) or not isinstance(one, str | int):
+                raise InputError(f"{keyword}={one!r}: a column is a name or a number")
             if isinstance(one, int):
                 key, table = next(iter(self._tables.items()), (None, None))
                 where = {} if table is None else {key: [table.column(one).name]}
@@ -375,15 +384,22 @@ def _is_name(column: ColumnSaid | None) -> bool:
     return isinstance(column, str) and re.fullmatch(r"f?\d+", column) is None
 
 
+def _dialect_of(what: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the text of one table: of the edges, unless by name."""
+    own = {}
+    for key, said in dialect.items():
+        tables = said if isinstance(said, Mapping) else {"edges": said}
+        if wrong := [name for name in tables if name not in ("edges", "features", "labels")]:
+            raise InputError(f"{key}: {wrong[0]!r} is none of edges, features and labels")
+        own[key] = tables.get(what)
+    return own
+
+
 def _opened(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:
     """A table; None of what is an array, or nothing."""
     if given is None or npy_path(given) is not None or _is_array(given):
         return None
-    own = {
-        key: said.get(what) if isinstance(said, Mapping) else said if what == "edges" else None
-        for key, said in dialect.items()
-    }
-    return open_table(given, what, **own)
+    return open_table(given, what, **_dialect_of(what, dialect))
 
 
 def _is_array(given: object) -> bool:
@@ -431,7 +447,12 @@ def _recipe_said(wanted: Any) -> Any:
         if wanted.recipe is None:
             raise InputError("recipe: this schema has none; its features were no columns")
         return FeatureRecipe.from_json(wanted.recipe)
-    return wanted
+    if wanted is None or isinstance(wanted, str | Mapping | FeatureRecipe):
+        return wanted
+    raise InputError(
+        f"recipe={wanted!r}: give {{column: kind}}, one kind for all columns, or another graph's "
+        "schema"
+    )
 
 
 def _name_of(edges: object) -> str:

@@ -339,11 +339,18 @@ def test_arrays_and_pairs_are_edges_too():
             gs.from_edge_list(wrong)
 
 
-def test_what_is_no_argument_is_named():
-    for wrong in ({"undirected": "no"}, {"num_nodes": "5"}, {"seed": "a"}, {"absent": "keep"}):
-        (name,) = wrong
+def test_what_is_no_argument_is_named(tmp_path):
+    RING.to_csv(tmp_path / "e.csv", index=False)
+    table = nodes(a=[0.5, 0.2, 0.3, 0.4])
+    wrong = {"undirected": "no", "num_nodes": "5", "seed": "a", "absent": "keep", "drop": 5.5}
+    for name, value in (wrong | {"time": True, "recipe": ["a"]}).items():
         with pytest.raises(InputError, match=f"{name}="):
-            gs.from_edge_list(RING, **wrong)
+            gs.from_edge_list(RING, table, **{name: value})
+    for name, value in {"id": "id", "labels": 1}.items():
+        with pytest.raises(InputError, match=f"{name}=.*there is none: give features="):
+            gs.from_edge_list(RING, **{name: value})
+    with pytest.raises(InputError, match="'feature' is none of edges, features and labels"):
+        gs.from_edge_list(tmp_path / "e.csv", sep={"feature": ";"})
 
 
 def test_what_is_left_out_of_edges_is_said(caplog):
