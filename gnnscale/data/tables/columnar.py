@@ -9,9 +9,11 @@ from pathlib import Path
 
 from gnnscale.data.tables.column import kind_of, unique_names
 from gnnscale.errors import StoreError
-from gnnscale.storage.arrow import feather, ipc, parquet, pyarrow
+from gnnscale.storage.arrow import feather, ipc, parquet, pyarrow, types
 
-_ROWS_AT_ONCE = 1 << 20
+_ROWS_AT_ONCE, _LEAST_ROWS = 1 << 20, 1 << 12
+_CELLS_AT_ONCE = 1 << 23  # of wide tables, whose rows are many cells each
+_LIST = 128  # cells that a list is taken for, where its type does not say
 _INDEX = "__index_level_"  # as pandas calls what has no name
 
 
@@ -60,7 +62,8 @@ class ParquetPart(TypedPart):
         doubled = len(set(self.names)) < len(self.names)
         wanted = None if doubled else list(dict.fromkeys(self.names[i] for i in columns))
         with self._open() as file:
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+            own = [self.types[i] for i in (range(len(self.types)) if doubled else columns)]
+            for batch in file.iter_batches(_rows_at_once(own), columns=wanted):
                 yield _selected(batch, columns if doubled else [self.names[i] for i in columns])
 
     @contextlib.contextmanager
@@ -151,6 +154,15 @@ def row_numbers(schema: pyarrow.Schema) -> frozenset[int]:
         if field.name in nameless or field.name.startswith(_INDEX)
         if kind_of(field.type) in ("integer", "empty")
     )
+
+
+def _rows_at_once(kinds: Sequence[pyarrow.DataType]) -> int:
+    """How many rows of columns of these types are read at a time."""
+    width = 0
+    for kind in kinds:
+        fixed = types.is_fixed_size_list(kind)
+        width += kind.list_size if fixed else _LIST if kind_of(kind) == "list" else 1
+    return max(_LEAST_ROWS, min(_ROWS_AT_ONCE, _CELLS_AT_ONCE // max(1, width)))
 
 
 def _selected(batch: pyarrow.RecordBatch, columns: Sequence[int | str]) -> pyarrow.RecordBatch:

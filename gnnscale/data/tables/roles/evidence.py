@@ -13,7 +13,8 @@ from gnnscale.data.tables.column import Column
 from gnnscale.data.tables.table import Table
 from gnnscale.storage.arrow import compute, pyarrow, types
 
-ROWS_LOOKED_AT = 1 << 16
+_CELLS_LOOKED_AT = 1 << 21
+_MOST_ROWS, _LEAST_ROWS = 1 << 16, 1 << 10
 
 
 def vocabulary(text: str) -> frozenset[str]:
@@ -59,10 +60,12 @@ class Look:
     Attributes:
         column: the column.
         cells: the first of its cells.
+        complete: whether these are all of them.
     """
 
     column: Column
     cells: pyarrow.Array
+    complete: bool
 
     @property
     def name(self) -> str:
@@ -199,10 +202,14 @@ _LOOKED_AT: weakref.WeakKeyDictionary[Table, list[Look]] = weakref.WeakKeyDictio
 def looked_at(table: Table) -> list[Look]:
     """The columns of a table and the first of their cells."""
     if (looks := _LOOKED_AT.get(table)) is None:
-        sample = table.sample(ROWS_LOOKED_AT).combine_chunks()
-        chunked = [sample.column(i) for i in range(sample.num_columns)]
-        cells = [c.chunk(0) if c.num_chunks else pyarrow.array([], c.type) for c in chunked]
-        looks = [Look(column, own) for column, own in zip(table.columns, cells, strict=True)]
+        columns = table.columns
+        rows = max(_LEAST_ROWS, min(_MOST_ROWS, _CELLS_LOOKED_AT // max(1, len(columns))))
+        sample = table.sample(rows).combine_chunks()
+        complete = sample.num_rows < rows
+        looks = []
+        for column, cells in zip(columns, sample.columns, strict=True):
+            own = cells.chunk(0) if cells.num_chunks else pyarrow.array([], cells.type)
+            looks.append(Look(column, own, complete))
         _LOOKED_AT[table] = looks
     return looks
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.deciding import Deciding
-from gnnscale.data.tables.roles.evidence import ROWS_LOOKED_AT, Look, as_ids, vocabulary
+from gnnscale.data.tables.roles.evidence import Look, as_ids, vocabulary
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import part_of
@@ -203,7 +203,7 @@ def _is_better(table: Table, look: Look, shares: Shares, no_order: Callable[[], 
 def _repeated(table: Table, look: Look) -> str | None:
     """What keeps a column from saying whose a row is, in words: repeated or empty cells."""
     cells = as_ids(look.cells)
-    if len(cells) == ROWS_LOOKED_AT and _once(cells):
+    if not look.complete and _once(cells):
         batches = table.batches([look.name])
         cells = pyarrow.chunked_array([as_ids(batch[0]) for batch in batches], cells.type)
     if _once(cells):
