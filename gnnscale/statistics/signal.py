@@ -29,6 +29,7 @@ _FOLDS = 10  # of the validation rows, which tell how far a difference may be ch
 _SURE = 2.3  # standard errors: 97.5 % one-sided with nine degrees of freedom
 _WORTH = 0.05  # of what is missing without the graph, so much has to be gained for "helps"
 _MUCH = 0.15
+_BLURRED = 0.2  # of what is missing by chance, beyond which noise hides what there is
 
 FEATURES, NEIGHBOURS, STRUCTURE = "features", "neighbours", "structure"
 ALL = "all"
@@ -74,6 +75,11 @@ class Signal:
         noise = _SURE * self.error
         best = max(self.scores.values())
         if best - self.chance <= max(noise, _WORTH * (1 - self.chance)):
+            if noise > _BLURRED * (1 - self.chance):
+                return (
+                    f"{self.rows[1]:,} rows to score on are too few to be sure: the best figure is "
+                    f"{best:.3f}, by chance {self.chance:.3f}"
+                )
             return (
                 "nothing tells the labels, neither features nor graph: do labels, ids and features "
                 "belong together?"
@@ -86,6 +92,8 @@ class Signal:
         compared = f"{self.metric} {alone:.3f} without it, {whole:.3f} with it"
         if alone - self.chance <= max(noise, _WORTH * (1 - self.chance)):
             return f"features alone say nothing, the graph does: {compared}"
+        if not self.helped and self.gain >= _WORTH * (1 - alone):
+            return f"the graph may help, on too few rows to be sure: {compared}"
         if not self.helped:
             return (
                 f"the graph hardly helps: {compared}. Compare a model that sees no edges "

@@ -51,18 +51,22 @@ class Rows:
     """
 
     def __init__(self, graph: Graph, rows: Tensor, graphs: bool) -> None:
-        self._rows, self.graphs, self._ptr = rows, graphs, graph.node_ptr
-        self._count = graph.num_nodes
+        self._rows, self.graphs = rows, graphs
+        ptr = torch.tensor([0, graph.num_nodes]) if graph.node_ptr is None else graph.node_ptr
+        self._sizes = ptr.diff()
 
     def of(self, values: Tensor) -> Tensor:
         """The rows of what there is a row a node of, `[num_nodes, channels]`."""
         if not self.graphs:
             return values[self._rows]
-        ptr = self._ptr if self._ptr is not None else torch.tensor([0, self._count])
-        sizes = ptr.diff()
-        owner = torch.repeat_interleave(torch.arange(sizes.numel()), sizes)
-        sums = values.new_zeros(sizes.numel(), values.size(1)).index_add_(0, owner, values)
-        return (sums / sizes.clamp(min=1).unsqueeze(1))[self._rows]
+        owner = torch.repeat_interleave(torch.arange(self._sizes.numel()), self._sizes)
+        sums = values.new_zeros(self._sizes.numel(), values.size(1)).index_add_(0, owner, values)
+        return (sums / self._sizes.clamp(min=1).unsqueeze(1))[self._rows]
+
+    @property
+    def sizes(self) -> Tensor:
+        """int64 `[rows]`: the nodes of graphs."""
+        return self._sizes[self._rows]
 
 
 def features(graph: Graph, rows: Rows, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +109,8 @@ def structure(graph: Graph, rows: Rows, seed: int = 0) -> Tensor:
     if rows.graphs:  # directions of one graph say nothing in another: how degrees are spread
         levels = degree / np.log(2)
         spread = [(levels.floor() == level).float() for level in range(12)]
-        return rows.of(torch.cat([degree, degree.square(), *spread], dim=1))
+        means = rows.of(torch.cat([degree, degree.square(), *spread], dim=1))
+        return torch.cat([means, rows.sizes.float().log1p().unsqueeze(1)], dim=1)
     root = mean.degree.clamp(min=1).sqrt()
     random = torch.Generator().manual_seed(seed)
     basis = torch.randn(count, wide, generator=random)
