@@ -44,7 +44,8 @@ class NodeNames:
         _, ends, text = column.buffers()
         ends = np.frombuffer(ends, np.int64, len(column) + 1)
         text = np.frombuffer(text or b"", np.uint8, int(ends[-1]))
-        return cls(None, torch.from_numpy(ends.copy()), torch.from_numpy(text.copy()))
+        own = (part if part.flags.writeable else part.copy() for part in (ends, text))
+        return cls(None, *map(torch.from_numpy, own))
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Tensor]) -> NodeNames | None:

@@ -153,7 +153,7 @@ class Tables:
         known, self._read = TextSet(), NumberedEdges(scratch)
         self._read.take(self.edges.chunks(text=True), known.add)
         names, self._places = known.ordered()
-        return Texts(names, known)
+        return Texts(names)
 
     def _integers(self, budget: int, scratch: Path) -> tuple[np.ndarray, np.ndarray | None]:
         """All ids of edges, ascending; and the place of each number among them, if they fit."""

@@ -124,23 +124,24 @@ class Integers:
 
 
 class Texts:
-    """Nodes that are called by text, held in memory, and 12 to 23 bytes a name to look it up.
+    """Nodes that are called by text, held in memory; where it is looked up, 12 to 23 bytes a name.
 
     Args:
         names: of which no two are equal.
-        known: the set of them, where there is one.
     """
 
-    def __init__(self, names: pyarrow.Array, known: TextSet | None = None) -> None:
+    def __init__(self, names: pyarrow.Array) -> None:
         self.num_nodes = len(names)
         self.names = NodeNames.from_arrow(names)
-        self._known = TextSet(names) if known is None else known
+        self._known: TextSet | None = None
 
     def find(self, ids: Any, what: str) -> np.ndarray:
         """See `NodeIds.find`."""
         ids = as_text(ids)
         if ids.null_count:
             raise InputError(f"{what} is empty {ids.null_count:,} times; fill it in")
+        if self._known is None:
+            self._known = TextSet(self.names.to_arrow())
         nodes = self._known.find(ids)
         if (absent := nodes == ABSENT).any():
             raise _absent(ids.filter(pyarrow.array(absent)).unique().to_pylist(), what)

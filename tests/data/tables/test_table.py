@@ -96,7 +96,7 @@ def with_index(frame: pd.DataFrame, unnamed: str) -> dict[str, list[object]]:
 
 @quick
 @given(frames(), st.data())
-def test_what_pandas_writes_as_text_is_read_again(tmp_path, frame, data):
+def test_what_pandas_writes_as_text_is_read_again(tmp_path, monkeypatch, frame, data):
     draw = data.draw
     sep = draw(st.sampled_from([",", ";", "\t", "|"]))
     index = draw(st.booleans())
@@ -120,6 +120,7 @@ def test_what_pandas_writes_as_text_is_read_again(tmp_path, frame, data):
     said = {}
     if draw(st.booleans()):
         said = {"sep": sep, "header": options["header"], "comment": ""}
+    monkeypatch.setattr(lines, "BYTES_AT_ONCE", draw(st.sampled_from([1 << 22, 64, 16])))
     try:
         table = open_table(path, "table", **said)
     except InputError as error:
@@ -201,6 +202,7 @@ INTEGERS = [[1, 2], [2, 3]]
         ("id,a\n98446744073709551615,NA\n4,2\n", ["id", "a"],
          [["98446744073709551615", None], ["4", 2]]),
         ("a,b\n1,2,\n3,4,\n", ["a", "b", "f2"], [[1, 2, None], [3, 4, None]]),
+        ("My export\na,b\n1,2\n", ["a", "b"], [[1, 2]]),
         ("0,1,2\n0.5,0.25,0.1\n", ["0", "1", "2"], [[0.5, 0.25, 0.1]]),
         ("id,0,1\n5,4,3\n", ["id", "0", "1"], [[5, 4, 3]]),
         ("node_id\tnode_id\n0\t1\n", ["node_id (column 0)", "node_id (column 1)"], [[0, 1]]),
@@ -228,6 +230,11 @@ def test_dialects(tmp_path, monkeypatch, text, names, wanted):
         ("# c\n1 2\n#3 4\n5 6\n", "'#3 | 4' may be a comment or a row"),
         ("1 2\n# hello\n5 6\n", "'# | hello' may be a comment or a row"),
         ("a;b\n1,500;2\n2,250;3\n", "1,500 may be a number with a decimal comma or with thousands"),
+        ("name,2019,2020\nann,5,6\n", "may name the columns or be a row"),
+        ("land,1990,1991\nDE,1,2\nFR,3,4\n", "may name the columns or be a row"),
+        ("a;b\n1.5;2,5\n", "numbers written as 2,5 and as 1.5; write all with a decimal point"),
+        ('{"a": 1}\n', "is JSON: read it with pandas.read_json"),
+        ("<!DOCTYPE html>\n", "is a page of HTML or XML"),
         ("0,1,2\n5,4,3\n", r"\(0 \| 1 \| 2\) may name the columns or be a row; say header=True"),
         ("abc,5\n1,6\n", "may name the columns or be a row"),
         ("ann,bob\ncid,dan\n", "may name the columns or be a row; say header=True or header=False"),
@@ -244,6 +251,13 @@ def test_what_can_be_read_in_two_ways_is_asked(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         list(open_table(tmp_path / "t.csv", "table").batches())
+
+
+def test_a_separator_that_is_nowhere_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no line holds sep=';'; sep=',' gives 2 columns"):
+        open_table(tmp_path / "t.csv", "t", sep=";")
+    assert_cells(open_table(tmp_path / "t.csv", "t", sep=","), {"a": [1], "b": [2]})
 
 
 def test_a_column_is_one_type_for_the_whole_file(tmp_path, monkeypatch):

@@ -53,9 +53,7 @@ class TextSet:
     """
 
     def __init__(self, names: pyarrow.Array | None = None) -> None:
-        self._count = 0
-        self._slots = np.zeros(_LEAST_SLOTS, np.uint64)
-        self._ends, self._text = np.zeros(1, np.int64), np.empty(0, np.uint8)
+        self._empty()
         if names is not None:
             self._ends, self._text = parts_of(names)
             self._count = len(names)
@@ -87,20 +85,24 @@ class TextSet:
     def ordered(self) -> tuple[pyarrow.Array, np.ndarray]:
         """The texts ascending by their bytes, and the place of each among them, uint32 `[texts]`.
 
-        The set is then of the ordered texts: they are numbered by their places.
+        The set is empty then.
         """
+        self._slots = np.empty(0, np.uint64)
         order = ascending(self._ends[: self._count + 1], self._text)
         ends = np.zeros(self._count + 1, np.int64)
         text = np.empty(int(self._ends[self._count]), np.uint8)
         take_texts(self._ends, self._text, order, ends, text)
-        self._ends, self._text = ends, text
         places = np.empty(order.size, np.uint32)
         places[order] = np.arange(order.size, dtype=np.uint32)
-        del order
-        renumber_slots(self._slots, places)
         buffers = [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(text)]
         names = pyarrow.Array.from_buffers(pyarrow.large_string(), self._count, buffers)
+        self._empty()
         return names, places
+
+    def _empty(self) -> None:
+        self._count = 0
+        self._slots = np.zeros(_LEAST_SLOTS, np.uint64)
+        self._ends, self._text = np.zeros(1, np.int64), np.empty(0, np.uint8)
 
     def _make_room(self, texts: int, size: int) -> None:
         most = self._count + texts
@@ -112,10 +114,10 @@ class TextSet:
             fill_slots(*_frozen(self._ends, self._text), self._count, _SEED, self._slots)
         # Grown in place: the system moves pages, and copies nothing.
         if most + 1 > self._ends.size:
-            self._ends.resize(max(most + 1, self._ends.size * 3 // 2), refcheck=False)
+            self._ends.resize(max(most + 1, self._ends.size * 9 // 8), refcheck=False)
         used = int(self._ends[self._count])
         if used + size > self._text.size:
-            self._text.resize(max(used + size, self._text.size * 3 // 2), refcheck=False)
+            self._text.resize(max(used + size, self._text.size * 9 // 8), refcheck=False)
 
 
 def _slots_for(texts: int) -> np.ndarray:
@@ -325,17 +327,6 @@ def fill_slots(ends, text, count, seed, slots):
         while slots[at] != 0:
             at = (at + np.uint64(1)) & mask
         slots[at] = (code >> np.uint64(32) << np.uint64(32)) | np.uint64(i + 1)
-
-
-@njit_serial
-def renumber_slots(slots, places):
-    """Put ``places[j]`` in place of every number j."""
-    for at in range(slots.shape[0]):
-        slot = slots[at]
-        if slot != 0:
-            j = np.int64(slot & np.uint64(0xFFFFFFFF)) - 1
-            half = slot >> np.uint64(32) << np.uint64(32)
-            slots[at] = half | (np.uint64(places[j]) + np.uint64(1))
 
 
 @njit_serial

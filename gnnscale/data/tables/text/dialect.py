@@ -92,7 +92,7 @@ def recognised(
         reading.rows.pop()  # it may go on behind the sample, in quotes
     head = header_of(reading, what, header, rows.header)
     start += rows.start
-    first = reading.rows[0] if head.present else None
+    first = reading.rows[head.present - 1] if head.present else None
     if first is not None and not rows.header:
         start += first.end
     decimal = _decimal(reading, head.present, what)
@@ -133,18 +133,23 @@ def _separator_words(reading: Reading, suffix: str) -> list[str]:
     return [f"separated by {_CALLED.get(sep, repr(sep))}{with_blanks}"]
 
 
-def _decimal(reading: Reading, header: bool, what: str) -> str:
+def _decimal(reading: Reading, header: int, what: str) -> str:
     """The decimal sign of a text whose separator is no comma."""
     if reading.sep == ",":
         return "."
     rows = [row.cells for row in reading.rows[header:] if len(row.cells) == reading.width]
-    written = []
+    written, pointed = [], ""
     for column in zip(*rows, strict=True):
         cells = [cell.strip() for cell in column if not is_missing(cell)]
         if any("," in cell for cell in cells) and all(map(COMMA_NUMBER.fullmatch, cells)):
             written += [cell for cell in cells if "," in cell]
         elif any("." in cell for cell in cells) and all(map(is_number, cells)):
-            return "."  # of another column
+            pointed = next(cell for cell in cells if "." in cell)
+    if written and pointed:
+        raise InputError(
+            f"{what} has numbers written as {written[0]} and as {pointed}; write all with a "
+            "decimal point, or all with a decimal comma"
+        )
     if written and all(map(_THOUSANDS.fullmatch, written)):
         raise InputError(
             f"{what}: {written[0]} may be a number with a decimal comma or with thousands "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from gnnscale.data.tables.text.cells import is_missing, is_number
@@ -30,12 +31,12 @@ class Header(NamedTuple):
 
     Attributes:
         names: of the columns.
-        present: whether the first row names them, or is to be passed over.
+        present: how many rows above the cells: one names them, one may be a title.
         words: what is to be said of it.
     """
 
     names: tuple[str, ...]
-    present: bool
+    present: int
     words: tuple[str, ...] = ()
 
 
@@ -58,22 +59,24 @@ def header_of(
     if given is not None and not isinstance(given, bool):
         return _given(given, rows, width, what)
     if not rows or given is False:
-        return Header(plain, False)
+        return Header(plain, 0)
     first = [cell.strip() for cell in rows[0]]
     if len(first) < width and (given or reading.names_fewer()):
         body = [row[0].strip() for row in rows[1:]]
         if len(first) == width - 1 and body == [str(i + 1) for i in range(len(body))]:
-            return Header(_named(["", *first]), True)  # as R writes the names of rows
+            return Header(_named(["", *first]), 1)  # as R writes the names of rows
         if all(_is_empty(row[len(first) :]) for row in rows[1:]):
-            return Header(_named([*first, *plain[len(first) :]]), True)
-        words = f"its first line ({' '.join(first)}) names {len(first)} of {width} columns: unnamed"
-        return Header(plain, True, (words,))
+            return Header(_named([*first, *plain[len(first) :]]), 1)
+        below = header_of(replace(reading, rows=reading.rows[1:]), what, None, False)
+        names = "" if below.present else f", which names {len(first)} of {width} columns"
+        words = (f"its first line ({' '.join(first)}{names}) is passed over",)
+        return Header(below.names, 1 + below.present, words)
     if len(first) != width:
-        return Header(plain, False)  # a row of another length, which reading names
+        return Header(plain, 0)  # a row of another length, which reading names
     if given or certain or _is_header(first, rows[1:], what, reading.sep != ","):
-        return Header(_named(first), True)
+        return Header(_named(first), 1)
     numbered = first == ["0", "1"]
-    return Header(plain, False, ("no header",) if numbered else ())
+    return Header(plain, 0, ("no header",) if numbered else ())
 
 
 def is_usual(name: str) -> bool:
@@ -104,16 +107,23 @@ def _is_header(first: list[str], body: list[list[str]], what: str, comma: bool) 
     if named and not counted:
         return True
     if named:
-        numbers = [float(first[i]) for i in counted if _COUNT.fullmatch(first[i])]
-        steps = {b - a for a, b in itertools.pairwise(numbers)}
-        if len(numbers) == len(counted) and steps <= {1.0} and (steps or numbers == [0.0]):
+        if _count_up(first, counted):
             return True  # names that count, or years
         raise _asked(what, first)
     if counted:
-        if any(map(is_usual, first)) and not any(first[i] in columns[i] for i in range(len(first))):
+        again = any(first[i] in columns[i] for i in range(len(first)))
+        years = len(counted) > 1 and len(counted) < len(first) and _count_up(first, counted)
+        if (years or any(map(is_usual, first))) and not again:
             raise _asked(what, first)
         return False
     return _is_header_of_text(first, columns, what)
+
+
+def _count_up(first: list[str], counted: list[int]) -> bool:
+    """Whether cells are numbers one after the other, or a single 0."""
+    numbers = [int(first[i]) for i in counted if _COUNT.fullmatch(first[i])]
+    steps = {b - a for a, b in itertools.pairwise(numbers)}
+    return len(numbers) == len(counted) and steps <= {1} and (bool(steps) or numbers == [0])
 
 
 def _is_header_of_text(first: list[str], columns: list[list[str]], what: str) -> bool:
@@ -163,7 +173,7 @@ def _given(given: object, rows: list[list[str]], width: int, what: str) -> Heade
         raise InputError(
             f"header={given!r}: {what} has {width} columns; give True, False or a name for each"
         )
-    return Header(tuple(names), bool(rows) and len(rows[0]) != width)
+    return Header(tuple(names), int(bool(rows) and len(rows[0]) != width))
 
 
 def _asked(what: str, first: list[str]) -> InputError:

@@ -61,8 +61,10 @@ class TextPart:
             encoding = "utf-8"
         suffixes = [s.lower() for s in path.suffixes if s.lower() in (".csv", ".tsv", ".txt")]
         name = recognised_encoding(head, self.what, encoding)
+        text = decoded(head, name, self.what, whole)
+        _refuse_markup(text, self.what)
         self._dialect = recognised(
-            decoded(head, name, self.what, whole),
+            text,
             whole,
             self.what,
             suffixes[-1] if suffixes else "",
@@ -323,6 +325,17 @@ class TextPart:
         sep, quote = (ord(sign or "\0") for sign in self._cut())
         zero_led(np.frombuffer(lines.text, np.uint8), sep, quote, led)
         return led
+
+
+def _refuse_markup(text: str, what: str) -> None:
+    """Refuse what is text and no table."""
+    start = text.removeprefix("\ufeff").lstrip()[:20].lower()
+    if re.match(r'\{\s*("|\}|$)|\[\s*[\[{]', start):
+        raise InputError(f"{what} is JSON: read it with pandas.read_json, and give that table")
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        raise InputError(
+            f"{what} is a page of HTML or XML, perhaps in place of the file: look at it"
+        )
 
 
 def _first(path: Path, most: int) -> tuple[bytes, bool]:

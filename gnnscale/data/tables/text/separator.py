@@ -82,7 +82,15 @@ def separated(text: str, what: str, suffix: str, sep: str | None) -> Reading:
     if sep is not None:
         if not isinstance(sep, str) or not sep or "\n" in sep or '"' in sep:
             raise InputError(f"sep={sep!r}: give what stands between cells, as ',' or ' '")
-        return _read(text, " " if sep in ("\\s+", r"\s") or not sep.strip(" ") else sep)
+        said = _read(text, " " if sep in ("\\s+", r"\s") or not sep.strip(" ") else sep)
+        if said.rows and not _is_cut(said.rows):
+            others = [_read(text, sign) for sign in STRONG]
+            if other := next((r for r in others if r.consistent()), None):
+                raise InputError(
+                    f"{what}: no line holds sep={sep!r}; sep={other.sep!r} gives {other.width} "
+                    "columns"
+                )
+        return said
     readings = {sign: _read(text, sign) for sign in (*STRONG, "::", " ")}
     fitting = [reading for reading in readings.values() if reading.consistent()]
     strong = [reading for reading in fitting if reading.sep in STRONG]
