@@ -13,8 +13,16 @@ from gnnscale.errors import InputError
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency
 from gnnscale.graph.checks import tensor
-from gnnscale.graph.reading.labels import TASKS, Labels, read_labels
+from gnnscale.graph.reading.labels import TASKS, Labels, labelled, read_labels
 from gnnscale.graph.reading.nodes import Split, part_of, read_parts
+from gnnscale.graph.times import (
+    BY_TIME,
+    cuts_of,
+    parts_by_time,
+    read_cuts,
+    read_times,
+    time_faults,
+)
 from gnnscale.kernels import CSR
 
 
@@ -28,7 +36,9 @@ def read_arrays(
     edge_attr: object,
     edge_type: object,
     node_type: object,
-    splits: Mapping[str, Mapping[str, Any]] | None,
+    edge_time: object,
+    node_time: object,
+    splits: Mapping[str, Mapping[str, Any]] | str | None,
     train_mask: object,
     val_mask: object,
     test_mask: object,
@@ -46,6 +56,8 @@ def read_arrays(
     Raises:
         InputError: something is of a kind of which no graph can be made, however faulty.
     """
+    by_time = splits if isinstance(splits, str) else ""
+    splits = {} if isinstance(splits, str) or splits is None else splits
     _check_arguments(
         num_nodes, num_classes, splits, undirected,
         {"y_level": y_level, "name": name},
@@ -55,10 +67,13 @@ def read_arrays(
     x, y, node_ptr = _features(x), _given(y, "y"), _given(node_ptr, "node_ptr")
     edge_weight, edge_attr = _given(edge_weight, "edge_weight"), _given(edge_attr, "edge_attr")
     edge_type, node_type = _types(edge_type, "edge_type"), _types(node_type, "node_type")
+    edge_time = None if edge_time is None else read_times(edge_time, "edge_time")
+    node_time = None if node_time is None else read_times(node_time, "node_time")
     masks = {"train_mask": train_mask, "val_mask": val_mask, "test_mask": test_mask}
-    wanted = {k: (f"split {k}/", dict(v)) for k, v in (splits or {}).items()}
+    wanted = {k: (f"split {k}/", dict(v)) for k, v in splits.items()}
+    cuts = {k: parts.pop("cuts", None) for k, (_, parts) in wanted.items()}
     short = any(mask is not None for mask in masks.values())
-    both = short and "default" in wanted
+    both = short and ("default" in wanted or bool(by_time))
     if short:
         wanted = {"default": ("", masks), **wanted}
 
@@ -82,6 +97,8 @@ def read_arrays(
         faults += checks.edge_attr_faults(edge_attr, num_given)
     if edge_type is not None and shape_ok:
         faults += checks.type_faults("edge_type", edge_type, num_given)
+    if edge_time is not None and shape_ok:
+        faults += time_faults("edge_time", edge_time, num_given)
     if y_level == "edge" and undirected:
         faults.append("edge-level labels want every directed edge listed: undirected=False")
     structure_ok = not faults
@@ -90,7 +107,11 @@ def read_arrays(
     complete = {}
     for key, (prefix, parts) in wanted.items():
         try:
-            complete[key] = Split(**read_parts(parts, num_nodes, prefix))
+            cut = cuts.get(key)
+            complete[key] = Split(
+                **read_parts(parts, num_nodes, prefix),
+                cuts=None if cut is None else read_cuts(cut, f"{prefix}cuts"),
+            )
         except InputError as error:
             faults += error.faults
     labels = None
@@ -103,14 +124,21 @@ def read_arrays(
         else:
             y, task, num_classes = labels.y, labels.task, labels.num_classes
     task, num_classes = task or "classification", num_classes or 0
+    if by_time:
+        try:
+            complete["default"] = _by_time(
+                by_time, node_time, y if y_level == "node" else None, task
+            )
+        except InputError as error:
+            faults += error.faults
 
     # Structure needs valid ids, so everything else is judged on a stand-in where they are not.
     if not structure_ok:
         adj, order = _empty_adjacency(num_nodes), torch.empty(0, dtype=torch.int64)
     else:
         if undirected:
-            edge_index, edge_weight, edge_attr, edge_type = _symmetrise(
-                edge_index, edge_weight, edge_attr, edge_type
+            edge_index, edge_weight, edge_attr, edge_type, edge_time = _symmetrise(
+                edge_index, edge_weight, edge_attr, edge_type, edge_time
             )
         adj, order = Adjacency.with_permutation(edge_index, num_nodes, edge_weight)
     if y is not None and y_level == "edge":
@@ -126,6 +154,8 @@ def read_arrays(
         "edge_attr": None if edge_attr is None or not structure_ok else edge_attr[order],
         "edge_type": None if edge_type is None or not structure_ok else edge_type[order],
         "node_type": node_type,
+        "edge_time": None if edge_time is None or not structure_ok else edge_time[order],
+        "node_time": node_time,
         "splits": complete,
         "node_ptr": None if node_ptr is None else node_ptr.long(),
         "task": task,
@@ -135,6 +165,19 @@ def read_arrays(
         "source": source,
     }
     return fields, faults, labels
+
+
+def _by_time(text: str, times: Tensor | None, y: Tensor | None, task: str) -> Split:
+    """The split that "time:…" says, of the nodes that have labels."""
+    if not text.startswith(BY_TIME):
+        raise InputError(f"splits={text!r}: as text it is by time, as {BY_TIME}60/20/20")
+    if times is None:
+        raise InputError(f"splits={text!r}: give node_time=, when each node became known")
+    known = torch.ones(times.shape, dtype=torch.bool) if y is None else labelled(y, task)
+    if known.shape != times.shape:
+        raise InputError(f"node_time has {len(times):,} entries for {len(known):,} labels")
+    cuts = cuts_of(text.removeprefix(BY_TIME), times[known], dates=False)
+    return Split(**parts_by_time(times, known, cuts), cuts=cuts)
 
 
 _MOST_NODES = 2**40  # a limit to what is believed, not to what is stored

@@ -296,37 +296,7 @@ def _layout(graph: Graph, part: Partition, split: str) -> Layout:
 def reorder(graph: Graph, order: Tensor) -> Graph:
     """The same graph with its nodes renumbered: new node i is old node `order[i]`."""
     adj, edges = _renumber(graph.adj, order)
-    return dataclasses.replace(taken(graph, adj, order, edges), node_ptr=None)
-
-
-def taken(graph: Graph, adj: Adjacency, nodes: Tensor, edges: Tensor | None) -> Graph:
-    """What a graph holds of some of its nodes and edges, in another order.
-
-    Args:
-        graph: the graph.
-        adj: of the nodes that are taken.
-        nodes: ids of these.
-        edges: where each edge of `adj` stands in the graph; None where nothing belongs to edges.
-    """
-
-    def of(values: Tensor | None, which: Tensor | None) -> Tensor | None:
-        if values is None:
-            return None
-        assert which is not None
-        return values[which]
-
-    x, by_edge = graph.x, graph.y_level == "edge"
-    return dataclasses.replace(
-        graph,
-        adj=adj,
-        x=x.select_rows(nodes) if isinstance(x, CSR) else of(x, nodes),
-        y=graph.y if graph.y_level == "graph" else of(graph.y, edges if by_edge else nodes),
-        edge_attr=of(graph.edge_attr, edges),
-        edge_type=of(graph.edge_type, edges),
-        node_type=of(graph.node_type, nodes),
-        splits={name: s.each(lambda mask: mask[nodes]) for name, s in graph.splits.items()},
-        names=None if graph.names is None else graph.names.take(nodes),
-    )
+    return dataclasses.replace(graph.taken(adj, order, edges), node_ptr=None)
 
 
 def _renumber(adj: Adjacency, order: Tensor) -> tuple[Adjacency, Tensor]:

@@ -40,11 +40,13 @@ def from_data(data: Data, **overrides: object) -> dict[str, Any]:
         arguments["edge_weight"] = data.get("edge_weight")
         arguments["edge_attr"] = data.get("edge_attr")
         arguments["edge_type"] = _types(data, "edge_type")
+        arguments["edge_time"] = _types(data, "edge_time")
     elif data.get("adj_t") is not None:
         arguments.update(_from_adj_t(data.adj_t))
     else:
         arguments["edge_index"] = torch.empty(2, 0, dtype=torch.int64)
     arguments["node_type"] = _types(data, "node_type")
+    arguments["node_time"] = _types(data, "node_time")
     arguments["x"], arguments["y"] = data.get("x"), data.get("y")
     ptr = None if data.get("ptr") is None else tensor(data.ptr, "ptr")
     graphs = 1 if ptr is None else ptr.numel() - 1
@@ -126,7 +128,7 @@ def _cut(batch: Any, ptr: Tensor, edge_ptr: Tensor, y_level: str) -> None:
     """Tell a PyG batch where its graphs are, which `to_data_list` goes by."""
     num_graphs = ptr.numel() - 1
     ends = {"node": ptr, "edge": edge_ptr, "graph": torch.arange(ptr.numel())}
-    level = dict.fromkeys(("edge_index", *EDGE_VALUES), "edge") | {"y": y_level}
+    level = dict.fromkeys(("edge_index", *EDGE_VALUES, "edge_time"), "edge") | {"y": y_level}
     keys = [key for key in batch.keys() if key not in ("batch", "ptr", "num_nodes")]  # noqa: SIM118
     none = torch.zeros(num_graphs, dtype=torch.int64)
     # The names that PyG's own from_data_list sets; there is no other way to make one of arrays.

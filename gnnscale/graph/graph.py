@@ -18,8 +18,9 @@ from gnnscale.graph.arrays import read_arrays
 from gnnscale.graph.digest import Digest
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.labels import TASKS, read_again
-from gnnscale.graph.reading.nodes import PARTS, Split
+from gnnscale.graph.reading.nodes import PARTS, Split, pointers_among
 from gnnscale.graph.schema import Schema
+from gnnscale.graph.times import Cuts, cut_faults, known_by, known_edges, time_faults
 from gnnscale.kernels import CSR
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Graph:
         edge_attr: `[num_edges, channels]` in CSR order, or None.
         edge_type: int64 `[num_edges]` in CSR order, the relation of every edge, or None.
         node_type: int64 `[num_nodes]`, the kind of every node, or None.
+        edge_time: int64 or float64 `[num_edges]` in CSR order, when each edge became known: seconds
+            since 1970, or whatever else times are counted in. Of NaN it is later than every cut.
+            None where nothing is known of it. Layers are not given times; see `until`.
+        node_time: likewise `[num_nodes]`, when each node, its features and its label became known.
         splits: named sets of splits; the first, usually "default", is the one used by default.
         node_ptr: int64 `[num_graphs + 1]`: graph g owns nodes `node_ptr[g]` up to
             `node_ptr[g + 1]`; None for a single graph.
@@ -66,6 +71,8 @@ class Graph:
     edge_attr: Tensor | None = None
     edge_type: Tensor | None = None
     node_type: Tensor | None = None
+    edge_time: Tensor | None = None
+    node_time: Tensor | None = None
     splits: dict[str, Split] = field(default_factory=dict)
     node_ptr: Tensor | None = None
     task: str = "classification"
@@ -136,6 +143,11 @@ class Graph:
         raise InputError(f"no split set {name!r}; there are {sorted(self.splits) or 'none'}")
 
     @property
+    def cuts(self) -> dict[str, Cuts]:
+        """The last moments that training and validation know of, by split sets that have them."""
+        return {name: s.cuts for name, s in self.splits.items() if s.cuts is not None}
+
+    @property
     def train_mask(self) -> Tensor | None:
         """Boolean `[num_nodes]` of the default split; None without one."""
         return None if (split := self.split()) is None else split.train
@@ -175,7 +187,9 @@ class Graph:
         edge_attr: object = None,
         edge_type: object = None,
         node_type: object = None,
-        splits: Mapping[str, Mapping[str, object]] | None = None,
+        edge_time: object = None,
+        node_time: object = None,
+        splits: Mapping[str, Mapping[str, object]] | str | None = None,
         train_mask: object = None,
         val_mask: object = None,
         test_mask: object = None,
@@ -204,9 +218,15 @@ class Graph:
             edge_attr: `[num_edges, channels]` or `[num_edges]`, in the order of `edge_index`.
             edge_type: integers `[num_edges]` from 0 on, in the order of `edge_index`.
             node_type: integers `[num_nodes]` from 0 on.
+            edge_time: numbers or dates `[num_edges]`, in the order of `edge_index`: when each edge
+                became known; NaN where that is unknown.
+            node_time: likewise `[num_nodes]`.
             splits: `{"name": {"train": …, "val": …, "test": …}}`, each a mask `[num_nodes]`
                 (booleans, or 0 and 1 of any type) or an array of node ids; "train_mask" and
-                "train_idx" say which. "valid", "validation" and "dev" are "val".
+                "train_idx" say which. "valid", "validation" and "dev" are "val". With
+                `"cuts": (train, val)` training and validation know of nothing later. Or by
+                `node_time`, as "time:60/20/20" or "time:2018-12-31/2019-12-31": see
+                `gnnscale.graph.times`.
             train_mask: with `val_mask` and `test_mask`, short for a split set called "default" of
                 masks.
             val_mask: see `train_mask`.
@@ -288,7 +308,8 @@ class Graph:
         """
         split = self.split()
         masks = {} if split is None else {f"{part}_mask": split[part] for part in PARTS}
-        values = self.carried | masks
+        times = {"edge_time": self.edge_time, "node_time": self.node_time}
+        values = self.carried | masks | {k: v for k, v in times.items() if v is not None}
         return convert.to_data(self.adj, self.x, self.y, self.y_level, values, self.node_ptr)
 
     def with_task(self, task: str) -> Graph:
@@ -304,6 +325,81 @@ class Graph:
         read = read_again(self.y, self.task, task, of=self.y_level)
         read.log(self.name)
         return replace(self, y=read.y, task=task, num_classes=read.num_classes, metric=None)
+
+    def until(self, moment: float) -> Graph:
+        """What was known by a moment: its nodes, in their order, and the edges among them.
+
+        Nodes are numbered anew, as by `subgraph`; without `node_time`, all are known. Splits keep
+        those of their nodes that are left, and cuts that are earlier. What is later, features and
+        labels too, is not in it. It is in memory.
+
+        Args:
+            moment: the last that is known, in the unit of `node_time` and `edge_time`.
+        """
+        nodes = None if self.node_time is None else known_by(self.node_time, moment)
+        if nodes is not None and bool(nodes.all()):
+            nodes = None
+        if nodes is None and self.edge_time is None:
+            return self._before(moment, self)
+        counts, indices, positions = (
+            torch.cat(parts)
+            for parts in zip(*known_edges(self.adj, nodes, self.edge_time, moment), strict=True)
+        )
+        indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        weight = None if self.edge_weight is None else self.edge_weight[positions]
+        chosen = None if nodes is None else nodes.nonzero().squeeze(1)
+        found = self.taken(Adjacency(indptr, indices, weight), chosen, positions)
+        if nodes is not None:
+            found = replace(found, node_ptr=pointers_among(self.node_ptr, nodes))
+        return self._before(moment, found)
+
+    def _before(self, moment: float, found: Graph) -> Graph:
+        splits = {
+            name: replace(s, cuts=None) if s.cuts is not None and s.cuts.train >= moment else s
+            for name, s in found.splits.items()
+        }
+        return replace(found, splits=splits, source=None)
+
+    def taken(self, adj: Adjacency, nodes: Tensor | None, edges: Tensor | None) -> Graph:
+        """What it holds of some of its nodes and edges, in another order.
+
+        Args:
+            adj: of the nodes that are taken.
+            nodes: ids of these; None for all, as they are.
+            edges: where each edge of `adj` stands here; None where nothing belongs to edges.
+        """
+
+        def of_nodes(values: Tensor | None) -> Tensor | None:
+            return values if values is None or nodes is None else values[nodes]
+
+        def of_edges(values: Tensor | None) -> Tensor | None:
+            if values is None:
+                return None
+            assert edges is not None
+            return values[edges]
+
+        y = {"node": of_nodes, "edge": of_edges}.get(self.y_level, lambda values: values)
+        sparse = isinstance(self.x, CSR) and nodes is not None
+        return replace(
+            self,
+            adj=adj,
+            x=self.x.select_rows(nodes) if sparse else of_nodes(self.x),
+            y=y(self.y),
+            edge_attr=of_edges(self.edge_attr),
+            edge_type=of_edges(self.edge_type),
+            edge_time=of_edges(self.edge_time),
+            node_type=of_nodes(self.node_type),
+            node_time=of_nodes(self.node_time),
+            splits={
+                name: s if nodes is None else s.each(lambda mask: mask[nodes])
+                for name, s in self.splits.items()
+            },
+            names=None
+            if self.names is None
+            else self.names.take(nodes)
+            if nodes is not None
+            else self.names,
+        )
 
     # --- checks -----------------------------------------------------------------------------
 
@@ -322,6 +418,9 @@ class Graph:
         for name, count in (("edge_type", self.num_edges), ("node_type", self.num_nodes)):
             if (types := getattr(self, name)) is not None:
                 faults += checks.type_faults(name, types, count)
+        for name, count in (("edge_time", self.num_edges), ("node_time", self.num_nodes)):
+            if (times := getattr(self, name)) is not None:
+                faults += time_faults(name, times, count)
         if self.x is not None:
             faults += checks.feature_faults(self.x, self.num_nodes)
         if self.node_ptr is not None and structure_ok:
@@ -343,6 +442,8 @@ class Graph:
             if len(faults) == before:
                 for words in checks.overlaps(split.train, split.val, split.test):
                     logger.warning("split %s: %s", name, words)
+                if split.cuts is not None and not faults:
+                    faults += cut_faults(name, split.cuts, self.node_time, split.train, split.val)
         if faults:
             raise InputError(faults)
 
@@ -387,8 +488,14 @@ class Graph:
             if types is not None:  # a graph without any keeps the hash that it had before types
                 digest.add("types", name)
                 digest.add_array(types)
+        for name, times in (("edge_time", self.edge_time), ("node_time", self.node_time)):
+            if times is not None:
+                digest.add("times", name)
+                digest.add_array(times)
         for name, split in self.splits.items():
             digest.add("split", name)
             for part in PARTS:
                 digest.add_array(split[part])
+            if split.cuts is not None:
+                digest.add("cuts", tuple(map(float, split.cuts)))
         return digest.hex()

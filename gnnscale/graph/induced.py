@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph.adjacency import Adjacency
-from gnnscale.graph.clustered import taken
 from gnnscale.graph.graph import Graph
-from gnnscale.graph.reading.nodes import read_mask
+from gnnscale.graph.reading.nodes import pointers_among, read_mask
 from gnnscale.kernels import induced_subgraph
 
 
@@ -37,19 +36,11 @@ def subgraph(graph: Graph, nodes: Tensor) -> Graph:
         chosen + 1,
         chosen,
         torch.zeros(graph.num_nodes, 2, dtype=torch.int64),
-        with_positions=graph.carries_by_edge,
+        with_positions=graph.carries_by_edge or graph.edge_time is not None,
     )
     weight = None if graph.edge_weight is None else graph.edge_weight[positions]
     return dataclasses.replace(
-        taken(graph, Adjacency(indptr, indices, weight), chosen, positions),
+        graph.taken(Adjacency(indptr, indices, weight), chosen, positions),
         node_ptr=pointers_among(graph.node_ptr, nodes),
         source=None,
     )
-
-
-def pointers_among(node_ptr: Tensor | None, nodes: Tensor) -> Tensor | None:
-    """`node_ptr` of the graph that some nodes induce, bool `[num_nodes]`; None for a single one."""
-    if node_ptr is None:
-        return None
-    before = torch.cat([node_ptr.new_zeros(1), nodes.long().cumsum(0)])
-    return before[node_ptr]

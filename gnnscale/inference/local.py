@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.clustered import taken
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.blocks.phases import Neighbourhood, Propagate, Statistics
 from gnnscale.nn.blocks.reach import halo
@@ -68,5 +67,5 @@ def around(model: LayeredGNN, graph: Graph, rows: Tensor) -> tuple[Graph, Tensor
     weight = None if graph.edge_weight is None else graph.edge_weight[edges]
     adj = Adjacency(indptr, source[order].to(graph.adj.indices.dtype), weight)
     bare = dataclasses.replace(graph, y=None, y_level="node", splits={}, names=None, node_ptr=None)
-    local = taken(bare, adj, nodes, edges)
+    local = bare.taken(adj, nodes, edges)
     return local, torch.searchsorted(nodes, rows)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph, subgraph
-from gnnscale.graph.induced import pointers_among
 from gnnscale.graph.partition import Partition
+from gnnscale.graph.reading.nodes import pointers_among
 from gnnscale.kernels.threads import njit_serial
 from gnnscale.partitioning.derived import induced
 from gnnscale.partitioning.native.structure import Structure, undirected

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph.checks import blocks, bounds, tensor
+from gnnscale.graph.times import Cuts
 
 #: From what nodes are called `[k]` to their numbers; the text says in errors what they are.
 Find = Callable[[np.ndarray, str], np.ndarray]
@@ -31,11 +32,19 @@ _PART = re.compile(rf"{PART_NAMES}(?:_(?P<kind>mask|idx))?")
 
 @dataclass(frozen=True)
 class Split:
-    """Training, validation and test nodes: boolean masks `[num_nodes]`."""
+    """Training, validation and test nodes: boolean masks `[num_nodes]`.
+
+    Attributes:
+        train: which are trained on.
+        val: which are validated on.
+        test: which are tested on.
+        cuts: the last moments that training and validation know of; None where they know all.
+    """
 
     train: Tensor
     val: Tensor
     test: Tensor
+    cuts: Cuts | None = None
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in PARTS:
@@ -44,7 +53,7 @@ class Split:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Split:
         """The split of what becomes of every mask."""
-        return Split(*(change(self[part]) for part in PARTS))
+        return replace(self, **{part: change(self[part]) for part in PARTS})
 
 
 def part_of(name: str) -> tuple[str | None, str | None]:
@@ -278,3 +287,11 @@ def _for_ids(what: str) -> str:
 def is_marks(array: Tensor) -> bool:
     """Whether an array holds nothing but 0 and 1."""
     return all(bool(((rows == 0) | (rows == 1)).all()) for rows in blocks(array))
+
+
+def pointers_among(node_ptr: Tensor | None, nodes: Tensor) -> Tensor | None:
+    """`node_ptr` of the graph that some nodes induce, bool `[num_nodes]`; None for a single one."""
+    if node_ptr is None:
+        return None
+    before = torch.cat([node_ptr.new_zeros(1), nodes.long().cumsum(0)])
+    return before[node_ptr]

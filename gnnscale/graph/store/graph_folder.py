@@ -21,6 +21,7 @@ from gnnscale.graph.graph import Graph
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.nodes import PARTS, Split
 from gnnscale.graph.schema import Schema
+from gnnscale.graph.times import Cuts
 from gnnscale.kernels import CSR
 from gnnscale.storage.array_folder import damaged_files, open_arrays, read_meta, write_arrays
 from gnnscale.storage.files import checked_path, read_json
@@ -108,6 +109,8 @@ def graph_arrays(graph: Graph) -> Iterator[tuple[str, Tensor]]:
     yield "indices", graph.adj.indices
     optional: dict[str, Tensor | None] = {
         **graph.carried,
+        "edge_time": graph.edge_time,
+        "node_time": graph.node_time,
         "y": graph.y,
         "node_ptr": graph.node_ptr,
     }
@@ -139,6 +142,7 @@ def graph_meta(graph: Graph) -> dict[str, Any]:
         "name": graph.name,
         "source": graph.source,
         **({} if graph.schema is None else {"schema": graph.schema.to_json()}),
+        **({"cuts": {k: list(v) for k, v in graph.cuts.items()}} if graph.cuts else {}),
     }
 
 
@@ -171,8 +175,12 @@ def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
         shape = (meta["num_nodes"], meta["num_features"])
         x = CSR(arrays["x_indptr"], arrays["x_indices"], arrays.get("x_values"), shape)
         x.unproven = lambda: prove(arrays["x_indptr"], arrays["x_indices"])
+    cuts = meta.get("cuts", {})
     splits = {
-        name: Split(*(arrays[f"split{i}_{part}"] for part in PARTS))
+        name: Split(
+            *(arrays[f"split{i}_{part}"] for part in PARTS),
+            cuts=Cuts(*cuts[name]) if name in cuts else None,
+        )
         for i, name in enumerate(meta["splits"])
     }
     adj = Adjacency(
@@ -192,6 +200,8 @@ def graph_of(meta: dict[str, Any], arrays: dict[str, Tensor]) -> Graph:
         edge_attr=arrays.get("edge_attr"),
         edge_type=arrays.get("edge_type"),
         node_type=arrays.get("node_type"),
+        edge_time=arrays.get("edge_time"),
+        node_time=arrays.get("node_time"),
         splits=splits,
         node_ptr=arrays.get("node_ptr"),
         task=meta["task"],

@@ -116,8 +116,9 @@ def write_in_order(
         elif graph.x is not None:
             writing.dense("x", graph.x, features)
         by_node = {key: a for key, a in arrays.items() if key.startswith("split")}
-        if graph.node_type is not None:
-            by_node["node_type"] = graph.node_type
+        for name in ("node_type", "node_time"):
+            if (values := getattr(graph, name)) is not None:
+                by_node[name] = values
         as_they_are = dict(own)
         if graph.y is not None and graph.y_level == "node":
             by_node["y"] = graph.y
@@ -189,7 +190,7 @@ class _Writing:
 
 
 def _write_adjacency(writing: _Writing, graph: Graph, position: Tensor) -> None:
-    along = {name: getattr(graph, name) for name in EDGE_VALUES}
+    along = {name: getattr(graph, name) for name in (*EDGE_VALUES, "edge_time")}
     if graph.y_level == "edge":
         along["y"] = graph.y
     found = {name: array.detach() for name, array in along.items() if array is not None}
