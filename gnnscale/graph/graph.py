@@ -378,27 +378,26 @@ class Graph:
             assert edges is not None
             return values[edges]
 
-        y = {"node": of_nodes, "edge": of_edges}.get(self.y_level, lambda values: values)
-        sparse = isinstance(self.x, CSR) and nodes is not None
+        x = self.x
+        if nodes is not None and x is not None:
+            x = x.select_rows(nodes) if isinstance(x, CSR) else x[nodes]
+        by_level = {"node": of_nodes, "edge": of_edges}
+        splits, names = self.splits, self.names
+        if nodes is not None:
+            splits = {name: s.each(lambda mask: mask[nodes]) for name, s in splits.items()}
+            names = None if names is None else names.take(nodes)
         return replace(
             self,
             adj=adj,
-            x=self.x.select_rows(nodes) if sparse else of_nodes(self.x),
-            y=y(self.y),
+            x=x,
+            y=by_level[self.y_level](self.y) if self.y_level in by_level else self.y,
             edge_attr=of_edges(self.edge_attr),
             edge_type=of_edges(self.edge_type),
-            edge_time=of_edges(self.edge_time),
             node_type=of_nodes(self.node_type),
+            edge_time=of_edges(self.edge_time),
             node_time=of_nodes(self.node_time),
-            splits={
-                name: s if nodes is None else s.each(lambda mask: mask[nodes])
-                for name, s in self.splits.items()
-            },
-            names=None
-            if self.names is None
-            else self.names.take(nodes)
-            if nodes is not None
-            else self.names,
+            splits=splits,
+            names=names,
         )
 
     # --- checks -----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from gnnscale.parallel.stages import Stage
 from gnnscale.train.all_layers import AllLayers
 from gnnscale.train.arguments import as_clusters, option_faults
 from gnnscale.train.clusters import clusters_of
-from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.evaluators.temporal import evaluator_of
 from gnnscale.train.options import PipelineOptions
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.dry_run import try_clusters
@@ -75,7 +75,7 @@ class PipelineTrainer(Trainer):
         setup = Setup(given.model, given.task, config)
         self._pipeline = pipeline = Pipeline(setup, config, cuts, schedule)
         self._clusters = data = clusters_of(setup, given, pipeline.loader)
-        evaluator = FullGraph(setup, data, data.interval)
+        evaluator = evaluator_of(setup, data, data.interval)
         kept, make_step = pipeline.batches_kept(), partial(PipelineStep, config, pipeline, data)
         check = partial(try_clusters, setup, data, evaluator, fewer=given.fewer, kept=kept)
         sessions = AllLayers(setup, data, evaluator, check, make_step, pipeline.keep)

@@ -15,6 +15,7 @@ from gnnscale.graph.reading.labels import TASKS
 from gnnscale.nn import LayeredGNN, as_layered
 from gnnscale.partitioning.methods import balance_faults
 from gnnscale.storage.memory import memory_bytes
+from gnnscale.train.known import Known, known_then
 from gnnscale.train.options import ClusterOptions, TrainerOptions, described
 from gnnscale.train.session import choose_device
 from gnnscale.train.steps.learnt import task_faults
@@ -149,7 +150,8 @@ class Given(NamedTuple, Generic[C_co]):
 
     Attributes:
         model: the model.
-        data: what is trained on.
+        data: the whole graph.
+        known: what training and validation know of it, or None for all.
         task: what is learnt.
         config: the options, of which none is left open.
         fewer: whether the clusters of a batch were chosen, and may be fewer.
@@ -157,6 +159,7 @@ class Given(NamedTuple, Generic[C_co]):
 
     model: LayeredGNN
     data: Graph | ClusteredGraph
+    known: Known | None
     task: Task
     config: C_co
     fewer: bool
@@ -176,14 +179,15 @@ def as_clusters(options: C, faults: list[str]) -> Given[C]:
     data, model = as_data(options.graph, options.task), options.model
     whole = data.graph if isinstance(data, ClusteredGraph) else data
     split, inductive, unfit = as_seen(data, options.split, options.inductive)
+    known, trained, late = known_then(data, split)
     num_parts, per_batch, impossible = sizes_for(
-        data, model, split, inductive, options.num_parts, options.clusters_per_batch
+        trained, model, split, inductive, options.num_parts, options.clusters_per_batch
     )
-    faults = [*faults, *unfit, *impossible]
+    faults = [*faults, *unfit, *late, *impossible]
     if options.precompute and whole.x is None:
         faults.append("precompute=True: the graph has no features x to propagate")
     try:
-        task = as_task(options, whole, split)
+        task = as_task(options, whole if known is None else known.train, split)
     except InputError as error:
         faults += error.faults
     if faults:
@@ -200,4 +204,4 @@ def as_clusters(options: C, faults: list[str]) -> Given[C]:
     config = options.settled(
         num_parts=num_parts, clusters_per_batch=per_batch, split=split, inductive=inductive
     )
-    return Given(as_layered(model), data, task, config, options.clusters_per_batch is None)
+    return Given(as_layered(model), data, known, task, config, options.clusters_per_batch is None)

@@ -10,7 +10,7 @@ from gnnscale.loader import ClusterLoader
 from gnnscale.train.all_layers import AllLayers
 from gnnscale.train.arguments import as_clusters, option_faults
 from gnnscale.train.clusters import clusters_of
-from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.evaluators.temporal import evaluator_of
 from gnnscale.train.options import ClusterOptions
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.batch_step import step_of_whole
@@ -48,7 +48,7 @@ class ClusterTrainer(Trainer):
         given = as_clusters(options, option_faults(options))
         setup = Setup(given.model, given.task, given.config)
         self._clusters = data = clusters_of(setup, given)
-        evaluator = FullGraph(setup, data, data.interval)
+        evaluator = evaluator_of(setup, data, data.interval)
         # No lambda: `copy.deepcopy` would leave it with the parts of the trainer it copies.
         check = partial(try_clusters, setup, data, evaluator, fewer=given.fewer)
         sessions = AllLayers(setup, data, evaluator, check, step_of_whole)

@@ -25,6 +25,7 @@ from gnnscale.nn import Propagation, first_propagation
 from gnnscale.partitioning import partition
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.arguments import Given
+from gnnscale.train.known import Known
 from gnnscale.train.options import ClusterOptions
 from gnnscale.train.run.identity import stored_once
 from gnnscale.train.run.records import Description
@@ -45,6 +46,7 @@ class Clusters:
         setup: of the trainer.
         given: a graph; or a clustered one, whose clusters are used.
         num_parts: clusters to be made of a graph.
+        known: what is known of the graph in training, which is what is trained on; None for all.
         inductive: whether training nodes alone are seen.
         method: partitioner.
         seed: of the partition.
@@ -64,6 +66,7 @@ class Clusters:
         given: Graph | ClusteredGraph,
         num_parts: int,
         *,
+        known: Known | None = None,
         inductive: bool,
         method: str | Callable = "auto",
         seed: int = 0,
@@ -73,7 +76,7 @@ class Clusters:
         keeps_given: bool = False,
         make_loader: MakeLoader | None = None,
     ) -> None:
-        self.given = given
+        self.given, self.known_then = given, known
         self.clustered = given if isinstance(given, ClusteredGraph) else None
         self._setup = setup
         self._num_parts, self._inductive = num_parts, inductive
@@ -102,7 +105,9 @@ class Clusters:
     @property
     def graph(self) -> Graph:
         """See `Data`."""
-        return self.whole if self.clustered is None else self.clustered.graph
+        if self.clustered is not None:
+            return self.clustered.graph
+        return self.whole if self.known_then is None else self.known_then.train
 
     @property
     def position(self) -> Tensor | None:
@@ -184,7 +189,11 @@ class Clusters:
     def interval(self) -> int:
         """Epochs between evaluations for `evaluate_every="auto"`."""
         nodes, batches = self.seen.num_nodes, len(self.loader)
-        return evaluation_interval(self._setup.model, self.graph, nodes, batches)
+        later = [] if self.known_then is None else [self.whole, self.whole]
+        return sum(
+            evaluation_interval(self._setup.model, graph, nodes, batches)
+            for graph in (self.graph, *later)
+        )
 
     def sample(self) -> Batch:
         """A batch of one cluster: that of most training nodes, or the largest where none has."""
@@ -286,7 +295,7 @@ class Clusters:
                 folder.keep_store(self.clustered.path)
         if self.given.source is not None:
             return
-        if self.clustered is None or self._keeps_given:
+        if self.clustered is None or self._keeps_given or self.known_then is not None:
             store_graph(self.given, folder.graph)
         elif not folder.is_store_of_run(folder.store):
             write_store(self.clustered, folder.graph)
@@ -300,7 +309,14 @@ class Clusters:
     def held(self) -> dict[str, object]:
         """See `Data`."""
         seen = self.graph if self.clustered is None else self.seen
-        return {"": seen, "whole": self.clustered, "given": self.given, "first_hop": self._hop}
+        known = {} if self.known_then is None else self.known_then.held()
+        return {
+            "": seen,
+            "whole": self.clustered,
+            "given": self.given,
+            "first_hop": self._hop,
+            **known,
+        }
 
 
 def clusters_of(
@@ -334,6 +350,7 @@ def clusters_of(
         setup,
         given.data,
         number,
+        known=given.known,
         inductive=config.inductive,
         method=config.method,
         seed=config.seed if config.partition_seed is None else config.partition_seed,

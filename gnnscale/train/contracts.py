@@ -177,8 +177,32 @@ class StopRule(Protocol):
         """Take note that it has stopped."""
 
 
-class Data(Protocol):
-    """What is trained and evaluated on, as a run keeps it and finds it again."""
+class Evaluated(Protocol):
+    """A graph that a model is run over."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph, in the order that is computed in."""
+
+    @property
+    def position(self) -> Tensor | None:
+        """Where each original node stands in `graph`; None for the original order."""
+
+    def segments(self) -> dict[str, Tensor]:
+        """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""
+
+    def scratch(self) -> Path | None:
+        """A folder for layers that do not fit in memory; None for the system's own."""
+
+    def held(self) -> dict[str, object]:
+        """Graphs and arrays that stay while it trains, by name; "" for what is trained on."""
+
+
+class Data(Evaluated, Protocol):
+    """What is trained and evaluated on, as a run keeps it and finds it again.
+
+    Its `graph` is what is trained on: the whole graph, or what was known of it.
+    """
 
     @property
     def whole(self) -> Graph:
@@ -188,22 +212,8 @@ class Data(Protocol):
     def order(self) -> Tensor | None:
         """Where each original node stands in `whole`; None for the original order."""
 
-    @property
-    def graph(self) -> Graph:
-        """The whole graph, in the order that is computed in."""
-
-    @property
-    def position(self) -> Tensor | None:
-        """Where each original node stands in `graph`; None for the original order."""
-
     def lay_out(self) -> None:
         """Settle the order of `graph`, where a run has one: sums depend on it. On every rank."""
-
-    def segments(self) -> dict[str, Tensor]:
-        """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""
-
-    def scratch(self) -> Path | None:
-        """A folder for layers that do not fit in memory; None for the system's own."""
 
     def keep(self) -> None:
         """Write into the run folder, new, what preparing made and nothing can bring back.
@@ -216,6 +226,3 @@ class Data(Protocol):
 
     def identity(self) -> Description:
         """What identifies it."""
-
-    def held(self) -> dict[str, object]:
-        """Graphs and arrays that stay while it trains, by name; "" for what is trained on."""

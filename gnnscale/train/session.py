@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gnnscale import comm
 from gnnscale.errors import InputError
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.contracts import Data, Source, Step, StopRule, Trained, Validator
+from gnnscale.train.contracts import Evaluated, Source, Step, StopRule, Trained, Validator
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.callbacks import Told
 from gnnscale.train.run.folder import RunFolder
@@ -74,7 +74,7 @@ class Setup:
         """Add to the report's seconds of a phase."""
         self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
 
-    def held_bytes(self, data: Data) -> int:
+    def held_bytes(self, data: Evaluated) -> int:
         """Bytes of `memory` that are taken by what stays beside an inference or a step."""
         if not self.is_fitting:
             return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Split:
     train: Tensor
     val: Tensor
     test: Tensor
-    cuts: Cuts | None = None
+    cuts: Cuts | None = field(default=None, kw_only=True)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in PARTS:
@@ -53,7 +53,7 @@ class Split:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Split:
         """The split of what becomes of every mask."""
-        return replace(self, **{part: change(self[part]) for part in PARTS})
+        return Split(*(change(self[part]) for part in PARTS), cuts=self.cuts)
 
 
 def part_of(name: str) -> tuple[str | None, str | None]:

@@ -17,7 +17,7 @@ from gnnscale.inference.engine import store_for
 from gnnscale.nn.blocks.phases import opaque_of
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import release
-from gnnscale.train.contracts import Data
+from gnnscale.train.contracts import Evaluated
 from gnnscale.train.run.process import return_freed_memory
 from gnnscale.train.session import Setup
 from gnnscale.train.task import Task
@@ -36,7 +36,7 @@ class FullGraph:
 
     unit = "nodes"
 
-    def __init__(self, setup: Setup, data: Data, interval: Callable[[], int]) -> None:
+    def __init__(self, setup: Setup, data: Evaluated, interval: Callable[[], int]) -> None:
         self._setup, self._data, self._interval = setup, data, interval
 
     def interval(self) -> int:

@@ -21,6 +21,7 @@ from gnnscale.nn.modules import evaluation_mode
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.controllers.stopping import StopController
 from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.evaluators.temporal import Temporal
 from gnnscale.train.layerwise.fine_tuning import LAYER, FineTuning
 from gnnscale.train.layerwise.sections import Section, sections_of
 from gnnscale.train.layerwise.streams import Stream
@@ -69,7 +70,7 @@ class LayerByLayer:
         setup: Setup,
         config: LayerwiseOptions,
         data: Clusters,
-        evaluator: FullGraph,
+        evaluator: FullGraph | Temporal,
         controller: StopController,
         clusters_per_batch: int,
         fine_tuning: FineTuning | None,
@@ -126,7 +127,9 @@ class LayerByLayer:
 
     def _make_views(self) -> Views:
         setup, data = self._setup, self._data
-        return Views(data.graph, data.position, self._config, setup.task, setup.device)
+        known = data.known_then
+        later = None if known is None else known.val
+        return Views(data.graph, data.position, self._config, setup.task, setup.device, later)
 
     def _name(self, section: Section) -> str:
         assert isinstance(section.source, Neighbourhood)

@@ -12,7 +12,8 @@ from gnnscale.nn import LayeredGNN, as_layered
 from gnnscale.train.arguments import as_data, as_seen, as_task, option_faults
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.controllers.stopping import FixedEpochs, StopController, controller_faults
-from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.evaluators.temporal import evaluator_of
+from gnnscale.train.known import Known, known_then
 from gnnscale.train.layerwise.fine_tuning import FineTuning
 from gnnscale.train.layerwise.sessions import LayerByLayer, is_opaque
 from gnnscale.train.options import LayerwiseOptions
@@ -55,17 +56,18 @@ class LayerwiseTrainer(Trainer):
 
     @takes(LayerwiseOptions)
     def __init__(self, options: LayerwiseOptions) -> None:
-        model, given, task, config, sizes = _read(options, option_faults(options))
+        model, given, known, task, config, sizes = _read(options, option_faults(options))
         setup = Setup(model, task, config)
         data = Clusters(
             setup,
             given,
             sizes[0],
+            known=known,
             inductive=config.inductive,
             seed=config.seed,
             keeps_given=True,
         )
-        evaluator = FullGraph(setup, data, lambda: 1)
+        evaluator = evaluator_of(setup, data, lambda: 1)
         fine_tuning = None
         if config.fine_tune is not None:  # checked before anything runs
             fine_tuning = FineTuning(setup, config, data, evaluator)
@@ -79,8 +81,15 @@ class LayerwiseTrainer(Trainer):
 
 def _read(
     options: LayerwiseOptions, faults: list[str]
-) -> tuple[LayeredGNN, Graph | ClusteredGraph, Task, LayerwiseOptions, tuple[int, int]]:
-    """The model, the data, the task, settled options; clusters, and how many of them a step."""
+) -> tuple[
+    LayeredGNN,
+    Graph | ClusteredGraph,
+    Known | None,
+    Task,
+    LayerwiseOptions,
+    tuple[int, int],
+]:
+    """Model, data, what is known of these, task, settled options; clusters, how many a step."""
     options = options.sound()
     data, sizes = as_data(options.graph, options.task), (1, 1)
     whole = data.graph if isinstance(data, ClusteredGraph) else data
@@ -88,15 +97,17 @@ def _read(
     split, inductive, unfit = as_seen(data, options.split, options.inductive)
     if wrong := controller_faults("controller", controller):
         raise InputError([*faults, *wrong])
+    known, trained, late = known_then(data, split)
+    faults += late
     try:
-        task = as_task(options, whole, split)
+        task = as_task(options, whole if known is None else known.train, split)
     except InputError as error:
         faults += error.faults
     if faults:
         raise InputError(faults)
     model, given = as_layered(options.model), (options.num_parts, options.clusters_per_batch)
     if is_opaque(model):
-        *found, impossible = sizes_for(data, model, split, inductive, *given)
+        *found, impossible = sizes_for(trained, model, split, inductive, *given)
         if faults := [*unfit, *impossible]:
             raise InputError(faults)
         sizes = (found[0], found[1])
@@ -106,4 +117,4 @@ def _read(
             "aggregated once, and none is trained on clusters (fine_tune takes its own)"
         )
     config = options.settled(controller=controller, split=split, inductive=inductive)
-    return model, data, task, config, sizes
+    return model, data, known, task, config, sizes

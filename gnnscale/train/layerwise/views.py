@@ -1,7 +1,8 @@
 """Views: which graph a layer aggregates over, and which nodes it trains and is evaluated on.
 
 Transductive training sees the whole graph. Inductive training sees the training nodes and the edges
-among them; validation nodes then read a second stream, over the whole graph.
+among them; validation nodes then read a second stream, over the whole graph. Where a split has
+cuts, the graph is what training knows of, and the second stream is over what validation knows of.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Views:
         config: the trainer's.
         task: what is learnt.
         device: where batches go.
+        later: what validation knows of, where that is more than training does.
 
     Raises:
         InputError: there are no training nodes.
@@ -62,11 +64,14 @@ class Views:
         config: LayerwiseOptions,
         task: Task,
         device: torch.device,
+        later: Graph | None = None,
     ) -> None:
         split = graph.split(config.split)
         if split is None:
             raise InputError("the graph has no split to train on")
         self._graph, self._config, self._task, self._device = graph, config, task, device
+        self._evaluated = graph if later is None else later
+        self._apart = config.inductive or later is not None  # a second stream for validation
         self._node_id = None
         if position is not None:
             self._node_id = torch.empty_like(position)
@@ -75,9 +80,11 @@ class Views:
         if self._train.numel() == 0:
             raise InputError(f"split {config.split!r} has no training nodes")
         self.validation: Tensor | None = None
-        if graph.y is not None and graph.y_level == "node" and task.metrics():
-            nodes = split.val.nonzero().squeeze(1)
-            nodes = nodes[labelled(graph.y[nodes], graph.task)]
+        held = self._evaluated.split(config.split)
+        y = self._evaluated.y
+        if y is not None and graph.y_level == "node" and task.metrics() and held is not None:
+            nodes = held.val.nonzero().squeeze(1)
+            nodes = nodes[labelled(y[nodes], graph.task)]
             self.validation = nodes if nodes.numel() else None
 
     def dry_run(self, model: LayeredGNN) -> tuple[Tensor, Batch]:
@@ -112,13 +119,18 @@ class Views:
         return out, batch
 
     def streams(self, model: LayeredGNN, options: dict[str, Any]) -> list[Stream]:
-        """The features of what is trained on, and, where that differs, of the whole graph."""
-        whole = store_for(model, self._graph, **options)
+        """The features of what is trained on, and, where that differs, of what is evaluated on."""
+        streams = [self._training_stream(model, options)]
+        if self._apart and self.validation is not None:
+            streams.append(self._stream_over(self._evaluated, model, options))
+        return streams
+
+    def _training_stream(self, model: LayeredGNN, options: dict[str, Any]) -> Stream:
+        if not self._config.inductive:
+            return self._stream_over(self._graph, model, options)
         dtype = activation_type(model, self._graph)
         x = self._graph.x
         assert x is not None
-        if not self._config.inductive:
-            return [self._stream(self._graph, whole, whole.features(x, dtype))]
         bare = dataclasses.replace(self._graph, x=None, y=None)
         chosen = torch.zeros(self._graph.num_nodes, dtype=torch.bool)
         chosen[self._train] = True
@@ -131,28 +143,30 @@ class Views:
         else:
             layers = store_for(model, dataclasses.replace(seen, x=x), **options)
             features = SomeRows(x, self._train, dtype, layers.features(x, dtype).blocks)
-        streams = [self._stream(seen, layers, features)]
-        if self.validation is not None:
-            streams.append(self._stream(self._graph, whole, whole.features(x, dtype)))
-        return streams
+        return self._stream(seen, layers, features)
+
+    def _stream_over(self, graph: Graph, model: LayeredGNN, options: dict[str, Any]) -> Stream:
+        layers = store_for(model, graph, **options)
+        assert graph.x is not None
+        return self._stream(graph, layers, layers.features(graph.x, activation_type(model, graph)))
 
     def collect(
         self, section: Section, streams: list[Stream]
     ) -> tuple[TrainingRows, RowValidation | None]:
         """What a separable section trains on and is evaluated on."""
         trained = torch.arange(self._train.numel()) if self._config.inductive else self._train
-        wanted = [[trained]] if self._config.inductive else [[trained, *self._held()]]
-        if self._config.inductive and self.validation is not None:
+        wanted = [[trained]] if self._apart else [[trained, *self._held()]]
+        if self._apart and self.validation is not None:
             wanted.append(self._held())
         found = [
             rows
             for stream, nodes in zip(streams, wanted, strict=True)
             for rows in stream.collect(section, nodes, self._config.batch_rows)
         ]
-        training = self._batches(found[0], self._train, self._config.batch_rows, section)
+        training = self._batches(found[0], self._graph, self._train, section)
         if self.validation is None:
             return training, None
-        held = self._batches(found[1], self.validation, self._config.batch_rows, section)
+        held = self._batches(found[1], self._evaluated, self.validation, section)
         return training, RowValidation(held)
 
     def clusters(
@@ -169,7 +183,7 @@ class Views:
         )
         if self.validation is None:
             return training, None
-        y = self._graph.y
+        y = self._evaluated.y
         assert y is not None
         return training, WholeGraph(section, streams[-1], self.validation, y[self.validation])
 
@@ -177,14 +191,14 @@ class Views:
         return [] if self.validation is None else [self.validation]
 
     def _batches(
-        self, rows: SectionInput, nodes: Tensor, batch_rows: int, section: Section
+        self, rows: SectionInput, graph: Graph, nodes: Tensor, section: Section
     ) -> TrainingRows:
-        y = self._graph.y
+        ids = self._node_id if graph is self._graph else None  # else they are as they were given
         return TrainingRows(
             rows,
-            None if y is None else y[nodes],
-            nodes if self._node_id is None else self._node_id[nodes],
-            batch_rows,
+            None if graph.y is None else graph.y[nodes],
+            nodes if ids is None else ids[nodes],
+            self._config.batch_rows,
             self._config.seed,
             section.index,
             self._device,

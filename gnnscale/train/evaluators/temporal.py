@@ -1,0 +1,136 @@
+"""Temporal: metrics of each part of a split on what was known then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gnnscale.errors import InputError
+from gnnscale.graph import Graph
+from gnnscale.inference import Metric
+from gnnscale.train.clusters import Clusters
+from gnnscale.train.contracts import Evaluated
+from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.known import Known
+from gnnscale.train.run.process import return_freed_memory
+from gnnscale.train.session import Setup
+
+
+class Then:
+    """A graph in its original order, beside what is trained on. See `Evaluated`.
+
+    Args:
+        data: what is trained on.
+        graph: gives the graph, when it is first needed.
+    """
+
+    position = None
+
+    def __init__(self, data: Clusters, graph: Callable[[], Graph]) -> None:
+        self._data, self._graph = data, graph
+
+    @property
+    def graph(self) -> Graph:
+        """See `Evaluated`."""
+        return self._graph()
+
+    def segments(self) -> dict[str, Tensor]:
+        """See `Evaluated`.
+
+        Raises:
+            InputError: a norm runs over clusters, which nodes that are new since are not in.
+        """
+        if self._data.segments():
+            raise InputError(
+                "a norm runs over clusters, and what is new since the training cut is in none: "
+                "take over='graph'"
+            )
+        return {}
+
+    def scratch(self) -> Path | None:
+        """See `Evaluated`."""
+        return self._data.scratch()
+
+    def held(self) -> dict[str, object]:
+        """See `Evaluated`."""
+        return self._data.held()
+
+
+class Temporal:
+    """Evaluates training nodes on what training knows, validation nodes on what validation knows.
+
+    Test nodes are evaluated, and outputs are given, on the whole graph. See `Evaluator`.
+
+    Args:
+        setup: of the trainer.
+        data: what is trained on.
+        known: of the whole graph.
+        interval: epochs between evaluations for `evaluate_every="auto"`.
+    """
+
+    unit = "nodes"
+
+    def __init__(
+        self, setup: Setup, data: Clusters, known: Known, interval: Callable[[], int]
+    ) -> None:
+        def over(then: Evaluated) -> FullGraph:
+            return FullGraph(setup, then, interval)
+
+        self._whole = over(Then(data, lambda: known.whole))
+        val = over(Then(data, lambda: known.val))
+        self._of = {"train": over(data), "val": val, "test": self._whole}
+        self.interval = interval
+
+    def sets(self) -> list[str]:
+        """See `Evaluator`."""
+        return self._whole.sets()
+
+    def without_labels(self) -> str | None:
+        """See `Evaluator`."""
+        return self._whole.without_labels()
+
+    def without_metrics(self) -> str | None:
+        """See `Evaluator`."""
+        return self._whole.without_metrics()
+
+    def validate(self) -> dict[str, dict[str, float]]:
+        """See `Validator`."""
+        return_freed_memory()
+        found = self.evaluate(self.sets())
+        return_freed_memory()
+        return found
+
+    def evaluate(
+        self, sets: Sequence[str], metrics: Callable[[], Sequence[Metric]] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """See `Evaluator`."""
+        found: dict[str, dict[str, float]] = {}
+        for name in sets:
+            found |= self._of[name].evaluate([name], metrics)
+        return found
+
+    def predict(self, ids: Any, out: str | Path | None, *, head: bool) -> Tensor:
+        """See `Evaluator`."""
+        return self._whole.predict(ids, out, head=head)
+
+    def places(self) -> dict[str, Any]:
+        """See `FullGraph.places`."""
+        return self._whole.places()
+
+    def check_room(self) -> None:
+        """See `Evaluator`.
+
+        Raises:
+            InputError: with the smallest `memory` that would do.
+        """
+        self._whole.check_room()
+
+
+def evaluator_of(setup: Setup, data: Clusters, interval: Callable[[], int]) -> FullGraph | Temporal:
+    """Who evaluates a model that is trained on `data`."""
+    if (known := data.known_then) is None:
+        return FullGraph(setup, data, interval)
+    return Temporal(setup, data, known, interval)
