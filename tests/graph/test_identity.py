@@ -11,7 +11,7 @@ from gnnscale.kernels import CSR
 from tests.helpers.graphs import tensors
 from tests.helpers.strategies import graphs
 
-TYPES = ("edge_type", "node_type")
+TYPES = ("edge_type", "node_type", "edge_time", "node_time")
 WHOLE = graphs(edge_attr=True, weighted=None, sparse_x=None)
 
 

@@ -68,6 +68,8 @@ def tensors(graph: Graph) -> dict[str, torch.Tensor]:
         "indptr": graph.adj.indptr,
         "indices": graph.adj.indices,
         **graph.carried,
+        "edge_time": graph.edge_time,
+        "node_time": graph.node_time,
         "y": graph.y,
         "node_ptr": graph.node_ptr,
     }
@@ -90,6 +92,7 @@ def assert_same_graph(one: Graph, other: Graph) -> None:
     for field in ("y_level", "task", "metric", "num_classes", "name", "source", "num_features"):
         assert getattr(one, field) == getattr(other, field), field
     assert list(one.splits) == list(other.splits)
+    assert one.cuts == other.cuts
 
 
 def assert_same_clustered(one: ClusteredGraph, other: ClusteredGraph) -> None:

@@ -45,7 +45,8 @@ def graphs(
         classes: number of classes of ``y``.
         directed: None draws; False makes the graph symmetric, weights included.
         weighted: whether edges have weights.
-        edge_attr: whether edges have attributes ``[num_edges, 2]``, and they and nodes types.
+        edge_attr: whether edges have attributes ``[num_edges, 2]``, and they and nodes types and
+            times.
         self_loops: whether there may be self-loops; None draws, True makes some sure to be there.
         duplicates: whether an edge may be there more than once.
         sparse_x: whether ``x`` is a ``CSR``.
@@ -84,6 +85,7 @@ def graphs(
     attr = torch.randn(m, 2, generator=random, dtype=dtype) if edge_attr else None
 
     types = torch.randint(0, 3, (m + n,), generator=random) if edge_attr else None
+    times = torch.randint(0, 9, (m + n,), generator=random) if edge_attr else None
     x = None
     if features is not None:
         x = torch.randn(n, features, generator=random, dtype=dtype)
@@ -105,6 +107,8 @@ def graphs(
         edge_attr=attr,
         edge_type=None if types is None else types[:m],
         node_type=None if types is None else types[m:],
+        edge_time=None if times is None else times[:m],
+        node_time=None if times is None else times[m:].double(),
         train_mask=of == 0,
         val_mask=of == 1,
         test_mask=of == 2,
