@@ -87,7 +87,7 @@ def _edges(indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> Iterator[Ed
     for start, rows, columns in RowBlocks(indptr, indices):
         row = np.repeat(np.arange(start, start + len(rows) - 1, dtype=np.int32), np.diff(rows))
         straight = columns != row
-        yield columns[straight], row[straight], None
+        yield columns[straight], row[straight], None, None
 
 
 @njit_serial

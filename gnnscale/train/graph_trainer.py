@@ -95,6 +95,11 @@ def _read(
         raise InputError(f"split={split!r}: the name of a split set, or graphs by part")
     if readout is not None and isinstance(model, GraphModel):
         faults.append(f"readout={readout!r}: the model is a GraphModel, which has its own")
+    if graph.cuts:
+        faults.append(
+            f"split {next(iter(graph.cuts))!r} has cuts, and a GraphTrainer knows all of its "
+            "graphs: give it what was known, graph.until(…), and splits without cuts"
+        )
     rows = graphs_as_rows(graph)
     try:
         task = as_task(options, rows, split)

@@ -31,8 +31,8 @@ _SPREAD_PIECE = 1 << 18  # edges, as many as fit a processor's cache on their wa
 _SORTED_PIECE = 1 << 17  # likewise, where buckets are small
 _INT32_MAX = 2**31 - 1
 
-#: Sources, targets and, where there are any, weights `[k]`.
-Edges = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+#: Sources, targets and, where there are any, weights and times `[k]`.
+Edges = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 def write_edges(
@@ -45,7 +45,7 @@ def write_edges(
     *,
     unless_given: bool = False,
 ) -> WrittenEdges:
-    """Write `indptr`, `indices` and, where there are weights, `edge_weight`.
+    """Write `indptr`, `indices` and, where there are any, `edge_weight` and `edge_time`.
 
     Args:
         folder: where.
@@ -67,7 +67,13 @@ def write_edges(
         for run in ahead(threads, spread.run, spread.pieces(chunks), count):
             spread.add(run, runs)
         weighted, index, total = bool(spread.weighted), spread.index, int(spread.counts.sum())
-        entry = index.itemsize + 4 * weighted
+        timed = bool(spread.timed)
+        if coalesce and timed and weighted:
+            raise InputError(
+                "coalesce=True adds the weights of parallel edges, which become known one after "
+                "the other: leave coalesce, weights or times out"
+            )
+        entry = index.itemsize + 4 * weighted + 8 * timed
         twice = spread.was_given()
         rows = None if coalesce or twice else total
         if rows is not None:
@@ -76,11 +82,12 @@ def write_edges(
             folder.array("indptr", np.dtype(np.int64), (num_nodes + 1,)) as indptr,
             folder.array("indices", index, (rows,)) as indices,
             folder.optional("edge_weight", np.dtype(np.float32), (rows,), weighted) as weights,
+            folder.optional("edge_time", np.dtype(np.float64), (rows,), timed) as times,
         ):
             # Sorting takes an entry as it was read, twice on its way, and where it belongs.
             most = budget // (2 * (count + 2) * (3 * (spread.row.itemsize + entry) + entry))
             sort = _Sort(runs, spread, max(_LEAST_PIECE, most), coalesce, twice)
-            written = _Written(indptr, indices, weights)
+            written = _Written(indptr, indices, weights, times)
             for part in ahead(threads, sort.sorted, sort.ranges(), count):
                 written.add(part, undirected)
     return WrittenEdges(written.num_edges, undirected or written.asymmetry == 0, twice)
@@ -109,26 +116,31 @@ class _BucketRuns:
         shift: row i lies in bucket `i >> shift`.
         counts: the directed edges in every bucket.
         weighted: whether there are weights; None until the first chunk has come.
+        timed: whether there are times, likewise.
     """
 
     def __init__(self, num_nodes: int, undirected: bool, budget: int, compared: bool) -> None:
         self._both, self._budget, self.num_nodes = undirected, budget, num_nodes
-        self._compared, self._asymmetry = compared, 0
+        self._compared, self._asymmetry = compared, [0, 0]
         self.index = np.dtype(np.int32 if num_nodes <= _INT32_MAX else np.int64)
         self.shift = max(0, (num_nodes - 1).bit_length() - (_BUCKETS.bit_length() - 1))
         self.row = np.dtype(np.uint16 if self.shift <= 16 else np.uint32)
         self.counts = np.zeros(max(1, -(-num_nodes >> self.shift)) if num_nodes else 1, np.int64)
         self.weighted: bool | None = None
+        self.timed: bool | None = None
 
     def pieces(self, chunks: Iterator[Edges]) -> Iterator[list[np.ndarray]]:
-        """Cut chunks into copies: sources, targets and weights (`[0]` where there are none)."""
+        """Cut chunks into copies: sources, targets, weights and times (`[0]` for none)."""
         held: list[np.ndarray] = []
         filled = 0
         for chunk in chunks:
             if self.weighted is None:
-                self.weighted = chunk[2] is not None
-            if self.weighted != (chunk[2] is not None):
-                raise InputError("some chunks of edges have weights and some have none")
+                self.weighted, self.timed = chunk[2] is not None, chunk[3] is not None
+            for had, given, what in zip(
+                (self.weighted, self.timed), chunk[2:], ("weights", "times"), strict=True
+            ):
+                if had != (given is not None):
+                    raise InputError(f"some chunks of edges have {what} and some have none")
             at, size = 0, chunk[0].size
             while at < size:
                 if not held:
@@ -146,8 +158,8 @@ class _BucketRuns:
             yield [into[:filled] for into in held]
 
     def run(self, piece: list[np.ndarray]) -> list[np.ndarray]:
-        """The edges of a piece by bucket: rows, columns, weights; and how many are in each."""
-        source, target, weight = piece
+        """The edges of a piece by bucket: rows, columns, weights, times; how many are in each."""
+        source, target, weight, time = piece
         most = source.size * (1 + self._both)
         row, col = np.empty(most, self.row), np.empty(most, self.index)
         value = np.empty(most if weight.size else 0, np.float32)
@@ -155,39 +167,60 @@ class _BucketRuns:
         size = kernels.spread_edges(
             source, target, weight, self._both, self.shift, counts, row, col, value
         )
-        own = kernels.edge_asymmetry(source, target, weight) if self._compared else 0
-        return [row[:size], col[:size], value[:size], counts, np.array(own, np.uint64)]
+        when = np.empty(most if time.size else 0, np.float64)
+        if time.size:  # along the same way
+            again = np.zeros_like(counts)
+            kernels.spread_edges(
+                source, target, time, self._both, self.shift, again, row, col, when
+            )
+        own = [
+            kernels.edge_asymmetry(source, target, values) if self._compared else 0
+            for values in (weight, time)
+        ]
+        return [row[:size], col[:size], value[:size], when[:size], counts, np.array(own, np.uint64)]
 
     def add(self, run: list[np.ndarray], runs: Runs) -> None:
         """Hand a run over."""
         *arrays, counts, own = run
-        self._asymmetry = (self._asymmetry + int(own)) % 2**64
-        runs.add([(array, counts) for array in arrays[: 2 + bool(self.weighted)]])
+        both = zip(self._asymmetry, own, strict=True)
+        self._asymmetry = [(before + int(more)) % 2**64 for before, more in both]
+        wanted = (True, True, self.weighted, self.timed)
+        runs.add([(a, counts) for a, there in zip(arrays, wanted, strict=True) if there])
         self.counts += counts
 
     def was_given(self) -> bool:
         """Whether all edges are there twice: their reverse was given, and added."""
-        return self._compared and self._asymmetry == 0 and bool(self.counts.any())
+        return self._compared and not any(self._asymmetry) and bool(self.counts.any())
 
     def _empty(self) -> list[np.ndarray]:
-        weighted = bool(self.weighted)
+        weighted, timed = bool(self.weighted), bool(self.timed)
         # As it came, and up to twice as it is spread; half of the memory is for what is held.
-        record = 2 * self.index.itemsize + 4 * weighted
-        record += 2 * (self.row.itemsize + self.index.itemsize + 4 * weighted)
+        values = 4 * weighted + 8 * timed
+        record = 2 * self.index.itemsize + values
+        record += 2 * (self.row.itemsize + self.index.itemsize + values)
         size = max(_LEAST_PIECE, min(self._budget // (2 * record), _SPREAD_PIECE))
         return [
             np.empty(size, self.index),
             np.empty(size, self.index),
             np.empty(size if weighted else 0, np.float32),
+            np.empty(size if timed else 0, np.float64),
         ]
 
 
 class _Part(NamedTuple):
-    """Rows in their order: where each begins, from 0, `[rows + 1]`; columns; weights, or `[0]`."""
+    """Rows in their order.
+
+    Attributes:
+        pointers: where each begins, from 0, `[rows + 1]`.
+        cols: columns.
+        values: weights, or `[0]`.
+        times: likewise.
+    """
 
     pointers: np.ndarray
     cols: np.ndarray
     values: np.ndarray
+    times: np.ndarray
 
 
 class _Range(NamedTuple):
@@ -236,9 +269,11 @@ class _Sort:
             for arrays in read:
                 row = arrays[0] - self._spread.row.type(part.start & self._own)
                 arrays[:] = [array[row < part.stop - part.start] for array in arrays]
-        row, col, value = self._joined(read)
+        row, col, value, time = self._joined(read)
         del read
         pointers = np.zeros(part.stop - part.start + 1, np.int64)
+        if time.size:
+            return self._by_time(row, col, value, time, part.start, pointers)
         cols, values = np.empty_like(col), np.empty_like(value)
         kernels.sort_edges(row, col, value, part.start, self._bits, pointers, cols, values)
         if self._twice:
@@ -247,13 +282,44 @@ class _Sort:
         if self._coalesce:
             left = kernels.merge_equal(pointers, cols, values)
             cols, values = cols[:left], values[:left]
-        return _Part(pointers, cols, values)
+        return _Part(pointers, cols, values, np.empty(0))
+
+    def _by_time(
+        self,
+        row: np.ndarray,
+        col: np.ndarray,
+        value: np.ndarray,
+        time: np.ndarray,
+        first: int,
+        pointers: np.ndarray,
+    ) -> _Part:
+        """As `sorted`: what is parallel by weight and then by time; merged, the first counts."""
+        rows = row - row.dtype.type(first & self._own)  # which wraps
+        order = np.lexsort((time, *((value,) if value.size else ()), col, rows))
+        pointers[1:] = np.cumsum(np.bincount(rows, minlength=pointers.size - 1))
+        cols = col[order]
+        if self._twice:
+            kept = np.arange(cols.size)
+            left = kernels.every_second(pointers, cols, kept, first)
+            cols, order = cols[:left], order[kept[:left]]
+        if self._coalesce:
+            rows = rows[order]
+            new = np.ones(order.size, bool)
+            new[1:] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
+            cols, order = cols[new], order[new]
+            pointers[1:] = np.cumsum(np.bincount(rows[new], minlength=pointers.size - 1))
+        return _Part(pointers, cols, value[order] if value.size else value, time[order])
 
     def _joined(self, read: list[list[np.ndarray]]) -> list[np.ndarray]:
-        types = [self._spread.row, self._spread.index, np.dtype(np.float32)]
-        arrays = zip(*read, strict=True)
-        joined = [np.concatenate(parts) for parts in arrays]
-        return joined + [np.empty(0, dtype) for dtype in types[len(joined) :]]
+        """Rows, columns, weights and times of what was read; `[0]` where there are none."""
+        spread = self._spread
+        types = [spread.row, spread.index, np.dtype(np.float32), np.dtype(np.float64)]
+        parts = zip(*read, strict=True)
+        there = (True, True, spread.weighted, spread.timed)
+        return [
+            np.concatenate(next(parts)) if had and read else np.empty(0, dtype)
+            for had, dtype in zip(there, types, strict=True)
+        ]
 
 
 class _Written:
@@ -264,22 +330,30 @@ class _Written:
         asymmetry: 0 in the end where the matrix equals its transpose, if it was asked for.
     """
 
-    def __init__(self, indptr: ArrayFile, indices: ArrayFile, weights: ArrayFile | None) -> None:
-        self._indptr, self._indices, self._weights = indptr, indices, weights
+    def __init__(
+        self,
+        indptr: ArrayFile,
+        indices: ArrayFile,
+        weights: ArrayFile | None,
+        times: ArrayFile | None,
+    ) -> None:
+        self._indptr, self._indices, self._weights, self._times = indptr, indices, weights, times
         self.num_edges = self.asymmetry = self._rows = 0
         indptr.append(np.zeros(1, np.int64))
 
     def add(self, part: _Part, symmetric: bool) -> None:
         """Append rows; whether they are known to be of a symmetric matrix."""
-        pointers, cols, values = part
+        pointers, cols, values, times = part
         if not symmetric:
-            matrix = [torch.from_numpy(array) for array in part]
+            matrix = [torch.from_numpy(array) for array in part[:3]]
             own = asymmetry(matrix[0], matrix[1], matrix[2], self._rows)
             self.asymmetry = (self.asymmetry + own) % 2**64
         self._rows += pointers.size - 1
         self._indices.append(cols)
         if self._weights is not None:
             self._weights.append(values)
+        if self._times is not None:
+            self._times.append(times)
         self._indptr.append(pointers[1:] + self.num_edges)
         self.num_edges += int(pointers[-1])
 

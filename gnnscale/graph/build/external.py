@@ -25,6 +25,7 @@ from gnnscale.graph.store.graph_folder import (
     is_stored_graph,
     open_stored_graph,
 )
+from gnnscale.graph.times import read_times
 from gnnscale.storage.array_folder import ArrayFolder, array_folder
 from gnnscale.storage.files import checked_path
 from gnnscale.storage.memory import memory_bytes
@@ -54,6 +55,7 @@ def build_graph(
     names: NodeNames | None = None,
     schema: Schema | None = None,
     node_type: Any = None,
+    node_time: Any = None,
 ) -> Graph:
     """Build a graph on disk from edges and features that come piece by piece, in bounded memory.
 
@@ -64,9 +66,10 @@ def build_graph(
     Args:
         path: the folder to write; a graph stored there is replaced, anything else there is refused.
         num_nodes: the number of nodes.
-        edges: chunks `(source, target)` or `(source, target, weight)` of integer ids `[k]` and
-            float weights `[k]` (stored as float32), of any size and in any order; one array
-            `[2, num_edges]`; or the path of an `.npy` of that. Read before `x`.
+        edges: chunks `(source, target)`, `(source, target, weight)` or `(source, target, weight,
+            time)` of integer ids `[k]`, float weights `[k]` (stored as float32; None for none) and
+            times `[k]` (float64), of any size and in any order; one array `[2, num_edges]`; or the
+            path of an `.npy` of that. Read before `x`.
         x: chunks `[k, num_features]` of features, float16, float32 or float64, in the order of the
             nodes; or one array of all, which may lie in a file.
         y: node labels, as for `Graph.from_arrays`.
@@ -74,9 +77,11 @@ def build_graph(
             as for `Graph.from_arrays`.
         undirected: each edge is given once; the reverse of every edge but self-loops is added. With
             False, edges are stored as given; with "unless given", also where they hold the reverse
-            of every edge already, which is seen in the same pass and logged.
-        coalesce: merge parallel edges, adding their weights; by default they are kept. An edge list
-            that has both directions and `undirected=True` wants it.
+            of every edge already, of its weight and time, which is seen in the same pass and
+            logged.
+        coalesce: merge parallel edges, adding their weights, or, of times, keeping the first; by
+            default they are kept. An edge list that has both directions and `undirected=True` wants
+            it.
         memory: what the sort may take, as "512MB" or a number of bytes. Labels, masks and, at the
             start, 16 bytes a node are in memory beside it.
         task: as for `Graph.from_arrays`.
@@ -87,10 +92,11 @@ def build_graph(
         names: what the nodes are called where the edges come from.
         schema: what classes and features are called there.
         node_type: integers `[num_nodes]` from 0 on, the kind of every node.
+        node_time: numbers or dates `[num_nodes]`, when each node became known.
 
     Returns:
-        The graph, memory-mapped. Columns ascend in every row, parallel edges by weight: of a node's
-        self-loops, the last is the heaviest.
+        The graph, memory-mapped. Columns ascend in every row, parallel edges by weight and time: of
+        a node's self-loops, the last is the heaviest.
 
     Raises:
         InputError: an id is out of range, features are not finite or of another number, labels or
@@ -112,6 +118,7 @@ def build_graph(
         y=y,
         num_nodes=num_nodes,
         node_type=node_type,
+        node_time=node_time,
         splits=splits,
         task=task,
         metric=metric,
@@ -160,17 +167,18 @@ def _given(chunks: Any, what: str) -> Iterator[Any]:
 
 def _checked_edges(chunk: Sequence[object], number: int, num_nodes: int) -> Edges:
     try:
-        if len(chunk) not in (2, 3):
+        if len(chunk) not in (2, 3, 4) or (len(chunk) == 4 and isinstance(chunk, np.ndarray)):
             raise ValueError(f"it has {len(chunk):,} rows")
-        source, target, *rest = (np.asarray(part) for part in chunk)
+        source, target = (np.asarray(part) for part in chunk[:2])
+        rest = [None if part is None else np.asarray(part) for part in chunk[2:]]
     except (TypeError, ValueError) as error:
         raise InputError(f"chunk {number} of edges is no (source, target): {error}") from error
-    weight = rest[0] if rest else None
+    weight, time = [*rest, None, None][:2]
     if source.ndim != 1 or source.shape != target.shape:
-        shapes = [part.shape for part in (source, target, *rest)]
+        shapes = [part.shape for part in (source, target, *rest) if part is not None]
         raise InputError(
-            f"chunk {number} of edges has shapes {shapes}; it must be (source [k], target [k]) or "
-            "(source, target, weight [k])"
+            f"chunk {number} of edges has shapes {shapes}; it must be (source [k], target [k]), "
+            "(source, target, weight [k]) or (source, target, weight, time [k])"
         )
     faults = []
     for what, ids in (("source", source), ("target", target)):
@@ -191,9 +199,15 @@ def _checked_edges(chunk: Sequence[object], number: int, num_nodes: int) -> Edge
             weight = weight.astype(np.float32, copy=False)
         if not np.isfinite(weight).all():
             faults.append(f"chunk {number} of edges holds NaN or infinite weights (as float32)")
+    if time is not None and (time.shape != source.shape or time.dtype.kind not in "iufM"):
+        faults.append(
+            f"chunk {number}: times are {time.dtype} {time.shape} for {source.shape} edges; they "
+            "are numbers or dates, one each"
+        )
     if faults:
         raise InputError(faults)
-    return source, target, weight
+    when = None if time is None else read_times(time, "times").double().numpy()
+    return source, target, weight, when
 
 
 def _write_features(folder: ArrayFolder, num_nodes: int, x: Iterable[object]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -24,18 +24,19 @@ class Then:
 
     Args:
         data: what is trained on.
-        graph: gives the graph, when it is first needed.
+        known: of the whole graph.
+        then: "val" for what validation knows, "whole" for all of it.
     """
 
     position = None
 
-    def __init__(self, data: Clusters, graph: Callable[[], Graph]) -> None:
-        self._data, self._graph = data, graph
+    def __init__(self, data: Clusters, known: Known, then: Literal["val", "whole"]) -> None:
+        self._data, self._known, self._then = data, known, then
 
     @property
     def graph(self) -> Graph:
         """See `Evaluated`."""
-        return self._graph()
+        return self._known.val if self._then == "val" else self._known.whole
 
     def segments(self) -> dict[str, Tensor]:
         """See `Evaluated`.
@@ -79,8 +80,8 @@ class Temporal:
         def over(then: Evaluated) -> FullGraph:
             return FullGraph(setup, then, interval)
 
-        self._whole = over(Then(data, lambda: known.whole))
-        val = over(Then(data, lambda: known.val))
+        self._whole = over(Then(data, known, "whole"))
+        val = over(Then(data, known, "val"))
         self._of = {"train": over(data), "val": val, "test": self._whole}
         self.interval = interval
 
