@@ -46,6 +46,10 @@ from gnnscale.storage.unpacking import check_archive
 
 logger = logging.getLogger(__name__)
 
+_UNREADABLE = (
+    *(ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),  # of a zip that is packed in another way, or encrypted
+)
 _FEATURE_KEYS = ("x", "x_indptr", "x_indices", "x_data", "x_shape", "node_tag")
 _EDGE_KEYS = ("edge_index", "undirected", "edge_weight", "edge_attr", "edge_type")
 _KEYS = {*_FEATURE_KEYS, *_EDGE_KEYS, "num_nodes", "node_type", "node_ptr", "y", "y_level", "about"}
@@ -345,7 +349,7 @@ def _read_array(path: Path, key: str | None, read: Callable[[], object]) -> Any:
     label = f"{path}: key {key!r}" if key else f"{path}"
     try:
         content = read()
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except _UNREADABLE as error:
         if "Object arrays" in str(error):  # NumPy says this of sound files only
             raise InputError(
                 f"{label} holds Python objects, which are not read for safety; save numbers"

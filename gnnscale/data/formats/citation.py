@@ -51,7 +51,7 @@ def _planetoid(path: Path, given: Mapping[str, Any]) -> Graph:
         check_pickle(folder / f"ind.{name}.{part}")  # numbers only, or refused
     try:
         data = read_planetoid_data(str(folder), name)
-    except (ValueError, IndexError, KeyError, RuntimeError) as error:
+    except Exception as error:  # of any kind, where files are not of one data set
         raise StoreError(f"the files ind.{name}.* in {folder} do not fit: {error}") from error
     return graph_of(arrays_of(data, sparse=True), folder, given, {"name": name})
 
@@ -222,7 +222,7 @@ def _numbers(path: Path, rows: list[list[str]]) -> np.ndarray:
 def _ints(path: Path, cells: list[str]) -> np.ndarray:
     try:
         return np.array([int(cell) for cell in cells], np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: {error}") from error
 
 

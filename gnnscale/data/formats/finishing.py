@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def classes_of(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def names_of(ids: Sequence[str]) -> NodeNames | None:
     """What nodes are called: integers where all are, else text; None where it is 0, 1, 2, …."""
-    if all(name == "0" or (name.isascii() and name.isdigit() and name[0] != "0") for name in ids):
+    if all(re.fullmatch("0|[1-9][0-9]{,17}", name) for name in ids):  # as int64 holds them
         numbers = np.array([int(name) for name in ids], np.int64)
         plain = np.array_equal(numbers, np.arange(len(ids)))
         return None if plain else NodeNames(torch.from_numpy(numbers))

@@ -42,7 +42,7 @@ def _read(path: Path, given: Mapping[str, Any]) -> Graph:
         data, slices, _ = read_tu_data(str(folder), name)
         count = len(slices["edge_index"]) - 1
         parts = [separate(Data, data, i, slices, decrement=False) for i in range(count)]
-    except (ValueError, IndexError, KeyError, RuntimeError) as error:
+    except Exception as error:  # of any kind, where files are not of one data set
         raise StoreError(f"the files {name}_*.txt in {folder} do not fit: {error}") from error
     batch: Any = Batch.from_data_list(parts)
     arrays = arrays_of(batch, sparse=True) | {"node_ptr": batch.ptr.numpy()}

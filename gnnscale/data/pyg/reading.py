@@ -11,6 +11,7 @@ from __future__ import annotations
 import copyreg
 import os
 import pickle
+import pickletools
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from typing_extensions import override
 
@@ -203,9 +205,20 @@ def check_pickle(path: Path) -> None:
     """
     try:
         with open(path, "rb") as file:
-            _Closed(file, encoding="latin1").load_checked()
-    except (MemoryError, KeyboardInterrupt):
-        raise
+            size = os.fstat(file.fileno()).st_size
+            for opcode, value, _ in pickletools.genops(file):
+                # The unpickler makes room for as many entries as the number of one says.
+                if "PUT" in opcode.name and value is not None and int(value) > size:
+                    raise pickle.UnpicklingError("it numbers more entries than it has bytes")
+            file.seek(0)
+            content = _Closed(file, encoding="latin1").load_checked()
+        # SciPy reads beyond an array where indices are out of range.
+        if isinstance(content, scipy.sparse.coo_matrix):
+            content._check()
+        elif scipy.sparse.issparse(content):
+            content.check_format(full_check=True)
+    except MemoryError as error:
+        raise StoreError(f"{path} asks for more memory than there is: is it whole?") from error
     except OSError as error:
         raise StoreError(f"could not read {path}: {error.strerror or error}") from error
     except Exception as error:  # a damaged pickle raises anything
@@ -247,7 +260,7 @@ class _Closed(pickle.Unpickler):
         super().__init__(*arguments, **options)
         self._allowed, self._classes = _allowed()
 
-    def load_checked(self) -> None:
+    def load_checked(self) -> Any:
         """Load all, and refuse what has changed a class on the way.
 
         Raises:
@@ -255,9 +268,10 @@ class _Closed(pickle.Unpickler):
         """
         copyreg.clear_extension_cache()  # what is in it would not be asked for
         before = [dict(vars(kind)) for kind in self._classes]
-        self.load()
+        content = self.load()
         if before != [dict(vars(kind)) for kind in self._classes]:
             raise pickle.UnpicklingError("it changes a class")
+        return content
 
     @override
     def find_class(self, module: str, name: str) -> Any:
@@ -275,9 +289,6 @@ class _Closed(pickle.Unpickler):
 
 def _allowed() -> tuple[dict[tuple[str, str], Any], list[type]]:
     """The closed list, by module and name as pickles have them; and the classes made for it."""
-    import numpy as np
-    import scipy.sparse
-
     found: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,

@@ -184,7 +184,7 @@ class _Bounded(io.RawIOBase):
 def _only_member(path: Path) -> IO[bytes]:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise StoreError(f"{path} cannot be unpacked: {error}") from error
     check_archive(archive, path, path.stat().st_size)
     names = [

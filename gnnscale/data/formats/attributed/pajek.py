@@ -26,7 +26,7 @@ _Edge = tuple[int, int, float | None]
 def _read(path: Path, given: Mapping[str, Any]) -> Graph:
     sections = _sections(path)
     head, vertices = sections[0]
-    sizes = [int(word) for word in head.split()[1:] if word.isdigit()]
+    sizes = [int(word) for word in head.split()[1:] if word.isdecimal()]
     if not head.startswith("*vertices") or not sizes:
         raise InputError(f"{path} does not begin with *Vertices and their number")
     names = [str(i + 1) for i in range(sizes[0])]
@@ -49,10 +49,9 @@ def _read(path: Path, given: Mapping[str, Any]) -> Graph:
     if arcs and edges:  # an edge among arcs is one in both directions
         arcs += edges + [(v, u, weight) for u, v, weight in edges if u != v]
     both = arcs or edges
+    if wrong := [end for u, v, _ in both for end in (u, v) if not 1 <= end <= sizes[0]]:
+        raise InputError(f"{path}: vertex {wrong[0]} is none of 1 to {sizes[0]:,}")
     ends = np.array([(u, v) for u, v, _ in both], np.int64).reshape(-1, 2).T - 1
-    if ends.size and (ends.min() < 0 or ends.max() >= sizes[0]):
-        wrong = ends.flat[np.flatnonzero((ends < 0) | (ends >= sizes[0]))[0]] + 1
-        raise InputError(f"{path}: vertex {wrong} is none of 1 to {sizes[0]:,}")
     weights = [weight for *_, weight in both]
     known = [weight is not None for weight in weights]
     values = {"weight": [1.0 if w is None else w for w in weights]} if any(known) else {}

@@ -49,7 +49,7 @@ def _konect(path: Path, given: Mapping[str, Any]) -> Graph:
             "edges of then to a file, and give it to gnnscale.from_edge_list"
         )
     second = head[1].lstrip("%").split() if len(head) > 1 and head[1].startswith("%") else []
-    sizes = [int(cell) for cell in second] if all(cell.isdigit() for cell in second) else []
+    sizes = [int(cell) for cell in second] if all(cell.isdecimal() for cell in second) else []
     if len(sizes) < 3:
         sizes = [0, *_greatest(path)]
     left, right = sizes[1], sizes[2]
@@ -66,7 +66,7 @@ def _konect(path: Path, given: Mapping[str, Any]) -> Graph:
     return graph_of_edges(
         *(path, given, left, chunks),
         undirected=kind == "sym",
-        names=lambda: NodeNames(torch.arange(1, left + 1)),
+        names=lambda: NodeNames(torch.from_numpy(np.arange(1, left + 1))),
     )
 
 
@@ -79,7 +79,10 @@ def _greatest(path: Path) -> tuple[int, int]:
 
 def _rows(path: Path) -> Iterator[np.ndarray]:
     with opened(path) as file:
-        yield from number_rows(file, path, 0, float)
+        for rows in number_rows(file, path, 0, float):
+            if rows.shape[1] < 2:
+                raise InputError(f"{path} has one number a line; an edge has two")
+            yield rows
 
 
 def _chunks(

@@ -10,6 +10,7 @@ import numpy as np
 
 from gnnscale.data.kept import built_or_kept
 from gnnscale.data.options import Option, read_bool
+from gnnscale.errors import InputError
 from gnnscale.graph import Graph, build_graph
 from gnnscale.graph.names import NodeNames
 
@@ -59,4 +60,9 @@ def graph_of_edges(
         )
 
     depends_on = {"edges": path, **{key: given[key] for key in given if key != "memory"}}
-    return built_or_kept(path.name.split(".")[0], depends_on, _VERSION, build)
+    try:
+        return built_or_kept(path.name.split(".")[0], depends_on, _VERSION, build)
+    except MemoryError as error:
+        raise InputError(
+            f"{path} says that it has {num_nodes:,} nodes, for which there is no memory"
+        ) from error

@@ -80,7 +80,7 @@ def is_missing(cell: str) -> bool:
 
 @cache
 def _cell(sep: str, quote: str) -> re.Pattern[str]:
-    other = r"[^\s]*" if sep == " " else rf"(?:(?!{re.escape(sep)})[^\n])*"
+    other = r"[^ \t\n]*" if sep == " " else rf"(?:(?!{re.escape(sep)})[^\n])*"
     if len(sep) == 1 and sep != " ":
         other = rf"[^{re.escape(sep)}\n]*"
     if not quote:
