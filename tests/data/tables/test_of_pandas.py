@@ -131,3 +131,42 @@ def test_a_graph_of_pandas_is_the_same_or_asked_for(tmp_path: Path, data: st.Dat
     assert dict(zip(there, teams, strict=True)) == {
         str(own): ["red", "blue", None][i % 3] for i, own in enumerate(ids)
     }
+
+
+@settings(
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_a_list_without_header_is_the_same_or_asked_for(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    n = data.draw(st.integers(3, 8))
+    ids = IDS[data.draw(st.sampled_from([*IDS]), label="ids")](n)
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    ends = np.array([*zip(range(n), np.roll(range(n), 1), strict=True)])[rng.permutation(n)]
+    frame = pd.DataFrame([[ids[i], ids[j]] for i, j in ends])
+    more = {
+        "fractions": rng.integers(1, 9, n) / 2 + 0.25,
+        "whole": rng.integers(1, 9, n),
+        "times": 1_289_241_911 + rng.integers(0, 10**6, n),
+        "one": np.ones(n, np.int64),
+    }
+    chosen = data.draw(st.lists(st.sampled_from([*more]), max_size=2, unique=True), label="more")
+    for place, name in enumerate(chosen, 2):
+        frame[place] = more[name]
+    suffix, sep = data.draw(st.sampled_from([(".csv", ","), (".txt", "\t"), (".tsv", "\t")]))
+    path = tmp_path / f"e{suffix}"
+    frame.to_csv(path, header=False, index=False, sep=sep)
+    try:
+        graph = gs.from_edge_list(path, undirected=False)
+    except InputError as error:
+        assert "=" in str(error)
+        return
+    assert "whole" not in chosen, "whole numbers may be weights or something else"
+    there = called(graph)
+    weights = [None] * n if graph.edge_weight is None else graph.edge_weight.tolist()
+    wanted = more["fractions"].tolist() if "fractions" in chosen else [None] * n
+    read = zip(graph.edge_index.T.tolist(), weights, strict=True)
+    assert Counter((there[i], there[j], w) for (i, j), w in read) == Counter(
+        (str(ids[i]), str(ids[j]), w) for (i, j), w in zip(ends.tolist(), wanted, strict=True)
+    )

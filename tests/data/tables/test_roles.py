@@ -68,6 +68,9 @@ def test_columns_of_edges_with_names(columns, roles):
         (pd.to_datetime(["2020-01-01"] * 2 + ["2021-01-01"]), "time"),
         (["2020-01-01", "2020-01-02", "2020-01-03"], "time"),
         ([1, 1, 1], "left out"),
+        ([0.5, 0.5, 0.5], "weight"),
+        ([None, None, None], "left out"),
+        (np.full(3, np.nan), "left out"),
         (["{}"] * 3, "left out"),
     ],
 )
@@ -80,6 +83,7 @@ def test_the_third_of_columns_without_names(third, role):
     [
         ([*ENDS, [4, 2, 1]], {}, "weight=2, time=2 or drop=2"),
         ([*ENDS, [4, 2, 1], SECONDS], {}, "weight=2, time=2 or drop=2"),
+        ([*ENDS, [2, 2, 2]], {}, "weight=2"),
         ([*ENDS, [0.5, 0.1, 1], [2, 7, 1]], {}, r"drop=\[2, 3\]"),
         ([["a", "b"], ["likes", "knows"], ["b", "a"]], {}, "Say source= and target="),
         ([SECONDS, *ENDS], {}, "Say source= and target="),

@@ -62,7 +62,7 @@ def edge_roles(
     for look in deciding.left():
         if look.column.row_number:
             deciding.give(look, "left out", "row number")
-        elif look.column.kind == "empty" and len(look.cells):
+        elif look.empty:
             deciding.give(look, "left out", "no cells")
     _find_ends(deciding, *ends)
     if timed is None:
@@ -193,7 +193,7 @@ def _find_weight(deciding: Deciding) -> None:
         if look.is_number
         and not {*look.words} <= _NUMBERS
         and _KINDS.isdisjoint(look.words)
-        and not _always_same(deciding.table, look)
+        and not _always_one(deciding.table, look)
     ]
     if deciding.bare and len(numbers) == 1 and not numbers[0].whole:
         deciding.give(numbers[0], "weight", "numbers that are not whole")
@@ -239,9 +239,9 @@ def _overlap(source: Look, target: Look) -> bool:
     return compute.any(found).as_py() is True
 
 
-def _always_same(table: Table, look: Look) -> bool:
-    """Whether a column is the same in all rows, not the first alone."""
-    if not look.constant:
+def _always_one(table: Table, look: Look) -> bool:
+    """Whether a column is 1 in all rows, not the first alone: as a weight, it says nothing."""
+    if not look.constant or not (look.numbers == 1).all() or not look.numbers.size:
         return False
     value = look.cells[0]
     batches = table.batches([look.name], {look.name: look.column.type})

@@ -107,6 +107,13 @@ class Look:
         """Whether the cells may be ids, as far as their type says."""
         return self.whole or self.column.kind == "text" or not len(self.cells)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there are cells, and none is filled."""
+        return 0 < len(self.cells) == self.cells.null_count and (
+            self.complete or self.column.kind == "empty"
+        )
+
     @cached_property
     def constant(self) -> bool:
         """Whether all of several cells are the same."""

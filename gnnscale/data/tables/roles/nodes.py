@@ -83,7 +83,7 @@ def node_roles(
             f"{table.what}: column {named.name}, named as id, has {twice}; give each node one row"
         )
     for look in deciding.left():
-        if look.column.kind == "empty" and len(look.cells):
+        if look.empty:
             deciding.give(look, "left out", "no cells")
         elif rest == "feature" and look.names_rows:
             deciding.give(look, "left out", "a name of each row, and no feature of it")
