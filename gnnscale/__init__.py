@@ -40,7 +40,7 @@ _HOMES = {
     ),
     "gnnscale.parallel": ("PipelineTrainer",),
     "gnnscale.partitioning": ("partition",),
-    "gnnscale.data": ("from_edge_list", "load"),
+    "gnnscale.data": ("append", "from_edge_list", "load"),
     "gnnscale.loader": ("Batch", "ClusterLoader"),
     "gnnscale.benchmarking": ("BenchReport", "CrossValidation", "baselines", "bench", "k_fold"),
     "gnnscale.statistics": ("describe",),
@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # each by its own name: it is given on
     from gnnscale.benchmarking import baselines as baselines
     from gnnscale.benchmarking import bench as bench
     from gnnscale.benchmarking import k_fold as k_fold
+    from gnnscale.data import append as append
     from gnnscale.data import from_edge_list as from_edge_list
     from gnnscale.data import load as load
     from gnnscale.errors import GnnscaleError as GnnscaleError

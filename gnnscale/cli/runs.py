@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
+from gnnscale.cli.reading import dataset_of, taken, with_reading_options
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _table_of_classes(where: str, figures: dict[str, dict[str, float]]) -> Table
     return table
 
 
+@with_reading_options
 def predict(
     run: Folder,
     to: Annotated[
@@ -87,6 +89,14 @@ def predict(
             show_default=False,
         ),
     ],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EDGES [NODES]]",
+            help="Other tables than the run's, as next month's: features are made as then.",
+            show_default=False,
+        ),
+    ] = None,
     nodes: Annotated[
         Path | None,
         typer.Option(
@@ -103,6 +113,7 @@ def predict(
     dataset: o.GraphOfRun = None,
     device: o.DeviceOfRun = None,
     verbose: o.Verbose = False,
+    **given: Any,
 ) -> None:
     """Write the model's exact output for all nodes, or some, as a table or an array.
 
@@ -116,12 +127,20 @@ def predict(
 
     gnnscale predict runs/team-sage --out some.parquet --nodes people.txt
 
+    gnnscale predict runs/team-sage edges-june.parquet people-june.csv --out june.csv
+
     gnnscale predict runs/wordnet-sage --out embeddings.npy --embeddings
     """
     if to.suffix not in (".npy", ".csv", ".parquet"):
         raise InputError(f"--out {to}: name it .parquet or .csv for a table, .npy for an array")
     array = None if nodes is None or nodes.suffix != ".npy" else _read_array(nodes)
-    opened = _open(run, dataset, device)
+    said = taken(given)
+    if dataset is None and not files:
+        if said:
+            raise InputError(f"--{next(iter(said))} is of tables, and none are given")
+        opened = _open(run, None, device)
+    else:
+        opened = _open(run, dataset_of(dataset, files or (), said), device, tables=bool(files))
     wanted = None if nodes is None else _wanted(nodes, array, opened.trainer.names)
     verb = opened.trainer.embed if embeddings else opened.trainer.predict
     with err.status("exact inference on the full graph"):
@@ -132,13 +151,16 @@ def predict(
     line(f"{to}: {what} of {count:,} {rows}, {columns:,} columns of {written.dtype}")
 
 
-def _open(run: Path, dataset: str | None, device: str | None) -> Run:
+def _open(run: Path, dataset: str | None, device: str | None, tables: bool = False) -> Run:
     from gnnscale.cli.sources import open_data
     from gnnscale.train import load_run
 
     if not (run / "run.json").is_file():
         raise InputError(f"there is no run in {run}: run.json is missing")
-    graph = None if dataset is None else open_data(dataset)
+    graph = None
+    if dataset is not None:
+        told = _told_of_tables(run) if tables else {}
+        graph = open_data(dataset, **told)
     with err.status(f"opening {run}"):
         opened = load_run(run, graph=graph, device=device)
     report = opened.report
@@ -149,6 +171,21 @@ def _open(run: Path, dataset: str | None, device: str | None) -> Run:
             done = f"layer {layer['layer']} has had {layer['epochs']} epochs"
         line(f"the run is unfinished: {done}", console=err)
     return opened
+
+
+def _told_of_tables(run: Path) -> dict[str, Any]:
+    """How tables are read so that they make the features that the run's graph has."""
+    from gnnscale.graph import Schema
+    from gnnscale.train.run.folder import RunFolder
+
+    about = RunFolder(run).describe()
+    schema = Schema.from_json(about.get("schema"))
+    if schema is None or schema.recipe is None:
+        raise InputError(
+            f"{run} was trained on a graph that was no table with features: give one that is read "
+            "as it was, --dataset"
+        )
+    return {"recipe": schema}
 
 
 def _read_array(path: Path) -> np.ndarray:

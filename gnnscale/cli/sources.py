@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gnnscale.cli.console import err, line
 from gnnscale.cli.reading import are_tables
@@ -47,13 +47,16 @@ def card_of(dataset: str) -> Card | None:
     return read_card(beside) if beside.is_file() else None
 
 
-def open_data(dataset: str, download: bool = False, task: str = "auto") -> Graph | ClusteredGraph:
+def open_data(
+    dataset: str, download: bool = False, task: str = "auto", **told: Any
+) -> Graph | ClusteredGraph:
     """The graph; a stored one as it is stored, with its clusters.
 
     Args:
         dataset: a name or a path.
         download: fetch it where it is not on this machine.
         task: what the labels are read for.
+        told: further options of `gnnscale.load`.
 
     Raises:
         InputError: there is no such data set, or it is faulty.
@@ -70,7 +73,7 @@ def open_data(dataset: str, download: bool = False, task: str = "auto") -> Graph
             return as_data(open_graph(path), task)
         try:
             asked = {"task": task} if task != "auto" and _reads_labels(dataset) else {}
-            graph = load(dataset, download=download, **asked)
+            graph = load(dataset, download=download, **asked, **told)
             if graph.schema is not None and are_tables(dataset, ()):
                 for column in graph.schema.columns:
                     line(column)

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gnnscale.data.appending import append
     from gnnscale.data.cards import Card, KnownResult, find_card, find_data, list_cards, read_card
     from gnnscale.data.loading import load
     from gnnscale.data.preprocessing import preprocess
@@ -20,6 +21,7 @@ __all__ = [
     "Card",
     "KnownResult",
     "amazon2m",
+    "append",
     "find_card",
     "find_data",
     "from_edge_list",
@@ -34,6 +36,7 @@ _HOME = {
     "Card": "cards",
     "KnownResult": "cards",
     "amazon2m": "synthetic.amazon",
+    "append": "appending",
     "find_card": "cards",
     "find_data": "cards",
     "list_cards": "cards",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -26,6 +27,11 @@ class Schema:
     features: tuple[str, ...] | None = None
     recipe: Mapping[str, Any] | None = None
     columns: tuple[str, ...] = ()
+
+    def columns_of(self, role: str) -> list[str]:
+        """The columns of the tables that were this: "node id", "label", "feature", …."""
+        said = (re.match(r"`(.+)`: (.+?)(?: \(|$)", line) for line in self.columns)
+        return [match[1] for match in said if match is not None and match[2] == role]
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads again."""

@@ -147,6 +147,13 @@ class NodeTask:
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self._weight: Tensor | None = None
+        self._scored_only = False
+        self._untrainable: list[str] = []
+
+    def scores(self) -> NodeTask:
+        """The task for a graph that need not be one to train on: that is found out in training."""
+        self._scored_only = True
+        return self
 
     def prepare(self, graph: Graph, split: str) -> None:
         """See `Task`."""
@@ -158,7 +165,11 @@ class NodeTask:
             )
         else:
             chosen: Split | None = graph.split(split)
-            faults += training_faults(graph.y, None if chosen is None else chosen.train)
+            missing = training_faults(graph.y, None if chosen is None else chosen.train)
+            if self._scored_only:
+                self._untrainable = missing
+            else:
+                faults += missing
         if graph.y is not None and graph.task != self.name:
             faults.append(
                 f"the graph's labels are for {graph.task}, the task is {self.name}: build the "
@@ -170,7 +181,7 @@ class NodeTask:
         if faults:
             raise InputError(faults)
         self.metrics()  # a package that one of them needs may be missing
-        if self.class_weight is not None:
+        if self.class_weight is not None and not self._untrainable:
             self._weight = self._class_weights(graph, graph.split(split))
 
     def check_output(self, channels: int, graph: Graph) -> None:
@@ -218,6 +229,8 @@ class NodeTask:
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         """See `Task`."""
+        if self._untrainable:
+            raise InputError(self._untrainable)
         assert batch.y is not None
         y = batch.y
         if batch.train_index.numel() < out.size(0):  # else they are all rows, in their order
@@ -244,6 +257,8 @@ class NodeTask:
 
     def normaliser(self, batch: Batch) -> float:
         """See `Task`."""
+        if self._untrainable:
+            raise InputError(self._untrainable)
         return batch.step_train_nodes
 
     def metrics(self) -> list[Metric]:

@@ -138,13 +138,18 @@ class Trainer:
         done = session.source.step if batch is None else batch.step + 1
         session.step(batch, done, len(session.source))
 
-    def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
+    def adopt(self, weights: dict[str, Tensor], report: Report, same_data: bool = True) -> None:
         """Take over the weights and the report of a run, without going on with it.
+
+        Args:
+            weights: by the names of the parameters.
+            report: of the run.
+            same_data: whether data and run folder are those of the run, whose clusters are used.
 
         Raises:
             RunMismatch: the weights are of another model.
         """
-        self._run.adopt(weights, report)
+        self._run.adopt(weights, report, same_data)
 
     # --- what has been learnt ---------------------------------------------------------------
 

@@ -118,6 +118,11 @@ class Tables:
         elif apart is not None:
             self._apart = NodeArray(apart, "labels", text=True)
 
+    @property
+    def rows(self) -> NodeTable | NodeArray | None:
+        """The table of nodes, or the array in its place."""
+        return self._rows
+
     def node_ids(self, budget: int, scratch: Path) -> NodeIds:
         """Which nodes there are, and what they are called."""
         num_nodes = self._num_nodes
@@ -220,12 +225,14 @@ class Tables:
 
     def labels(self, ids: NodeIds, task: str | None) -> LabelColumns | None:
         """The labels in the order of the nodes; None without any."""
+        names = self._told.recipe.classes if isinstance(self._told.recipe, Schema) else None
         if isinstance(self._apart, Table):
             self._apart = self._label_table(self._apart, ids)
         if self._apart is None:
             if not isinstance(self._rows, NodeTable):
                 return None
-            return self._rows.labels(task, None if self._rows.order is None else ids)
+            placed = None if self._rows.order is None else ids
+            return self._rows.labels(task, placed, names)
         if isinstance(self._apart, NodeArray) or self._apart.id is None:
             if self._apart.num_rows != ids.num_nodes:
                 raise InputError(
@@ -233,7 +240,7 @@ class Tables:
                     "nodes, and no column of ids; give a table with ids"
                 )
             return self._apart.labels(task)
-        return self._apart.labels(task, ids)
+        return self._apart.labels(task, ids, names)
 
     def recipe(self, wanted: Any) -> FeatureRecipe | None:
         """How columns become features; None where there are none."""
@@ -253,6 +260,8 @@ class Tables:
 
     def schema(self, classes: tuple[str, ...] | None, recipe: FeatureRecipe | None) -> Schema:
         """What classes, features and columns are called and were read as."""
+        if classes is None and isinstance(self._told.recipe, Schema):
+            classes = self._told.recipe.classes
         return Schema(
             classes=classes,
             features=None if recipe is None else recipe.names,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.files import expanded
 
 _ROWS_AT_ONCE = 1 << 15
+
+logger = logging.getLogger(__name__)
 
 
 class NodeArray:
@@ -139,6 +142,11 @@ class NodeTable:
     ) -> FeatureRecipe | None:
         """How columns become features, made in one pass unless it is given; None without any."""
         if isinstance(wanted, FeatureRecipe):
+            known = wanted.ingredients
+            if more := [name for name in self.those("feature") if name not in known]:
+                logger.warning(
+                    "%s: the recipe was made without %s, left out", self.what, ", ".join(more)
+                )
             return wanted
         if not (columns := self.those("feature")):
             return None
@@ -169,16 +177,22 @@ class NodeTable:
         needed = [c for c, one in recipe.ingredients.items() if one.kind != "drop" and c in there]
         yield from recipe.apply(self.table.batches(needed), self.what)
 
-    def labels(self, task: str | None, ids: NodeIds | None = None) -> LabelColumns | None:
+    def labels(
+        self,
+        task: str | None,
+        ids: NodeIds | None = None,
+        names: Sequence[str] | None = None,
+    ) -> LabelColumns | None:
         """The labels, None without any.
 
         Args:
             task: as for `read_label_columns`.
             ids: of the nodes, in whose order they are placed; None for that of this table.
+            names: of the classes there are already.
         """
         if not (columns := self.those("label")):
             return None
-        read = read_label_columns(self.cells(columns), task, what=self.what)
+        read = read_label_columns(self.cells(columns), task, names, self.what)
         if ids is None or self.id is None:
             return read
         nodes = self.nodes(ids)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import torch
 from typing_extensions import override
 
 from gnnscale.declared import arguments_of
@@ -73,9 +74,10 @@ def load_run(
             name it can; your own layers it cannot).
         graph: the graph, for one that is not where the run found it.
         device: another device than the run's.
-        arguments: what a configuration cannot hold: `optimizer=`, `scheduler=`, `task=`,
-            `parameter_groups=`, `controller=`, `fine_tune=`, `callbacks=` of the run, where they
-            were functions or objects of your own.
+        arguments: `run_dir=`, another folder (or None), where a graph that has grown, say, is
+            trained on from these weights; and what a configuration cannot hold: `optimizer=`,
+            `scheduler=`, `task=`, `parameter_groups=`, `controller=`, `fine_tune=`, `callbacks=`
+            of the run, where they were functions or objects of your own.
 
     Raises:
         StoreError: there is no run, or it is damaged.
@@ -97,13 +99,16 @@ def load_run(
     known = about["task"]
     task = known["name"] if known["built_in"] else "auto"
     data = _find_graph(folder, about, task) if graph is None else as_data(graph, task)
+    if graph is not None and known["built_in"]:
+        data = _with_labels(data, known["name"], about.get("num_classes") or 0)
     taken = inspect.signature(trainer_class).parameters
     config = {name: value for name, value in about["config"].items() if name in taken}
     if device is not None:
         config["device"] = device
     if known["built_in"]:
         settings = (known["headline"], known["class_weight"], known["label_smoothing"])
-        arguments.setdefault("task", NodeTask(known["name"], *settings))
+        own = NodeTask(known["name"], *settings)
+        arguments.setdefault("task", own if graph is None else own.scores())
     elif "task" not in arguments:
         raise RunMismatch(f"the run's task {known['name']!r} is your own: pass task=")
     for name in _CHOICES:
@@ -116,9 +121,27 @@ def load_run(
         }
     if "controller" in config and "controller" not in arguments:
         arguments["controller"] = controller_from(config["controller"], folder.controller)
-    trainer = trainer_class(model, data, run_dir=path, **{**config, **arguments})
-    trainer.adopt(weights, Report(**report))
+    arguments.setdefault("run_dir", path)
+    trainer = trainer_class(model, data, **{**config, **arguments})
+    same = arguments["run_dir"] == path
+    if same and graph is not None:
+        same = trainer.identity["data"]["fingerprint"] == about["data"]["fingerprint"]
+    trainer.adopt(weights, Report(**report), same)
     return Run(trainer.model, data, trainer, trainer.report)
+
+
+def _with_labels(
+    data: Graph | ClusteredGraph, task: str, num_classes: int
+) -> Graph | ClusteredGraph:
+    """A graph without labels, which is there to be scored, with labels that nobody knows."""
+    whole = data.graph if isinstance(data, ClusteredGraph) else data
+    if whole.y is not None:
+        return data
+    shape = (whole.num_nodes,) if task == "classification" else (whole.num_nodes, num_classes)
+    unknown = float("nan") if task == "regression" else -1
+    y = torch.full(shape, unknown, dtype=torch.float32 if task == "regression" else torch.int64)
+    whole = dataclasses.replace(whole, y=y, task=task, num_classes=num_classes)
+    return dataclasses.replace(data, graph=whole) if isinstance(data, ClusteredGraph) else whole
 
 
 def _absent(name: str, description: str) -> Callable:

@@ -90,6 +90,7 @@ class TrainingRun:
     def identity(self) -> Description:
         """What makes a run the same run: trainer, data, model and task."""
         data, spec = self._data.identity(), self._setup.model.spec
+        schema = self._data.whole.schema
         title = f"{spec['model'] if spec else 'model'} on {data['name']}"
         return {
             "trainer": self._kind,
@@ -97,6 +98,9 @@ class TrainingRun:
             **self._model_as_given,
             "task": self._task_as_given,
             "about": {"title": title, "graph": data, "trainer": self._kind},
+            # For tables that are scored later, when the graph may be gone.
+            "schema": None if schema is None else schema.to_json(),
+            "num_classes": self._data.whole.num_classes,
         }
 
     def fit(self, trainer: Told, resume: str | bool, epochs: int | None) -> Report:
@@ -119,10 +123,11 @@ class TrainingRun:
                 self._finish(trainer, memory)
             return self._setup.report
 
-    def adopt(self, weights: dict[str, Tensor], report: Report) -> None:
+    def adopt(self, weights: dict[str, Tensor], report: Report, same_data: bool) -> None:
         """See `Trainer.adopt`."""
         self._setup.learnt.take(weights)
-        self._data.resume()
+        if same_data:
+            self._data.resume()
         self._setup.learnt.to(self._setup.device)
         self._setup.report = report
 
@@ -148,7 +153,7 @@ class TrainingRun:
             raise RunMismatch("resume=True needs a run_dir")
         if state is not None and self._is_over(state):
             logger.info("the run in %s is complete; nothing is left to train", folder)
-            self.adopt(state["best"] or state["model"], Report(**state["report"]))
+            self.adopt(state["best"] or state["model"], Report(**state["report"]), True)
             return False
         if folder is not None:
             comm.from_main(folder.check_writable)

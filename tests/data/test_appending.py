@@ -1,0 +1,145 @@
+"""What is appended to a store is the graph that would have been built of all tables at once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gnnscale as gs
+from gnnscale.errors import InputError
+from gnnscale.train import load_run
+
+
+def tables(rng, ids, edges, named=True):
+    nodes = pd.DataFrame({"person": ids})
+    nodes["age"] = rng.normal(size=len(ids))
+    nodes["city"] = rng.choice(["x", "y"], len(ids))
+    nodes["team"] = rng.choice(["red", "blue"], len(ids))
+    pairs = pd.DataFrame({"from": rng.choice(ids, edges), "to": rng.choice(ids, edges)})
+    return pairs, nodes
+
+
+def by_name(graph):
+    """Edges by the names of their ends, and what is known of every node by its name."""
+    names = graph.names[:].tolist() if graph.names is not None else list(range(graph.num_nodes))
+    source, target = graph.edge_index.tolist()
+    edges = Counter((names[s], names[t]) for s, t in zip(source, target, strict=True))
+    rows = zip(graph.x.tolist(), graph.y.tolist(), strict=True)
+    return edges, dict(zip(names, rows, strict=True))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from(["text", "integers", "numbers"]), st.booleans())
+def test_the_whole_is_what_all_tables_give(tmp_path_factory, seed, kind, directed):
+    folder = tmp_path_factory.mktemp("grown")
+    rng = np.random.default_rng(seed)
+    old, new = int(rng.integers(4, 20)), int(rng.integers(0, 6))
+    made = {
+        "text": [f"p{i}" for i in range(old + new)],
+        "integers": [5 * i + 11 for i in range(old + new)],
+        "numbers": list(range(old + new)),
+    }[kind]
+    ids = np.array(made)
+    pairs, nodes = tables(rng, ids, 60)
+    nodes.loc[[0, 1], "team"] = ["red", "blue"]  # the classes are those of the old nodes
+    nodes.loc[[0, 1], "city"] = ["x", "y"]
+    early = pairs["from"].isin(ids[:old]) & pairs["to"].isin(ids[:old])
+    told = {"labels": "team", "id": "person", "undirected": not directed}
+    first = gs.from_edge_list(pairs[early], nodes[:old], **told)
+    gs.cluster(first, gs.partition(first, 2, "random"), path=folder / "s")
+    later = nodes[old:].sample(frac=1, random_state=seed)
+    grown = gs.append(folder / "s", pairs[~early], later, undirected=not directed)
+    whole = gs.from_edge_list(pairs, nodes, recipe=first.schema, **told)
+    assert by_name(grown.original()) == by_name(whole)
+    assert grown.original().schema == first.schema
+    assert gs.open_graph(folder / "s").num_nodes == old + new
+
+
+def test_a_run_goes_on_from_its_weights_and_scores_what_is_new(tmp_path):
+    rng = np.random.default_rng(0)
+    ids = np.array([f"p{i}" for i in range(66)])
+    pairs, nodes = tables(rng, ids, 200)
+    old = pairs["from"].isin(ids[:60]) & pairs["to"].isin(ids[:60])
+    graph = gs.from_edge_list(pairs[old], nodes[:60], "team", splits="60/20/20")
+    clustered = gs.cluster(graph, gs.partition(graph, 4, "random"), path=tmp_path / "s")
+    model = gs.nn.GraphSAGE(graph.num_features, 8, 2, 2)
+    trainer = gs.ClusterTrainer(
+        model, clustered, clusters_per_batch=2, epochs=2, run_dir=tmp_path / "r"
+    )
+    trainer.fit()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    later = nodes[60:].copy()
+    later.loc[later.index[0], "team"] = None
+    grown = gs.append(tmp_path / "s", pairs[~old], later)
+    assert grown.original().train_mask[60:].tolist() == [False] + 5 * [True]
+    run = load_run(tmp_path / "r", graph=grown, run_dir=tmp_path / "r2", epochs=1)
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    scores = run.trainer.predict(nodes=ids[60:], out=tmp_path / "new.csv")
+    assert scores.shape == (6, 2)
+    table = pd.read_csv(tmp_path / "new.csv")
+    assert table["id"].tolist() == ids[60:].tolist()
+    assert set(table["prediction"]) <= {"red", "blue"}
+    assert len(run.trainer.fit().rows) == 1
+    # Months later: other people, scored by the recipe that the run keeps.
+    pairs, nodes = tables(rng, np.array([f"q{i}" for i in range(30)]), 90)
+    recipe = json.loads((tmp_path / "r" / "run.json").read_text())["schema"]["recipe"]
+    assert set(recipe) == {"age", "city"}
+    june = gs.from_edge_list(pairs, nodes.drop(columns="team"), recipe=graph.schema)
+    scored = load_run(tmp_path / "r", graph=june, run_dir=None).trainer
+    assert scored.predict().shape == (30, 2) and june.class_names == ("blue", "red")
+    with pytest.raises(InputError, match="no training nodes"):
+        scored.fit()
+
+
+@pytest.fixture
+def store(tmp_path):
+    rng = np.random.default_rng(1)
+    pairs, nodes = tables(rng, np.array([f"p{i}" for i in range(20)]), 40)
+    graph = gs.from_edge_list(pairs, nodes, "team")
+    return gs.cluster(graph, gs.partition(graph, 2, "random"), path=tmp_path / "s"), nodes
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.assign(person=["p3", "q1"]), "are in graph already, 'p3' first"),
+        (lambda f: f.assign(person=["q1", "q1"]), "there before"),
+        (lambda f: f.drop(columns="city"), "no column city"),
+        (lambda f: f.assign(team="green"), "'green', none of the 2 classes"),
+        (lambda f: f.assign(age="old"), "age is text, and was number"),
+        (lambda f: None, "give a table of them, nodes="),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_the_store(store, change, words):
+    clustered, nodes = store
+    meta = (clustered.path / "meta.json").read_bytes()
+    new = change(nodes[:2].assign(person=["q0", "q1"]))
+    with pytest.raises(InputError, match=words):
+        gs.append(clustered.path, pd.DataFrame({"from": ["q1"], "to": ["p1"]}), new)
+    assert (clustered.path / "meta.json").read_bytes() == meta
+
+
+def test_edges_alone_and_arrays(tmp_path):
+    ring = np.stack([np.arange(10), (np.arange(10) + 1) % 10])
+    x = np.random.default_rng(0).random((12, 3), np.float32)
+    graph = gs.Graph.from_arrays(ring, x=x[:10], undirected=True)
+    clustered = gs.cluster(graph, gs.partition(graph, 2, "contiguous"))
+    with pytest.raises(InputError, match="give path="):
+        gs.append(clustered, ring)
+    grown = gs.append(clustered, np.array([[10, 11], [0, 10]]), x[10:], path=tmp_path / "s")
+    assert torch.equal(grown.original().x, torch.from_numpy(x))
+    assert grown.graph.num_edges == 24 and grown.graph.adj.symmetric
+    again = gs.append(tmp_path / "s", np.array([[0], [5]]))
+    assert again.num_nodes == 12 and again.graph.num_edges == 26
+    bare = gs.from_edge_list(pd.DataFrame({"from": ["a"], "to": ["b"]}))
+    gs.cluster(bare, gs.partition(bare, 1), path=tmp_path / "b")
+    named = gs.append(tmp_path / "b", pd.DataFrame({"from": ["c"], "to": ["a"]}))
+    assert named.original().names[:].tolist() == ["a", "b", "c"]
