@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from typing_extensions import override
 
+from gnnscale.choices import choices_checked
 from gnnscale.costs.sizes import Seen, choose_sizes
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition
@@ -150,6 +151,7 @@ class Description:
         draw(Called(self.data), self.degrees, self.homophily, path)
 
 
+@choices_checked
 def describe(
     graph: Graph | ClusteredGraph,
     *,

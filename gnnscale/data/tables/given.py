@@ -86,6 +86,9 @@ class Tables:
         num_nodes: int | None,
     ) -> None:
         self.name, self._told, self._num_nodes = _name_of(edges), told, num_nodes
+        header = dialect.get("header")
+        if not (header is None or isinstance(header, bool | list | tuple | Mapping)):
+            raise InputError(f"header={header!r} must be True, False or the names of the columns")
         by_name = any(_is_name(one) for one in (told.source, told.target, told.weight))
         if by_name and dialect.get("header") is None:  # who names columns has seen a header
             dialect = {**dialect, "header": {"edges": True}}
