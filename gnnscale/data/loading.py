@@ -66,11 +66,12 @@ def load(
         root: a folder of data sets with cards, or of data whose cards are shipped; searched first.
             For OGB's, a folder as ogb's own ``root``.
         download: fetch the data where they are not on this machine; without it, nothing ever is.
-        options: also in the name, as "graph.npz?split=60/20/20&seed=1". For arrays: ``split`` (the
-            set to use by default, or percentages of a random one), ``seed`` of a random split,
-            ``preprocessing`` (steps, "none" for none), ``undirected`` (each edge is stored once),
-            ``task``, ``num_classes``, ``metric``, ``y_level``; where there is a card also ``data``,
-            the path of its arrays. A generator has its own.
+        options: also in the name, as "graph.npz?split=60/20/20&seed=1". ``format`` says of a path
+            which format it is of. For arrays: ``split`` (the set to use by default, or percentages
+            of a random one), ``seed`` of a random split, ``preprocessing`` (steps, "none" for
+            none), ``undirected`` (each edge is stored once), ``task``, ``num_classes``, ``metric``,
+            ``y_level``; where there is a card also ``data``, the path of its arrays. A table of
+            edges takes the arguments of ``from_edge_list``. A generator has its own.
 
     Returns:
         The graph; its ``source`` loads it again in another process.
