@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from gnnscale.data.formats import seen
+from gnnscale.data.formats.dgl.description import entries
 from gnnscale.data.formats.finishing import graph_of, names_of
 from gnnscale.data.formats.npz_layouts import edges_of, read_matrix
 from gnnscale.data.formats.registry import OPTIONS, Format
@@ -47,7 +48,7 @@ def _saint(path: Path, given: Mapping[str, Any]) -> Graph:
     count = int(arrays["num_nodes"])
     role = _dict(path / "role.json")
     for key, part in _ROLES.items():
-        arrays[part] = np.array(role.get(key, []), np.int64).reshape(-1)
+        arrays[part] = _array(role.get(key, []), f"{path / 'role.json'}: {key}", "iu").reshape(-1)
     if (path / "feats.npy").is_file():
         arrays["x"] = _features(path / "feats.npy", count)
     if (path / "class_map.json").is_file():
@@ -72,17 +73,16 @@ def _sage(path: Path, given: Mapping[str, Any]) -> Graph:
     options = {**given}
     links_as = options.pop("links", None)
     content = _dict(file)
-    nodes, links = content.get("nodes"), content.get("links", content.get("edges"))
-    if not isinstance(nodes, list) or not isinstance(links, list):
-        raise InputError(f"{file} has no lists of nodes and links, as node_link_data gives them")
+    nodes = entries(content, "nodes", file)
+    links = entries(content, "links" if "links" in content else "edges", file)
     prefix = file.name.removesuffix("G.json")
     ids = [str(node.get("id")) for node in nodes]
     id_map = file.with_name(f"{prefix}id_map.json")
-    number = (
-        {str(key): int(value) for key, value in _dict(id_map).items()}
-        if id_map.is_file()
-        else {name: i for i, name in enumerate(ids)}
-    )
+    number = dict(zip(ids, range(len(ids)), strict=True))
+    if id_map.is_file():
+        given_numbers = _dict(id_map)
+        numbers = _array(list(given_numbers.values()), str(id_map), "iu")
+        number = dict(zip(given_numbers, numbers.tolist(), strict=True))
     count = len(number)
     if sorted(number.values()) != list(range(count)) or not set(ids) <= number.keys():
         raise InputError(f"{id_map} does not number the nodes of {file.name} from 0 on, each once")
@@ -92,7 +92,8 @@ def _sage(path: Path, given: Mapping[str, Any]) -> Graph:
         **_marks(nodes, number),
     }
     if any("weight" in link for link in links):
-        arrays["edge_weight"] = np.array([float(link.get("weight", 1)) for link in links])
+        weights = [link.get("weight", 1) for link in links]
+        arrays["edge_weight"] = _array(weights, f"{file}: weight", "iuf")
     feats, classes = (file.with_name(prefix + rest) for rest in ("feats.npy", "class_map.json"))
     if feats.is_file():
         arrays["x"] = _features(feats, count)
@@ -112,9 +113,9 @@ def _links(
         InputError: they may be both, and mean other edges then.
     """
     ends = [(link.get("source"), link.get("target")) for link in links]
-    places = [number[str(node["id"])] for node in nodes]
+    places = [number[str(node.get("id"))] for node in nodes]
     flat = [end for pair in ends for end in pair]
-    as_places = all(isinstance(end, int) and 0 <= end < len(nodes) for end in flat)
+    as_places = all(type(end) is int and 0 <= end < len(nodes) for end in flat)
     as_ids = all(str(end) in number for end in flat)
     if links_as is None:
         if as_places and as_ids and any(places[int(e)] != number[str(e)] for e in set(flat)):
@@ -138,7 +139,7 @@ def _marks(nodes: list[Any], number: Mapping[str, int]) -> dict[str, np.ndarray]
         if "val" not in node and "test" not in node:
             continue  # GraphSAGE leaves it out
         part = "val" if node.get("val") else "test" if node.get("test") else "train"
-        masks[f"{part}_mask"][number[str(node["id"])]] = True
+        masks[f"{part}_mask"][number[str(node.get("id"))]] = True
     return masks
 
 
@@ -150,6 +151,17 @@ def _dict(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; an object is expected")
     return content
+
+
+def _array(values: object, what: str, kinds: str) -> np.ndarray:
+    try:
+        array = np.array(values)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{what}: lists are of several lengths: {error}") from error
+    if array.size and array.dtype.kind not in kinds:
+        wanted = "numbers" if "f" in kinds else "whole numbers"
+        raise InputError(f"{what} holds {array.dtype}; {wanted} are expected")
+    return array if array.size else array.astype(np.int64)
 
 
 def _features(path: Path, count: int) -> np.ndarray:
@@ -170,9 +182,7 @@ def _labels(path: Path, number: Mapping[str, int]) -> np.ndarray:
     widths = {len(label) if isinstance(label, list) else 0 for label in given.values()}
     if len(widths) > 1:
         raise InputError(f"{path}: labels are of several lengths: {sorted(widths)[:6]}")
-    values = np.array(list(given.values()))
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"{path} holds {values.dtype}; labels are numbers, or lists of 0 and 1")
+    values = _array(list(given.values()), str(path), "biuf")
     unknown, kind = (np.nan, values.dtype) if values.dtype.kind == "f" else (-1, np.int64)
     y = np.full((len(number), *values.shape[1:]), unknown, kind)
     y[[number[name] for name in given]] = values

@@ -17,6 +17,7 @@ import numpy as np
 
 from gnnscale.data.formats import seen
 from gnnscale.data.formats.dgl.by_id import Nodes, graph_ids, typed_by_id
+from gnnscale.data.formats.dgl.description import entries, names, within
 from gnnscale.data.formats.dgl.rows import Rows, RowsReader
 from gnnscale.data.formats.dgl.typed import DGL_OPTIONS, Triple, arrays_of
 from gnnscale.data.formats.finishing import graph_of
@@ -55,17 +56,17 @@ def _read(path: Path, given: Mapping[str, Any]) -> Graph:
     nodes: dict[str, Rows] = {}
     edges: dict[Triple, Rows] = {}
     columns: dict[str, list[str]] = {"features": [], "edge_features": []}
-    for entry in _entries(file, about, "nodes"):
-        used = _columns(entry, columns["features"])
-        if labels is not None and labels in (entry.get("labels") or []):
+    for entry in _listed(file, about, "nodes"):
+        used = _columns(file, entry, columns["features"])
+        if labels is not None and labels in entries(entry, "labels", file):
             used += [str(labels["label_col"])]
         kind = str(entry.get("node_type"))
         nodes[kind] = _rows(file, entry, reader, {"node_id": entry.get("node_id_col")}, used)
-    for entry in _entries(file, about, "edges"):
+    for entry in _listed(file, about, "edges"):
         relation = entry.get("relation")
         if not isinstance(relation, list) or len(relation) != 3:
             raise InputError(f"{file}: relation is {relation!r}; it is [source, edge, target]")
-        used = _columns(entry, columns["edge_features"])
+        used = _columns(file, entry, columns["edge_features"])
         ids = {"src_id": entry.get("source_id_col"), "dst_id": entry.get("dest_id_col")}
         edges[str(relation[0]), str(relation[1]), str(relation[2])] = _rows(
             file, entry, reader, ids, used
@@ -84,29 +85,29 @@ def _read(path: Path, given: Mapping[str, Any]) -> Graph:
         raise InputError([f"{file}: {fault}" for fault in error.faults]) from error
     if labels is not None:
         _split(file, labels, options, numbered, nodes, arrays)
-    names = next(iter(numbered.values())).names() if len(nodes) == 1 else None
-    graph = graph_of(arrays, path, options, {"name": file.stem}, names=names)
+    called = next(iter(numbered.values())).names() if len(nodes) == 1 else None
+    graph = graph_of(arrays, path, options, {"name": file.stem}, names=called)
     if reader.classes is not None and graph.task == "classification":
         graph.schema = Schema(classes=reader.classes)
     return graph
 
 
-def _entries(file: Path, about: Any, field: str) -> list[Entry]:
-    found = about.get(field) if isinstance(about, dict) else None
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+def _listed(file: Path, about: object, field: str) -> list[Entry]:
+    found = entries(about, field, file)
+    if not found:
         raise InputError(f"{file} has no list of {field}")
     return found
 
 
-def _columns(entry: Entry, listed: list[str]) -> list[str]:
+def _columns(file: Path, entry: Entry, listed: list[str]) -> list[str]:
     """The columns of an entry's features; put on a list."""
-    columns = []
-    for feature in entry.get("features") or []:
-        column = feature.get("feature_col")
-        columns += [str(name) for name in (column if isinstance(column, list) else [column])]
-        transform = feature.get("transform") or {}
-        if transform.get("name") not in (None, "no-op"):
-            logger.warning("%s: transform %s is not applied", columns[-1], transform["name"])
+    columns: list[str] = []
+    for feature in entries(entry, "features", file):
+        own = names(feature.get("feature_col"), "feature_col", file)
+        columns += own
+        transform = within(feature, "transform", file).get("name", "no-op")
+        if transform != "no-op":
+            logger.warning("%s: transform %s is not applied", ", ".join(own), transform)
     listed += columns
     return columns
 
@@ -130,19 +131,19 @@ def _numbers(count: int) -> pyarrow.ChunkedArray:
 
 def _table(file: Path, entry: Entry) -> Table:
     """The table of an entry, whose files may be many."""
-    listed = entry.get("files")
-    names = [listed] if isinstance(listed, str) else listed
-    if not isinstance(names, list) or not names:
+    files = names(entry.get("files"), "files", file)
+    if not files:
         raise InputError(f"{file}: an entry has no files: {entry.get('node_type') or entry}")
-    kind = (entry.get("format") or {}).get("name")
+    about = within(entry, "format", file)
+    kind = about.get("name")
     if kind not in ("parquet", "csv"):
         raise InputError(f"{file}: files of the format {kind!r}; parquet and csv are read")
-    sep = (entry.get("format") or {}).get("separator") if kind == "csv" else None
-    tables = [open_table(_place(file, str(name)), str(name), sep=sep) for name in names]
+    sep = about.get("separator") if kind == "csv" else None
+    tables = [open_table(_place(file, name), name, sep=sep) for name in files]
     if len(tables) == 1:
         return tables[0]
     parts = [pyarrow.Table.from_batches([*table.batches()]) for table in tables]
-    return open_table(pyarrow.concat_tables(parts, promote_options="permissive"), names[0])
+    return open_table(pyarrow.concat_tables(parts, promote_options="permissive"), files[0])
 
 
 def _place(file: Path, name: str) -> Path:
@@ -162,16 +163,16 @@ def _labels(file: Path, about: Any, options: Mapping[str, Any]) -> Entry | None:
     """The labels of nodes that are read: the only ones, or those of the column asked for."""
     found = [
         label
-        for entry in _entries(file, about, "nodes")
-        for label in entry.get("labels") or []
-        if label.get("label_col") is not None
+        for entry in _listed(file, about, "nodes")
+        for label in entries(entry, "labels", file)
+        if isinstance(label.get("label_col"), str)
     ]
     asked = options.get("labels")
     chosen = [label for label in found if asked in (None, label["label_col"])]
     if len(chosen) > 1:
         names = [str(label["label_col"]) for label in chosen]
         raise InputError(f"{file} has labels {', '.join(names)}: say which, as labels={names[0]!r}")
-    if any(entry.get("labels") for entry in _entries(file, about, "edges")):
+    if any(entries(entry, "labels", file) for entry in _listed(file, about, "edges")):
         logger.warning("%s: labels of edges are left out", file)
     return chosen[0] if chosen else None
 
@@ -185,21 +186,23 @@ def _split(
     arrays: dict[str, np.ndarray],
 ) -> None:
     """The split that an entry's labels have: files of ids, or percentages of a random one."""
-    custom = labels.get("custom_split_filenames")
+    custom = within(labels, "custom_split_filenames", file)
     if not custom:
         shares = labels.get("split_pct") or _PERCENTAGES
-        options.setdefault("split", "/".join(f"{100 * float(share):g}" for share in shares))
+        numbers = isinstance(shares, list | tuple) and all(
+            isinstance(share, int | float) for share in shares
+        )
+        if not numbers:
+            raise InputError(f"{file}: split_pct is {shares!r}; three shares are expected")
+        options.setdefault("split", "/".join(f"{100 * share:g}" for share in shares))
         return
     kind = next(k for k, rows in nodes.items() if labels["label_col"] in rows.arrays)
     first = sum(len(n.keys) for k, n in numbered.items() if k < kind)
     column = custom.get("column")
     for part in ("train", "valid", "test"):
-        if part not in custom:
-            continue
-        listed = custom[part] if isinstance(custom[part], list) else [custom[part]]
         chosen = np.zeros(int(arrays["num_nodes"]), dtype=bool)
-        for name in listed:
-            table = open_table(_place(file, str(name)), str(name))
+        for name in names(custom.get(part), part, file):
+            table = open_table(_place(file, name), name)
             called = table.column(0 if column is None else str(column)).name
             ids = pyarrow.Table.from_batches([*table.batches([called])])[called]
             graph = np.zeros(len(ids), np.int64)

@@ -55,3 +55,30 @@ def wanted(entry: dict[str, Any], field: str, path: Path) -> str:
     if not isinstance(value, str):
         raise InputError(f"{path}: {entry!r} has no {field}, which is a text")
     return value
+
+
+def within(entry: dict[str, Any], field: str, path: Path) -> dict[str, Any]:
+    """What an entry holds by names in a field; nothing where that is empty or not there.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found = entry.get(field)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: {field} is {found!r}; names and values are expected")
+    return found
+
+
+def names(given: object, what: str, path: Path) -> list[str]:
+    """A text, or a list of texts, as a list; empty where there is none.
+
+    Raises:
+        InputError: it is something else.
+    """
+    listed = [] if given is None else given if isinstance(given, list) else [given]
+    found = [name for name in listed if isinstance(name, str)]
+    if len(found) < len(listed):
+        raise InputError(f"{path}: {what} is {given!r}; a name, or a list of names, is expected")
+    return found

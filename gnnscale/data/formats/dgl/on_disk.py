@@ -181,7 +181,7 @@ def _task(path: Path, about: Entry, wanted_name: str | None) -> Entry | None:
                 f"of_task={wanted_name!r}: {path} has tasks {', '.join(tasks) or 'none'}"
             )
         return tasks[wanted_name]
-    of_nodes = [name for name, task in tasks.items() if not _is_of_links(task)]
+    of_nodes = [name for name, task in tasks.items() if not _is_of_links(path, task)]
     if len(of_nodes) > 1:
         raise InputError(
             f"{path} has tasks {', '.join(of_nodes)}: say which, as of_task={of_nodes[0]!r}"
@@ -195,13 +195,13 @@ def _tasks(path: Path, about: Entry) -> list[Entry]:
     return entries(about, "tasks", path / _FILE)
 
 
-def _is_of_links(task: Entry) -> bool:
+def _is_of_links(path: Path, task: Entry) -> bool:
     """Whether its sets are pairs of nodes."""
     names = [
         data.get("name")
-        for sets in _SETS.values()
-        for each in task.get(sets) or []
-        for data in each.get("data") or []
+        for field in _SETS.values()
+        for each in entries(task, field, path / _FILE)
+        for data in entries(each, "data", path / _FILE)
     ]
     return "node_pairs" in names or "link" in str(task.get("name", ""))
 

@@ -80,7 +80,7 @@ def separated(text: str, what: str, suffix: str, sep: str | None) -> Reading:
         InputError: there are two ways to read it.
     """
     if sep is not None:
-        if not isinstance(sep, str) or not sep or "\n" in sep or '"' in sep:
+        if not isinstance(sep, str) or not sep or not sep.isascii() or "\n" in sep or '"' in sep:
             raise InputError(f"sep={sep!r}: give what stands between cells, as ',' or ' '")
         said = _read(text, " " if sep in ("\\s+", r"\s") or not sep.strip(" ") else sep)
         if said.rows and not _is_cut(said.rows):
