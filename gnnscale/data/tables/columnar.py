@@ -13,7 +13,7 @@ from gnnscale.storage.arrow import feather, ipc, parquet, pyarrow, types
 
 _ROWS_AT_ONCE, _LEAST_ROWS = 1 << 20, 1 << 12
 _CELLS_AT_ONCE = 1 << 23  # of wide tables, whose rows are many cells each
-_LIST = 128  # cells that a list is taken for, where its type does not say
+_WIDTHS = {"list": 128, "text": 16}  # cells that those of no fixed width are taken for
 _INDEX = "__index_level_"  # as pandas calls what has no name
 
 
@@ -68,7 +68,11 @@ class ParquetPart(TypedPart):
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[parquet.ParquetFile]:
-        with _named(self._path, "Parquet"), parquet.ParquetFile(self._path) as file:
+        # Read ahead, it would hold what it has read until the end.
+        with (
+            _named(self._path, "Parquet"),
+            parquet.ParquetFile(self._path, pre_buffer=False) as file,
+        ):
             yield file
 
 
@@ -161,7 +165,7 @@ def _rows_at_once(kinds: Sequence[pyarrow.DataType]) -> int:
     width = 0
     for kind in kinds:
         fixed = types.is_fixed_size_list(kind)
-        width += kind.list_size if fixed else _LIST if kind_of(kind) == "list" else 1
+        width += kind.list_size if fixed else _WIDTHS.get(kind_of(kind), 1)
     return max(_LEAST_ROWS, min(_ROWS_AT_ONCE, _CELLS_AT_ONCE // max(1, width)))
 
 
