@@ -19,7 +19,7 @@ class Schema:
             where they are called by these.
         features: what each column of `x` is called; None where they have no names.
         recipe: how columns of a table became features, as JSON values; None where they are as
-            given. See `gnnscale.data.tables.recipe`.
+            given. See `gnnscale.data.tables.values.recipe`.
         columns: what every column of the tables was read as, a line each.
     """
 

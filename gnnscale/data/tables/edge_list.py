@@ -101,8 +101,8 @@ def from_edge_list(
             edges have them, or a file of ids; or several sets of these by name. Without it, a
             column called split, or columns called train_mask, val_mask, test_mask.
         recipe: what becomes of columns that are features, by their names, as
-            `{"city": "one-hot", "age": "standardise"}`: see `gnnscale.data.tables.recipe`; or the
-            `schema` of another graph, for the same features as that has.
+            `{"city": "one-hot", "age": "standardise"}`: see `gnnscale.data.tables.values.recipe`;
+            or the `schema` of another graph, for the same features as that has.
         sep: of a text of edges: what stands between cells; without it, it is seen. Of other tables,
             `{"features": ";"}`; likewise the next three.
         comment: of a text: what lines that are no rows begin with.

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.data.tables.classes import LabelColumns
 from gnnscale.data.tables.edge_table import EdgeArray, Edges, EdgeTable
 from gnnscale.data.tables.ids.integer_set import IntegerSet
 from gnnscale.data.tables.ids.numbered import NumberedEdges
@@ -25,11 +24,12 @@ from gnnscale.data.tables.node_table import (
     npy_path,
     shares_of,
 )
-from gnnscale.data.tables.recipe import FeatureRecipe
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.edges import edge_roles
 from gnnscale.data.tables.roles.nodes import node_roles
 from gnnscale.data.tables.table import Table, open_table
+from gnnscale.data.tables.values.classes import LabelColumns
+from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
 from gnnscale.graph.schema import Schema
 from gnnscale.storage.arrow import compute, pyarrow

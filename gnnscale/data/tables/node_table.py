@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.data.tables.classes import LabelColumns, read_label_columns
 from gnnscale.data.tables.id_cells import id_batches, is_text
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts
-from gnnscale.data.tables.recipe import FeatureRecipe, make_recipe
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import Look, as_ids, looked_at
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.values.classes import LabelColumns, read_label_columns
+from gnnscale.data.tables.values.recipe import FeatureRecipe
+from gnnscale.data.tables.values.recipe_making import make_recipe
 from gnnscale.errors import InputError, StoreError
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.files import expanded

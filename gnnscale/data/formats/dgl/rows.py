@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from gnnscale.data.formats.dgl.roles import roles_of
-from gnnscale.data.tables.classes import read_label_columns
 from gnnscale.data.tables.column import kind_of
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.values.classes import read_label_columns
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow
 

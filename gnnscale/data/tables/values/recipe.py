@@ -18,7 +18,6 @@ values and hashed beyond. A number that is missing becomes the mean of the other
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,11 +29,6 @@ from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow, types
 
 KINDS = ("as is", "standardise", "one-hot", "ordinal", "hash", "drop")
-FEW = 64
-"""Different values of text up to which it is one-hot where nothing is said."""
-_MOST = 1 << 16  # different values that are counted: beyond, nobody wants a column for each
-_BUCKETS = 64
-_LARGEST = 1e140  # whose square is a number, and the sum of many
 _SEED = np.uint64(0x67736E67)  # of the hashes: whoever changes it changes what models have learned
 
 
@@ -119,13 +113,13 @@ class FeatureRecipe:
         """
         faults = []
         needed = {c: one for c, one in self.ingredients.items() if one.kind != "drop"}
-        there = {name: _type(schema.field(name).type) for name in schema.names if name in needed}
+        there = {name: type_of(schema.field(name).type) for name in schema.names if name in needed}
         if absent := [column for column in needed if column not in there]:
             faults.append(f"{what} has no column {', '.join(absent)}, which the model was given")
         for column, now in there.items():
             if not _fits(now, needed[column]):
                 faults.append(
-                    f"{what}: {column} is {_shown(schema.field(column).type)}, and was "
+                    f"{what}: {column} is {shown_type(schema.field(column).type)}, and was "
                     f"{needed[column].type} when the recipe was made"
                 )
         if faults:
@@ -156,182 +150,16 @@ class FeatureRecipe:
             yield rows.astype(np.float32, copy=False)
 
 
-def make_recipe(
-    batches: Iterable[pyarrow.RecordBatch],
-    declared: Mapping[str, str] | str | None = None,
-    what: str = "features",
-) -> FeatureRecipe:
-    """Make a recipe from the columns of a table, in one pass.
-
-    Args:
-        batches: with the columns that are features, in their order.
-        declared: what to do with a column, by its name, `"*"` standing for those it fits that are
-            not named; or one word for all that it fits.
-        what: what the table is called in errors.
-
-    Raises:
-        InputError: no such kind or column, or one that does not fit the column; a column has a type
-            that makes no feature.
-    """
-    wanted = {"*": declared} if isinstance(declared, str) else dict(declared or {})
-    faults = [
-        f"recipe: {kind!r} for {column}; there are {', '.join(KINDS)}, and hash:128"
-        for column, kind in wanted.items()
-        if not isinstance(kind, str) or not re.fullmatch(rf"{'|'.join(KINDS)}|hash:[1-9]\d*", kind)
-    ]
-    if faults:
-        raise InputError(faults)
-    seen: dict[str, _Seen] = {}
-    for number, batch in enumerate(batches):
-        if not number:
-            unknown = [c for c in wanted if c != "*" and c not in batch.schema.names]
-            if unknown:
-                raise InputError(
-                    f"recipe: {what} has no column {', '.join(unknown)}; there are "
-                    f"{', '.join(batch.schema.names)}"
-                )
-            seen = {
-                name: _Seen(name, batch.schema.field(name).type, wanted, what)
-                for name in batch.schema.names
-            }
-            if faults := [fault for one in seen.values() for fault in one.faults]:
-                raise InputError(faults)
-        for name, one in seen.items():
-            one.add(batch.column(name))
-    return FeatureRecipe({name: one.ingredient() for name, one in seen.items()})
-
-
-class _Seen:
-    """What has been seen of one column."""
-
-    def __init__(
-        self, name: str, kind: pyarrow.DataType, wanted: Mapping[str, str], what: str
-    ) -> None:
-        self.name, self.what, self.type = name, what, _type(kind)
-        self.faults: list[str] = []
-        self._declared, self._width = _chosen(self.type, wanted, name, self.faults, what)
-        if self.type == "other" and self._declared != "drop":
-            self.faults.append(
-                f"{what}: {name} is {_shown(kind)}, which makes no feature; leave it out with "
-                f"drop={name!r}"
-            )
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
-        self._missing = False
-        self._length: int | None = None
-        self._values: set[str] | None = set()
-        self._order: list[str] | None = None
-        if types.is_dictionary(kind) and kind.ordered:
-            self._order = []
-
-    def add(self, column: pyarrow.Array) -> None:
-        """Look at more rows."""
-        if self.type in ("number", "bool", "date"):
-            self._add_numbers(column)
-        if self.type == "list":
-            self._length = _list_length(column, self._length, f"{self.what}: {self.name}")
-        if self._wants_values():
-            self._add_values(column)
-
-    def _wants_values(self) -> bool:
-        if self._declared is not None:
-            return self._declared in ("one-hot", "ordinal")
-        return self.type == "text"
-
-    def _add_numbers(self, column: pyarrow.Array) -> None:
-        values, known = _numbers(column, self.type)
-        self._missing |= not known.all()
-        values = values[known]
-        if values.size and not np.abs(values).max() < _LARGEST:
-            raise InputError(
-                f"{self.what}: {self.name} holds {np.abs(values).max():g}; clean its infinite ones"
-            )
-        if values.size:  # Chan et al., 1979: means and squares of two parts put together
-            count, mean = values.size, float(values.mean())
-            apart, total = mean - self._mean, self._count + count
-            self._squares += float(np.square(values - mean).sum())
-            self._squares += apart * apart * self._count * count / total
-            self._mean += apart * count / total
-            self._count = total
-
-    def _add_values(self, column: pyarrow.Array) -> None:
-        if self._order is not None:
-            for value in _as_text(column.dictionary).to_pylist():
-                if value not in self._order:
-                    self._order.append(value)
-        if self._values is None:
-            return
-        self._values.update(compute.unique(_as_text(column).drop_null()).to_pylist())
-        if len(self._values) > _MOST:
-            self._values = None
-            if self._declared is not None:
-                raise InputError(
-                    f"{self.what}: {self.name} has more than {_MOST:,} different values, too many "
-                    f"to be {self._declared}; say recipe={{{self.name!r}: 'hash'}}, or leave it out"
-                )
-
-    def ingredient(self) -> Ingredient:
-        """How the column becomes features."""
-        kind, values = self._declared, sorted(self._values or ())
-        if kind is None and self.type == "text":
-            kind = "one-hot" if self._values is not None and len(values) <= FEW else "hash"
-        if kind == "ordinal":
-            if self._order is not None:
-                values = list(self._order)
-            elif self.type == "number":
-                values.sort(key=float)
-        kind = kind or ("standardise" if self.type == "date" else "as is")
-        made = Ingredient(kind, self.type)
-        if kind in ("one-hot", "ordinal"):
-            made.values = values
-        elif kind == "hash":
-            made.width = self._width
-        elif kind != "drop" and self.type == "list":
-            made.width = self._length or 0
-        elif kind != "drop":
-            made.mean, made.missing = self._mean, self._missing
-            spread = (self._squares / self._count) ** 0.5 if self._count else 0.0
-            if kind == "standardise" and spread > 1e-12 * max(1.0, abs(self._mean)):
-                made.deviation = spread
-        return made
-
-
-_ALLOWED = {
-    "number": ("as is", "standardise", "one-hot", "ordinal", "drop"),
-    "bool": ("as is", "standardise", "one-hot", "ordinal", "drop"),
-    "date": ("standardise", "drop"),
-    "text": ("one-hot", "ordinal", "hash", "drop"),
-    "list": ("as is", "drop"),
-    "other": ("drop",),
-}
-
-
-def _chosen(
-    kind: str, wanted: Mapping[str, str], name: str, faults: list[str], what: str
-) -> tuple[str | None, int]:
-    said = wanted.get(name, wanted.get("*"))
-    if said is None:
-        return None, _BUCKETS
-    word, _, width = said.partition(":")
-    if word not in _ALLOWED[kind]:
-        if name in wanted:
-            faults.append(
-                f"{what}: {name} is {kind}, which cannot be {word!r}; it can be "
-                f"{', '.join(_ALLOWED[kind])}"
-            )
-        return None, _BUCKETS
-    return word, int(width or _BUCKETS)
-
-
 def _features(column: pyarrow.Array, one: Ingredient, what: str) -> np.ndarray:
     if one.type == "list":
-        _list_length(column, one.width, what)
+        list_length(column, one.width, what)
         flat = column.flatten().cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
         return _finite(flat.reshape(len(column), one.width), what)
     if one.kind == "hash":
-        return _hashed(_as_text(column), one.width)
+        return _hashed(text_of(column), one.width)
     if one.kind in ("one-hot", "ordinal"):
         place = compute.index_in(
-            _as_text(column), value_set=pyarrow.array(one.values, pyarrow.large_string())
+            text_of(column), value_set=pyarrow.array(one.values, pyarrow.large_string())
         )
         place = place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         if one.kind == "ordinal":
@@ -340,7 +168,7 @@ def _features(column: pyarrow.Array, one: Ingredient, what: str) -> np.ndarray:
         known = np.flatnonzero(place >= 0)
         rows[known, place[known]] = 1
         return rows
-    values, known = _numbers(column, one.type)
+    values, known = numbers_of(column, one.type)
     values = np.where(known, values, one.mean)
     if one.kind == "standardise":
         values = (values - one.mean) / one.deviation
@@ -379,7 +207,7 @@ def _hashed(texts: pyarrow.Array, width: int) -> np.ndarray:
     return rows
 
 
-def _numbers(column: pyarrow.Array, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def numbers_of(column: pyarrow.Array, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Values, float64, and which are known; NaN is not."""
     known = column.is_valid().to_numpy(zero_copy_only=False)
     if kind == "date":
@@ -391,14 +219,15 @@ def _numbers(column: pyarrow.Array, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return values, known & ~np.isnan(values)
 
 
-def _as_text(column: pyarrow.Array) -> pyarrow.Array:
+def text_of(column: pyarrow.Array) -> pyarrow.Array:
     """Values as text: 3 and 3.0 are both "3"."""
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return column.cast(pyarrow.large_string())
 
 
-def _list_length(column: pyarrow.Array, known: int | None, what: str) -> int | None:
+def list_length(column: pyarrow.Array, known: int | None, what: str) -> int | None:
+    """How many numbers each list of a column holds; `known` is of those before."""
     if types.is_fixed_size_list(column.type):
         lengths: Sequence[Any] = [column.type.list_size]
     else:
@@ -409,11 +238,12 @@ def _list_length(column: pyarrow.Array, known: int | None, what: str) -> int | N
     return next(iter(found), known)
 
 
-def _type(kind: pyarrow.DataType) -> str:
+def type_of(kind: pyarrow.DataType) -> str:
+    """What a column is to a recipe: number, bool, date, text, list, or other."""
     if types.is_dictionary(kind):
-        return _type(kind.value_type)
+        return type_of(kind.value_type)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return "list" if _type(kind.value_type) in ("number", "bool") else "other"
+        return "list" if type_of(kind.value_type) in ("number", "bool") else "other"
     tests = {
         "bool": types.is_boolean,
         "text": lambda k: types.is_string(k) or types.is_large_string(k) or types.is_string_view(k),
@@ -429,5 +259,6 @@ def _fits(now: str, one: Ingredient) -> bool:
     return now == one.type or (same and one.kind in ("as is", "standardise"))
 
 
-def _shown(kind: pyarrow.DataType) -> str:
-    return _type(kind) if _type(kind) != "other" else str(kind)
+def shown_type(kind: pyarrow.DataType) -> str:
+    """What it is called in errors."""
+    return type_of(kind) if type_of(kind) != "other" else str(kind)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnscale.data.tables.recipe import FEW, FeatureRecipe, make_recipe
+from gnnscale.data.tables.values.recipe import FeatureRecipe
+from gnnscale.data.tables.values.recipe_making import FEW, make_recipe
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow
 

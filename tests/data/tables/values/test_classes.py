@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnscale.data.tables.classes import read_label_columns
+from gnnscale.data.tables.values.classes import read_label_columns
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.labels import read_labels
 from gnnscale.storage.arrow import pyarrow

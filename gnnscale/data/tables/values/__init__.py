@@ -1,0 +1,1 @@
+"""What cells of node tables become: classes with their names, and features by a recipe."""
