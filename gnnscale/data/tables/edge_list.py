@@ -27,9 +27,10 @@ import numpy as np
 
 from gnnscale.choices import choices_checked, whole_faults
 from gnnscale.data.kept import built_or_kept, scratch_in
-from gnnscale.data.tables.given import Tables, Told
+from gnnscale.data.tables.given import Tables
 from gnnscale.data.tables.node_ids import NodeIds
 from gnnscale.data.tables.node_splits import read_splits_given, split_column
+from gnnscale.data.tables.said import Told
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, build_graph
 from gnnscale.storage.files import checked_path

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gnnscale.data.tables.id_cells import id_batches, is_text
+from gnnscale.data.tables.ids.cells import id_batches, is_text
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import as_ids, looked_at
 from gnnscale.data.tables.table import Table

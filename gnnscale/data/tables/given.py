@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +18,32 @@ from gnnscale.data.tables.node_table import (
     NodeArray,
     NodeTable,
     known_shares,
-    npy_path,
     shares_of,
 )
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.edges import edge_roles
 from gnnscale.data.tables.roles.nodes import node_roles
-from gnnscale.data.tables.table import Table, open_table
+from gnnscale.data.tables.said import (
+    ColumnSaid,
+    Told,
+    labels_said,
+    name_of,
+    named_anywhere,
+    opened_table,
+    recipe_said,
+    with_header,
+)
+from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.values.classes import LabelColumns
 from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
 from gnnscale.graph.schema import Schema
 from gnnscale.storage.arrow import compute, pyarrow
-from gnnscale.storage.files import expanded
 
 logger = logging.getLogger(__name__)
 
-ColumnSaid = str | int
 #: Why columns are left out whose loss nobody will mind.
 _OF_NO_USE = ("dropped", "row number", "no cells", "always")
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a caller says of columns; see `gnnscale.from_edge_list`."""
-
-    id: ColumnSaid | None = None
-    source: ColumnSaid | None = None
-    target: ColumnSaid | None = None
-    weight: ColumnSaid | None = None
-    time: ColumnSaid | None = None
-    drop: Sequence[ColumnSaid] = ()
-    split: ColumnSaid | None = None
-    recipe: Any = None
 
 
 class Tables:
@@ -85,19 +75,14 @@ class Tables:
         dialect: Mapping[str, Any],
         num_nodes: int | None,
     ) -> None:
-        self.name, self._told, self._num_nodes = _name_of(edges), told, num_nodes
-        header = dialect.get("header")
-        if not (header is None or isinstance(header, bool | list | tuple | Mapping)):
-            raise InputError(f"header={header!r} must be True, False or the names of the columns")
-        by_name = any(_is_name(one) for one in (told.source, told.target, told.weight))
-        if by_name and dialect.get("header") is None:  # who names columns has seen a header
-            dialect = {**dialect, "header": {"edges": True}}
+        self.name, self._told, self._num_nodes = name_of(edges), told, num_nodes
+        dialect = with_header(dialect, told)
         opened = {
-            what: _opened(given, what, dialect)
+            what: opened_table(given, what, dialect)
             for what, given in (("edges", edges), ("features", features))
         }
-        columns, apart = _labels_of(labels, opened["features"])
-        opened["labels"] = _opened(apart, "labels", dialect)
+        columns, apart = labels_said(labels, opened["features"])
+        opened["labels"] = opened_table(apart, "labels", dialect)
         self._tables = {key: one for key, one in opened.items() if isinstance(one, Table)}
         self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
         nodes = [what for what in self._tables if what != "edges"]
@@ -107,8 +92,8 @@ class Tables:
                     f"{keyword}={said!r} is a column of a table of nodes, and there is none: give "
                     "features="
                 )
-        self._drop = self._named_anywhere("drop", told.drop)
-        self._time = self._named_anywhere("time", [] if told.time is None else [told.time])
+        self._drop = named_anywhere(self._tables, "drop", told.drop)
+        self._time = named_anywhere(self._tables, "time", [] if told.time is None else [told.time])
         self.edges = self._edges(opened["edges"], edges)
         self._rows: NodeTable | NodeArray | None = None
         if isinstance(table := opened["features"], Table):
@@ -248,7 +233,7 @@ class Tables:
     def recipe(self, wanted: Any) -> FeatureRecipe | None:
         """How columns become features; None where there are none."""
         if isinstance(self._rows, NodeTable):
-            return self._rows.recipe(_recipe_said(wanted))
+            return self._rows.recipe(recipe_said(wanted))
         if wanted is not None:
             raise InputError("recipe= is of columns of a table, and there is no table of nodes")
         return None
@@ -306,7 +291,7 @@ class Tables:
 
     def _nodes(self, table: Table, labels: Sequence[ColumnSaid], apart: bool) -> NodeTable:
         first = self.edges.first()
-        recipe = _recipe_said(self._told.recipe)
+        recipe = recipe_said(self._told.recipe)
         if isinstance(recipe, FeatureRecipe):
             declared = set(recipe.ingredients)
         else:
@@ -359,121 +344,6 @@ class Tables:
             wrong = numbers["min"] if numbers["min"] < 0 else numbers["max"]
             return f"the edges name a node {wrong}, where {rows:,} rows are 0 to {rows - 1:,}"
         return ""
-
-    def _named_anywhere(self, keyword: str, wanted: Sequence[ColumnSaid]) -> dict[str, list[str]]:
-        """The columns of these names, by table; a number is of the first table.
-
-        Raises:
-            InputError: no table has one.
-        """
-        found: dict[str, list[str]] = {}
-        for one in wanted:
-            if isinstance(one, bool) or not isinstance(one, str | int):
-                raise InputError(f"{keyword}={one!r}: a column is a name or a number")
-            if isinstance(one, int):
-                key, table = next(iter(self._tables.items()), (None, None))
-                where = {} if table is None else {key: [table.column(one).name]}
-            else:
-                where = {
-                    key: [one]
-                    for key, t in self._tables.items()
-                    if one in {c.name for c in t.columns}
-                }
-            if not where:
-                there = "; ".join(
-                    f"{t.what} has {', '.join(c.name for c in t.columns)}"
-                    for t in self._tables.values()
-                )
-                raise InputError(
-                    f"{keyword}={one!r}: no table has such a column: {there or 'none'}"
-                )
-            for key, names in where.items():
-                found.setdefault(str(key), []).extend(names)
-        return found
-
-
-def _is_name(column: ColumnSaid | None) -> bool:
-    return isinstance(column, str) and re.fullmatch(r"f?\d+", column) is None
-
-
-def _dialect_of(what: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of the text of one table: of the edges, unless by name."""
-    own = {}
-    for key, said in dialect.items():
-        tables = said if isinstance(said, Mapping) else {"edges": said}
-        if wrong := [name for name in tables if name not in ("edges", "features", "labels")]:
-            raise InputError(f"{key}: {wrong[0]!r} is none of edges, features and labels")
-        own[key] = tables.get(what)
-    return own
-
-
-def _opened(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:
-    """A table; None of what is an array, or nothing."""
-    if given is None or npy_path(given) is not None or _is_array(given):
-        return None
-    return open_table(given, what, **_dialect_of(what, dialect))
-
-
-def _is_array(given: object) -> bool:
-    if isinstance(given, np.ndarray):
-        return given.dtype.names is None
-    kind = type(given)
-    foreign = kind.__module__.split(".")[0] in ("torch", "scipy") or kind.__name__ == "Series"
-    return foreign or isinstance(given, list | tuple | range)
-
-
-def _labels_of(labels: object, features: Table | None) -> tuple[list[ColumnSaid], object]:
-    """Columns of the table of nodes that are labels, and labels apart."""
-    names = [] if features is None else [column.name for column in features.columns]
-    if labels is None:
-        return [], None
-    if isinstance(labels, Mapping):
-        return [], pyarrow.table({"id": [*labels], "label": [*labels.values()]})
-    if isinstance(labels, int) and not isinstance(labels, bool):
-        return [labels], None
-    if isinstance(labels, list | tuple):
-        several: list[ColumnSaid] = [one for one in labels if one in names]
-        if several and len(several) == len(labels):
-            return several, None
-    if isinstance(labels, str) and labels in names:
-        return [labels], None
-    if isinstance(labels, str) and not expanded(labels).exists() and not set(labels) & set("*?["):
-        there = (
-            f"{features.what} has {', '.join(names)}" if features is not None else "no features="
-        )
-        raise InputError(f"labels={labels!r} is no column ({there}) and no file")
-    if type(labels).__name__ == "Series" and type(labels).__module__.startswith("pandas"):
-        return [], _of_series(labels)
-    return [], labels
-
-
-def _of_series(labels: Any) -> object:
-    """A pandas Series: its index is ids, unless that counts the rows."""
-    if list(labels.index) == list(range(len(labels))):
-        return labels.to_numpy()
-    return labels.rename("label").rename_axis("id").reset_index()
-
-
-def _recipe_said(wanted: Any) -> Any:
-    if isinstance(wanted, Schema):
-        if wanted.recipe is None:
-            raise InputError("recipe: this schema has none; its features were no columns")
-        return FeatureRecipe.from_json(wanted.recipe)
-    if wanted is None or isinstance(wanted, str | Mapping | FeatureRecipe):
-        return wanted
-    raise InputError(
-        f"recipe={wanted!r}: give {{column: kind}}, one kind for all columns, or another graph's "
-        "schema"
-    )
-
-
-def _name_of(edges: object) -> str:
-    if not isinstance(edges, str | os.PathLike):
-        return "graph"
-    path = expanded(edges)
-    if set(path.name) & set("*?["):
-        path = path.parent
-    return path.name.split(".")[0] or "graph"
 
 
 def _known(ids: NodeIds, cells: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.data.tables.id_cells import id_batches, is_text
+from gnnscale.data.tables.ids.cells import id_batches, is_text
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import Look, as_ids, looked_at

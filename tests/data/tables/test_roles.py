@@ -263,6 +263,8 @@ def test_labels_in_every_form():
         gs.from_edge_list(RING, several, "team")
     with pytest.raises(InputError, match=r"labels: column id .'zed', .* holds no id"):
         gs.from_edge_list(FRIENDS, None, {"zed": 1})
+    with pytest.raises(InputError, match="labels: ids, or labels, are of several types"):
+        gs.from_edge_list(FRIENDS, None, {"ann": 1, 7: 2})
 
 
 def parts(graph, name="default"):

@@ -1,0 +1,169 @@
+"""What a caller says of tables and columns, made out: see `gnnscale.from_edge_list`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gnnscale.data.tables.node_table import npy_path
+from gnnscale.data.tables.table import Table, open_table
+from gnnscale.data.tables.values.recipe import FeatureRecipe
+from gnnscale.errors import InputError
+from gnnscale.graph.schema import Schema
+from gnnscale.storage.arrow import pyarrow
+from gnnscale.storage.files import expanded
+
+ColumnSaid = str | int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a caller says of columns; see `gnnscale.from_edge_list`."""
+
+    id: ColumnSaid | None = None
+    source: ColumnSaid | None = None
+    target: ColumnSaid | None = None
+    weight: ColumnSaid | None = None
+    time: ColumnSaid | None = None
+    drop: Sequence[ColumnSaid] = ()
+    split: ColumnSaid | None = None
+    recipe: Any = None
+
+
+def with_header(dialect: Mapping[str, Any], told: Told) -> Mapping[str, Any]:
+    """The dialect, with a header of the edges where columns are named: who does has seen it.
+
+    Raises:
+        InputError: what is said of the header is neither whether there is one nor names.
+    """
+    header = dialect.get("header")
+    if not (header is None or isinstance(header, bool | list | tuple | Mapping)):
+        raise InputError(f"header={header!r} must be True, False or the names of the columns")
+    named = [one for one in (told.source, told.target, told.weight) if isinstance(one, str)]
+    if header is None and any(not re.fullmatch(r"f?\d+", one) for one in named):
+        return {**dialect, "header": {"edges": True}}
+    return dialect
+
+
+def named_anywhere(
+    tables: Mapping[str, Table], keyword: str, wanted: Sequence[ColumnSaid]
+) -> dict[str, list[str]]:
+    """The columns of these names, by table; a number is of the first table.
+
+    Raises:
+        InputError: no table has one.
+    """
+    found: dict[str, list[str]] = {}
+    for one in wanted:
+        if isinstance(one, bool) or not isinstance(one, str | int):
+            raise InputError(f"{keyword}={one!r}: a column is a name or a number")
+        if isinstance(one, int):
+            where = {key: [t.column(one).name] for key, t in [*tables.items()][:1]}
+        else:
+            where = {k: [one] for k, t in tables.items() if one in {c.name for c in t.columns}}
+        if not where:
+            there = "; ".join(
+                f"{t.what} has {', '.join(c.name for c in t.columns)}" for t in tables.values()
+            )
+            raise InputError(f"{keyword}={one!r}: no table has such a column: {there or 'none'}")
+        for key, names in where.items():
+            found.setdefault(key, []).extend(names)
+    return found
+
+
+def _dialect_of(what: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the text of one table: of the edges, unless by name."""
+    own = {}
+    for key, said in dialect.items():
+        tables = said if isinstance(said, Mapping) else {"edges": said}
+        if wrong := [name for name in tables if name not in ("edges", "features", "labels")]:
+            raise InputError(f"{key}: {wrong[0]!r} is none of edges, features and labels")
+        own[key] = tables.get(what)
+    return own
+
+
+def opened_table(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:
+    """A table; None of what is an array, or nothing."""
+    if given is None or npy_path(given) is not None or _is_array(given):
+        return None
+    return open_table(given, what, **_dialect_of(what, dialect))
+
+
+def _is_array(given: object) -> bool:
+    if isinstance(given, np.ndarray):
+        return given.dtype.names is None
+    kind = type(given)
+    foreign = kind.__module__.split(".")[0] in ("torch", "scipy") or kind.__name__ == "Series"
+    return foreign or isinstance(given, list | tuple | range)
+
+
+def labels_said(labels: object, features: Table | None) -> tuple[list[ColumnSaid], object]:
+    """Columns of the table of nodes that are labels, and labels apart.
+
+    Raises:
+        InputError: they are neither a column nor a file, nor anything that may be labels.
+    """
+    names = [] if features is None else [column.name for column in features.columns]
+    if labels is None:
+        return [], None
+    if isinstance(labels, Mapping):
+        try:
+            return [], pyarrow.table({"id": [*labels], "label": [*labels.values()]})
+        except pyarrow.ArrowException as error:
+            raise InputError(f"labels: ids, or labels, are of several types: {error}") from error
+    if isinstance(labels, int) and not isinstance(labels, bool):
+        return [labels], None
+    if isinstance(labels, list | tuple):
+        several: list[ColumnSaid] = [one for one in labels if isinstance(one, str) and one in names]
+        if several and len(several) == len(labels):
+            return several, None
+    if isinstance(labels, str) and labels in names:
+        return [labels], None
+    if isinstance(labels, str) and not expanded(labels).exists() and not set(labels) & set("*?["):
+        there = (
+            f"{features.what} has {', '.join(names)}" if features is not None else "no features="
+        )
+        raise InputError(f"labels={labels!r} is no column ({there}) and no file")
+    if type(labels).__name__ == "Series" and type(labels).__module__.startswith("pandas"):
+        return [], _of_series(labels)
+    return [], labels
+
+
+def _of_series(labels: Any) -> object:
+    """A pandas Series: its index is ids, unless that counts the rows."""
+    if list(labels.index) == list(range(len(labels))):
+        return labels.to_numpy()
+    return labels.rename("label").rename_axis("id").reset_index()
+
+
+def recipe_said(wanted: Any) -> Mapping[str, str] | str | FeatureRecipe | None:
+    """What is said of features.
+
+    Raises:
+        InputError: it is no recipe.
+    """
+    if isinstance(wanted, Schema):
+        if wanted.recipe is None:
+            raise InputError("recipe: this schema has none; its features were no columns")
+        return FeatureRecipe.from_json(wanted.recipe)
+    if wanted is None or isinstance(wanted, str | Mapping | FeatureRecipe):
+        return wanted
+    raise InputError(
+        f"recipe={wanted!r}: give {{column: kind}}, one kind for all columns, or another graph's "
+        "schema"
+    )
+
+
+def name_of(edges: object) -> str:
+    """What to call a graph of these edges: as their file or folder."""
+    if not isinstance(edges, str | os.PathLike):
+        return "graph"
+    path = expanded(edges)
+    if set(path.name) & set("*?["):
+        path = path.parent
+    return path.name.split(".")[0] or "graph"
