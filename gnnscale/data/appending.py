@@ -12,9 +12,10 @@ import torch
 
 from gnnscale.choices import choices_checked
 from gnnscale.data.kept import scratch_in
-from gnnscale.data.tables.given import Tables, Told
+from gnnscale.data.tables.given import Tables
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, as_text
 from gnnscale.data.tables.node_table import NodeArray, NodeTable
+from gnnscale.data.tables.said import Told
 from gnnscale.data.tables.values.classes import read_label_columns
 from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
