@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import gnnscale as gs
+from gnnscale.data.formats.registry import list_formats
 from tests.cli.conftest import FAST, GRAPH
 
 
@@ -109,6 +110,16 @@ def test_data_that_are_not_shipped_are_told(gnnscale, monkeypatch):
     refused = gnnscale("info", "cora", code=2)
     assert "public: 140 / 500 / 1000" in refused.stdout  # the card is shown all the same
     assert "not shipped" in refused.stderr and "Planetoid" in refused.stderr
+
+
+def test_formats_are_listed_and_their_files_read(gnnscale):
+    listed = gnnscale("formats").stdout
+    assert all(made.name in listed for made in list_formats())
+    symmetric = "%%MatrixMarket matrix coordinate pattern symmetric\n2 2 1\n2 1\n"
+    Path("a.mtx").write_text(symmetric)
+    torch.save({"edge_index": torch.ones(2, 1).long(), "x": torch.eye(2)}, "a.pt")
+    for name in ("./a.mtx", "./a.pt"):
+        assert "directed edges" in gnnscale("info", name).stdout
 
 
 def test_info_with_signal_leaks_cut_and_picture(gnnscale, run):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import pickle
 import sqlite3
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from gnnscale.data import from_edge_list, load
 from gnnscale.data.formats import registry
@@ -198,14 +195,3 @@ def test_a_bare_name_says_how_the_file_is_written(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"write '\./a\.mtx' to load it"):
         load("a.mtx")
     assert load("./a.mtx").num_nodes == 2
-
-
-def test_the_command_lists_them_and_reads_their_files(tmp_path):
-    (tmp_path / "a.mtx").write_text(SAMPLES["a.mtx"])
-    torch.save({"edge_index": torch.ones(2, 1).long(), "x": torch.eye(2)}, tmp_path / "a.pt")
-    np.savez(tmp_path / "a.npz", edge_index=np.ones((2, 1), int))
-    run = [sys.executable, "-m", "gnnscale.cli"]
-    listed = subprocess.run([*run, "formats"], capture_output=True, text=True, check=True).stdout
-    assert all(made.name in listed for made in list_formats())
-    for name in ("a.mtx", "a.pt"):
-        subprocess.run([*run, "info", str(tmp_path / name)], capture_output=True, check=True)
