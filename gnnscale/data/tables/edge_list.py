@@ -121,9 +121,9 @@ def from_edge_list(
             nothing is added.
         coalesce: merge parallel edges, adding their weights.
         memory: what sorting edges and integer ids may take, as "512MB" or a number of bytes. Beside
-            it: 24 bytes a node, labels and masks; names that are text, three times for a moment,
-            and 16 bytes for each;
-            and what is read ahead of a file, dozens of blocks of 4 MB of a text.
+            it: 24 bytes a node, labels and masks; names that are text, twice for a moment, and 24
+            bytes for each; and some MB of what is read ahead of a file. On the disk, for a while,
+            8 bytes an edge.
         seed: of splits that are drawn.
         task: as for `Graph.from_arrays`.
         metric: as for `Graph.from_arrays`.

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -157,7 +158,6 @@ def test_what_pandas_writes_with_types_is_read_again(tmp_path, frame, data):
     elif kind == "arrow":
         path = pyarrow.Table.from_pandas(frame)
     else:
-        polars = pytest.importorskip("polars")
         frame = frame.reset_index(drop=True)
         path = polars.from_pandas(frame)
     wanted = with_index(frame, "__index_level_0__")
