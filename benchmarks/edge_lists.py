@@ -201,7 +201,7 @@ def main() -> None:
                 shutil.rmtree(folder)
     show(found)
     if not args.no_result:
-        write_json(RESULT, {"environment": environment(), "found": found})
+        write_json(RESULT, {"environment": environment("cpu"), "found": found})
 
 
 def show(found: list[dict[str, Any]]) -> None:
