@@ -47,6 +47,7 @@ def append(
     source: str | int | None = None,
     target: str | int | None = None,
     weight: str | int | None = None,
+    time: str | int | Sequence[str | int] | None = None,
     drop: str | int | Sequence[str | int] = (),
     sep: str | None = None,
     comment: str | None = None,
@@ -80,6 +81,7 @@ def append(
         source: see `from_edge_list`, as the others.
         target: see there.
         weight: see there.
+        time: see there; without it, the columns that were times in the graph's own tables.
         drop: see there.
         sep: see there.
         comment: see there.
@@ -109,6 +111,8 @@ def append(
         source=source,
         target=target,
         weight=weight,
+        time=[] if time is None else [time] if isinstance(time, str | int) else list(time),
+        times_before=[] if schema is None else schema.columns_of("time"),
         drop=[drop] if isinstance(drop, str | int) else list(drop),
         recipe=schema if schema is not None and schema.recipe is not None else None,
     )
@@ -144,10 +148,16 @@ def _addition(
         np.concatenate([np.empty(0, np.int64), *(chunk[k] for chunk in chunks)]) for k in (0, 1)
     )
     weight = _weights(graph, chunks, source.size)
+    times = [time for *_, time in chunks if time is not None and tables.edges.clock is not None]
+    when = _times(graph.edge_time, np.concatenate(times) if times else None, source.size, "edges")
+    of_rows = rows.row_times() if isinstance(rows, NodeTable) else None
+    known_when = _times(graph.node_time, of_rows, new, "nodes")
     if graph.adj.symmetric if undirected is None else undirected:
         one_way = source != target
-        if weight is not None:
-            weight = np.concatenate([weight, weight[one_way]])
+        weight, when = (
+            None if values is None else np.concatenate([values, values[one_way]])
+            for values in (weight, when)
+        )
         source, target = (
             np.concatenate([source, target[one_way]]),
             np.concatenate([target, source[one_way]]),
@@ -161,6 +171,8 @@ def _addition(
         source,
         target,
         weight,
+        when,
+        None if known_when is None else known_when[order],
         None if x is None else x[order],
         None if y is None else y[order],
         called,
@@ -290,7 +302,7 @@ def _labels(
 
 
 def _weights(graph: Graph, chunks: Sequence[Any], count: int) -> np.ndarray | None:
-    weighted = bool(chunks) and len(chunks[0]) > 2
+    weighted = bool(chunks) and len(chunks[0]) > 2 and chunks[0][2] is not None
     if graph.edge_weight is None:
         if weighted:
             raise InputError(
@@ -299,11 +311,30 @@ def _weights(graph: Graph, chunks: Sequence[Any], count: int) -> np.ndarray | No
         return None
     if count and not weighted:
         raise InputError(f"the edges of {graph.name} have weights: give those of the new ones")
-    weight = np.concatenate([np.empty(0, np.float32), *(chunk[2] for chunk in chunks)])
+    weight = np.concatenate([np.empty(0, np.float32), *(c[2] for c in chunks if c[2] is not None)])
     weight = weight.astype(np.float32)
     if not np.isfinite(weight).all():
         raise InputError("the new edges hold weights that are NaN or infinite")
     return weight
+
+
+def _times(
+    had: torch.Tensor | None, given: np.ndarray | None, count: int, what: str
+) -> np.ndarray | None:
+    """The times of new edges or nodes, of the type that the graph's are of; None where it has none.
+
+    Raises:
+        InputError: the graph has times, and what is new has none, or none of that type.
+    """
+    if had is None:
+        return None
+    if given is None and count:
+        raise InputError(f"the {what} of the graph have times: give those of the new ones, time=")
+    given = np.empty(0) if given is None else given
+    kind = torch.empty(0, dtype=had.dtype).numpy().dtype
+    if kind.kind == "i" and not (given == np.floor(given)).all():
+        raise InputError(f"times of the {what} are whole numbers; those of the new ones are not")
+    return given.astype(kind)
 
 
 def _written(clustered: ClusteredGraph, addition: Addition, root: Path) -> ClusteredGraph:

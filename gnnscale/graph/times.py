@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: What a split by time is written with, as "time:60/20/20".
 BY_TIME = "time:"
+_DATES = (315_532_800, 4_102_444_800)  # 1980 to 2100, in seconds since 1970
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 
 
@@ -71,7 +72,9 @@ def read_cuts(given: Any, what: str) -> Cuts:
     except (TypeError, ValueError) as error:
         raise InputError(f"{what}={given!r}: cuts are two numbers, (train, val)") from error
     if not train <= val or not math.isfinite(train) or not math.isfinite(val):
-        raise InputError(f"{what}={given!r}: training ends at the first, and validation not before")
+        raise InputError(
+            f"{what}={given!r}: validation, the second, ends before training, the first"
+        )
     return Cuts(train, val)
 
 
@@ -85,7 +88,8 @@ def cut_faults(
         if late:
             faults.append(
                 f"split {name}: {late:,} {what} nodes are later than the cut of {what}, "
-                f"{shown_moment(cut)}; leave them out, or take a later cut"
+                f"{shown_moment(cut)}; leave them out, take a later cut, or split nodes by their "
+                f"times, splits='{BY_TIME}…' alone"
             )
     return faults
 
@@ -97,8 +101,12 @@ def known_by(times: Tensor, moment: float) -> Tensor:
 
 
 def shown_moment(moment: float) -> str:
-    """A moment as it is written: a whole number without a point."""
-    return f"{moment:.0f}" if float(moment).is_integer() else repr(float(moment))
+    """A moment as it is written, and the date that it may be."""
+    shown = f"{moment:.0f}" if float(moment).is_integer() else repr(float(moment))
+    if not _DATES[0] <= moment <= _DATES[1]:
+        return shown
+    date = datetime.fromtimestamp(math.floor(moment), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{shown} ({date}, in seconds since 1970)"
 
 
 # --- splits by time -----------------------------------------------------------------------------

@@ -30,14 +30,21 @@ def by_name(graph):
     """Edges by the names of their ends, and what is known of every node by its name."""
     names = graph.names[:].tolist() if graph.names is not None else list(range(graph.num_nodes))
     source, target = graph.edge_index.tolist()
-    edges = Counter((names[s], names[t]) for s, t in zip(source, target, strict=True))
-    rows = zip(graph.x.tolist(), graph.y.tolist(), strict=True)
+    when = [0] * len(source) if graph.edge_time is None else graph.edge_time.tolist()
+    edges = Counter((names[s], names[t], w) for s, t, w in zip(source, target, when, strict=True))
+    joined = [0] * len(names) if graph.node_time is None else graph.node_time.tolist()
+    rows = zip(graph.x.tolist(), graph.y.tolist(), joined, strict=True)
     return edges, dict(zip(names, rows, strict=True))
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10**6), st.sampled_from(["text", "integers", "numbers"]), st.booleans())
-def test_the_whole_is_what_all_tables_give(tmp_path_factory, seed, kind, directed):
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["text", "integers", "numbers"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_whole_is_what_all_tables_give(tmp_path_factory, seed, kind, directed, timed):
     folder = tmp_path_factory.mktemp("grown")
     rng = np.random.default_rng(seed)
     old, new = int(rng.integers(4, 20)), int(rng.integers(0, 6))
@@ -52,6 +59,10 @@ def test_the_whole_is_what_all_tables_give(tmp_path_factory, seed, kind, directe
     nodes.loc[[0, 1], "city"] = ["x", "y"]
     early = pairs["from"].isin(ids[:old]) & pairs["to"].isin(ids[:old])
     told = {"labels": "team", "id": "person", "undirected": not directed}
+    if timed:
+        nodes["joined"], told["time"] = rng.integers(2000, 2020, len(nodes)), ["when", "joined"]
+        days = pd.to_timedelta(rng.integers(0, 999, len(pairs)), "D")
+        pairs["when"] = pd.Timestamp("2015-01-01") + days
     first = gs.from_edge_list(pairs[early], nodes[:old], **told)
     gs.cluster(first, gs.partition(first, 2, "random"), path=folder / "s")
     later = nodes[old:].sample(frac=1, random_state=seed)

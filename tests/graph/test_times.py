@@ -166,7 +166,7 @@ def test_what_is_no_split_by_time_is_refused_by_name():
         "two moments": {"node_time": times, "splits": "time:60/20"},
         "as text it is by time": {"node_time": times, "splits": "60/20/20"},
         "no node with a label is known by 0": {"node_time": times, "splits": "time:0/2"},
-        "validation not before": {"node_time": times, "splits": "time:2/1"},
+        "ends before training": {"node_time": times, "splits": "time:2/1"},
         "cuts are two numbers": {"splits": {"default": {**split, "cuts": 3}}},
         r"edge_time has shape \(2,\)": {"edge_time": [1, 2]},
         r"node_time has shape \(3,\)": {"node_time": [1, 2, 3]},

@@ -16,6 +16,8 @@ Only ``edge_index`` is a must:
 ``edge_attr``          ``[num_edges, channels]``
 ``edge_type``          ``[num_edges]``, integers from 0 on
 ``node_type``          ``[num_nodes]``, integers from 0 on
+``edge_time``          ``[num_edges]``, when each became known: see :mod:`gnnscale.graph.times`
+``node_time``          ``[num_nodes]``, likewise
 ``node_ptr``           ``[num_graphs + 1]``: several graphs in one, numbered through
 splits                 see :mod:`gnnscale.data.splits`
 ``about``              JSON: name, task, metric, source, licence, edge_format, note
@@ -51,8 +53,18 @@ _UNREADABLE = (
     *(NotImplementedError, RuntimeError),  # of a zip that is packed in another way, or encrypted
 )
 _FEATURE_KEYS = ("x", "x_indptr", "x_indices", "x_data", "x_shape", "node_tag")
-_EDGE_KEYS = ("edge_index", "undirected", "edge_weight", "edge_attr", "edge_type")
-_KEYS = {*_FEATURE_KEYS, *_EDGE_KEYS, "num_nodes", "node_type", "node_ptr", "y", "y_level", "about"}
+_EDGE_KEYS = ("edge_index", "undirected", "edge_weight", "edge_attr", "edge_type", "edge_time")
+_KEYS = {
+    *_FEATURE_KEYS,
+    *_EDGE_KEYS,
+    "num_nodes",
+    "node_type",
+    "node_time",
+    "node_ptr",
+    "y",
+    "y_level",
+    "about",
+}
 _KEYS |= {"graph_names"}  # read by people only
 
 
@@ -127,6 +139,8 @@ def _make_graph(
         edge_attr=_columns(_float(arrays.get("edge_attr"))),
         edge_type=arrays.get("edge_type"),
         node_type=arrays.get("node_type"),
+        edge_time=arrays.get("edge_time"),
+        node_time=arrays.get("node_time"),
         node_ptr=node_ptr,
         splits=splits,
         **given,

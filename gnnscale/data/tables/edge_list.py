@@ -31,12 +31,13 @@ from gnnscale.data.tables.given import Tables
 from gnnscale.data.tables.node_ids import NodeIds
 from gnnscale.data.tables.node_splits import read_splits_given, split_column
 from gnnscale.data.tables.said import Told
+from gnnscale.data.tables.time_splits import apart, with_cuts
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, build_graph
 from gnnscale.storage.files import checked_path
 from gnnscale.storage.memory import memory_bytes
 
-VERSION = 3
+VERSION = 4
 """Raised when the same files give another graph: what is kept is then built anew."""
 
 
@@ -50,7 +51,7 @@ def from_edge_list(
     source: str | int | None = None,
     target: str | int | None = None,
     weight: str | int | None = None,
-    time: str | int | None = None,
+    time: str | int | Sequence[str | int] | None = None,
     drop: str | int | Sequence[str | int] = (),
     splits: Any = None,
     recipe: Any = None,
@@ -93,9 +94,15 @@ def from_edge_list(
         target: the column of targets, likewise.
         weight: the column of weights; without it one called weight, or the third of a text without
             header where it holds numbers that are not whole.
-        time: the column of times, of edges or nodes; without it, of edges one of dates or times.
+        time: the column that says when an edge or a node became known, or one of each: dates,
+            times, or numbers. Without it, of edges one of dates or times. They are kept as
+            `edge_time` and `node_time`, in seconds since 1970 or as the numbers that they are.
         drop: columns to leave out, of any of the tables.
-        splits: shares as "60/20/20", drawn from the nodes that have labels; the name of a column
+        splits: by time, as "time:60/20/20" or "time:2018-12-31/2019-12-31", where training and
+            validation end: a day, a month or a year is known to its end, and training sees no edge,
+            node and label that is later. Where edges alone have times, nodes are split as well, as
+            "60/20/20 time:2018/2019", or `("fold", "time:2018/2019")` with any of what follows.
+            Else shares as "60/20/20", drawn from the nodes that have labels; the name of a column
             of the table of nodes, or that and its values, as
             `("fold", {"train": [0, 1], "val": 2, "test": 3})`; a file with ids and parts; or
             `{"train": …, "val": …, "test": …}`, each a mask in the order of the nodes, ids as the
@@ -155,6 +162,7 @@ def from_edge_list(
         faults += whole_faults("num_nodes", num_nodes, 0, 2**40)
     if faults:
         raise InputError(faults)
+    asked, cuts = apart(splits)
     if id is not None and id_column is not None and id != id_column:
         raise InputError(f"id={id!r} and id_column={id_column!r} are the same; leave one out")
     given = Tables(
@@ -166,11 +174,9 @@ def from_edge_list(
             source=source,
             target=target,
             weight=weight,
-            time=time,
-            drop=list(drop)
-            if isinstance(drop, Collection) and not isinstance(drop, str)
-            else [drop],
-            split=split_column(splits),
+            time=_listed([] if time is None else time),
+            drop=_listed(drop),
+            split=split_column(asked),
             recipe=recipe,
         ),
         dialect={"sep": sep, "comment": comment, "header": header, "encoding": encoding},
@@ -183,10 +189,19 @@ def from_edge_list(
             ids = given.node_ids(budget, scratch)
             read = given.labels(ids, task)
             y = None if read is None else read.labels()
-            parts = read_splits_given(
-                splits, ids, given.node_tables(), _labelled(y, ids, task), seed
+            labelled = _labelled(y, ids, task)
+            parts = read_splits_given(asked, ids, given.node_tables(), labelled, seed)
+            times, dates = given.node_times(ids)
+            if cuts is not None:
+                clock = given.edges.clock
+                of_edges = None if clock is None else clock.dates
+                by_column = parts if asked is not None or times is None else None
+                may_be = given.may_be_times()
+                parts = with_cuts(by_column, cuts, times, dates, of_edges, labelled, may_be)
+            ends = (
+                None if cuts is None or parts is None else next(iter(parts.values()))["cuts"].train
             )
-            made = given.recipe(recipe)
+            made = given.recipe(recipe, ends)
             given.log()
             if read is not None:
                 task = read.task if task is None else task
@@ -199,6 +214,7 @@ def from_edge_list(
                 x=given.features(made, scratch),
                 y=y,
                 splits=parts,
+                node_time=times,
                 undirected="unless given" if undirected else False,
                 coalesce=coalesce,
                 memory=budget,
@@ -214,6 +230,11 @@ def from_edge_list(
     if path is None:
         return built_or_kept(given.name, arguments, VERSION, build)
     return build(checked_path(path).resolve())
+
+
+def _listed(named: str | int | Sequence[str | int]) -> list[str | int]:
+    """One name, or several."""
+    return list(named) if isinstance(named, Collection) and not isinstance(named, str) else [named]
 
 
 def _labelled(y: np.ndarray | None, ids: NodeIds, task: str | None) -> np.ndarray:

@@ -13,6 +13,7 @@ from gnnscale.data.tables.ids.cells import id_batches, is_text
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import as_ids, looked_at
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.values.moments import Clock
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import edge_chunks
 from gnnscale.storage.arrow import pyarrow
@@ -27,17 +28,21 @@ class Edges(Protocol):
         what: what errors call them.
         text: whether ids are text, as far as the first of them tell.
         may_be_text: whether those that come later may be, though the first are integers.
+        weighted: whether there are weights.
+        clock: of their times; None where they have none.
     """
 
     what: str
     text: bool
     may_be_text: bool
+    weighted: bool
+    clock: Clock | None
 
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
-        """Chunks (source, target) or (source, target, weight).
+        """Chunks (source, target), and behind them weights and times where there are any.
 
         Args:
-            text: ids are columns of text; else int64 `[k]`. Weights are float `[k]`.
+            text: ids are columns of text; else int64 `[k]`. Weights and times are float `[k]`.
 
         Raises:
             InputError: a cell is empty, or an id neither.
@@ -66,13 +71,16 @@ class EdgeTable:
         looks = dict(zip([role.role for role in roles], looked_at(table), strict=True))
         self._ends = [looks[role] for role in ("source", "target")] if roles else []
         self._weight = [looks["weight"]] if "weight" in looks else []
+        self.weighted = bool(self._weight)
+        self.clock = Clock(looks["time"], table.what) if "time" in looks else None
         self.may_be_text = not table.typed
         self.text = any(is_text(look) for look in self._ends)
 
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
         """See `Edges.chunks`."""
         if self._ends:
-            yield from id_batches(self._table, self._ends, text, self._weight)
+            clocks = [] if self.clock is None else [self.clock]
+            yield from id_batches(self._table, self._ends, text, self._weight, clocks)
 
     def first(self) -> pyarrow.Array:
         """See `Edges.first`."""
@@ -91,7 +99,8 @@ class EdgeArray:
         StoreError: the file is missing.
     """
 
-    may_be_text = False
+    may_be_text = weighted = False
+    clock: Clock | None = None
 
     def __init__(self, given: Any, what: str) -> None:
         self.what, self.text = what, False

@@ -22,6 +22,7 @@ from gnnscale.data.tables.node_table import (
 )
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.edges import edge_roles
+from gnnscale.data.tables.roles.evidence import looked_at
 from gnnscale.data.tables.roles.nodes import node_roles
 from gnnscale.data.tables.said import (
     ColumnSaid,
@@ -93,7 +94,7 @@ class Tables:
                     "features="
                 )
         self._drop = named_anywhere(self._tables, "drop", told.drop)
-        self._time = named_anywhere(self._tables, "time", [] if told.time is None else [told.time])
+        self._time = named_anywhere(self._tables, "time", told.time or self._again(told))
         self.edges = self._edges(opened["edges"], edges)
         self._rows: NodeTable | NodeArray | None = None
         if isinstance(table := opened["features"], Table):
@@ -156,7 +157,45 @@ class Tables:
         both = (np.concatenate(chunk[:2]) for chunk in self.edges.chunks(text=False))
         return all_integers(both, budget, scratch), None
 
-    def numbered(self, ids: NodeIds, absent: str) -> Iterator[tuple[np.ndarray, ...]]:
+    def node_times(self, ids: NodeIds) -> tuple[np.ndarray | None, bool | None]:
+        """When each node became known, `[num_nodes]`, and whether in seconds since 1970.
+
+        Raises:
+            InputError: two tables have times of nodes, or not one a node.
+        """
+        timed = [table for table in self.node_tables() if table.clock is not None]
+        if not timed:
+            return None, None
+        table, clock = timed[0], timed[0].clock
+        assert clock is not None
+        if len(timed) > 1:
+            raise InputError(
+                f"time={clock.name!r} is in {' and '.join(one.what for one in timed)}: drop one"
+            )
+        times = table.times(ids)
+        if times is not None and times.size != ids.num_nodes:
+            raise InputError(f"{table.what} has {times.size:,} rows for {ids.num_nodes:,} nodes")
+        return times, clock.dates
+
+    def may_be_times(self) -> list[str]:
+        """The columns of nodes that hold dates or times, or are called so, and are none yet."""
+        looks = {look.name: look for t in self.node_tables() for look in looked_at(t.table)}
+        roles = {role.column: role.role for t in self.node_tables() for role in t.roles}
+        return [
+            n for n, k in looks.items() if roles[n] == "feature" and (k.moments or k.called_time)
+        ]
+
+    def numbered(self, ids: NodeIds, absent: str) -> Iterator[tuple[np.ndarray | None, ...]]:
+        """Chunks of edges by the numbers of their nodes, as `build_graph` takes them.
+
+        Raises:
+            InputError: as `_numbered`.
+        """
+        for source, target, *more in self._numbered(ids, absent):
+            no_weight = [None] * (self.edges.clock is not None and not self.edges.weighted)
+            yield (source, target, *no_weight, *more)
+
+    def _numbered(self, ids: NodeIds, absent: str) -> Iterator[tuple[np.ndarray, ...]]:
         """Chunks of edges by the numbers of their nodes; those without a row refused, or left out.
 
         Raises:
@@ -230,10 +269,10 @@ class Tables:
             return self._apart.labels(task)
         return self._apart.labels(task, ids, names)
 
-    def recipe(self, wanted: Any) -> FeatureRecipe | None:
-        """How columns become features; None where there are none."""
+    def recipe(self, wanted: Any, until: float | None = None) -> FeatureRecipe | None:
+        """How columns become features, by the rows known until then; None where there are none."""
         if isinstance(self._rows, NodeTable):
-            return self._rows.recipe(recipe_said(wanted))
+            return self._rows.recipe(recipe_said(wanted), until)
         if wanted is not None:
             raise InputError("recipe= is of columns of a table, and there is no table of nodes")
         return None
@@ -285,8 +324,8 @@ class Tables:
             if wrong := [f"{key}={value!r}" for key, value in named.items() if value is not None]:
                 raise InputError(f"edges is an array, which has no columns for {', '.join(wrong)}")
             return EdgeArray(given, "edges")
-        drop, time = self._drop.get("edges", ()), self._time.get("edges", ())
-        roles = edge_roles(table, **named, time=next(iter(time), None), drop=drop)
+        drop, time = self._drop.get("edges", ()), self._only_time("edges")
+        roles = edge_roles(table, **named, time=time, drop=drop)
         return EdgeTable(table, roles)
 
     def _nodes(self, table: Table, labels: Sequence[ColumnSaid], apart: bool) -> NodeTable:
@@ -329,8 +368,16 @@ class Tables:
                 what == "split" or any(wanted in {c.name for c in t.columns} for t in others)
             ):
                 own[what] = None  # of the other table
-        time = self._time.get(key, ())
-        return {**own, "time": next(iter(time), None), "drop": self._drop.get(key, ())}
+        return {**own, "time": self._only_time(key), "drop": self._drop.get(key, ())}
+
+    def _only_time(self, key: str) -> str | None:
+        named = self._time.get(key, [])
+        if len(named) > 1:
+            raise InputError(
+                f"time={named}: {self._tables[key].what} has all of these; name the one that says "
+                "when a row became known"
+            )
+        return next(iter(named), None)
 
     def _no_order(self, table: Table, first: pyarrow.Array) -> str:
         """Why the rows of a table cannot be in the order of nodes, as far as one sees."""
@@ -344,6 +391,10 @@ class Tables:
             wrong = numbers["min"] if numbers["min"] < 0 else numbers["max"]
             return f"the edges name a node {wrong}, where {rows:,} rows are 0 to {rows - 1:,}"
         return ""
+
+    def _again(self, told: Told) -> list[ColumnSaid]:
+        there = {column.name for table in self._tables.values() for column in table.columns}
+        return [name for name in told.times_before if name in there]
 
 
 def _known(ids: NodeIds, cells: Any) -> np.ndarray:

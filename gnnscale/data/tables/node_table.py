@@ -16,6 +16,7 @@ from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import Look, as_ids, looked_at
 from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.values.classes import LabelColumns, read_label_columns
+from gnnscale.data.tables.values.moments import Clock
 from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.data.tables.values.recipe_making import make_recipe
 from gnnscale.errors import InputError, StoreError
@@ -98,12 +99,14 @@ class NodeTable:
         id: the column that says whose a row is; None where rows are in the order of nodes.
         text: whether ids are text.
         order: of ids that are 0 to n - 1 in another order, the node of each row; else None.
+        clock: of the times of nodes; None where they have none.
     """
 
     def __init__(self, table: Table, roles: Sequence[Role]) -> None:
         self.what, self.table, self.roles = table.what, table, tuple(roles)
-        looks = zip(self.roles, looked_at(table), strict=True)
-        self.id = next((look for role, look in looks if role.role == "id"), None)
+        looks = {role.role: look for role, look in zip(self.roles, looked_at(table), strict=True)}
+        self.id = looks.get("id")
+        self.clock = Clock(looks["time"], table.what) if "time" in looks else None
         self.text = self.id is not None and is_text(self.id)
         self.order: np.ndarray | None = None
 
@@ -115,6 +118,22 @@ class NodeTable:
     def those(self, role: str) -> list[str]:
         """The names of the columns that are this."""
         return [own.column for own in self.roles if own.role == role]
+
+    def times(self, ids: NodeIds) -> np.ndarray | None:
+        """When each node became known, float64 `[num_nodes]`, NaN for unknown; None without."""
+        found = self.row_times()
+        if found is None or self.id is None:
+            return found
+        times = np.full(ids.num_nodes, np.nan)
+        times[self.nodes(ids)] = found
+        return times
+
+    def row_times(self) -> np.ndarray | None:
+        """When each row became known, float64 `[rows]`; None without."""
+        if (clock := self.clock) is None:
+            return None
+        batches = self.table.batches([clock.name], {clock.name: clock.type})
+        return np.concatenate([np.empty(0), *(clock.read(batch[0]) for batch in batches)])
 
     def node_ids(self, text: bool, memory: int) -> NodeIds:
         """Which nodes there are: those of this table, in its order; numbers from 0 on in theirs.
@@ -139,9 +158,14 @@ class NodeTable:
         return Integers(ids, memory) if isinstance(ids, np.ndarray) else Texts(ids)
 
     def recipe(
-        self, wanted: Mapping[str, str] | str | FeatureRecipe | None
+        self, wanted: Mapping[str, str] | str | FeatureRecipe | None, until: float | None = None
     ) -> FeatureRecipe | None:
-        """How columns become features, made in one pass unless it is given; None without any."""
+        """How columns become features, made in one pass unless it is given; None without any.
+
+        Args:
+            wanted: what is said of it.
+            until: rows that are later say nothing: their means are not known in training.
+        """
         if isinstance(wanted, FeatureRecipe):
             known = wanted.ingredients
             if more := [name for name in self.those("feature") if name not in known]:
@@ -151,7 +175,16 @@ class NodeTable:
             return wanted
         if not (columns := self.those("feature")):
             return None
-        return make_recipe(self.table.batches(columns), wanted, self.what)
+        if until is None or self.clock is None:
+            return make_recipe(self.table.batches(columns), wanted, self.what)
+        return make_recipe(self._known(columns, until, self.clock), wanted, self.what)
+
+    def _known(
+        self, columns: Sequence[str], until: float, clock: Clock
+    ) -> Iterator[pyarrow.RecordBatch]:
+        for batch in self.table.batches([*columns, clock.name], {clock.name: clock.type}):
+            known = clock.read(batch[clock.name]) <= until
+            yield batch.select(list(columns)).filter(pyarrow.array(known))
 
     def features(self, recipe: FeatureRecipe, scratch: Path) -> Iterator[np.ndarray]:
         """Blocks of features in the order of the nodes, float32 `[k, num_features]`.

@@ -23,13 +23,17 @@ ColumnSaid = str | int
 
 @dataclass(frozen=True)
 class Told:
-    """What a caller says of columns; see `gnnscale.from_edge_list`."""
+    """What a caller says of columns; see `gnnscale.from_edge_list`.
+
+    Columns that were times in earlier tables are `times_before`: those that there are, are again.
+    """
 
     id: ColumnSaid | None = None
     source: ColumnSaid | None = None
     target: ColumnSaid | None = None
     weight: ColumnSaid | None = None
-    time: ColumnSaid | None = None
+    time: Sequence[ColumnSaid] = ()
+    times_before: Sequence[str] = ()
     drop: Sequence[ColumnSaid] = ()
     split: ColumnSaid | None = None
     recipe: Any = None

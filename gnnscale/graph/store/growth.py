@@ -7,6 +7,7 @@ Floor: the bytes of the store read and written once, and 8 bytes a node for wher
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.nodes import PARTS
 from gnnscale.kernels.rows import cpu as rows
-from gnnscale.storage.array_folder import ArrayFolder, array_folder
+from gnnscale.storage.array_folder import ArrayFile, ArrayFolder, array_folder
 from gnnscale.storage.arrow import pyarrow
 from gnnscale.storage.mapped import read_rows, release
 
@@ -37,6 +38,8 @@ class Addition:
         source: int64 `[edges]`, original ids, of new nodes too; each way of an undirected edge.
         target: likewise.
         weight: float32 `[edges]`; None where the graph has no weights.
+        edge_time: `[edges]`, as the graph's; None where it has none.
+        node_time: `[k]`, likewise.
         x: `[k, num_features]`; None where the graph has no features.
         y: `[k]` or `[k, columns]`, as the graph's labels; None where nothing is known of them.
         names: of the nodes, where the graph's have names.
@@ -48,6 +51,8 @@ class Addition:
     source: np.ndarray
     target: np.ndarray
     weight: np.ndarray | None
+    edge_time: np.ndarray | None
+    node_time: np.ndarray | None
     x: np.ndarray | None
     y: np.ndarray | None
     names: NodeNames | None
@@ -190,6 +195,8 @@ def _write_nodes(writing: _Interleaved, graph: Any, addition: Addition, split: s
         writing.write("x", graph.x, addition.x)
     if graph.y is not None:
         writing.write("y", graph.y, addition.y)
+    if graph.node_time is not None:
+        writing.write("node_time", graph.node_time, addition.node_time)
     for i, (name, masks) in enumerate(graph.splits.items()):
         for part in PARTS:
             joins = addition.known & (name == split and part == addition.part)
@@ -238,20 +245,23 @@ class _Edges:
         target, source = place[addition.target], place[addition.source]
         order = np.lexsort((source, target))
         self._target, self._source = target[order], source[order]
-        self._weight = None if addition.weight is None else addition.weight[order]
+        along = {"edge_weight": addition.weight, "edge_time": addition.edge_time}
+        self._along = {name: own[order] for name, own in along.items() if own is not None}
         self._index = np.dtype(np.int32 if place.size <= _INT32_MAX else np.int64)
         self._to_new, self._cluster = to_new.astype(self._index), cluster
         self.cut_old = self.cut_new = self.repeated = 0
 
     def write(self, folder: ArrayFolder, graph: Any, origin: np.ndarray) -> None:
-        """Write `indptr`, `indices` and, where there are weights, `edge_weight`."""
+        """Write `indptr`, `indices` and, where there are any, `edge_weight` and `edge_time`."""
         total = graph.num_edges + self._source.size
-        weighted = graph.edge_weight is not None
-        with (
-            folder.array("indptr", np.dtype(np.int64), (origin.size + 1,)) as pointers,
-            folder.array("indices", self._index, (total,)) as indices,
-            folder.optional("edge_weight", np.dtype(np.float32), (total,), weighted) as weights,
-        ):
+        with contextlib.ExitStack() as stack:
+
+            def file(name: str, kind: np.dtype, size: int) -> ArrayFile:
+                return stack.enter_context(folder.array(name, kind, (size,)))
+
+            pointers = file("indptr", np.dtype(np.int64), origin.size + 1)
+            indices = file("indices", self._index, total)
+            along = {name: file(name, own.dtype, total) for name, own in self._along.items()}
             pointers.append(np.zeros(1, np.int64))
             base = 0
             for start, stop, was, fresh in _row_blocks(origin):
@@ -259,12 +269,12 @@ class _Edges:
                 pointers.append(ptr[1:] + base)
                 base += int(ptr[-1])
                 indices.append(cols)
-                if weights is not None:
-                    weights.append(values)
+                for name, into in along.items():
+                    into.append(values[name])
 
     def _block(
         self, graph: Any, start: int, stop: int, was: tuple[int, int], fresh: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         old_ptr = read_rows(graph.adj.indptr, was[0], was[1] + 1).numpy()
         a, b = int(old_ptr[0]), int(old_ptr[-1])
         low, high = np.searchsorted(self._target, [start, stop])
@@ -284,17 +294,15 @@ class _Edges:
         self.cut_new += int(
             (self._cluster[self._source[low:high]] != self._cluster[start + ours]).sum()
         )
-        values = np.empty(0, np.float32)
-        if graph.edge_weight is not None:
-            assert self._weight is not None
-            values = np.empty(cols.size, np.float32)
-            values[at] = read_rows(graph.edge_weight, a, b).numpy()
-            values[taken] = self._weight[low:high]
+        values = {name: np.empty(cols.size, own.dtype) for name, own in self._along.items()}
+        for name, both in values.items():
+            both[at] = read_rows(getattr(graph, name), a, b).numpy()
+            both[taken] = self._along[name][low:high]
         if high > low:
             order = np.empty(cols.size, np.int64)
             rows.sorting_order(ptr, cols, order)
             cols, taken = cols[order], taken[order]
-            values = values[order] if values.size else values
+            values = {name: both[order] for name, both in values.items()}
             same = (cols[1:] == cols[:-1]) & taken[1:] & ~taken[:-1]
             same[ptr[1:-1][(ptr[1:-1] > 0) & (ptr[1:-1] < cols.size)] - 1] = False
             self.repeated += int(same.sum())

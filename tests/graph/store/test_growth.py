@@ -48,7 +48,16 @@ def test_all_is_where_it_would_be(tmp_path_factory, seed, weighted, texts, part)
     assignment = torch.from_numpy(rng.integers(0, parts, n))
     clustered = gs.cluster(graph, Partition(assignment, parts), folder / "before")
     addition = growth.Addition(
-        k, *edges[1], weights[1], x[n:], y[n:], names_of(range(n, n + k), texts), part, y[n:] >= 0
+        k,
+        *edges[1],
+        weights[1],
+        None,
+        None,
+        x[n:],
+        y[n:],
+        names_of(range(n, n + k), texts),
+        part,
+        y[n:] >= 0,
     )
     own = {name: getattr(clustered, name) for name in ("node_id", "offsets", "train_ends")}
     meta = store_meta(clustered.graph, parts, "default", "given", 0)
@@ -88,7 +97,9 @@ def test_all_is_where_it_would_be(tmp_path_factory, seed, weighted, texts, part)
 def test_new_nodes_join_the_cluster_of_most_neighbours():
     cluster_of = np.array([0, 0, 1, 1, 1, 2], np.int32)
     source, target = np.array([2, 3, 0, 6, 7]), np.array([6, 6, 6, 7, 8])
-    addition = growth.Addition(4, source, target, None, None, None, None, None, np.zeros(4, bool))
+    addition = growth.Addition(
+        4, source, target, None, None, None, None, None, None, None, np.zeros(4, bool)
+    )
     sizes = np.bincount(cluster_of)
     found = growth.clusters_of_new(addition, 6, cluster_of, sizes)
     assert found.tolist() == [

@@ -38,7 +38,7 @@ def _read(path: Path, given: Mapping[str, Any]) -> Graph:
         file = expanded(told[name]) if isinstance(told.get(name), str | Path) else Path()
         if file.suffix and file.exists():
             told[name] = os.path.abspath(file)
-    for name in ("drop", "labels"):
+    for name in ("drop", "labels", "time"):
         value = told.get(name)
         if isinstance(value, str) and "," in value and not os.path.exists(value):
             told[name] = [int(part) if part.isdecimal() else part for part in value.split(",")]

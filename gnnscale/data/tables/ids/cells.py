@@ -9,6 +9,7 @@ import numpy as np
 
 from gnnscale.data.tables.roles.evidence import Look, as_ids
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.values.moments import Clock
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow, types
 
@@ -21,7 +22,11 @@ def is_text(look: Look) -> bool:
 
 
 def id_batches(
-    table: Table, looks: Sequence[Look], text: bool, more: Sequence[Look] = ()
+    table: Table,
+    looks: Sequence[Look],
+    text: bool,
+    more: Sequence[Look] = (),
+    clocks: Sequence[Clock] = (),
 ) -> Iterator[tuple[Any, ...]]:
     """The cells of columns of ids, some rows at a time.
 
@@ -30,6 +35,7 @@ def id_batches(
         looks: its columns of ids.
         text: ids are columns of text; else int64 `[k]`.
         more: columns of numbers beside them: float64 `[k]`.
+        clocks: columns of times behind these, likewise.
 
     Raises:
         InputError: a cell is empty; or ids are not text, and one is no whole number.
@@ -43,12 +49,14 @@ def id_batches(
         else:
             kinds[look.name] = pyarrow.int64()
     kinds |= {look.name: pyarrow.float64() for look in more}
+    kinds |= {clock.name: clock.type for clock in clocks}
     read = _text if text else _whole
     for batch in table.batches(list(kinds), kinds):
         ids = [read(batch[look.name], f"{table.what}: {look.name}") for look in looks]
         for look in more:
             _check_filled(batch[look.name].null_count, f"{table.what}: {look.name}")
-        yield (*ids, *(batch[look.name].to_numpy(zero_copy_only=False) for look in more))
+        numbers = [batch[look.name].to_numpy(zero_copy_only=False) for look in more]
+        yield (*ids, *numbers, *(clock.read(batch[clock.name]) for clock in clocks))
 
 
 def _text(cells: pyarrow.Array, what: str) -> pyarrow.Array:
