@@ -52,6 +52,9 @@ assert gs.load_run("run").report.rows
 assert not os.path.exists("run/curves.png")
 np.save("edges.npy", np.array([[0, 1], [1, 2]]))
 assert gs.build_graph("built", 3, "edges.npy").num_nodes == 3
+np.savez("it.npz", edge_index=np.array([[0], [1]]))
+Path("it.mtx").write_text("%%MatrixMarket matrix coordinate pattern general\\n2 2 1\\n1 2\\n")
+assert gs.load("./it.npz").num_nodes == gs.load("./it.mtx").num_nodes == 2  # of formats by path
 
 two = gs.Graph.from_data(small.to_data(), metric="roc_auc")
 two.y, two.num_classes = two.y % 2, 2

@@ -1,6 +1,6 @@
 """What is seen of a path before it is read: first lines, keys of an archive, names in a folder.
 
-Nothing here raises: what cannot be seen is empty, and whoever reads the file says why.
+What cannot be seen is empty, and whoever reads the file says why; only what unpacks it is missed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gnnscale.data.tables.files import opened
+from gnnscale.errors import MissingDependency
 
 _BYTES = 1 << 16
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
@@ -74,6 +75,8 @@ def _head(path: Path, stamp: tuple[int, int] | None) -> bytes:
     try:
         with opened(path) as file:
             return file.read(_BYTES)
+    except MissingDependency:  # of what is packed
+        raise
     except Exception:  # whoever reads the file says why
         return b""
 

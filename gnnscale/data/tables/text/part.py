@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,7 +26,7 @@ _SAMPLE_BYTES = 1 << 18
 _THREADS = 2
 _INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 #: Of column types by their number.
-Kinds = dict[int, pyarrow.DataType]
+Kinds: TypeAlias = "dict[int, pyarrow.DataType]"  # text: Arrow is imported when it is used
 
 
 class TextPart:
