@@ -74,7 +74,6 @@ needing = {
     "plots": [lambda: gs.load_run("run").report.plot("curves.png")],
     "tables": [
         lambda: gs.from_edge_list("edges.csv"),
-        lambda: gs.build_graph("other", 3, "edges.csv"),
     ],
     "tensorboard": [lambda: gs.TensorBoard("log")],
 }
