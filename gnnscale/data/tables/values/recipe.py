@@ -191,9 +191,11 @@ def _finite(values: np.ndarray, what: str) -> np.ndarray:
 
 def _hashed(texts: pyarrow.Array, width: int) -> np.ndarray:
     rows = np.zeros((len(texts), width), np.float32)
-    words = compute.utf8_split_whitespace(compute.utf8_lower(texts.fill_null("")))
+    # Trimmed: behind a blank at the end, Arrow (26.0) reads on past the end of the text.
+    lower = compute.utf8_trim_whitespace(compute.utf8_lower(texts.fill_null("")))
+    words = compute.utf8_split_whitespace(lower)
     flat, row = words.flatten(), compute.list_parent_indices(words)
-    some = compute.not_equal(flat, "")  # blanks at an end leave an empty word there
+    some = compute.not_equal(flat, "")  # what has no words has an empty one
     flat, row = pyarrow.concat_arrays([flat.filter(some)]), row.filter(some).to_numpy()
     if len(flat):
         hashes = np.empty(len(flat), np.uint64)
