@@ -11,7 +11,16 @@ from gnnscale.storage.arrow import pyarrow, types
 
 
 class CellMisfit(InputError):
-    """A cell is not of the type that its column was asked for as."""
+    """A cell is not of the type that its column was asked for as.
+
+    Args:
+        fault: what is wrong, and where.
+        cell: what is written in it; "" where that is not known.
+    """
+
+    def __init__(self, fault: str, cell: str = "") -> None:
+        super().__init__(fault)
+        self.cell = cell
 
 
 class Part(Protocol):

@@ -73,7 +73,9 @@ class EdgeTable:
         self._weight = [looks["weight"]] if "weight" in looks else []
         self.weighted = bool(self._weight)
         self.clock = Clock(looks["time"], table.what) if "time" in looks else None
-        self.may_be_text = not table.typed
+        # "1.0" and "1" would be two nodes where text made text of both.
+        points = any(look.column.kind == "float" for look in self._ends)
+        self.may_be_text = not table.typed and not points
         self.text = any(is_text(look) for look in self._ends)
 
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
@@ -125,6 +127,11 @@ class EdgeArray:
                 "text [2, num_edges], a table, or a file"
             )
         pairs = isinstance(given, list | tuple) and len(given[0]) == 2 if array.size else False
+        if array.dtype.kind == "u" and array.size and array.max() >= 2**63:
+            raise InputError(
+                f"{what} holds {array.max()}; ids in an array are below 2^63. Give them as text: "
+                "edges.astype(str)"
+            )
         self._array = array.T if array.shape[0] != 2 or pairs else array
         self.text = array.dtype.kind == "U"
 

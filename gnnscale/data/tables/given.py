@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gnnscale.data.tables.column import CellMisfit
 from gnnscale.data.tables.edge_table import EdgeArray, Edges, EdgeTable
+from gnnscale.data.tables.ids.cells import check_is_text
 from gnnscale.data.tables.ids.integer_set import IntegerSet
 from gnnscale.data.tables.ids.numbered import NumberedEdges
 from gnnscale.data.tables.ids.text_set import TextSet
@@ -136,9 +138,10 @@ class Tables:
         if not self.edges.text:
             try:
                 found, places = self._integers(budget, scratch)
-            except InputError:
+            except CellMisfit as error:
                 if not self.edges.may_be_text:
                     raise
+                check_is_text(error)
                 logger.info("%s: not all ids are integers; they are read as text", self.edges.what)
             else:
                 self._places = places

@@ -136,7 +136,7 @@ def _of_columns(
         given = {}
         for name, own in cells.items():
             placed = np.zeros(ids.num_nodes, np.int64)
-            placed[nodes] = own.fill_null(False).cast(pyarrow.int64()).to_numpy()
+            placed[nodes] = own.cast(pyarrow.int64()).fill_null(0).to_numpy()
             given[name.lower()] = placed
         return {part: mask.numpy() for part, mask in read_parts(given, ids.num_nodes).items()}
     if len(columns) != 1:

@@ -125,10 +125,9 @@ def test_columns_are_found_or_named(tmp_path):
         ("\ufeffsource,target\r\n1,2\r\n2,5\r\n", [1, 2, 5], None),
         ("src, dst, weight\n1,2,0.5\n2,5,3\n", [1, 2, 5], [0.5, 3]),
         ("weight,source,target\n0.5,ann,bob\n3,bob,cid\n", ["ann", "bob", "cid"], [0.5, 3]),
-        ("1.0,2.0\n2.0,18446744073709551615\n", ["1.0", "18446744073709551615", "2.0"], None),
         (f"{'é' * 40_000},b\nb,c\n", ["b", "c", "é" * 40_000], None),
     ],
-    ids=["blank", "blank-header", "bom-crlf", "spaces", "header-of-text", "floats", "long"],
+    ids=["blank", "blank-header", "bom-crlf", "spaces", "header-of-text", "long"],
 )
 def test_text_as_it_is_found(tmp_path, text, names, weights):
     (tmp_path / "e.csv").write_text(text, newline="")
@@ -188,7 +187,7 @@ def test_features_with_ids_say_which_nodes_there_are(tmp_path, name, ids):
 
 def test_features_in_order(tmp_path):
     write(tmp_path / "e.csv", {"source": EDGES[0], "target": EDGES[1]})
-    x = np.arange(12, dtype=np.float16).reshape(6, 2)
+    x = np.arange(1, 13, dtype=np.float16).reshape(6, 2)
     np.save(tmp_path / "x.npy", x)
     write(tmp_path / "x.csv", {"a": x[:, 0], "b": x[:, 1]}, header=False)
     lists = pyarrow.array(x.astype(np.float32).tolist(), pyarrow.list_(pyarrow.float32(), 2))

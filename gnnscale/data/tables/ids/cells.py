@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from gnnscale.data.tables.column import CellMisfit
 from gnnscale.data.tables.roles.evidence import Look, as_ids
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.text.cells import is_number
 from gnnscale.data.tables.values.moments import Clock
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow, types
@@ -42,6 +45,8 @@ def id_batches(
     """
     kinds = {}
     for look in looks:
+        if look.column.kind == "float" and not table.typed:
+            _check_exponents(table, look)
         if look.column.kind == "float" and (table.typed or not text):
             kinds[look.name] = pyarrow.float64()
         elif text:
@@ -57,6 +62,39 @@ def id_batches(
             _check_filled(batch[look.name].null_count, f"{table.what}: {look.name}")
         numbers = [batch[look.name].to_numpy(zero_copy_only=False) for look in more]
         yield (*ids, *numbers, *(clock.read(batch[clock.name]) for clock in clocks))
+
+
+def check_is_text(error: CellMisfit) -> None:
+    """Of a cell among integers: whether it makes text of all ids.
+
+    Raises:
+        InputError: it is a number with a point, which names no node, or may be a comment.
+    """
+    cell = error.cell
+    if re.fullmatch(r"(#|%|//)\s*[-+]?\d+", cell):
+        mark = cell[:2] if cell[:1] == "/" else cell[0]
+        raise InputError(
+            f"{error}. It may be a comment or an id; say comment={mark!r} to leave such lines out, "
+            "comment='' to read ids as text"
+        ) from error
+    if is_number(cell) and not re.fullmatch(r"[-+]?\d+", cell):
+        raise InputError(f"{error}; ids are integers or text") from error
+
+
+def _check_exponents(table: Table, look: Look) -> None:
+    """Refuse numbers as 12e5: the text of an id, or a number whose last digits a program rounded.
+
+    Raises:
+        InputError: there is one.
+    """
+    for batch in table.batches([look.name], {look.name: pyarrow.large_string()}):
+        found = batch[0].filter(compute.match_substring_regex(batch[0], r"\d[eE][-+]?\d"))
+        if len(found):
+            raise InputError(
+                f"{table.what}: {look.name} holds {found[0].as_py()!r}, which may be a rounded "
+                "number or text; write whole numbers with all of their digits, and text with a "
+                "letter that makes no number of it"
+            )
 
 
 def _text(cells: pyarrow.Array, what: str) -> pyarrow.Array:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+
+import numpy as np
 
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.deciding import Deciding
@@ -24,7 +27,7 @@ _SOURCES = vocabulary("source src from citing")
 _TARGETS = vocabulary("target dst dest tgt to cited")
 _WEIGHTS = (["weight"], ["weights"], ["w"], ["edge", "weight"], ["edge", "weights"])
 _KINDS = vocabulary("type types kind relation rel predicate class category layer group")
-_NUMBERS = vocabulary("id no nr row index line edge number")
+_NUMBERS = vocabulary("id no nr row rows index idx line edge eid number")
 
 
 def edge_roles(
@@ -113,7 +116,7 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
         backwards = not _SOURCES.isdisjoint(second.words) or not _TARGETS.isdisjoint(first.words)
         chosen = [second, first] if backwards else chosen
     pair = source or chosen[0], target or chosen[-1]
-    if not deciding.bare and _of_two_kinds(*pair):
+    if not deciding.bare and _of_two_kinds(deciding.table, *pair):
         one, other = map(deciding.written, pair)
         deciding.faults.append(
             f"{deciding.table.what}: columns {one} and {other} hold the same numbers. If these are "
@@ -191,7 +194,7 @@ def _find_weight(deciding: Deciding) -> None:
         look
         for look in deciding.left()
         if look.is_number
-        and not {*look.words} <= _NUMBERS
+        and not _is_number_of_edges(look)
         and _KINDS.isdisjoint(look.words)
         and not _always_one(deciding.table, look)
     ]
@@ -220,23 +223,38 @@ def _are_pair(source: Look, target: Look) -> bool:
     return len(first) == len(second) and len(differ) == 1 and "-".join(differ[0]) in _ENDS
 
 
+def _is_number_of_edges(look: Look) -> bool:
+    """Whether it is called as numbers of rows are, also those that pandas' reset_index leaves."""
+    return {*look.words} <= _NUMBERS or re.fullmatch(r"level_\d", look.name) is not None
+
+
 def _counts_edges(look: Look) -> bool:
-    return look.counts_rows and {*look.words} <= _NUMBERS
+    return look.counts_rows and _is_number_of_edges(look)
 
 
-def _of_two_kinds(source: Look, target: Look) -> bool:
+def _of_two_kinds(table: Table, source: Look, target: Look) -> bool:
     """Whether names say that two columns are of two kinds, whose numbers are the same."""
     first, second = ({*look.words} - NEUTRAL for look in (source, target))
+    short = [re.fullmatch(r"([a-z])id", look.name.lower()) for look in (source, target)]
+    if short[0] and short[1] and "-".join(match[1] for match in short if match) not in _ENDS:
+        return _overlap(table, source, target)  # "uid" and "iid"
     if not (source.whole and target.whole and first and second and first.isdisjoint(second)):
         return False
     if not (first | second).isdisjoint(_SOURCES | _TARGETS):
         return False
-    return len(max(first | second, key=len)) > 2 and _overlap(source, target)
+    return len(max(first | second, key=len)) > 2 and _overlap(table, source, target)
 
 
-def _overlap(source: Look, target: Look) -> bool:
+def _overlap(table: Table, source: Look, target: Look) -> bool:
+    """Whether two columns of whole numbers share one, in whatever row."""
     found = compute.is_in(as_ids(source.cells), value_set=as_ids(target.cells))
-    return compute.any(found).as_py() is True
+    if compute.any(found).as_py() or source.complete:
+        return compute.any(found).as_py() is True
+    known = [np.empty(0, np.int64), np.empty(0, np.int64)]
+    for batch in table.batches([source.name, target.name]):
+        for i, cells in enumerate(batch.columns):
+            known[i] = np.union1d(known[i], cells.drop_null().to_numpy(zero_copy_only=False))
+    return bool(np.intersect1d(known[0], known[1], assume_unique=True).size)
 
 
 def _always_one(table: Table, look: Look) -> bool:

@@ -144,7 +144,10 @@ def _find_id(
     named = any(look.called_id for look in sure)
     candidates = sure if named else [*sure, *(look for look in called if look not in sure)]
     if len(candidates) == 1 and held[candidates[0].name] > 0:
-        deciding.give(candidates[0], "id", _why(candidates[0]))
+        if candidates[0].called_quantity and not (named or no_order()):
+            _ask_quantity(deciding, candidates[0])
+        else:
+            deciding.give(candidates[0], "id", _why(candidates[0]))
     elif len(candidates) > 1:
         _ask_id(deciding, candidates, held)
     elif called:
@@ -180,6 +183,16 @@ def _ask_id(deciding: Deciding, looks: list[Look], held: dict[str, float]) -> No
     )
     for look in looks:
         deciding.give(look, "left out", "")
+
+
+def _ask_quantity(deciding: Deciding, look: Look) -> None:
+    own = deciding.written(look)
+    deciding.faults.append(
+        f"{deciding.table.what}: column {own} holds the edges' ids, once each, and is called as a "
+        f"quantity is. Where it says whose a row is, say id={own}; where rows are in the order of "
+        f"nodes, recipe={{{own}: 'as is'}} or drop={own}"
+    )
+    deciding.give(look, "left out", "")
 
 
 def _refuse_id(deciding: Deciding, look: Look, ordered: str) -> None:

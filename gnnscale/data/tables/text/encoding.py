@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 from gnnscale.errors import InputError
 
@@ -13,6 +14,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ODD = re.compile(r"[^\W\x00-\x7f]{3}|[a-zß-ÿ][À-ÞŠŽŸ]|[a-z][\xa1-\xb6\xb8-\xbf…][a-z]")
 _NAMES = {"latin-1": "Latin-1", "cp1252": "Windows-1252"}
 
 
@@ -44,8 +46,25 @@ def recognised_encoding(head: bytes, what: str, given: str | None) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         # What one reads as control characters the other reads as dashes and quotes.
-        return "cp1252" if any(0x80 <= byte < 0xA0 for byte in head) else "latin-1"
+        name = "cp1252" if any(0x80 <= byte < 0xA0 for byte in head) else "latin-1"
+        if (odd := _is_of_another(head.decode(name, "replace"))) is not None:
+            raise InputError(
+                f"{what} is not UTF-8, and as {_NAMES[name]} would have words such as {odd!r}; say "
+                "encoding=, as 'cp1251', 'cp1250', 'gb18030', 'shift_jis', 'mac_roman' or 'latin-1'"
+            ) from None
+        return name
     return "utf-8"
+
+
+def _is_of_another(text: str) -> str | None:
+    """A word that nobody writes, where most with letters beyond ASCII are such; else None.
+
+    In languages of Latin-1, letters beyond ASCII stand alone among others, and small ones are not
+    followed by capitals or signs.
+    """
+    words = {word for word in re.findall(r"[^\W_]*[^\x00-\x7f][^\s,;|]*", text)}
+    odd = [word for word in words if _ODD.search(word)]
+    return min(odd) if len(odd) >= 2 and len(odd) > len(words) / 2 else None
 
 
 def decoded(head: bytes, encoding: str, what: str, whole: bool) -> str:

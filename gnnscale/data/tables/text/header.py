@@ -19,11 +19,14 @@ _USUAL = re.compile(
     r"\w*[ _-](from|to)|"
     r"(node|edge)?[ _]?(names?|labels?|types?|weights?|class|classes|features?|splits?|texts?)|"
     r"w|y|x|value|values|rating|score|time|timestamp|date|year|category|kind|group|team|title|"
-    r"relation|rel|predicate|subject|object|index|citing|cited|follower|followee|train|val|test)",
+    r"relation|rel|predicate|subject|object|index|citing|cited|follower|followee|train|val|test|"
+    r"start|end|parent|child|caller|callee|buyer|seller|payer|payee|recipient|left|right)",
     re.I,
 )
+_NEO4J = re.compile(r"(\w*):(START_ID|END_ID|TYPE|ID|LABEL)(\(.*\))?")
+_RULE = re.compile(r":?-{2,}:?|:-+:?|-+:")
 _COUNT = re.compile(r"\d{1,4}")
-_NUMBERED = re.compile(r"(.*\D)(\d{1,2}|[ab])")
+_NUMBERED = re.compile(r"(.*\D)(\d{1,2}|[abAB])")
 
 
 class Header(NamedTuple):
@@ -58,6 +61,11 @@ def header_of(
     plain = tuple(f"f{i}" for i in range(width))
     if given is not None and not isinstance(given, bool):
         return _given(given, rows, width, what)
+    if len(rows) > 1 and _is_rule(rows[1]):
+        raise InputError(
+            f"{what}: its second line ({' | '.join(rows[1][:6])}) is a rule under the header, as "
+            "Markdown and databases draw it; take it out"
+        )
     if not rows or given is False:
         return Header(plain, 0)
     first = [cell.strip() for cell in rows[0]]
@@ -65,6 +73,8 @@ def header_of(
         body = [row[0].strip() for row in rows[1:]]
         if len(first) == width - 1 and body == [str(i + 1) for i in range(len(body))]:
             return Header(_named(["", *first]), 1)  # as R writes the names of rows
+        if len(first) == width - 1 and _all_quoted(reading):
+            return Header(_named(["", *first]), 1)  # as R writes those of some rows
         if all(_is_empty(row[len(first) :]) for row in rows[1:]):
             return Header(_named([*first, *plain[len(first) :]]), 1)
         below = header_of(replace(reading, rows=reading.rows[1:]), what, None, False)
@@ -81,7 +91,9 @@ def header_of(
 
 def is_usual(name: str) -> bool:
     """Whether columns are often called so."""
-    return _USUAL.fullmatch(name.strip()) is not None
+    bare = name.strip()
+    usual = _USUAL.fullmatch(bare.lstrip("~_:@")) or _NEO4J.fullmatch(bare)
+    return usual is not None
 
 
 def _is_header(first: list[str], body: list[list[str]], what: str, comma: bool) -> bool:
@@ -149,7 +161,9 @@ def _is_range(first: list[str], columns: list[list[str]], what: str) -> bool:
         return False
     if all("." in cell for column in columns for cell in column if not is_missing(cell)):
         return True
-    if len(first) > 2:
+    # "0,1" begins many lists of edges, in which 0 and 1 are named again.
+    again = {cell for column in columns for cell in column} & {*first}
+    if len(first) > 2 or not again:
         raise _asked(what, first)
     return False
 
@@ -157,6 +171,18 @@ def _is_range(first: list[str], columns: list[list[str]], what: str) -> bool:
 def _is_numeric(cells: list[str]) -> bool:
     numbers = [is_number(cell, comma=True) for cell in cells if not is_missing(cell)]
     return bool(numbers) and all(numbers)
+
+
+def _is_rule(cells: list[str]) -> bool:
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return bool(filled) and all(map(_RULE.fullmatch, filled))
+
+
+def _all_quoted(reading: Reading) -> bool:
+    """Whether the first cells of all rows are in quotes, and all of the first row."""
+    quote = reading.quote
+    cells = [*reading.rows[0].raw, *(row.raw[0] for row in reading.rows[1:])]
+    return bool(quote) and all(cell.strip()[:1] == quote for cell in cells)
 
 
 def _is_empty(cells: list[str]) -> bool:

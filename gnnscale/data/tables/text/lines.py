@@ -14,11 +14,13 @@ from gnnscale.data.tables.files import read_bytes
 from gnnscale.data.tables.text.cells import rows_of
 from gnnscale.data.tables.text.dialect import Dialect
 from gnnscale.data.tables.text.encoding import not_of
+from gnnscale.data.tables.text.header import is_usual
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_serial
 
 BYTES_AT_ONCE = 1 << 22
 _LONGEST = 1 << 28  # bytes of a row; more are a quote that does not close
+_END = b"\n"
 _UNIT = b"\x1f"  # separates cells in place of several characters
 
 
@@ -47,12 +49,24 @@ def lines_of(path: Path, dialect: Dialect, what: str) -> Iterator[Lines]:
             comment; saying which line it is in.
     """
     line, skipped = 1, dialect.skipped
+    again = re.compile(rb"^" + re.escape(dialect.first_line.encode()) + rb"\r?$", re.M)
+    usual = dialect.first_line.encode() if any(map(is_usual, dialect.first)) else b""
     for text in _whole_rows(path, dialect, what):
         if skipped:
             head = b"".join(text.splitlines(keepends=True)[:skipped])
             skipped -= len(head.splitlines())
             line += head.count(b"\n")
             text = text[len(head) :]
+        if (at := text.find(b"\0")) >= 0:
+            raise InputError(
+                f"{what}, line {line + text.count(_END, 0, at)} holds a zero byte, which is no "
+                "text: the file may not have been written to its end"
+            )
+        if usual and usual in text and (match := again.search(text)):
+            raise InputError(
+                f"{what}, line {line + text.count(_END, 0, match.start())} repeats the header; "
+                "take it out"
+            )
         rows = _without_comments(text, dialect, what, line) if dialect.comment else text
         if rows and not rows.isspace():
             yield Lines(_cleaned(rows, dialect), line)

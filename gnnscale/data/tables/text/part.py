@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,10 +89,10 @@ class TextPart:
 
     @property
     def row_numbers(self) -> frozenset[int]:
-        """See `Part`: a first column without a name, of integers."""
-        if not self._dialect.first or not _INDEX.fullmatch(self.names[0]):
-            return frozenset()
-        return frozenset({0} if kind_of(self.types[0]) in ("integer", "empty") else ())
+        """See `Part`: first columns without a name, of integers; one each time it was written."""
+        names = self.names if self._dialect.first else []
+        first = itertools.takewhile(lambda i: _INDEX.fullmatch(names[i]), range(len(names)))
+        return frozenset(i for i in first if kind_of(self.types[i]) in ("integer", "empty"))
 
     def count(self) -> int:
         """See `Part.count`."""
@@ -178,7 +179,8 @@ class TextPart:
                     cell = next(c for c in self._texts(lines, i) if _is_zero_led(c))
                     raise CellMisfit(
                         f"{self.what}: column {self.names[i]} holds {cell!r}, which no number "
-                        "is written as; it is text"
+                        "is written as; it is text",
+                        cell,
                     )
         for at, name in enumerate(table.column_names):
             if kind_of(table.schema.types[at]) == "text":
@@ -307,7 +309,8 @@ class TextPart:
             except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
                 return CellMisfit(
                     f"{self.what}, line {lines.line + row.line}: {self.names[number]} is {cell!r}, "
-                    f"not {kind}"
+                    f"not {kind}",
+                    cell.strip(),
                 )
         return CellMisfit(f"{self.what}: {self.names[number]} is not {kind}")
 

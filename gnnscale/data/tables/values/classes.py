@@ -14,15 +14,20 @@ A cell that is empty is unlabelled.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from gnnscale.data.tables.text.cells import MISSING
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.labels import with_unknown
 from gnnscale.storage.arrow import compute, pyarrow, types
 
+#: What also stands for nothing, where others are text.
+_NO_LABEL = {word.lower() for word in MISSING if word} | {"?", "-", "--", "missing"}
+_COMMA = re.compile(r"[-+]?\d+,\d+")
 _ROWS = 20  # from here on, text that is different in every row is no class
 
 
@@ -101,6 +106,7 @@ def _text_classes(
         )
     column = compute.if_else(compute.equal(column, ""), None, column)
     found = sorted(compute.unique(column).drop_null().to_pylist())
+    _check_meant(found, where)
     rows = len(column) - column.null_count
     if names is None and order is None and rows == len(found) >= _ROWS:
         raise InputError(
@@ -175,6 +181,23 @@ def _numbered(
     made = np.zeros(y.shape, np.int64)
     made[known] = numbers[np.searchsorted(used, given.astype(np.int64))]
     return LabelColumns(made, known, tuple(names), "classification")
+
+
+def _check_meant(found: Sequence[str], where: str) -> None:
+    """Refuse what may be no label, or two writings of one, or numbers."""
+    if gone := [value for value in found if value.strip().lower() in _NO_LABEL]:
+        raise InputError(
+            f"{where} holds {gone[0]!r}: a class, or no label? Leave the cell empty where there is "
+            f"none, and write a class otherwise, as 'class {gone[0]}'"
+        )
+    bare = [value.strip() for value in found]
+    if again := [value for value in found if bare.count(value.strip()) > 1]:
+        raise InputError(f"{where} holds {again[0]!r} and {again[1]!r}; write one class in one way")
+    if found and all(_COMMA.fullmatch(value) for value in found):
+        raise InputError(
+            f"{where} holds {found[0]!r}: numbers with a comma are text here; write them with a "
+            "point"
+        )
 
 
 def _check_known(found: Sequence[str], names: Sequence[str], where: str) -> None:

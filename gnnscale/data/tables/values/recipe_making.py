@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from gnnscale.data.tables.text.cells import is_missing, is_number
 from gnnscale.data.tables.values.recipe import (
     KINDS,
     FeatureRecipe,
@@ -24,6 +25,7 @@ FEW = 64
 """Different values of text up to which it is one-hot where nothing is said."""
 _MOST = 1 << 16  # different values that are counted: beyond, nobody wants a column for each
 _BUCKETS = 64
+_NO_NUMBER = {"?", "-", "--", ".", "*", "none", "missing", "unknown", "na", "n/a", "n.a."}
 _LARGEST = 1e140  # whose square is a number, and the sum of many
 
 
@@ -90,6 +92,7 @@ class _Seen:
         self._missing = False
         self._length: int | None = None
         self._values: set[str] | None = set()
+        self._many: set[str] = set()  # those before they were too many
         self._order: list[str] | None = None
         if types.is_dictionary(kind) and kind.ordered:
             self._order = []
@@ -133,17 +136,36 @@ class _Seen:
             return
         self._values.update(compute.unique(text_of(column).drop_null()).to_pylist())
         if len(self._values) > _MOST:
-            self._values = None
+            self._many, self._values = self._values, None
             if self._declared is not None:
                 raise InputError(
                     f"{self.what}: {self.name} has more than {_MOST:,} different values, too many "
                     f"to be {self._declared}; say recipe={{{self.name!r}: 'hash'}}, or leave it out"
                 )
 
+    def _check_numbers(self, values: list[str]) -> None:
+        others = [value for value in values if not is_number(value)]
+        few = len(others) <= len(values) / 20 or all(
+            is_missing(value) or value.strip().lower() in _NO_NUMBER for value in others
+        )
+        codes = any(re.match(r"[-+]?0\d", value) for value in values)  # 007 is text anyway
+        if few and not codes and (others or self._many) and len(others) < len(values):
+            kind = "hash" if self._many else "one-hot"
+            shown = f"{others[0]!r}" if others else "text"
+            raise InputError(
+                f"{self.what}: {self.name} holds {shown} among numbers; leave the cell empty where "
+                f"there is none, or say recipe={{{self.name!r}: {kind!r}}}"
+            )
+
     def ingredient(self) -> Ingredient:
-        """How the column becomes features."""
+        """How the column becomes features.
+
+        Raises:
+            InputError: text is numbers but for words that stand for none.
+        """
         kind, values = self._declared, sorted(self._values or ())
         if kind is None and self.type == "text":
+            self._check_numbers(values or sorted(self._many))
             kind = "one-hot" if self._values is not None and len(values) <= FEW else "hash"
         if kind == "ordinal":
             if self._order is not None:
