@@ -76,7 +76,7 @@ def test_words_in_an_encoding_that_is_not_said(tmp_path, of, data):
 
 @pytest.mark.parametrize(
     "header", ["start,end", "parent,child", "personA,personB", ":START_ID,:END_ID", "~from,~to",
-               "_start,_end", "payer,payee", "My edges\nfrom,to", ":START_ID(Person),:END_ID(Film)"],
+               "_start,_end", "payer,payee", ":START_ID(Person),:END_ID(Film)"],
 )  # fmt: skip
 def test_a_header_over_text_as_programs_write_it(tmp_path, header):
     (tmp_path / "e.csv").write_text(header + "\nann,bob\nbob,cid\n")
