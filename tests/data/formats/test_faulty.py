@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gnnscale.data import load
 from gnnscale.errors import GnnscaleError, InputError, StoreError
-from tests.data.formats.test_registry import SAMPLES
+from tests.data.formats.test_which_format import SAMPLES
 from tests.helpers.pyg_layout import write_planetoid
 
 PIECES = (b"-1", b"nan", b"99999999999999999999", b"\n", b"\t", b",", b"\x00", b"1e400", b"#", b'"')
