@@ -32,7 +32,8 @@ def import_files(
         str | None,
         typer.Option(
             metavar="60/20/20|COLUMN|FILE",
-            help="Training, validation and test nodes: shares of a random split, a column, a file.",
+            help="Training, validation and test nodes: shares of a random split, a column, a file, "
+            "or by time, as time:60/20/20 or time:2018/2019.",
             show_default="what the files say",
         ),
     ] = None,

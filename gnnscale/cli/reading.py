@@ -29,7 +29,7 @@ _OPTIONS: Mapping[str, tuple[Any, str, str | None]] = {
     "source": (str, "Column of sources in the table of edges.", "COLUMN"),
     "target": (str, "Column of targets.", "COLUMN"),
     "weight": (str, "Column of weights.", "COLUMN"),
-    "time": (str, "Column of times, of edges or nodes.", "COLUMN"),
+    "time": (str, "Column of times, of edges or nodes, or one of each, as A,B.", "COLUMN,…"),
     "drop": (str, "Columns to leave out, as A,B.", "COLUMN,…"),
     "feature_recipe": (str, "How columns become features: age=standardise,city=one-hot.", "K=V,…"),
     "sep": (str, r"What stands between cells of edges in text, as ';' or '\t'.", "TEXT"),

@@ -87,7 +87,8 @@ def known_then(
         fault = (
             f"split {split!r} ends training at a cut, and these clusters were made of all edges, "
             "later ones too: give the trainer the graph, which it clusters as it was then "
-            "(clustered.original(), of a store gnnscale.open_graph(path).original())"
+            "(clustered.original(), of a store gnnscale.open_graph(path).original(); on the "
+            "command line, what `gnnscale import` writes)"
         )
         return None, data, [fault]
     if whole.edge_time is None and whole.node_time is None:

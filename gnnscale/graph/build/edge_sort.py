@@ -164,14 +164,15 @@ class _BucketRuns:
         row, col = np.empty(most, self.row), np.empty(most, self.index)
         value = np.empty(most if weight.size else 0, np.float32)
         counts = np.zeros(self.counts.size, np.int64)
-        size = kernels.spread_edges(
-            source, target, weight, self._both, self.shift, counts, row, col, value
-        )
         when = np.empty(most if time.size else 0, np.float64)
-        if time.size:  # along the same way
+        values, into = (time, when) if time.size else (weight, value)
+        size = kernels.spread_edges(
+            source, target, values, self._both, self.shift, counts, row, col, into
+        )
+        if time.size and weight.size:  # along the same way
             again = np.zeros_like(counts)
             kernels.spread_edges(
-                source, target, time, self._both, self.shift, again, row, col, when
+                source, target, weight, self._both, self.shift, again, row, col, value
             )
         own = [
             kernels.edge_asymmetry(source, target, values) if self._compared else 0
@@ -272,19 +273,30 @@ class _Sort:
         row, col, value, time = self._joined(read)
         del read
         pointers = np.zeros(part.stop - part.start + 1, np.int64)
-        if time.size:
-            return self._by_time(row, col, value, time, part.start, pointers)
+        if time.size and value.size:
+            return self._by_both(row, col, value, time, part.start, pointers)
+        if time.size:  # parallel edges are sorted by it, unknown times last
+            value = np.where(np.isnan(time), np.inf, time)
         cols, values = np.empty_like(col), np.empty_like(value)
         kernels.sort_edges(row, col, value, part.start, self._bits, pointers, cols, values)
         if self._twice:
             left = kernels.every_second(pointers, cols, values, part.start)
             cols, values = cols[:left], values[:left]
-        if self._coalesce:
+        if self._coalesce and not time.size:
             left = kernels.merge_equal(pointers, cols, values)
             cols, values = cols[:left], values[:left]
-        return _Part(pointers, cols, values, np.empty(0))
+        if not time.size:
+            return _Part(pointers, cols, values, np.empty(0))
+        if self._coalesce:  # the first counts
+            rows = np.repeat(np.arange(pointers.size - 1), np.diff(pointers))
+            new = np.ones(cols.size, bool)
+            new[1:] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
+            cols, values = cols[new], values[new]
+            pointers[1:] = np.cumsum(np.bincount(rows[new], minlength=pointers.size - 1))
+        times = np.where(np.isposinf(values), np.nan, values)
+        return _Part(pointers, cols, np.empty(0, np.float32), times)
 
-    def _by_time(
+    def _by_both(
         self,
         row: np.ndarray,
         col: np.ndarray,
@@ -293,22 +305,16 @@ class _Sort:
         first: int,
         pointers: np.ndarray,
     ) -> _Part:
-        """As `sorted`: what is parallel by weight and then by time; merged, the first counts."""
+        """As `sorted`, of edges with weights and times: parallel ones by both."""
         rows = row - row.dtype.type(first & self._own)  # which wraps
-        order = np.lexsort((time, *((value,) if value.size else ()), col, rows))
+        order = np.lexsort((time, value, col, rows))
         pointers[1:] = np.cumsum(np.bincount(rows, minlength=pointers.size - 1))
         cols = col[order]
         if self._twice:
             kept = np.arange(cols.size)
             left = kernels.every_second(pointers, cols, kept, first)
             cols, order = cols[:left], order[kept[:left]]
-        if self._coalesce:
-            rows = rows[order]
-            new = np.ones(order.size, bool)
-            new[1:] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
-            cols, order = cols[new], order[new]
-            pointers[1:] = np.cumsum(np.bincount(rows[new], minlength=pointers.size - 1))
-        return _Part(pointers, cols, value[order] if value.size else value, time[order])
+        return _Part(pointers, cols, value[order], time[order])
 
     def _joined(self, read: list[list[np.ndarray]]) -> list[np.ndarray]:
         """Rows, columns, weights and times of what was read; `[0]` where there are none."""
