@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -177,7 +178,12 @@ def graphstorm(folder: Path) -> Made:
     nodes.to_parquet(folder / "paper.parquet")
     edges.to_parquet(folder / "cites.parquet")
     form = {"format": {"name": "parquet"}}
-    paper = {"node_type": "paper", "node_id_col": "node_id", "files": ["paper.parquet"], **form}
+    paper: dict[str, Any] = {
+        "node_type": "paper",
+        "node_id_col": "node_id",
+        "files": ["paper.parquet"],
+        **form,
+    }
     paper["features"] = [{"feature_col": "feat"}]
     paper["labels"] = [{"label_col": "label", "task_type": "classification"}]
     cites = {"relation": ["paper", "cites", "paper"], "files": ["cites.parquet"], **form}
