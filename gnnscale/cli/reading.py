@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gnnscale.data.options import as_query
+from gnnscale.data.options import as_query, split_query
 from gnnscale.errors import InputError
 
 READING = "Tables of edges and nodes"
@@ -142,7 +142,7 @@ def are_tables(dataset: str | None, files: Sequence[str]) -> bool:
     from gnnscale.data.formats.registry import find_format
 
     given = _path(files[0] if files else dataset or "")
-    path = Path(os.path.expanduser(given if os.path.exists(given) else given.partition("?")[0]))
+    path = Path(os.path.expanduser(split_query(given)[0]))
     if not path.exists():
         return _is_pattern(path)
     found = find_format(path)

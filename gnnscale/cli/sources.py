@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gnnscale.cli.console import err, line
 from gnnscale.cli.reading import are_tables
 from gnnscale.data.cards import CARD_FILE, Card, find_card, read_card
+from gnnscale.data.options import split_query
 from gnnscale.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _ARRAYS = ".npz"
 
 def base_name(dataset: str) -> str:
     """What stands before the options: "a.npz?seed=1" is "a.npz"."""
-    return dataset if Path(dataset).exists() else dataset.partition("?")[0]
+    return split_query(dataset)[0]
 
 
 def is_path(dataset: str) -> bool:

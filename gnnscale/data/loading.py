@@ -40,7 +40,7 @@ from gnnscale.data.formats.refused import unrecognised
 from gnnscale.data.formats.registry import OPTIONS, find_format
 from gnnscale.data.ogb import is_ogb
 from gnnscale.data.ogb.loading import load_ogb
-from gnnscale.data.options import PREFIX, Option, as_query, read_options, read_texts
+from gnnscale.data.options import PREFIX, Option, as_query, read_options, read_texts, split_query
 from gnnscale.data.pyg.catalogue import find_pyg, is_family, is_heterogeneous, members_of
 from gnnscale.data.pyg.loading import load_pyg
 from gnnscale.data.synthetic.named import load_synthetic
@@ -88,7 +88,7 @@ def load(
     text = str(checked_path(name)) if not isinstance(name, str) else name
     if text.startswith(PREFIX):
         return load_synthetic(text, options)
-    base, query = _split_query(text)
+    base, query = split_query(text)
     if _is_path(base) or not isinstance(name, str):
         return _load_path(Path(base), query, options)
     if is_ogb(base):
@@ -112,14 +112,6 @@ def load(
             return _load_path(Path(base), query, options)
         raise unknown_name(base, root)
     return _load_card(card, query, options, root, base if root is None else None)
-
-
-def _split_query(text: str) -> tuple[str, str]:
-    """Split "a.npz?seed=1"; a file whose name has a question mark is taken as it is."""
-    if "?" not in text or os.path.exists(text):
-        return text, ""
-    base, _, query = text.partition("?")
-    return base, query
 
 
 def _is_path(base: str) -> bool:

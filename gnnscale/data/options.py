@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,16 @@ from gnnscale.errors import InputError
 
 #: What the names of generated graphs begin with.
 PREFIX = "synthetic:"
+
+
+def split_query(text: str) -> tuple[str, str]:
+    """Split "a.npz?seed=1"; a question mark in the name of a file that there is stays there."""
+    ends = [match.start() for match in re.finditer(r"\?|$", text)]
+    for end in reversed(ends):
+        if os.path.exists(os.path.expanduser(text[:end])):
+            return text[:end], text[end + 1 :]
+    base, _, query = text.partition("?")
+    return base, query
 
 
 @dataclass(frozen=True)

@@ -294,3 +294,11 @@ def test_real_graphs():
     assert load(SHARED / "twitch7.npz").num_graphs == 7
     assert len(load(SHARED / "tolokers.npz").splits) == 10
     assert load(SHARED / "tu_mutag.npz").y_level == "graph"
+
+
+@pytest.mark.parametrize("name", ["what?.csv", "a#b&c=d.csv", "50%20 e.csv", "?.csv"])
+def test_signs_in_the_names_of_files(tmp_path, name):
+    (tmp_path / name).write_text("source,target\n5,6\n6,7\n")
+    for query in ("", "?undirected=False", "?undirected=False&name=who%3F"):
+        graph = load(f"{tmp_path}/{name}{query}")
+        assert graph.num_nodes == 3 and graph.num_edges == (2 if query else 4)
