@@ -214,7 +214,7 @@ def test_whatever_is_written_says_its_format_or_has_a_reason_not_to() -> None:
     bare = {
         name
         for name, text in written.items()
-        if re.search(r"\b(write_json|save_tree|savez)\(", text)
+        if re.search(r"(?<!numpy\.)\b(write_json|save_tree|savez)\(", text)
         and not re.search(r"FORMAT\.(stamp|version)", text)
     }
     assert bare == UNSTAMPED.keys()
