@@ -157,3 +157,13 @@ def test_names_of_rows_that_r_wrote(tmp_path):
     graph = gs.from_edge_list(tmp_path / "e.csv", tmp_path / "n.csv")
     assert graph.feature_names == ("age",)
     assert graph.x[graph.names.find([3, 1, 2])].flatten().tolist() == [3.5, 2.5, 1.5]
+
+
+def test_a_row_behind_a_mark_after_the_sample(tmp_path):
+    rows = "".join(f"{i},{i + 1}\n" for i in range(40_000))
+    (tmp_path / "e.csv").write_text(f"source,target\n{rows}#2,3\n")
+    with pytest.raises(InputError, match="may be a comment or a row"):
+        gs.from_edge_list(tmp_path / "e.csv")
+    for comment, edges in (("#", 40_000), ("", 40_001)):
+        graph = gs.from_edge_list(tmp_path / "e.csv", comment=comment, undirected=False)
+        assert graph.num_edges == edges

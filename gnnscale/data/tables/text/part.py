@@ -233,6 +233,9 @@ class TextPart:
         """Whether text in a column may be a fault: behind numbers, or in a header once more."""
         if self._dialect.comment_given or kind_of(before) in ("integer", "float"):
             return not self._dialect.comment_given
+        if number == 0 and re.search(rb"^[#%]\s*\d", lines.text, re.M):
+            cells = (c for c in self._texts(lines, number) if not is_missing(c))
+            return all(is_number(c) for c in cells if c[:1] not in "#%" and c not in self.names)
         line = self._dialect.first_line.encode()
         if not line or b"\n" + line not in lines.text:
             return False
