@@ -50,7 +50,7 @@ def import_files(
         str | None, typer.Option(metavar="NAME", help="The headline.", show_default="the task's")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What to call it in reports.", show_default="the file's")
+        str | None, typer.Option(help="What to call it in reports.", show_default="the folder's")
     ] = None,
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="What sorting edges and ids may take.")
@@ -76,17 +76,19 @@ def import_files(
     from gnnscale.data import load
     from gnnscale.graph import store_graph
 
+    name = name or to.resolve().name
     options: dict[str, Any] = {"split": split, "task": task, "metric": metric}
     if split is not None and "/" in split:
         options["seed"] = seed
     tables = are_tables(None, files)
     if tables:
-        options |= {"name": name, "memory": memory, "path": str(to)}
-    dataset = dataset_of(None, files, taken(given))
+        options |= {"memory": memory, "path": str(to)}
+    said = taken(given) | ({"name": name} if tables else {})
+    dataset = dataset_of(None, files, said)
     with err.status(f"reading {' and '.join(files)}"):
         graph = load(dataset, **{k: v for k, v in options.items() if v is not None})
         if not tables:
-            graph = dataclasses.replace(graph, name=name or graph.name, source=None)
+            graph = dataclasses.replace(graph, name=name, source=None)
             graph = store_graph(graph, to)
     for column in () if graph.schema is None else graph.schema.columns:
         line(column)

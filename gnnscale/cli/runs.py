@@ -148,7 +148,8 @@ def predict(
     what = "embeddings" if embeddings else "outputs"
     rows = "graphs" if type(opened.trainer).__name__ == "GraphTrainer" else "nodes"
     count, columns = written.shape
-    line(f"{to}: {what} of {count:,} {rows}, {columns:,} columns of {written.dtype}")
+    held = f"{columns:,} columns of {written.dtype}" if to.suffix == ".npy" else "keyed by id"
+    line(f"{to}: {what} of {count:,} {rows}, {held}")
 
 
 def _open(run: Path, dataset: str | None, device: str | None, tables: bool = False) -> Run:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +33,8 @@ _HOW = {
     "PipelineTrainer": "pipeline of stages",
 }
 _FILE = "baselines.json"
+_LARGE = 10.0
+"""Features beyond it are named where nothing was learned."""
 _RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 
 
@@ -195,6 +197,9 @@ def _tell(graph: Graph, chosen: Settings, run: Trainer, report: Report, compare:
         name = f"{chosen.kind}, {chosen.model['num_layers']} {layers}, {how}"
         results[name] = report.final[where][report.headline]
         out.print(comparison_table(results, report.headline, where))
+        if results[name] <= results.get("majority class", float("-inf")):
+            for text in _scale_of_features(graph):
+                line(text)
     seconds = report.seconds
     spent = ", ".join(
         f"{name} {seconds[name]:.1f} s"
@@ -206,6 +211,22 @@ def _tell(graph: Graph, chosen: Settings, run: Trainer, report: Report, compare:
         best = f", weights of epoch {report.best_epoch}"
     epochs = f"{len(report.rows)} epoch{'s' * (len(report.rows) != 1)}"
     line(f"{epochs} in {seconds.get('total', 0):.1f} s ({spent}){best}")
+
+
+def _scale_of_features(graph: Graph) -> Iterator[str]:
+    """What may help a model that learned nothing from features as large as years or prices."""
+    from torch import Tensor
+
+    if not isinstance(graph.x, Tensor) or not graph.x.numel():
+        return
+    largest = graph.x[:10_000].abs().amax(dim=0)
+    column = int(largest.argmax())
+    if (value := float(largest[column])) <= _LARGE:
+        return
+    name = graph.feature_names[column] if graph.feature_names else str(column)
+    recipe = f"--feature-recipe {shlex.quote(name)}=standardise"
+    yield f"No better than the majority class: feature {name!r} reaches {value:,.0f}."
+    yield f"Bring features to one scale; where tables are read, {recipe} does"
 
 
 def comparison_table(results: Mapping[str, float], metric: str, where: str = "test") -> Table:

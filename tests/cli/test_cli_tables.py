@@ -70,6 +70,15 @@ def test_files_stand_for_a_data_set_in_every_command(gnnscale, tables):
     assert run.graph.names[:].tolist() == tables["person"].tolist()
 
 
+def test_a_name_and_why_nothing_was_learned_are_said(gnnscale, tables):
+    tables.assign(age=1900.0).to_csv("people.csv", index=False)
+    told = gnnscale("import", "edges.parquet", "people.csv", *TOLD, "--out", "g", "--name", "us")
+    assert "Graph(us" in told.stdout and gs.load("./g").name == "us"
+    told = gnnscale("train", "-d", "./g", "--run-dir", "r", "--lr", "1e-9", *QUICK[:-1])
+    assert "feature 'age' reaches 1,900" in told.stdout
+    assert "--feature-recipe age=standardise" in told.stdout
+
+
 def test_part_files_and_what_is_said_of_them(gnnscale, tables):
     edges = pd.read_parquet("edges.parquet")
     Path("parts").mkdir()
