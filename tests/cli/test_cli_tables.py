@@ -70,6 +70,13 @@ def test_files_stand_for_a_data_set_in_every_command(gnnscale, tables):
     assert run.graph.names[:].tolist() == tables["person"].tolist()
 
 
+def test_what_training_lacks_is_said_at_the_import(gnnscale, tables):
+    told = gnnscale("import", "edges.parquet", "people.csv", "--out", "a").stdout
+    assert "No labels" in told and "train --dataset" not in told
+    told = gnnscale("import", "edges.parquet", "people.csv", *TOLD[:2], "--out", "b").stdout
+    assert "--split 60/20/20" in told and "train --dataset" not in told
+
+
 def test_a_name_and_why_nothing_was_learned_are_said(gnnscale, tables):
     tables.assign(age=1900.0).to_csv("people.csv", index=False)
     told = gnnscale("import", "edges.parquet", "people.csv", *TOLD, "--out", "g", "--name", "us")
