@@ -107,6 +107,8 @@ def test_the_subgraph_carries_all_that_the_nodes_and_edges_have(graph, data):
         edge_attr=None if graph.edge_attr is None else graph.edge_attr[inside],
         edge_type=None if graph.edge_type is None else graph.edge_type[inside],
         node_type=None if graph.node_type is None else graph.node_type[ids],
+        edge_time=None if graph.edge_time is None else graph.edge_time[inside],
+        node_time=None if graph.node_time is None else graph.node_time[ids],
         num_classes=3,
         **{f"{name}_mask": graph.split()[name][ids] for name in ("train", "val", "test")},
     )
