@@ -121,7 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-results", action="store_true", help="print, and write no file")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
-    logging.getLogger("gnnscale").setLevel(logging.ERROR)
+    logger = logging.getLogger("gnnscale")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return _run(given)
+    finally:
+        logger.setLevel(level)
+
+
+def _run(given: argparse.Namespace) -> int:
     listed = [layout for module in MODULES for layout in module.LAYOUTS]
     if given.data is not None:
         listed += real.layouts_in(given.data)

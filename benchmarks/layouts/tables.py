@@ -104,7 +104,7 @@ add("csv with weights", "e.csv", text(), reading(), weights=True)
 add("csv, ids with gaps", "e.csv", text(), reading(), names="gaps")
 add("csv, ids of text", "e.csv", text(), reading(), names="text")
 add("csv, ids in quotes with commas", "e.csv", text(), reading(), names="quoted")
-add("csv, ids that begin with #", "e.csv", text(), reading(), names="hashes")
+add("csv, ids that begin with #", "e.csv", text(), reading(), {"comment": ""}, names="hashes")
 add("csv with pandas' index", "e.csv", text(index=True), reading(index_col=0))
 add("csv with a byte order mark", "e.csv", text(encoding="utf-8-sig"), reading())
 add(

@@ -12,6 +12,7 @@ embeddings, others  `id`, `embedding_0` … or `output_0` …
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ _ROWS = 1 << 16
 
 def is_table(out: str | Path | None) -> bool:
     """Whether a file of this name is written as a table."""
-    return out is not None and Path(out).suffix.lower() in TABLES
+    return isinstance(out, str | os.PathLike) and Path(out).suffix.lower() in TABLES
 
 
 def numbers_of(nodes: Any, names: NodeNames | None) -> Any:
