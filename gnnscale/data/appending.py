@@ -63,8 +63,8 @@ def append(
     whole. How many edges the clusters cut now is logged, and a hint where a new partition pays.
 
     A model that was trained on the graph scores the new nodes at once:
-    `gs.load_run("runs/x", graph=grown)`, whose `predict(nodes)` computes no rows but those that
-    these depend on; `fit()` then goes on from its weights.
+    `gs.load_run("runs/x", graph=grown)`, whose `predict(nodes)`, of a large graph and a model of
+    fixed propagations, computes no rows but those that these depend on; `fit()` then goes on from its weights.
 
     Args:
         store: the clustered graph, or the folder that `cluster(…, path=…)` wrote.

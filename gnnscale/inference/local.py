@@ -1,8 +1,9 @@
 """The outputs of a few nodes from the rows that they depend on, and no others.
 
 A row of L hops in all depends on the nodes within L hops, and these on how many edges arrive at
-each: with the rows within L + 1 hops all of them are as in the whole graph. A norm over a graph
-depends on every row, and is left to the inference over all of them.
+each: with the rows within L + 1 hops all of them are as in the whole graph. That holds of fixed
+propagations, whose reach is known. Norms over a graph, opaque layers, whose reach is only declared,
+and functions that may read other rows are left to the inference over all rows, which checks them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gnnscale.graph import Adjacency, Graph
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.blocks.phases import Neighbourhood, Propagate, Statistics
 from gnnscale.nn.blocks.reach import halo
+from gnnscale.nn.invariance.check import as_layer
 
 FEWEST = 1 << 18
 """Edges of a graph below which all rows are computed: that takes no time."""
@@ -24,15 +26,15 @@ SHARE = 8
 
 
 def reach(model: LayeredGNN) -> int | None:
-    """How many hops away an output depends on a node; None where on every one."""
+    """How many hops away an output depends on a node; None where that is not known for sure."""
     hops = 0
     for phase in (phase for phases in model.phases for phase in phases):
         if isinstance(phase, Statistics) and not phase.row_local_in_evaluation:
             return None
+        if isinstance(phase, Neighbourhood) or as_layer(phase, of_graphs=False) is not None:
+            return None
         if isinstance(phase, Propagate):
             hops += phase.propagation.hops
-        elif isinstance(phase, Neighbourhood):
-            hops += phase.hops
     return hops
 
 
@@ -47,6 +49,8 @@ def around(model: LayeredGNN, graph: Graph, rows: Tensor) -> tuple[Graph, Tensor
     Returns:
         It, and where the nodes are in it; None where it would be much of the graph, or all of it.
     """
+    if graph.node_ptr is not None:  # of several graphs, layers may be told which a node is of
+        return None
     if graph.num_edges < FEWEST or rows.numel() * SHARE > graph.num_nodes:
         return None
     hops = reach(model)
@@ -66,6 +70,6 @@ def around(model: LayeredGNN, graph: Graph, rows: Tensor) -> tuple[Graph, Tensor
     edges = near.edges[order]
     weight = None if graph.edge_weight is None else graph.edge_weight[edges]
     adj = Adjacency(indptr, source[order].to(graph.adj.indices.dtype), weight)
-    bare = dataclasses.replace(graph, y=None, y_level="node", splits={}, names=None, node_ptr=None)
+    bare = dataclasses.replace(graph, y=None, y_level="node", splits={}, names=None)
     local = bare.taken(adj, nodes, edges)
     return local, torch.searchsorted(nodes, rows)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,12 @@ def is_table(out: str | Path | None) -> bool:
     return isinstance(out, str | os.PathLike) and Path(out).suffix.lower() in TABLES
 
 
-def numbers_of(nodes: Any, names: NodeNames | None) -> Any:
+def numbers_of(nodes: Any, names_of: Callable[[], NodeNames | None]) -> Any:
     """Nodes that are given by names that are text, by their numbers; others as they are.
 
     Args:
         nodes: what a user gave.
-        names: of the nodes, in the order of their numbers.
+        names_of: gives the names of the nodes, in the order of their numbers.
 
     Raises:
         InputError: no node is called so, or nodes have no names.
@@ -51,6 +51,7 @@ def numbers_of(nodes: Any, names: NodeNames | None) -> Any:
     array = np.asarray(nodes)
     if array.dtype.kind not in "UTO" or not array.size or not isinstance(array.flat[0], str):
         return nodes
+    names = names_of()  # in another order than they are stored in: a copy
     if names is None:
         raise InputError(
             f"nodes holds text, {array.flat[0]!r} first; these nodes are called by their numbers"

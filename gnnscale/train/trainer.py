@@ -233,7 +233,7 @@ class Trainer:
     def _outputs(self, nodes: Any, out: str | Path | None, *, head: bool) -> Tensor:
         with comm.doing("predict" if head else "embed"), buffers_within(self.config.memory):
             self._sessions.ready()
-            nodes = numbers_of(nodes, self.names)
+            nodes = numbers_of(nodes, lambda: self.names)
             if out is None or not is_table(out):
                 return self._evaluator.predict(nodes, out, head=head)
             return self._to_table(nodes, checked_path(out), head)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_geometric.nn import GATConv
+from torch_geometric.nn import GATConv, SAGEConv
 
 import gnnscale as gs
 from gnnscale.inference import local, predict
@@ -69,3 +69,21 @@ def test_only_what_is_depended_on_is_read(monkeypatch):
     assert near[0].num_nodes == 4 and near[1].tolist() == [3]  # two hops, and a third's degrees
     assert local.around(GCN(4, 6, 2, 3, norm="graph_norm").eval(), graph, near[1]) is None
     assert local.around(model, graph, torch.arange(100)) is None  # much of the graph
+
+
+def test_what_may_read_other_rows_is_left_to_the_whole(monkeypatch):
+    """Whose reach is declared, or not known, is checked where all rows are computed."""
+    monkeypatch.setattr(local, "FEWEST", 0)
+    ring = np.arange(200)
+    graph = gs.Graph.from_arrays(np.stack([ring, (ring + 1) % 200]), x=np.eye(200, 4))
+    rows = torch.tensor([50])
+    assert local.around(gat(4, 2), graph, rows) is None
+
+    class Centred(torch.nn.Module):
+        def forward(self, x):
+            return x - x.mean(0)
+
+    blocks = [Block(SAGEConv(4, 6), act=Centred()), Block(SAGEConv(6, 3))]
+    assert local.around(LayeredGNN(blocks), graph, rows) is None
+    several = gs.Graph.from_arrays(graph.edge_index, x=np.eye(200, 4), node_ptr=[0, 200])
+    assert local.around(GCN(4, 6, 2, 3), several, rows) is None
