@@ -64,7 +64,8 @@ def append(
 
     A model that was trained on the graph scores the new nodes at once:
     `gs.load_run("runs/x", graph=grown)`, whose `predict(nodes)`, of a large graph and a model of
-    fixed propagations, computes no rows but those that these depend on; `fit()` then goes on from its weights.
+    fixed propagations, computes no rows but those that these depend on; `fit()` then goes on from
+    its weights.
 
     Args:
         store: the clustered graph, or the folder that `cluster(…, path=…)` wrote.
