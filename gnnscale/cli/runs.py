@@ -102,7 +102,7 @@ def predict(
         typer.Option(
             metavar="FILE",
             help="Ids of nodes, as the graph's own files have them (of a graph trainer's run: "
-            "numbers of graphs): .npy, or the first column of .csv, .txt or .parquet. A .npy may "
+            "numbers of graphs): .npy, or the column of ids of .csv, .txt or .parquet. A .npy may "
             "be a mask of booleans.",
             show_default="all nodes",
         ),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
+from gnnscale.data.tables.roles.evidence import called_as_ids
 from gnnscale.data.tables.table import open_table
 from gnnscale.errors import InputError
 from gnnscale.graph import NodeNames
 from gnnscale.storage.arrow import compute, pyarrow, types
 
-_IDS = ("id", "node_id", "node", "name", "node_name")
+logger = logging.getLogger(__name__)
 
 
 def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> np.ndarray:
-    """The nodes whose ids stand in a table: in its column `id`, or in its first.
+    """The nodes whose ids stand in a table: in its only column, or in that which is called id.
 
     Args:
         path: a table; text may have a header or none.
@@ -37,16 +39,24 @@ def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> 
     first = table.sample(1)
     headings = [str(c[0].as_py()) for c in first.columns] if text and len(first) else []
     called = headings or [column.name for column in table.columns]
-    place = next((i for i, name in enumerate(called) if name.lower() in _IDS), 0)
+    place = next((i for i, name in enumerate(called) if called_as_ids(name)), 0)
+    if len(called) > 1 and not called_as_ids(called[place]):
+        raise InputError(
+            f"{what} {path} has {len(called)} columns, none of which is called id: give a file "
+            "with the ids alone, or call their column id"
+        )
     column = table.columns[place]
     kinds = {column.name: pyarrow.large_string()} if text else None
     parts = [batch.column(0) for batch in table.batches([column.name], kinds)]
     ids = pyarrow.chunked_array(parts) if parts else pyarrow.chunked_array([], pyarrow.int64())
     if ids.null_count:
         raise InputError(f"{path}: {ids.null_count:,} ids are empty")
-    headed = called[place].lower() in _IDS or (len(ids) > 1 and _known(ids[1:2], names))
-    if text and len(ids) and headed and not _known(ids[:1], names):
-        ids = ids[1:]
+    headed = called_as_ids(called[place])
+    if text and len(ids) and not _known(ids[:1], names):
+        if not headed and len(ids) > 1 and _known(ids[1:2], names):
+            logger.warning("%s: its first row, %r, is read as the column's name", path, called[0])
+            headed = True
+        ids = ids[1:] if headed else ids
     return _numbers(ids, names, f"{what} {path}")
 
 

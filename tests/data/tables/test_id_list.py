@@ -51,3 +51,6 @@ def test_what_is_no_id_is_named(tmp_path):
         read_id_list(path, None)
     path.write_text("")
     assert read_id_list(path, names).tolist() == []
+    path.write_text("score,other\n1,2\n")
+    with pytest.raises(InputError, match="none of which is called id"):
+        read_id_list(path, None)

@@ -43,6 +43,16 @@ _IDS = r"(user|node|paper|item|author|vertex|person|account|customer|entity|page
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?.*)?")
 
 
+def called_as_ids(name: str) -> bool:
+    """Whether a column's name says that it holds ids."""
+    words = words_of(name)
+    return bool(words) and (
+        {*words} <= NEUTRAL - {"label"}
+        or words[-1] in ("id", "ids")
+        or re.fullmatch(_IDS, words[-1]) is not None
+    )
+
+
 def words_of(name: str) -> list[str]:
     """The words of a column's name, in small letters.
 
@@ -167,12 +177,7 @@ class Look:
     @cached_property
     def called_id(self) -> bool:
         """Whether its name says that it holds ids."""
-        last = self.words[-1:]
-        return bool(last) and (
-            {*self.words} <= NEUTRAL - {"label"}
-            or last[0] in ("id", "ids")
-            or re.fullmatch(_IDS, last[0]) is not None
-        )
+        return called_as_ids(self.name)
 
     @property
     def names_rows(self) -> bool:
