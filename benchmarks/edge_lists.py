@@ -197,11 +197,18 @@ def main() -> None:
                         of.append(run(name, str(path), folder, args.threads))
                         print(edges, ids, kind, name, of[-1], file=sys.stderr, flush=True)
                 found.append({"edges": edges, "ids": ids, "kind": kind, "runs": runs})
+                if not args.no_result:
+                    keep(found)
             if not args.keep:
                 shutil.rmtree(folder)
     show(found)
-    if not args.no_result:
-        write_json(RESULT, {"environment": environment("cpu"), "found": found})
+
+
+def keep(found: list[dict[str, Any]]) -> None:
+    """Write what was found, beside what is kept of other sizes, ids and files."""
+    old = json.loads(RESULT.read_text())["found"] if RESULT.exists() else []
+    both = {(one["edges"], one["ids"], one["kind"]): one for one in [*old, *found]}
+    write_json(RESULT, {"environment": environment("cpu"), "found": list(both.values())})
 
 
 def show(found: list[dict[str, Any]]) -> None:
