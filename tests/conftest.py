@@ -18,6 +18,10 @@ from hypothesis import settings
 
 from tests.helpers.forks import Forks
 
+# A process that shares the tests is given a terminal's size, which a console of rich then keeps.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # Threads that wait for work spin by default, and starve each other where the cores are shared with
 # another process.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -61,7 +61,7 @@ def same(graph, data):
         ),
         one(pos=torch.rand(6, 2)),
     ],
-    ids=lambda data: "-".join(data.keys()),
+    ids=lambda data: "-".join(sorted(data.keys())),
 )
 def test_data_is_the_graph_that_from_data_makes(tmp_path, data, old):
     torch.save(data, tmp_path / "a.pt", _use_new_zipfile_serialization=not old)
