@@ -11,10 +11,12 @@
 #
 # PYTHON=python3.12         another interpreter (3.11 or newer)
 # TORCH_INDEX=https://…     where to take PyTorch from, such as its CPU or CUDA index
+# WORKERS=4                 how many processes share the tests: 2, if it is not said
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+WORKERS ?= 2
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -32,10 +34,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/.test docs
-	$(BIN)/python -m coverage run -m pytest -m ""
+	$(BIN)/python -m pytest -n $(WORKERS) -m "" --cov --cov-report=
 	$(BIN)/python -m coverage report | tail -n 25
 
 # What a page reads of the package is read anew: -E.
