@@ -198,7 +198,7 @@ def _check_neighbours(run: Trainer, folder: Path) -> None:
     if faults:
         lines = "\n".join(f"  - {line}" for line in faults)
         raise RunMismatch(
-            f"the runs in {folder} are of another benchmark:\n{lines}\nTake another folder"
+            f"the runs in {folder} are of another benchmark:\n{lines}\nTake another folder, out="
         )
 
 

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
 from gnnscale.cli.reading import opened_as, with_reading_options
-from gnnscale.errors import InputError, RunMismatch
+from gnnscale.errors import InputError
 from gnnscale.train.options import FREE_ON_RESUME
 
 if TYPE_CHECKING:
@@ -102,8 +102,6 @@ def bench(
             label = chosen.kind if kind == "cluster" else f"{chosen.kind}-{kind}"
         folder = folder or Path("runs") / f"bench-{short_name(dataset)}-{label}"
         _bench(dataset, chosen_recipe, chosen, kind, runs, seed, folder, download)
-    except RunMismatch as error:
-        raise RunMismatch(f"{error}\nOn the command line: --out FOLDER") from error
     except KeyboardInterrupt:
         done = 0 if folder is None else len(list(folder.glob("seed-*/model.safetensors")))
         line(

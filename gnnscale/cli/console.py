@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from gnnscale.shown import shown
 
@@ -18,6 +20,18 @@ _TELLS = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "
 
 out = Console(quiet=not _TELLS)
 err = Console(stderr=True)
+_said: Callable[[str], str] = str
+
+
+def speak(words: Callable[[str], str]) -> None:
+    """Say from now on what the library says in the words of a command; see `cli.words`."""
+    global _said
+    _said = words
+
+
+def said(message: str) -> str:
+    """A message of the library in the words of the command that runs."""
+    return _said(message)
 
 
 def plain(value: object, style: str = "") -> Text:
@@ -33,9 +47,15 @@ def line(*parts: object, console: Console = out, style: str = "") -> None:
 
 def error_line(message: str, hint: str = "") -> None:
     """Print an error to stderr, and below it what to do."""
-    err.print(Text.assemble(("error: ", "bold red"), shown(message)), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "bold red"), shown(said(message))), soft_wrap=True)
     if hint:
         line(hint, console=err, style="dim")
+
+
+def show_warning(message: object, *_: object) -> None:
+    """Print a warning to stderr, without the line of code that it is of."""
+    text = shown(said(str(message)))
+    err.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
 
 
 def facts(rows: dict[str, Any], title: str | None = None) -> None:
@@ -54,11 +74,22 @@ def facts(rows: dict[str, Any], title: str | None = None) -> None:
     out.print(table)
 
 
+class _InWords(logging.Filter):
+    """Has messages said in the words of the command."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = said(record.getMessage()), ()
+        return True
+
+
 def show_log(verbose: bool) -> None:
     """Send the log of gnnscale to stderr: warnings, and with `verbose` what is being done."""
     logger = logging.getLogger("gnnscale")
     for handler in logger.handlers[:]:
         if isinstance(handler, RichHandler):
             logger.removeHandler(handler)
-    logger.addHandler(RichHandler(console=err, show_path=False, log_time_format="[%X]"))
+    handler = RichHandler(console=err, show_path=False, log_time_format="[%X]")
+    handler.addFilter(_InWords())
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbose else logging.WARNING)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gnnscale.cli import console
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line
 from gnnscale.cli.reading import are_tables, dataset_of, taken, with_reading_options
@@ -32,8 +33,9 @@ def import_files(
         str | None,
         typer.Option(
             metavar="60/20/20|COLUMN|FILE",
-            help="Training, validation and test nodes: shares of a random split, a column, a file, "
-            "or by time, as time:60/20/20 or time:2018/2019.",
+            help="Training, validation and test nodes: shares of a random split, a column, or its "
+            "values as fold:train=0+1,val=2,test=3, a file, or by time, as time:60/20/20 or "
+            "time:2018/2019.",
             show_default="what the files say",
         ),
     ] = None,
@@ -91,7 +93,7 @@ def import_files(
             graph = dataclasses.replace(graph, name=name, source=None)
             graph = store_graph(graph, to)
     for column in () if graph.schema is None else graph.schema.columns:
-        line(column)
+        line(console.said(column))
     line(graph)
     path = str(to) if len(to.parts) > 1 else f"./{to}"
     if graph.y is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from typing_extensions import override
 
 import gnnscale
 from gnnscale.cli.bench import bench
-from gnnscale.cli.console import err, error_line, line, show_log
+from gnnscale.cli.console import err, error_line, line, show_log, show_warning, speak
 from gnnscale.cli.datasets import datasets
 from gnnscale.cli.formats import formats
 from gnnscale.cli.import_files import import_files
@@ -20,6 +21,7 @@ from gnnscale.cli.options import Verbose
 from gnnscale.cli.partition import partition
 from gnnscale.cli.runs import evaluate, predict
 from gnnscale.cli.train import train
+from gnnscale.cli.words import Words
 from gnnscale.errors import GnnscaleError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -62,6 +64,14 @@ class Commands(TyperGroup):
             error_line(error.format_message(), f"try: {path} --help")
             code = MISTAKE
         raise SystemExit(code if isinstance(code, int) else 0)
+
+    @override
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's; what the library says from here on is said in this command's words."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            speak(Words(command).said)
+        return name, command, rest
 
     @override
     def invoke(self, ctx: Any) -> Any:
@@ -131,4 +141,5 @@ for command in (train, evaluate, predict, bench, partition, info, datasets, form
 def main() -> None:
     """The script `gnnscale`."""
     show_log(verbose=False)
+    warnings.showwarning = show_warning
     app(prog_name="gnnscale")

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gnnscale.data.options import as_query, split_query
+from gnnscale.data.options import as_query, read_texts, split_query
 from gnnscale.errors import InputError
+from gnnscale.storage.files import expanded
 
 READING = "Tables of edges and nodes"
 
@@ -87,11 +88,14 @@ def taken(given: dict[str, Any]) -> dict[str, Any]:
 def opened_as(dataset: str | None, files: Sequence[str] | None, given: dict[str, Any]) -> str:
     """The name of what a command is given; what is said of tables is taken out of its options.
 
-    Where tables are given, `split` is of them; of anything else it names a split set.
+    Where tables are given, `split` is of them; of anything else it names a split set, or shares
+    of a random one.
     """
-    said, split = taken(given), None
-    if given.get("split") is not None and are_tables(dataset, files or ()):
-        split, given["split"] = given["split"], None
+    said, split = taken(given), given.get("split")
+    if split is not None and ("/" in split or are_tables(dataset, files or ())):
+        given["split"] = None
+    else:
+        split = None
     return dataset_of(dataset, files or (), said, split)
 
 
@@ -129,10 +133,11 @@ def dataset_of(
         return first
     if "labels" in options and os.path.exists(options["labels"]):
         options["labels"] = _absolute(options["labels"])
-    if not os.path.exists(os.path.expanduser(first)) and not _is_pattern(first):
+    base, query = split_query(first)
+    if options.keys() - {"split"} and not os.path.exists(expanded(base)) and not _is_pattern(base):
         words = ", ".join(f"--{name.replace('_', '-')}" for name in said) or files[-1]
-        raise InputError(f"{first}: there is no such file, and {words} is of tables in files")
-    return first + as_query(options)
+        raise InputError(f"{base}: there is no such file, and {words} is of tables in files")
+    return base + as_query({**options, **read_texts(base, query)})
 
 
 def are_tables(dataset: str | None, files: Sequence[str]) -> bool:

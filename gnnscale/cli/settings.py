@@ -113,8 +113,6 @@ def build_model(chosen: Settings, graph: Graph) -> LayeredGNN:
     faults = []
     if graph.x is None:
         faults.append(f"{graph.name} has no features, which the models here start from")
-    if graph.y is None:
-        faults.append(f"{graph.name} has no labels to learn")
     for name in ("hidden_channels", "num_layers"):
         faults += MODEL_OPTIONS[name].faults(chosen.model[name])
     for name in chosen.model:

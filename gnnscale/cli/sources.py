@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnnscale.cli.console import err, line
+from gnnscale.cli.console import err, line, said
 from gnnscale.cli.reading import are_tables
 from gnnscale.data.cards import CARD_FILE, Card, find_card, read_card
 from gnnscale.data.options import split_query
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
     from gnnscale.graph import ClusteredGraph, Graph
@@ -72,22 +72,12 @@ def open_data(
         path = Path(os.path.expanduser(dataset))
         if is_path(dataset) and is_store(path):
             return as_data(open_graph(path), task)
-        try:
-            asked = {"task": task} if task != "auto" and _reads_labels(dataset) else {}
-            graph = load(dataset, download=download, **asked, **told)
-            if graph.schema is not None and are_tables(dataset, ()):
-                for column in graph.schema.columns:
-                    line(column)
-            return as_data(graph, task)
-        except InputError as error:
-            if "ay task=" not in str(error):
-                raise
-            hint = f"On the command line: '{base_name(dataset)}?task=…'"
-            raise InputError(f"{error}\n{hint}") from error
-        except StoreError as error:
-            if download or "download=True" not in str(error):
-                raise
-            raise StoreError(f"{error}\nOn the command line: --download") from error
+        asked = {"task": task} if task != "auto" and _reads_labels(dataset) else {}
+        graph = load(dataset, download=download, **asked, **told)
+        if graph.schema is not None and are_tables(dataset, ()):
+            for column in graph.schema.columns:
+                line(said(column))
+        return as_data(graph, task)
 
 
 def _reads_labels(dataset: str) -> bool:
@@ -106,7 +96,7 @@ def open_to_train(
 
     Raises:
         InputError: of the trainer's arguments some are of the partition, and the graph is stored in
-            clusters.
+            clusters; or it has no labels, or no training nodes.
     """
     from gnnscale.graph import Graph
 
@@ -117,7 +107,45 @@ def open_to_train(
         raise InputError(f"{dataset} is stored in clusters: {names} would change nothing")
     graph = data if isinstance(data, Graph) else data.graph
     line(graph)
+    if faults := lacking(graph, dataset):
+        raise InputError(faults)
     return data, graph
+
+
+def lacking(graph: Graph, dataset: str) -> list[str]:
+    """What a graph lacks to be trained on or evaluated, with the option that gives it.
+
+    Args:
+        graph: with its splits.
+        dataset: the name or path it was opened by.
+    """
+    tables, path = are_tables(dataset, ()), Path(os.path.expanduser(base_name(dataset)))
+    kept = path.is_dir() and is_path(dataset) and (path / "meta.json").is_file()
+    again = "" if tables or not kept else "gnnscale import EDGES NODES … --out FOLDER, with "
+    if graph.y is None:
+        if tables or kept:
+            return [f"{graph.name} has no labels to learn: {again}--labels COLUMN names them"]
+        return [f"{graph.name} has no labels to learn"]
+    if any(bool(split.train.any()) for split in graph.splits.values()):
+        return []
+    unit = "graphs" if graph.y_level == "graph" else "nodes"
+    how = "--split 60/20/20 draws them, and validation and test " + unit
+    if tables:
+        how += (
+            "; --split COLUMN or --split FILE has them written, --split time:60/20/20 goes by time"
+        )
+    elif _is_clustered(path):
+        how = (
+            "clusters are laid out by them, so store it anew: gnnscale partition --dataset "
+            "NAME|PATH --split 60/20/20 --num-parts N --out FOLDER"
+        )
+    return [f"{graph.name} has no training {unit}: {how}"]
+
+
+def _is_clustered(path: Path) -> bool:
+    from gnnscale.graph import is_store
+
+    return is_store(path)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing_extensions import override
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
 from gnnscale.cli.reading import Files, opened_as, with_reading_options
-from gnnscale.errors import RunMismatch, StoreError
+from gnnscale.errors import StoreError
 from gnnscale.train.options import EVALUATION, RUN, TRAINING
 
 if TYPE_CHECKING:
@@ -125,9 +125,6 @@ def train(
         how = "" if trainer == "cluster" else f"-{trainer}"
         folder = folder or Path("runs") / f"{short_name(dataset)}-{chosen.kind}{how}"
         _train(dataset, chosen, trainer, folder, resume, baselines, tensorboard, download)
-    except RunMismatch as error:
-        hint = "On the command line: --run-dir FOLDER, or --resume no to replace the run there"
-        raise RunMismatch(f"{error}\n{hint}") from error
     except KeyboardInterrupt:
         if folder is not None and (folder / "checkpoint.safetensors").exists():
             how = "without --resume no" if resume == "no" else "again"

@@ -126,7 +126,7 @@ def _plain(text: str) -> str | int | bool:
 def as_query(options: Mapping[str, object]) -> str:
     """Return options as ``?option=value&...``, sorted, or "" where there are none."""
     texts = {name: _text(value) for name, value in options.items()}
-    pairs = [f"{name}={quote(texts[name], safe='/,:.+-')}" for name in sorted(texts)]
+    pairs = [f"{name}={quote(texts[name], safe='/,:.-')}" for name in sorted(texts)]
     return "?" + "&".join(pairs) if pairs else ""
 
 

@@ -68,4 +68,4 @@ def test_every_argument_of_the_trainer_is_an_option():
 
 def test_a_bound_that_does_not_hold_a_step_is_refused(gnnscale, graphs):
     done = gnnscale(*GRAPHS, "--memory", "1kB", code=2)
-    assert "memory='1kB'" in done.stderr and "give memory='" in done.stderr
+    assert "--memory 1kB" in done.stderr and "give --memory " in done.stderr

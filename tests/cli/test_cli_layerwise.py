@@ -146,9 +146,9 @@ def test_bench_by_recipe_and_without(gnnscale, mine):
         (("--controller-file", "f", "--controller-kwargs", "rounds=3"), "has learned already"),
         (("--controller-file", "no.safetensors"), "no.safetensors"),
         (("--fine-tune", "many"), "write name=value"),
-        (("--fine-tune", "epoch=3"), "fine_tune has no argument epoch"),
-        (("--batch-rows", "0"), "batch_rows=0"),
-        (("--epochs", "0"), "epochs=0"),
+        (("--fine-tune", "epoch=3"), "--fine-tune has no argument epoch"),
+        (("--batch-rows", "0"), "--batch-rows 0"),
+        (("--epochs", "0"), "--epochs 0"),
         (("--controller", "when tired"), "--controller"),
     ],
 )

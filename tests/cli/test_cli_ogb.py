@@ -22,7 +22,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_info_shows_the_card_where_there_are_no_data(gnnscale) -> None:
     done = gnnscale("info", "ogbn-arxiv", code=2)
-    assert "arxiv.zip" in done.stderr and "On the command line: --download" in done.stderr
+    assert "arxiv.zip" in done.stderr and "--download fetches" in done.stderr
     for part in ("arXiv papers", "ODC-BY", "80 MB", "to_symmetric", "adds it too", "0.717"):
         assert part in done.stdout
 

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from gnnscale.data.formats import seen
 from gnnscale.data.formats.array_graphs import read_arrays
 from gnnscale.data.formats.finishing import graph_of
-from gnnscale.data.formats.registry import Format
+from gnnscale.data.formats.registry import OPTIONS, Format
+from gnnscale.data.splits import random_split
+from gnnscale.errors import InputError
 from gnnscale.graph import Graph, is_store, is_stored_graph, open_graph, open_stored_graph
+from gnnscale.graph.reading.nodes import PARTS, Split
 
 
 def _clusters(path: Path, given: Mapping[str, object]) -> Graph:
     return open_graph(path).original()  # predictions are in the order that the user knows
 
 
-def _stored(path: Path, given: Mapping[str, object]) -> Graph:
-    return open_stored_graph(path)
+def _stored(path: Path, given: Mapping[str, Any]) -> Graph:
+    graph = open_stored_graph(path)
+    if (shares := given.get("split")) is None:
+        return graph
+    if graph.y is None or graph.y_level != "node":
+        raise InputError(f"{path}: split {shares!r} is of nodes with labels, and there are none")
+    known = graph.y.isfinite() if graph.y.is_floating_point() else graph.y >= 0
+    labelled = known.reshape(graph.num_nodes, -1).any(dim=1).numpy()
+    drawn = random_split(labelled, shares, given.get("seed", 0))
+    splits = {"default": Split(*(torch.from_numpy(drawn[part]) for part in PARTS))}
+    for name, split in graph.splits.items():
+        splits["stored" if name == "default" else name] = split
+    return dataclasses.replace(graph, splits=splits)
 
 
 def _arrays(path: Path, given: Mapping[str, object]) -> Graph:
@@ -50,7 +68,7 @@ FORMATS = (
         "a folder",
         is_stored_graph,
         _stored,
-        options={},
+        options={name: OPTIONS[name] for name in ("split", "seed")},
         streams=True,
         documented="docs/reference/format.md",
     ),

@@ -14,6 +14,7 @@ from gnnscale.data.tables.edge_list import from_edge_list
 from gnnscale.data.tables.files import part_files
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Graph
+from gnnscale.graph.reading.nodes import part_of
 from gnnscale.storage.files import expanded
 
 _TABLES = frozenset((".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".ipc"))
@@ -44,9 +45,20 @@ def _read(path: Path, given: Mapping[str, Any]) -> Graph:
             told[name] = [int(part) if part.isdecimal() else part for part in value.split(",")]
     if isinstance(told.get("sep"), str):
         told["sep"] = told["sep"].replace("\\t", "\t")
+    if isinstance(told.get("splits"), str):
+        told["splits"] = _by_values(told["splits"])
     if isinstance(recipe := told.get("recipe"), str) and "=" in recipe:
         told["recipe"] = dict(_pair(part) for part in recipe.split(","))
     return from_edge_list(path, **told)
+
+
+def _by_values(text: str) -> Any:
+    """A column and its values of each part, as fold:train=0+1,val=2,test=3; other text as it is."""
+    column, _, rest = text.rpartition(":")
+    pairs = [part.partition("=") for part in rest.split(",")]
+    if not column or not all(equals and part_of(name)[0] for name, equals, _ in pairs):
+        return text
+    return column, {name: values.split("+") for name, _, values in pairs}
 
 
 def _pair(text: str) -> tuple[str, str]:
