@@ -172,41 +172,32 @@ def _edge_asymmetry(source, target, bits):
 @njit_serial
 def every_second(indptr, cols, values, first):
     """See the reference."""
-    weighted = values.shape[0] > 0
-    at = 0
-    begin = indptr[0]
-    for i in range(indptr.shape[0] - 1):
-        end = indptr[i + 1]
-        pending = False  # whether the entry before is kept, and this one may be its other
-        for k in range(begin, end):
-            same = k > begin and cols[k] == cols[k - 1]
-            if same and pending and cols[k] != first + i:
-                pending = False
-                continue
-            pending = True
-            cols[at] = cols[k]
-            if weighted:
-                values[at] = values[k]
-            at += 1
-        begin = end
-        indptr[i + 1] = at
-    return at
+    return _without_equal(indptr, cols, values, first, False)
 
 
 @njit_serial
 def merge_equal(indptr, cols, values):
     """See the reference."""
+    return _without_equal(indptr, cols, values, 0, True)
+
+
+@njit_serial
+def _without_equal(indptr, cols, values, first, merging):
+    """Of equal entries drop all but the first, whose value grows; or every second but of loops."""
     weighted = values.shape[0] > 0
     at = 0
     begin = indptr[0]
     for i in range(indptr.shape[0] - 1):
         end = indptr[i + 1]
-        row_start = at
+        pending = False  # whether the entry before is one that an equal one goes with
         for k in range(begin, end):
-            if at > row_start and cols[at - 1] == cols[k]:
-                if weighted:
+            equal = k > begin and cols[k] == cols[k - 1]
+            if equal and pending and (merging or cols[k] != first + i):
+                pending = merging
+                if merging and weighted:
                     values[at - 1] += values[k]
                 continue
+            pending = True
             cols[at] = cols[k]
             if weighted:
                 values[at] = values[k]
