@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from typing_extensions import override
 
+from gnnscale.data.unread import not_read, unread_kind
 from gnnscale.errors import InputError, StoreError
 from gnnscale.storage.arrow import pyarrow
 from gnnscale.storage.unpacking import check_archive, too_large, unpack_limit
@@ -30,20 +31,6 @@ _PACKED = (
 )
 _COLUMNAR = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"FEA1", "arrow"))
 _STREAM = b"\xff\xff\xff\xff"  # that of Arrow, before the length of its first message
-_OTHERS = (
-    (b"SQLite format 3", "an SQLite database: read its table with pandas.read_sql and give that"),
-    (b"\x89HDF", "an HDF5 file: read its table with pandas.read_hdf and give that"),
-    (b"\x93NUMPY", "an array of NumPy's: give numpy.load(…), or features= and labels= the path"),
-    (b"ORC", "an ORC file: give pyarrow.orc.read_table(…)"),
-    (b"Obj\x01", "an Avro file: convert it to Parquet"),
-    (b"\x80\x02}", "a pickle, which may run code when it is opened: save the table as Parquet"),
-    (b"\x80\x04\x95", "a pickle, which may run code when it is opened: save the table as Parquet"),
-    (b"\x80\x05\x95", "a pickle, which may run code when it is opened: save the table as Parquet"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook: save its sheet as CSV"),
-    (b"%PDF", "a PDF"),
-    (b"7z\xbc\xaf\x27\x1c", "packed by 7-Zip: unpack it"),
-    (b"Rar!", "packed by RAR: unpack it"),
-)
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -100,12 +87,12 @@ def file_kind(path: Path) -> str:
             return kind
     if mark.startswith(_STREAM) and len(mark) > 8:
         return "arrow"
-    _refuse_others(path, mark)
+    _refuse_unread(path, mark)
     if packing(path) is not None:
         mark = next(read_bytes(path, 32), b"")
         if mark.startswith((*(start for start, _ in _COLUMNAR), _STREAM)):
             raise InputError(f"{path} is a Parquet or Arrow file that is packed again: unpack it")
-        _refuse_others(path, mark)
+        _refuse_unread(path, mark)
     return "text"
 
 
@@ -202,10 +189,9 @@ def _only_member(path: Path) -> IO[bytes]:
     return archive.open(names[0])
 
 
-def _refuse_others(path: Path, mark: bytes) -> None:
-    for start, what in _OTHERS:
-        if mark.startswith(start):
-            raise InputError(f"{path} is {what}")
+def _refuse_unread(path: Path, mark: bytes) -> None:
+    if (kind := unread_kind(mark)) is not None:
+        raise not_read(path, *kind)
 
 
 def _is_shown(path: Path, root: Path) -> bool:

@@ -236,7 +236,8 @@ def test_dialects(tmp_path, monkeypatch, text, names, wanted):
         ("land,1990,1991\nDE,1,2\nFR,3,4\n", "may name the columns or be a row"),
         ("a;b\n1.5;2,5\n", "numbers written as 2,5 and as 1.5; write all with a decimal point"),
         ('{"a": 1}\n', "is JSON: read it with pandas.read_json"),
-        ("<!DOCTYPE html>\n", "is a page of HTML or XML"),
+        ("<!DOCTYPE html>\n", "is a web page, which is not read"),
+        ('<?xml version="1.0"?>\n', "is a page of HTML or XML"),
         ("0,1,2\n5,4,3\n", r"\(0 \| 1 \| 2\) may name the columns or be a row; say header=True"),
         ("abc,5\n1,6\n", "may name the columns or be a row"),
         ("ann,bob\ncid,dan\n", "may name the columns or be a row; say header=True or header=False"),
@@ -364,13 +365,16 @@ def test_columns_by_name_or_number(tmp_path):
 
 def test_what_is_no_table_is_refused_by_name(tmp_path):
     for text, message in (
-        (b"\x80\x04\x95abc", "a pickle, which may run code"),
+        (b"\x80\x04\x95abc", "a pickle .* gnnscale loads none"),
+        (b"ORC\n\x1a\x08\0\0", "an ORC file"),
         (b"SQLite format 3\0", "an SQLite database"),
         (b"\x89HDF\r\n", "an HDF5 file"),
     ):
         (tmp_path / "t.csv").write_bytes(text)
         with pytest.raises(InputError, match=message):
             open_table(tmp_path / "t.csv", "t")
+    (tmp_path / "t.csv").write_text("ORCID,name\n1,ann\n")
+    assert_cells(open_table(tmp_path / "t.csv", "t"), {"ORCID": [1], "name": ["ann"]})
     with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
         archive.writestr("a.csv", "a,b\n1,2\n")
     assert_cells(open_table(tmp_path / "t.zip", "t"), {"a": [1], "b": [2]})
