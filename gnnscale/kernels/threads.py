@@ -18,6 +18,8 @@ from typing import Any
 import numba
 import torch  # its wheel brings an OpenMP runtime, which numba then shares
 
+from gnnscale.kernels import code_cache
+
 logger = logging.getLogger(__name__)
 
 _settings: Any = numba.config  # its attributes are made at run time
@@ -72,16 +74,13 @@ def num_threads() -> int:
     return min(torch.get_num_threads(), int(_settings.NUMBA_NUM_THREADS))
 
 
-def _compile(function: Callable[..., object], **options: Any) -> Callable[..., Any]:
-    options.setdefault("cache", True)
-    try:
-        return numba.njit(nogil=True, **options)(function)
-    except RuntimeError as error:  # neither the package's folder nor a user cache can be written
-        if not options["cache"]:
-            raise
-        logger.info("compiled kernels are not kept: %s", error)
-        options["cache"] = False
-        return numba.njit(nogil=True, **options)(function)
+def _compile(
+    function: Callable[..., object], *, cache: bool = True, **options: Any
+) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = numba.njit(nogil=True, **options)(function)
+    if cache:
+        code_cache.keep(compiled)
+    return compiled
 
 
 def njit_serial(function: Callable[..., object]) -> Callable[..., Any]:

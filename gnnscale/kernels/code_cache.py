@@ -1,0 +1,80 @@
+"""Compiled kernels on disk, written by one process at a time.
+
+Numba numbers the files of a function's compiled signatures by what its index holds when it looks,
+writes the index, and then the code. Two processes that compile two signatures at once (ranks that
+start on a fresh installation, tests in several processes) take the same number, and whoever comes
+next runs code for another type: in silence, or to a crash. A process killed between the two writes
+leaves an index that points to whatever an earlier version left under that number.
+
+Here a lock is held meanwhile, and the code is written before the index that names it. What cannot
+be written is not kept, and what cannot be read is compiled anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+def keep(compiled: Any) -> None:
+    """Keep on disk what a dispatcher of numba compiles, where there is a folder to write to."""
+    try:
+        compiled.enable_caching()
+    except RuntimeError as error:  # neither the package's folder nor a user cache can be written
+        logger.info("compiled kernels are not kept: %s", error)
+        return
+    files = compiled._cache._cache_file  # numba has no public way to give it others
+    files.load, files.save = functools.partial(load, files), functools.partial(save, files)
+
+
+def load(files: Any, key: object) -> Any:
+    """Return what was kept under ``key``, None where there is nothing that can be read."""
+    try:
+        return type(files).load(files, key)
+    except Exception as error:  # pickle's, over a file that was cut: any
+        logger.info("compiled kernels that were kept cannot be read: %s", error)
+        return None
+
+
+def save(files: Any, key: object, data: object) -> None:
+    """Keep ``data`` under ``key``: in a file that no other key has, and then in the index."""
+    try:
+        with _alone(f"{files._index_path}.lock"):
+            names = _index(files)
+            if not names:  # another version's may be there, over whose code this one is written
+                files._save_index(names)
+            taken = set(names.values())
+            name = names.get(key) or next(
+                free for free in map(files._data_name, itertools.count(1)) if free not in taken
+            )
+            files._save_data(name, data)
+            files._save_index({**names, key: name})
+    except (OSError, ImportError) as error:  # a full disk, a folder that is read-only by now
+        logger.info("compiled kernels are not kept: %s", error)
+
+
+def _index(files: Any) -> dict[object, str]:
+    try:
+        return dict(files._load_index())
+    except Exception as error:  # as above
+        logger.info("an index of compiled kernels cannot be read, and is begun anew: %s", error)
+        return {}
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    fcntl = importlib.import_module("fcntl")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which frees it

@@ -1,0 +1,95 @@
+"""Kernels on disk: no signature is given another's code, whoever writes, whatever is cut."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba.core.caching import IndexDataCacheFile
+
+from gnnscale.kernels import code_cache
+
+
+def files_in(folder: Path, stamp: str = "a source") -> IndexDataCacheFile:
+    return IndexDataCacheFile(str(folder), "kernel", stamp)
+
+
+def write(folder: Path, keys: list[int], start: "multiprocessing.synchronize.Barrier") -> None:
+    start.wait()
+    for key in keys:
+        code_cache.save(files_in(folder), key, f"code of {key}")
+
+
+def test_processes_that_write_at_once_keep_every_signature_under_its_own_code(tmp_path):
+    keys = list(range(60))
+    random.shuffle(keys)
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(3)
+    writers = [
+        context.Process(target=write, args=(tmp_path, keys[i::3], start), daemon=True)
+        for i in range(3)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    files = files_in(tmp_path)
+    assert [code_cache.load(files, key) for key in range(60)] == [f"code of {k}" for k in range(60)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(0, 4))))
+def test_a_process_killed_at_any_write_leaves_no_other_code(tmp_path_factory, events):
+    """Two versions of a source write in turn, each cut off before its k-th write."""
+    folder = tmp_path_factory.mktemp("cache")
+    for source, key, cut in events:
+        files = files_in(folder, source)
+        left = [cut]
+
+        def dying(write, files=files, left=left):
+            def until(*arguments):
+                if left[0] == 0:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+                return write(*arguments)
+
+            return until
+
+        files._save_data, files._save_index = dying(files._save_data), dying(files._save_index)
+        with contextlib.suppress(KeyboardInterrupt):
+            code_cache.save(files, key, f"{source}{key}")
+        for other in range(4):
+            assert code_cache.load(files_in(folder, source), other) in (None, f"{source}{other}")
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_what_was_cut_is_compiled_anew(tmp_path, suffix):
+    files = files_in(tmp_path)
+    code_cache.save(files, "key", "code" * 20)
+    [file] = tmp_path.glob(f"*.{suffix}")
+    whole = file.read_bytes()
+    for size in range(len(whole)):
+        file.write_bytes(whole[:size])
+        assert code_cache.load(files, "key") is None
+    code_cache.save(files, "key", "code" * 20)
+    assert code_cache.load(files, "key") == "code" * 20
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing_and_says_nothing(tmp_path, monkeypatch):
+    files = files_in(tmp_path)
+    monkeypatch.setattr(os, "open", lambda *a, **k: (_ for _ in ()).throw(OSError("full")))
+    code_cache.save(files, "key", "code")
+    monkeypatch.undo()
+    assert code_cache.load(files, "key") is None
+
+
+def test_kernels_are_kept_so():
+    from gnnscale.kernels.rows import cpu
+
+    compiled = next(v for v in vars(cpu).values() if hasattr(v, "_cache"))
+    assert compiled._cache._cache_file.save.func is code_cache.save
+    assert compiled._cache._cache_file.load.func is code_cache.load
