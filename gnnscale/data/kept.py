@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import json
 import logging
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.data.tables.files import part_files
+from gnnscale.data.tables.files import is_pattern, part_files
 from gnnscale.data.tables.frames import as_arrow
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph import Adjacency, Graph, open_stored_graph
@@ -92,12 +91,11 @@ def told_apart(given: object) -> Any:
     if isinstance(given, Mapping):
         return [[str(key), told_apart(value)] for key, value in given.items()]
     if isinstance(given, str | os.PathLike):
-        if not (
-            isinstance(given, Path) or expanded(given).exists() or glob.has_magic(os.fspath(given))
-        ):
+        path = expanded(given)
+        if not (isinstance(given, Path) or path.exists() or is_pattern(path)):
             return os.fspath(given)
         try:
-            return [_file_told_apart(file) for file in part_files(expanded(given))]
+            return [_file_told_apart(file) for file in part_files(path)]
         except StoreError:
             return os.fspath(given)
     if dataclasses.is_dataclass(given):

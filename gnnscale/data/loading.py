@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +43,7 @@ from gnnscale.data.options import PREFIX, Option, as_query, read_options, read_t
 from gnnscale.data.pyg.catalogue import find_pyg, is_family, is_heterogeneous, members_of
 from gnnscale.data.pyg.loading import load_pyg
 from gnnscale.data.synthetic.named import load_synthetic
+from gnnscale.data.tables.files import is_pattern
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Graph, is_store, is_stored_graph
 from gnnscale.storage.files import checked_path, expanded
@@ -122,7 +122,7 @@ def _is_path(base: str) -> bool:
 
 def _load_path(path: Path, query: str, options: Mapping[str, object]) -> Graph:
     path = Path(os.path.abspath(expanded(path)))
-    if not os.path.exists(path) and not glob.glob(str(path)):  # a pattern is of part files
+    if not path.exists() and not is_pattern(path):  # a pattern is of part files
         raise InputError(
             f"{path} does not exist or is not accessible; `gnnscale formats` lists the files and "
             "folders that are read"

@@ -7,6 +7,7 @@ written into ``graph.source``, so that loading that string makes the same graph 
 from __future__ import annotations
 
 import difflib
+import glob
 import math
 import os
 import re
@@ -28,6 +29,8 @@ def split_query(text: str) -> tuple[str, str]:
         if os.path.exists(os.path.expanduser(text[:end])):
             return text[:end], text[end + 1 :]
     base, _, query = text.partition("?")
+    if query and "=" not in query and glob.glob(os.path.expanduser(text)):
+        return text, ""  # a pattern of part files
     return base, query
 
 

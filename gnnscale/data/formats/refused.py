@@ -48,7 +48,7 @@ def unrecognised(path: Path) -> InputError:
     first = seen.head(path)
     if path.stat().st_size == 0:
         return InputError(f"{path} is empty")
-    known = unread_kind(first) or _NAMES.get(seen.kind(path))
+    known = unread_kind(first) or _NAMES.get(seen.kind(path)) or _NAMES.get(path.suffix.lower())
     if known is None and first.startswith(b"PK\x03\x04"):
         known = ("a zip archive", UNPACK)
     if known is None and first.lstrip()[:1] in (b"{", b"["):

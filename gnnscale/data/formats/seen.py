@@ -16,7 +16,7 @@ from gnnscale.data.tables.files import opened
 from gnnscale.errors import MissingDependency
 
 _BYTES = 1 << 16
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".br", ".zip")
 
 
 def kind(path: Path) -> str:

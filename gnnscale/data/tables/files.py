@@ -49,8 +49,8 @@ def part_files(given: Path) -> list[Path]:
         if not found:
             raise StoreError(f"{given} is a folder without files of a table")
         return sorted(found, key=_natural)
-    if glob.has_magic(str(given)):
-        matches = map(Path, glob.glob(str(given), recursive=True))
+    if is_pattern(given):
+        matches = map(Path, glob.glob(_literal_as_far_as_it_is_there(given), recursive=True))
         found = [
             file
             for path in sorted(matches, key=_natural)
@@ -61,6 +61,17 @@ def part_files(given: Path) -> list[Path]:
             raise StoreError(f"no file is called {given}")
         return found
     raise StoreError(f"{given} is missing")
+
+
+def is_pattern(given: Path) -> bool:
+    """Whether a path stands for others: a file or folder that is called so comes first."""
+    return glob.has_magic(str(given)) and not given.exists()
+
+
+def _literal_as_far_as_it_is_there(given: Path) -> str:
+    """A pattern in which folders that are there, as "[2020]", stand for themselves."""
+    there = next((folder for folder in given.parents if folder.exists()), Path())
+    return os.path.join(glob.escape(str(there)), given.relative_to(there))
 
 
 def hive_columns(file: Path, root: Path) -> dict[str, str | None]:

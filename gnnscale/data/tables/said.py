@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gnnscale.data.tables.files import is_pattern
 from gnnscale.data.tables.node_table import npy_path
 from gnnscale.data.tables.table import Table, open_table
 from gnnscale.data.tables.values.recipe import FeatureRecipe
@@ -128,7 +129,8 @@ def labels_said(labels: object, features: Table | None) -> tuple[list[ColumnSaid
             return several, None
     if isinstance(labels, str) and labels in names:
         return [labels], None
-    if isinstance(labels, str) and not expanded(labels).exists() and not set(labels) & set("*?["):
+    path = expanded(labels) if isinstance(labels, str) else None
+    if path is not None and not path.exists() and not is_pattern(path):
         there = (
             f"{features.what} has {', '.join(names)}" if features is not None else "no features="
         )
@@ -168,6 +170,6 @@ def name_of(edges: object) -> str:
     if not isinstance(edges, str | os.PathLike):
         return "graph"
     path = expanded(edges)
-    if set(path.name) & set("*?["):
+    while is_pattern(path):
         path = path.parent
     return path.name.split(".")[0] or "graph"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def _has_pairs(path: Path) -> bool:
     return (
         bool(rows)
         and rows[0].lstrip()[:1] not in "{[<*"
-        and len(rows[0].replace(",", " ").split()) in (2, 3, 4)
+        and len(re.split(r"::|[,;|\s]\s*", rows[0].strip())) in (2, 3, 4)
     )
 
 
