@@ -10,7 +10,15 @@ from gnnscale.data.tables.text.cells import COMMA_NUMBER, is_missing, is_number
 from gnnscale.data.tables.text.comments import without_comments
 from gnnscale.data.tables.text.encoding import encoding_words
 from gnnscale.data.tables.text.header import header_of
-from gnnscale.data.tables.text.separator import Reading
+from gnnscale.data.tables.text.plain import (
+    ANY,
+    has_formulas,
+    has_unseen,
+    late_escape,
+    plain,
+    with_doubled_quotes,
+)
+from gnnscale.data.tables.text.separator import STRONG, Reading, reading_of
 from gnnscale.errors import InputError
 
 _THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
@@ -26,6 +34,7 @@ class Dialect:
         encoding: Python's name for it.
         sep: what stands between cells; " " is any white space.
         quote: what cells may be put in; "" for nothing.
+        escaped: whether quotes in such cells are behind backslashes, not doubled.
         comment: what lines that are no rows begin with; "" where all are rows.
         comment_given: whether a user said so; else a row may begin so, and is refused.
         padded: whether blanks beside separators are no part of the cells.
@@ -41,6 +50,7 @@ class Dialect:
     encoding: str
     sep: str
     quote: str
+    escaped: bool
     comment: str
     comment_given: bool
     padded: bool
@@ -83,6 +93,7 @@ def recognised(
     text = with_line_ends(text)
     if not whole:
         text = text[: text.rfind("\n") + 1] or text
+    text, escaped, noted = _as_meant(text)
     start = 0
     if sep is None and (said := re.match(r"(?i:sep)=(.)\n", text)):  # Excel's own way to say it
         sep, start = said[1], said.end()
@@ -100,6 +111,7 @@ def recognised(
         encoding=encoding,
         sep=reading.sep,
         quote=reading.quote,
+        escaped=escaped,
         comment=rows.mark,
         comment_given=rows.given,
         padded=reading.padded,
@@ -114,9 +126,36 @@ def recognised(
             *(["lines that end with carriage returns"] if returns else []),
             *_separator_words(reading, suffix),
             *(["quotes as part of the text"] if not reading.quote else []),
+            *noted,
             *(["decimal comma"] if decimal == "," else []),
             *head.words,
         ),
+    )
+
+
+def _as_meant(text: str) -> tuple[str, bool, list[str]]:
+    """The sample with plain cells, whether it has quotes behind backslashes, and what is said."""
+    written = text.encode("utf-8", "replace")
+    doubled = with_doubled_quotes(written, ANY)
+    escaped = doubled != written and _is_escaped(text, doubled.decode())
+    written = doubled if escaped else written
+    noted = ["quotes behind backslashes"] if escaped else []
+    if has_formulas(written):
+        noted.append('text as Excel\'s ="…"')
+    if has_unseen(written):
+        noted.append("blanks that do not break, which are left out around cells and in numbers")
+    return plain(written, ANY, '"').decode(), escaped, noted
+
+
+def _is_escaped(text: str, doubled: str) -> bool:
+    """Whether a text can be cut into rows only where quotes behind backslashes close no cell."""
+    if late_escape(text.encode("utf-8", "replace"), ANY) >= 0:
+        return True
+    plainly, meant = ({sep: reading_of(one, sep) for sep in STRONG} for one in (text, doubled))
+    return any(
+        meant[sep].consistent()
+        and (not plainly[sep].consistent() or plainly[sep].has_stray_quote())
+        for sep in STRONG
     )
 
 

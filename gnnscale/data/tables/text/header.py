@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from gnnscale.data.tables.text.cells import is_missing, is_number
+from gnnscale.data.tables.text.plain import visible
 from gnnscale.data.tables.text.separator import Reading
 from gnnscale.errors import InputError
 
@@ -68,7 +69,7 @@ def header_of(
         )
     if not rows or given is False:
         return Header(plain, 0)
-    first = [cell.strip() for cell in rows[0]]
+    first = [visible(cell) for cell in rows[0]]
     if len(first) < width and (given or reading.names_fewer()):
         body = [row[0].strip() for row in rows[1:]]
         if len(first) == width - 1 and body == [str(i + 1) for i in range(len(body))]:
@@ -190,7 +191,7 @@ def _is_empty(cells: list[str]) -> bool:
 
 
 def _named(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name.strip() or f"Unnamed: {i}" for i, name in enumerate(names))
+    return tuple(visible(name) or f"Unnamed: {i}" for i, name in enumerate(names))
 
 
 def _given(given: object, rows: list[list[str]], width: int, what: str) -> Header:

@@ -15,6 +15,7 @@ from gnnscale.data.tables.text.cells import rows_of
 from gnnscale.data.tables.text.dialect import Dialect
 from gnnscale.data.tables.text.encoding import not_of
 from gnnscale.data.tables.text.header import is_usual
+from gnnscale.data.tables.text.plain import late_escape, plain, with_doubled_quotes
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_serial
 
@@ -52,6 +53,7 @@ def lines_of(path: Path, dialect: Dialect, what: str) -> Iterator[Lines]:
     again = re.compile(rb"^" + re.escape(dialect.first_line.encode()) + rb"\r?$", re.M)
     usual = dialect.first_line.encode() if any(map(is_usual, dialect.first)) else b""
     for text in _whole_rows(path, dialect, what):
+        text = _as_meant(text, dialect, what, line)
         if skipped:
             head = b"".join(text.splitlines(keepends=True)[:skipped])
             skipped -= len(head.splitlines())
@@ -73,13 +75,25 @@ def lines_of(path: Path, dialect: Dialect, what: str) -> Iterator[Lines]:
         line += text.count(b"\n")
 
 
+def _as_meant(text: bytes, dialect: Dialect, what: str, line: int) -> bytes:
+    if dialect.escaped:
+        text = with_doubled_quotes(text, dialect.sep)
+    elif dialect.quote == '"' and (at := late_escape(text, dialect.sep)) >= 0:
+        raise InputError(
+            f"{what}, line {line + text.count(_END, 0, at)} has a quote behind a backslash in a "
+            "cell in quotes, as the first rows have none; write quotes in cells doubled"
+        )
+    return plain(text, dialect.sep, dialect.quote)
+
+
 def _whole_rows(path: Path, dialect: Dialect, what: str) -> Iterator[bytes]:
     rest = b""
     sep, quote = (ord(sign[:1] or "\0") for sign in (dialect.sep, dialect.quote))
+    escape = ord("\\") if dialect.escaped else 0
     for text in _decoded(path, dialect, what):
         text = rest + text
         if dialect.quote and dialect.quote.encode() in text:
-            end = row_end(np.frombuffer(text, np.uint8), sep, quote)
+            end = row_end(np.frombuffer(text, np.uint8), sep, quote, escape)
         else:
             end = text.rfind(b"\n") + 1
         rest = text[end:]
@@ -89,7 +103,7 @@ def _whole_rows(path: Path, dialect: Dialect, what: str) -> Iterator[bytes]:
             raise _unclosed(rest, what)
     if rest:
         if dialect.quote and dialect.quote.encode() in rest:
-            end = row_end(np.frombuffer(rest + b"\n", np.uint8), sep, quote)
+            end = row_end(np.frombuffer(rest + b"\n", np.uint8), sep, quote, escape)
             if end <= len(rest):
                 raise _unclosed(rest[end:], what)
         yield rest + b"\n"
@@ -158,7 +172,7 @@ def _cleaned(text: bytes, dialect: Dialect) -> bytes:
 
 
 @njit_serial
-def row_end(text, sep, quote):
+def row_end(text, sep, quote, escape):
     """Where the last whole row ends: behind its line feed, 0 where there is none.
 
     A quote counts at the beginning of a cell only. Floor: the bytes, one after the other.
@@ -167,13 +181,18 @@ def row_end(text, sep, quote):
         text: uint8 ``[bytes]`` that begin a row.
         sep: the separator; a blank stands for tabs, too.
         quote: the quote.
+        escape: what a quote in quotes may be behind; 0 for nothing.
     """
     end = 0
-    fresh, inside = True, False
+    fresh, inside, escaped = True, False, False
     for i in range(text.size):
         c = text[i]
         if inside:
-            if c == quote:  # a doubled one opens again at once
+            if escaped:
+                escaped = False
+            elif c == escape and escape != 0:
+                escaped = True
+            elif c == quote:  # a doubled one opens again at once
                 inside = False
         elif c == quote and (fresh or (i > 0 and text[i - 1] == quote)):
             inside = True

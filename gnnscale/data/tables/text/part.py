@@ -391,8 +391,13 @@ def zero_led(text, sep, quote, led):
             column = 0
         elif c == quote:
             i += 1
+            first = i
             while i < text.size and text[i] != quote:
                 i += 1
+            # Of a cell in quotes, its first character alone: "007" is no number either.
+            digits = first + 1 < text.size and text[first] == 48 and 48 <= text[first + 1] <= 57
+            if digits and column < led.size:
+                led[column] = True
         elif c == 48 and i + 1 < text.size and column < led.size and not led[column]:
             before = text[i - 1] if i else 10
             after = text[i + 1]

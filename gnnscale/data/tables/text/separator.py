@@ -61,6 +61,13 @@ class Reading:
         cells = (cell for row in self.rows for cell in row.cells)
         return any(any(sign in c for sign in STRONG) and not is_number(c, True) for c in cells)
 
+    def has_stray_quote(self) -> bool:
+        """Whether quotes are not around cells alone."""
+        cells = (cell for row in self.rows for cell in row.raw)
+        return not self.quote or any(
+            self.quote in c[1:] and c.lstrip()[0] != self.quote for c in cells
+        )
+
     def names_fewer(self) -> bool:
         """Whether the first row has fewer cells, and no number, where others have."""
         first = self.rows[0].cells
@@ -82,16 +89,16 @@ def separated(text: str, what: str, suffix: str, sep: str | None) -> Reading:
     if sep is not None:
         if not isinstance(sep, str) or not sep or not sep.isascii() or "\n" in sep or '"' in sep:
             raise InputError(f"sep={sep!r}: give what stands between cells, as ',' or ' '")
-        said = _read(text, " " if sep in ("\\s+", r"\s") or not sep.strip(" ") else sep)
+        said = reading_of(text, " " if sep in ("\\s+", r"\s") or not sep.strip(" ") else sep)
         if said.rows and not _is_cut(said.rows):
-            others = [_read(text, sign) for sign in STRONG]
+            others = [reading_of(text, sign) for sign in STRONG]
             if other := next((r for r in others if r.consistent()), None):
                 raise InputError(
                     f"{what}: no line holds sep={sep!r}; sep={other.sep!r} gives {other.width} "
                     "columns"
                 )
         return said
-    readings = {sign: _read(text, sign) for sign in (*STRONG, "::", " ")}
+    readings = {sign: reading_of(text, sign) for sign in (*STRONG, "::", " ")}
     fitting = [reading for reading in readings.values() if reading.consistent()]
     strong = [reading for reading in fitting if reading.sep in STRONG]
     if not strong:
@@ -132,7 +139,8 @@ def _is_cut(rows: Sequence[Row]) -> bool:
     return any(len(row.cells) > 1 for row in rows)
 
 
-def _read(text: str, sep: str) -> Reading:
+def reading_of(text: str, sep: str) -> Reading:
+    """The first rows, as this separator cuts them."""
     rows = _first_rows(text, sep, '"')
     quote = '"'
     if _is_stray(rows, '"'):

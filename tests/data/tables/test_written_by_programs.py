@@ -1,0 +1,116 @@
+"""What programs write in and around cells, and in files that are no tables: read, or refused."""
+
+from __future__ import annotations
+
+import csv
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gnnscale.data.tables.table import Table, open_table
+from gnnscale.errors import InputError
+
+quick = settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+UNSEEN = "\u00a0\u202f\u2007\u200b\ufeff\u3000"
+words = st.text(st.sampled_from("abzé01\"\\,; '"), max_size=5).map(lambda text: f"k{text}k")
+digits = st.text(st.sampled_from("019"), min_size=1, max_size=4)
+
+
+def cells(table: Table) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {column.name: [] for column in table.columns}
+    for batch in table.batches():
+        for name, read in zip(columns, batch.columns, strict=True):
+            columns[name] += read.to_pylist()
+    return columns
+
+
+def small_blocks(monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
+    size = data.draw(st.sampled_from([1 << 22, 64, 16]), "bytes at once")
+    monkeypatch.setattr("gnnscale.data.tables.text.lines.BYTES_AT_ONCE", size)
+
+
+@quick
+@given(st.lists(st.tuples(digits, digits), min_size=1, max_size=6), st.booleans(), st.data())
+def test_text_that_excel_holds_as_a_formula(tmp_path, monkeypatch, rows, quoted, data):
+    small_blocks(monkeypatch, data)
+    sep = data.draw(st.sampled_from([",", ";", "\t"]))
+    cell = '"=""{}"""' if quoted else '="{}"'
+    lines = [sep.join(cell.format(c) for c in row) for row in rows]
+    (tmp_path / "t.csv").write_text("\n".join([sep.join(("source", "target")), *lines]))
+    found = cells(open_table(tmp_path / "t.csv", "t"))
+    for name, column in zip(("source", "target"), zip(*rows, strict=True), strict=True):
+        led = any(c.startswith("0") and len(c) > 1 for c in column)
+        assert found[name] == [c if led else int(c) for c in column]
+
+
+@quick
+@given(st.lists(st.tuples(words, words, st.integers(0, 9)), min_size=2, max_size=6), st.data())
+def test_quotes_behind_backslashes(tmp_path, monkeypatch, rows, data):
+    small_blocks(monkeypatch, data)
+    sep = data.draw(st.sampled_from([",", ";"]))
+    with open(tmp_path / "t.csv", "w", newline="") as file:
+        csv.writer(
+            file, delimiter=sep, quoting=csv.QUOTE_NONNUMERIC, doublequote=False, escapechar="\\"
+        ).writerows([("source", "target", "weight"), *rows])
+    if not any('"' in c for row in rows for c in row[:2]):
+        return  # of backslashes alone nobody knows
+    found = cells(open_table(tmp_path / "t.csv", "t"))
+    assert [*zip(*found.values(), strict=True)] == rows
+
+
+@quick
+@given(st.lists(st.tuples(words, words), min_size=2, max_size=6), st.data())
+def test_quotes_that_are_doubled_beside_backslashes(tmp_path, monkeypatch, rows, data):
+    small_blocks(monkeypatch, data)
+    frame = pd.DataFrame(rows, columns=["source", "target"])
+    frame.to_csv(tmp_path / "t.csv", index=False, quoting=csv.QUOTE_ALL)
+    try:
+        found = cells(open_table(tmp_path / "t.csv", "t"))
+    except InputError as error:
+        assert "; say sep=" in str(error)
+        return
+    assert [*zip(*found.values(), strict=True)] == rows
+
+
+def test_a_quote_behind_a_backslash_after_the_sample(tmp_path):
+    rows = "".join(f'"a{i}","b{i}"\n' for i in range(40_000))
+    (tmp_path / "t.csv").write_text(f'"source","target"\n{rows}"a\\"x","b"\n')
+    with pytest.raises(InputError, match="line 40002 has a quote behind a backslash"):
+        list(open_table(tmp_path / "t.csv", "t").batches())
+
+
+@quick
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.sampled_from("abé. 1"), min_size=1, max_size=5).map(lambda t: f"k{t}k"),
+            st.integers(0, 10**7),
+            st.floats(0, 1e6).map(lambda x: round(x, 2)),
+        ),
+        min_size=2, max_size=6,
+    ),
+    st.data(),
+)  # fmt: skip
+def test_blanks_that_nobody_sees(tmp_path, monkeypatch, rows, data):
+    small_blocks(monkeypatch, data)
+    sep = data.draw(st.sampled_from([",", ";", "\t", "|"]))
+    around = st.text(st.sampled_from(UNSEEN), max_size=2)
+    quote = data.draw(st.sampled_from(["", '"']))
+    thousands = data.draw(st.sampled_from(["", "\u00a0", "\u202f", "\u2007"]))
+
+    def written(cell: object) -> str:
+        text = f"{cell:,}".replace(",", thousands) if not isinstance(cell, str) else cell
+        return quote + data.draw(around) + text + data.draw(around) + quote
+
+    names = "source", "weight", "cost"
+    lines = [sep.join(map(written, row)) for row in (names, *rows)]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = cells(open_table(tmp_path / "t.csv", "t"))
+    assert tuple(found) == names
+    assert [*zip(*found.values(), strict=True)] == rows
