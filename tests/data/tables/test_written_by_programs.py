@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -114,3 +116,59 @@ def test_blanks_that_nobody_sees(tmp_path, monkeypatch, rows, data):
     found = cells(open_table(tmp_path / "t.csv", "t"))
     assert tuple(found) == names
     assert [*zip(*found.values(), strict=True)] == rows
+
+
+def _in_r(rows: list[tuple[object, object]]) -> str:
+    return "c(" + ", ".join(json.dumps(cell) for row in rows for cell in row) + ")"
+
+
+def _in_matlab(rows: list[tuple[object, object]]) -> str:
+    return "[" + "; ".join(f"{a} {b}" for a, b in rows) + "]"
+
+
+SCRIPTS = {
+    "Python": repr,
+    "Python's sets": lambda rows: repr(set(rows)),
+    "JSON": json.dumps,
+    "NumPy": lambda rows: str(np.array(rows)),
+    "NumPy's repr": lambda rows: repr(np.array(rows)),
+    "MATLAB": _in_matlab,
+    "MATLAB over lines": lambda rows: _in_matlab(rows).replace("; ", "; ...\n"),
+    "MATLAB in lines": lambda rows: "[\n" + "\n".join(f"{a} {b}" for a, b in rows) + "\n]",
+    "R": _in_r,
+    "Mathematica": lambda rows: "{" + ", ".join(f"{{{a}, {b}}}" for a, b in rows) + "}",
+    "tuples in lines": lambda rows: "\n".join(map(repr, rows)),
+    "lists in lines": lambda rows: "\n".join(repr([*row]) for row in rows),
+}
+
+
+@quick
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=2, max_size=9)
+    | st.lists(st.tuples(words, words).map(lambda row: tuple(w.strip('"\\,; \'') for w in row)),
+               min_size=2, max_size=5),
+    st.sampled_from(sorted(SCRIPTS)),
+    st.sampled_from(["", "edges = ", "edges <- ", "E=", "const e = ", "# edges\n", "% E\nE = "]),
+    st.sampled_from([".txt", ".csv", ".m"]),
+)  # fmt: skip
+def test_lists_of_scripts_are_refused_by_name(tmp_path, rows, script, before, suffix):
+    path = tmp_path / f"e{suffix}"
+    path.write_text(before + SCRIPTS[script](rows) + "\n")
+    with pytest.raises(InputError, match=r"is a list in brackets as a script has it|is JSON: read"):
+        open_table(path, "edges")
+    path.write_text("source,target\n" + SCRIPTS["lists in lines"](rows) + "\n")
+    with pytest.raises(InputError, match="is a list in brackets as a script has it"):
+        open_table(path, "edges")
+
+
+named = st.text(st.sampled_from("ab[](){}-1 ,"), min_size=1, max_size=6).map(lambda t: f"k{t}k")
+
+
+@quick
+@given(st.lists(st.tuples(named, named, st.integers(0, 9)), min_size=1, max_size=5))
+def test_names_with_brackets_are_names(tmp_path, rows):
+    frame = pd.DataFrame(rows, columns=["source", "target", "weight"])
+    frame.source = "[" + frame.source + "]"
+    frame.to_csv(tmp_path / "t.csv", index=False, quoting=csv.QUOTE_NONNUMERIC)
+    found = cells(open_table(tmp_path / "t.csv", "t"))
+    assert [*zip(*found.values(), strict=True)] == [*frame.itertuples(index=False, name=None)]

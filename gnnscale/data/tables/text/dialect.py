@@ -10,6 +10,7 @@ from gnnscale.data.tables.text.cells import COMMA_NUMBER, is_missing, is_number
 from gnnscale.data.tables.text.comments import without_comments
 from gnnscale.data.tables.text.encoding import encoding_words
 from gnnscale.data.tables.text.header import header_of
+from gnnscale.data.tables.text.no_table import refuse_brackets
 from gnnscale.data.tables.text.plain import (
     ANY,
     has_formulas,
@@ -101,6 +102,7 @@ def recognised(
     reading = rows.reading
     if not whole and len(reading.rows) > 1 and reading.rows[-1].end >= len(text) - start:
         reading.rows.pop()  # it may go on behind the sample, in quotes
+    refuse_brackets(reading.rows, what)
     head = header_of(reading, what, header, rows.header)
     start += rows.start
     first = reading.rows[head.present - 1] if head.present else None

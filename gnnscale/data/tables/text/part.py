@@ -17,6 +17,7 @@ from gnnscale.data.tables.text.cells import MISSING, is_missing, is_number, rows
 from gnnscale.data.tables.text.dialect import recognised
 from gnnscale.data.tables.text.encoding import decoded, not_of, recognised_encoding
 from gnnscale.data.tables.text.lines import Lines, lines_of, separator_of
+from gnnscale.data.tables.text.no_table import refuse_what_is_no_table
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_serial
 from gnnscale.storage.ahead import ahead
@@ -64,7 +65,7 @@ class TextPart:
         suffixes = [s.lower() for s in path.suffixes if s.lower() in (".csv", ".tsv", ".txt")]
         name = recognised_encoding(head, self.what, encoding)
         text = decoded(head, name, self.what, whole)
-        _refuse_markup(text, self.what)
+        refuse_what_is_no_table(text, self.what)
         self._dialect = recognised(
             text,
             whole,
@@ -332,17 +333,6 @@ class TextPart:
         sep, quote = (ord(sign or "\0") for sign in self._cut())
         zero_led(np.frombuffer(lines.text, np.uint8), sep, quote, led)
         return led
-
-
-def _refuse_markup(text: str, what: str) -> None:
-    """Refuse what is text and no table."""
-    start = text.removeprefix("\ufeff").lstrip()[:20].lower()
-    if re.match(r'\{\s*("|\}|$)|\[\s*[\[{]', start):
-        raise InputError(f"{what} is JSON: read it with pandas.read_json, and give that table")
-    if start.startswith(("<!doctype", "<html", "<?xml")):
-        raise InputError(
-            f"{what} is a page of HTML or XML, perhaps in place of the file: look at it"
-        )
 
 
 def _first(path: Path, most: int) -> tuple[bytes, bool]:
