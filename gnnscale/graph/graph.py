@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,22 +11,19 @@ from torch import Tensor
 from typing_extensions import override
 
 from gnnscale.errors import InputError
-from gnnscale.graph import checks, convert
-from gnnscale.graph.adjacency import EDGE_VALUES, Adjacency, row_blocks
+from gnnscale.graph import contents, convert
+from gnnscale.graph.adjacency import EDGE_VALUES, Adjacency
 from gnnscale.graph.arrays import read_arrays
-from gnnscale.graph.digest import Digest
 from gnnscale.graph.names import NodeNames
 from gnnscale.graph.reading.labels import TASKS, read_again
 from gnnscale.graph.reading.nodes import PARTS, Split, pointers_among
 from gnnscale.graph.schema import Schema
-from gnnscale.graph.times import Cuts, cut_faults, known_by, known_edges, time_faults
+from gnnscale.graph.times import Cuts, known_by, known_edges
 from gnnscale.kernels import CSR
 
 if TYPE_CHECKING:
     import networkx
     import torch_geometric.data
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -400,7 +396,7 @@ class Graph:
             names=names,
         )
 
-    # --- checks -----------------------------------------------------------------------------
+    # --- all of it --------------------------------------------------------------------------
 
     def check(self) -> None:
         """Check everything that this graph holds.
@@ -408,93 +404,13 @@ class Graph:
         Raises:
             InputError: listing every fault found.
         """
-        faults = checks.csr_faults(self.adj, "adjacency")
-        structure_ok = not faults
-        if self.edge_weight is not None and checks.bad_rows(self.edge_weight):
-            faults.append("edge_weight holds NaN or infinite values")
-        if self.edge_attr is not None:
-            faults += checks.edge_attr_faults(self.edge_attr, self.num_edges)
-        for name, count in (("edge_type", self.num_edges), ("node_type", self.num_nodes)):
-            if (types := getattr(self, name)) is not None:
-                faults += checks.type_faults(name, types, count)
-        for name, count in (("edge_time", self.num_edges), ("node_time", self.num_nodes)):
-            if (times := getattr(self, name)) is not None:
-                faults += time_faults(name, times, count)
-        if self.x is not None:
-            faults += checks.feature_faults(self.x, self.num_nodes)
-        if self.node_ptr is not None and structure_ok:
-            faults += self._node_ptr_faults(self.node_ptr)
-        if self.task not in TASKS:
-            faults.append(f"unknown task {self.task!r}; there are {', '.join(TASKS)}")
-        elif self.y is not None:
-            expected = {"node": self.num_nodes, "edge": self.num_edges, "graph": self.num_graphs}
-            if self.y_level not in expected:
-                faults.append(f"unknown y_level {self.y_level!r}; there are node, edge and graph")
-            else:
-                rows, level = expected[self.y_level], self.y_level
-                faults += checks.label_faults(self.y, self.task, self.num_classes, rows, level)
-        for name, split in self.splits.items():
-            before = len(faults)
-            for part in PARTS:
-                mask = f"{part}_mask" if name == "default" else f"{name}/{part}"
-                faults += checks.mask_faults(mask, split[part], self.num_nodes)
-            if len(faults) == before:
-                for words in checks.overlaps(split.train, split.val, split.test):
-                    logger.warning("split %s: %s", name, words)
-                if split.cuts is not None and not faults:
-                    faults += cut_faults(name, split.cuts, self.node_time, split.train, split.val)
-        if faults:
+        if faults := contents.faults(self):
             raise InputError(faults)
-
-    def _node_ptr_faults(self, pointers: Tensor) -> list[str]:
-        if pointers.dim() != 1 or pointers.numel() < 2:
-            return [f"node_ptr has shape {tuple(pointers.shape)}; it must be [num_graphs + 1]"]
-        if int(pointers[0]) != 0 or int(pointers[-1]) != self.num_nodes:
-            return [f"node_ptr must run from 0 to the number of nodes, {self.num_nodes}"]
-        if int(pointers.diff().min()) < 0:
-            return ["node_ptr decreases"]
-        graph = torch.repeat_interleave(torch.arange(self.num_graphs), pointers.diff())
-        crossing = 0
-        for start, _, rows in row_blocks(self.adj):
-            target = graph[start + rows.row_index]
-            crossing += int((target != graph[rows.indices.long()]).sum())
-        return [f"{crossing} edges connect different graphs of node_ptr"] if crossing else []
-
-    # --- identity ---------------------------------------------------------------------------
 
     def structure_fingerprint(self) -> str:
         """A hash of structure and edge weights: equal for equal adjacencies, whatever the name."""
-        digest = Digest()
-        digest.add("shape", tuple(self.adj.shape))
-        for array in (self.adj.indptr, self.adj.indices, self.adj.values, self.node_ptr):
-            digest.add_array(array)
-        return digest.hex()
+        return contents.structure_fingerprint(self)
 
     def fingerprint(self) -> str:
         """A hash of everything the graph holds but its name and source, and its nodes' names."""
-        digest = Digest()
-        digest.add("structure", self.structure_fingerprint())
-        digest.add("task", (self.task, self.metric, self.num_classes, self.y_level))
-        if isinstance(self.x, CSR):
-            digest.add("x", tuple(self.x.shape))
-            for array in (self.x.indptr, self.x.indices, self.x.values):
-                digest.add_array(array)
-        else:
-            digest.add_array(self.x)
-        digest.add_array(self.y)
-        digest.add_array(self.edge_attr)
-        for name, types in (("edge_type", self.edge_type), ("node_type", self.node_type)):
-            if types is not None:  # a graph without any keeps the hash that it had before types
-                digest.add("types", name)
-                digest.add_array(types)
-        for name, times in (("edge_time", self.edge_time), ("node_time", self.node_time)):
-            if times is not None:
-                digest.add("times", name)
-                digest.add_array(times)
-        for name, split in self.splits.items():
-            digest.add("split", name)
-            for part in PARTS:
-                digest.add_array(split[part])
-            if split.cuts is not None:
-                digest.add("cuts", tuple(map(float, split.cuts)))
-        return digest.hex()
+        return contents.fingerprint(self)
