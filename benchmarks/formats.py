@@ -34,7 +34,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from layouts import arrays, dgl, lists, networkx, ogb, pyg, real, tables
+from layouts import arrays, dgl, lists, networkx, node_tables, ogb, pyg, real, tables
 from layouts.content import Layout, differences
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +44,7 @@ from gnnscale.storage.files import write_json
 from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "formats.json"
-MODULES = (tables, lists, networkx, arrays, pyg, dgl, ogb)
+MODULES = (tables, node_tables, lists, networkx, arrays, pyg, dgl, ogb)
 FAULTS = ("different", "bare")
 PACKAGES = ("pandas", "networkx", "scipy", "torch_geometric", "dgl", "ogb", "pyarrow")
 
