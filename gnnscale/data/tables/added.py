@@ -48,6 +48,10 @@ class WithAdded:
         """See `Part.count`."""
         return self._part.count()
 
+    def empty_at(self, column: int) -> str:
+        """See `Part.empty_at`."""
+        return self._part.empty_at(column) if column < len(self._part.names) else ""
+
     def settle(self, columns: Sequence[int]) -> None:
         """See `Part.settle`."""
         self._part.settle([i for i in columns if i < len(self._part.names)])

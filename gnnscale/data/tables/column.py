@@ -56,6 +56,10 @@ class Part(Protocol):
         """Make `types` of these columns what all of their cells are."""
         ...
 
+    def empty_at(self, column: int) -> str:
+        """Where the first empty cell of a column is, as "line 3 of e.csv"; "" where no line is."""
+        ...
+
     def read(
         self, columns: Sequence[int], kinds: Mapping[int, pyarrow.DataType]
     ) -> Iterator[pyarrow.RecordBatch]:

@@ -37,6 +37,10 @@ class TypedPart:
     def settle(self, columns: Sequence[int]) -> None:
         """Nothing is to be read for it."""
 
+    def empty_at(self, column: int) -> str:
+        """See `Part.empty_at`."""
+        return ""
+
 
 class ParquetPart(TypedPart):
     """A Parquet file.

@@ -203,6 +203,11 @@ class Table:
             for batch in part.read(there, kinds):
                 yield self._as(batch, schema, part)
 
+    def empty_at(self, name: str) -> str:
+        """Where the first empty cell of a column is, as "line 3 of e.csv"; "" where no line is."""
+        number = self.column(name).number
+        return next(filter(None, (part.empty_at(at[number]) for part, at in self._pairs())), "")
+
     def sample(self, rows: int = 1_000) -> pyarrow.Table:
         """The first rows of all columns, of the types that `columns` says."""
         columns = self.columns

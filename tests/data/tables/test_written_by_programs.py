@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import gnnscale as gs
 from gnnscale.data.tables.table import Table, open_table
 from gnnscale.errors import InputError
 
@@ -172,3 +173,31 @@ def test_names_with_brackets_are_names(tmp_path, rows):
     frame.to_csv(tmp_path / "t.csv", index=False, quoting=csv.QUOTE_NONNUMERIC)
     found = cells(open_table(tmp_path / "t.csv", "t"))
     assert [*zip(*found.values(), strict=True)] == [*frame.itertuples(index=False, name=None)]
+
+
+@quick
+@given(
+    st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=2, max_size=9),
+    st.integers(0, 3), st.integers(0, 3), st.data(),
+)  # fmt: skip
+def test_separators_that_a_spreadsheet_writes_behind(
+    tmp_path, monkeypatch, rows, below, right, data
+):
+    small_blocks(monkeypatch, data)
+    sep = data.draw(st.sampled_from([",", ";", "\t"]))
+    lines = ["source,target,weight", *(",".join(map(str, row)) for row in rows)]
+    more = data.draw(st.lists(st.integers(0, right), min_size=len(lines), max_size=len(lines)))
+    lines = [line + "," * n for line, n in zip(lines, more, strict=True)]
+    lines += ["," * data.draw(st.integers(1, 2 + right)) for _ in range(below)]
+    (tmp_path / "e.csv").write_text("\n".join(lines).replace(",", sep) + "\n")
+    found = cells(open_table(tmp_path / "e.csv", "t"))
+    found = {name: column for name, column in found.items() if not name.startswith("Unnamed")}
+    assert list(found) == ["source", "target", "weight"]
+    assert [*zip(*found.values(), strict=True)] == rows
+
+
+def test_a_row_of_separators_amid_others_is_refused_with_its_line(tmp_path):
+    for row in (",", " , ", '"",""'):
+        (tmp_path / "e.csv").write_text(f"source,target\na,b\n{row}\nb,c\n")
+        with pytest.raises(InputError, match=r"source are empty .line 3 of .*; fill them in"):
+            gs.from_edge_list(tmp_path / "e.csv")

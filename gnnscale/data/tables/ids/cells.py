@@ -57,9 +57,9 @@ def id_batches(
     kinds |= {clock.name: clock.type for clock in clocks}
     read = _text if text else _whole
     for batch in table.batches(list(kinds), kinds):
+        for look in (*looks, *more):
+            _check_filled(batch[look.name], table, look.name)
         ids = [read(batch[look.name], f"{table.what}: {look.name}") for look in looks]
-        for look in more:
-            _check_filled(batch[look.name].null_count, f"{table.what}: {look.name}")
         numbers = [batch[look.name].to_numpy(zero_copy_only=False) for look in more]
         yield (*ids, *numbers, *(clock.read(batch[clock.name]) for clock in clocks))
 
@@ -98,14 +98,10 @@ def _check_exponents(table: Table, look: Look) -> None:
 
 
 def _text(cells: pyarrow.Array, what: str) -> pyarrow.Array:
-    cells = as_ids(cells)
-    empty = cells.null_count + (compute.sum(compute.equal(cells, "")).as_py() or 0)
-    _check_filled(empty, what)
-    return cells
+    return as_ids(cells)
 
 
 def _whole(cells: pyarrow.Array, what: str) -> np.ndarray:
-    _check_filled(cells.null_count, what)
     found = cells.to_numpy(zero_copy_only=False)
     if not types.is_floating(cells.type):
         return found
@@ -115,6 +111,11 @@ def _whole(cells: pyarrow.Array, what: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _check_filled(empty: int, what: str) -> None:
+def _check_filled(cells: pyarrow.Array, table: Table, name: str) -> None:
+    empty = cells.null_count
+    if not empty and types.is_large_string(cells.type):
+        length, blank = compute.binary_length(cells), compute.utf8_is_space(cells)
+        empty = compute.sum(compute.or_(compute.equal(length, 0), blank)).as_py() or 0
     if empty:
-        raise InputError(f"{empty:,} cells of {what} are empty; fill them in")
+        first = f" ({at})" if (at := table.empty_at(name)) else ""
+        raise InputError(f"{empty:,} cells of {table.what}: {name} are empty{first}; fill them in")

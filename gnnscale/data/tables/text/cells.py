@@ -67,6 +67,11 @@ def rows_of(text: str, sep: str, quote: str) -> Iterator[Row]:
         line += text.count("\n", start, at)
 
 
+def filled_cells(row: Row) -> int:
+    """How many cells a row has before those at its end that are empty."""
+    return max((i + 1 for i, cell in enumerate(row.cells) if cell.strip()), default=0)
+
+
 def is_number(cell: str, comma: bool = False) -> bool:
     """Whether a cell is a number; `comma`: perhaps with a decimal comma."""
     cell = cell.strip()

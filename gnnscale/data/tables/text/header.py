@@ -76,8 +76,6 @@ def header_of(
             return Header(_named(["", *first]), 1)  # as R writes the names of rows
         if len(first) == width - 1 and _all_quoted(reading):
             return Header(_named(["", *first]), 1)  # as R writes those of some rows
-        if all(_is_empty(row[len(first) :]) for row in rows[1:]):
-            return Header(_named([*first, *plain[len(first) :]]), 1)
         below = header_of(replace(reading, rows=reading.rows[1:]), what, None, False)
         names = "" if below.present else f", which names {len(first)} of {width} columns"
         words = (f"its first line ({' '.join(first)}{names}) is passed over",)
@@ -184,10 +182,6 @@ def _all_quoted(reading: Reading) -> bool:
     quote = reading.quote
     cells = [*reading.rows[0].raw, *(row.raw[0] for row in reading.rows[1:])]
     return bool(quote) and all(cell.strip()[:1] == quote for cell in cells)
-
-
-def _is_empty(cells: list[str]) -> bool:
-    return not any(cell.strip() for cell in cells)
 
 
 def _named(names: Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +14,23 @@ import numpy as np
 
 from gnnscale.data.tables.column import CellMisfit, common_type, kind_of
 from gnnscale.data.tables.files import read_bytes
-from gnnscale.data.tables.text.cells import MISSING, is_missing, is_number, rows_of
+from gnnscale.data.tables.text.cells import MISSING, filled_cells, is_missing, is_number, rows_of
 from gnnscale.data.tables.text.dialect import recognised
 from gnnscale.data.tables.text.encoding import decoded, not_of, recognised_encoding
-from gnnscale.data.tables.text.lines import Lines, lines_of, separator_of
+from gnnscale.data.tables.text.lines import (
+    Lines,
+    lines_of,
+    separator_of,
+    without_empty_end,
+)
 from gnnscale.data.tables.text.no_table import refuse_what_is_no_table
 from gnnscale.errors import InputError
 from gnnscale.kernels.threads import njit_serial
 from gnnscale.storage.ahead import ahead
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.arrow import csv as arrow_csv
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE_BYTES = 1 << 18
 _THREADS = 2
@@ -80,9 +88,10 @@ class TextPart:
         self.names = list(self._dialect.names)
         self.types = [pyarrow.null()] * len(self.names)
         self._rows: int | None = None
+        self._told = False
         self._settled: set[int] = set()
         every = range(len(self.names))
-        for lines in lines_of(path, self._dialect, self.what):
+        for lines in self._lines():
             self.types = list(self._kinds_in(lines, dict(enumerate(self.types))).values())
             break
         if whole and self.names:
@@ -110,7 +119,7 @@ class TextPart:
             return
         rows = 0
         with ThreadPoolExecutor(_THREADS, "gnnscale-text") as threads:
-            given = lines_of(self._path, self._dialect, self.what)
+            given = self._lines()
             found = ahead(
                 threads, lambda lines: self._counted(lines, dict(wanted)), given, _THREADS
             )
@@ -128,13 +137,34 @@ class TextPart:
         if not self.names:
             return
         wanted = {i: kinds.get(i, self.types[i]) for i in columns}
-        given = lines_of(self._path, self._dialect, self.what)
+        given = self._lines()
         with ThreadPoolExecutor(_THREADS, "gnnscale-text") as threads:
             for table in ahead(threads, lambda lines: self._read(lines, wanted), given, _THREADS):
                 for batch in table.to_batches():
                     yield pyarrow.RecordBatch.from_arrays(
                         [batch.column(str(i)) for i in columns], names=[str(i) for i in columns]
                     )
+
+    def empty_at(self, column: int) -> str:
+        """See `Part.empty_at`."""
+        for lines in self._lines():
+            for row in rows_of(lines.text.decode("utf-8", "replace"), *self._cut()):
+                if not row.cells[column].strip():
+                    return f"line {lines.line + row.line} of {self.what}"
+        return ""
+
+    def _lines(self) -> Iterator[Lines]:
+        given = lines_of(self._path, self._dialect, self.what)
+        if separator_of(self._dialect) == " ":
+            return given
+        return without_empty_end(given, separator_of(self._dialect), self._tell_left_out)
+
+    def _tell_left_out(self, rows: int) -> None:
+        if rows and not self._told:
+            logger.info(
+                "%s: rows of separators alone at its end are left out (%d)", self.what, rows
+            )
+            self._told = True
 
     # --- one lines -------------------------------------------------------------------------
 
@@ -144,6 +174,27 @@ class TextPart:
         Raises:
             pyarrow.ArrowInvalid: there are others.
         """
+        try:
+            return self._cut_by_arrow(lines, kinds)
+        except pyarrow.ArrowInvalid:
+            if (even := self._evened(lines)) is None:
+                raise
+            return self._cut_by_arrow(even, kinds)
+
+    def _evened(self, lines: Lines) -> Lines | None:
+        """Without empty cells behind the last column; None where no row has such."""
+        sep, width = separator_of(self._dialect), len(self.names)
+        rows = [*rows_of(lines.text.decode("utf-8", "replace"), *self._cut())]
+        if not any(len(row.cells) > width >= filled_cells(row) for row in rows):
+            return None
+        if any(filled_cells(row) > width for row in rows):
+            return None
+        text = "".join(sep.join(row.raw[:width]) + "\n" for row in rows)
+        return Lines(text.encode(), lines.line)
+
+    def _cut_by_arrow(
+        self, lines: Lines, kinds: Mapping[int, pyarrow.DataType | None]
+    ) -> pyarrow.Table:
         quote = self._dialect.quote
         return arrow_csv.read_csv(
             pyarrow.BufferReader(lines.text),
@@ -276,7 +327,7 @@ class TextPart:
             raise not_of(self._dialect.encoding, f"{self.what}, line {line}", fault) from error
         width = len(self.names)
         for row in rows_of(text, *self._cut()):
-            if len(row.cells) != width:
+            if not filled_cells(row) <= width <= len(row.cells):
                 hint = "; for comments say comment=" if row.cells[0][:1] in ("#", "%", "/") else ""
                 raise InputError(
                     f"{self.what}, line {lines.line + row.line} has {len(row.cells)} cells where "

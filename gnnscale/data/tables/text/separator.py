@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from gnnscale.data.tables.text.cells import Row, is_missing, is_number, rows_of
+from gnnscale.data.tables.text.cells import Row, filled_cells, is_missing, is_number, rows_of
 from gnnscale.errors import InputError
 
 STRONG = ("\t", ";", "|", ",")
@@ -160,16 +160,25 @@ def reading_of(text: str, sep: str) -> Reading:
             )
             for row in rows
         ]
-    return Reading(sep, quote, padded, rows)
+    return Reading(sep, quote, padded, _evened(rows))
 
 
 def _first_rows(text: str, sep: str, quote: str) -> list[Row]:
     found = []
     for row in rows_of(text, sep, quote):
-        found.append(row)
+        if len(row.cells) == 1 or any(cell.strip() for cell in row.cells):
+            found.append(row)
         if len(found) == _ROWS:
             break
     return found
+
+
+def _evened(rows: list[Row]) -> list[Row]:
+    """Rows of one length, where they differ by empty cells at their ends alone."""
+    filled = max((filled_cells(row) for row in rows), default=0)
+    if len({len(row.cells) for row in rows}) == 1 or any(len(r.cells) < filled for r in rows):
+        return rows
+    return [row._replace(cells=row.cells[:filled], raw=row.raw[:filled]) for row in rows]
 
 
 def _is_stray(rows: Sequence[Row], quote: str) -> bool:
