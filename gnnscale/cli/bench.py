@@ -30,14 +30,7 @@ _PANEL = "Benchmark"
 @with_reading_options
 @o.with_training_options("seed", "keep")  # a benchmark has the one its own way, and fixes the other
 def bench(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME|PATH [NODES]",
-            help=f"{o.DATASET_HELP} Or tables of edges and of nodes.",
-            show_default=False,
-        ),
-    ],
+    files: Annotated[list[str], o.name_or_files()],
     recipe: Annotated[
         str | None,
         typer.Option(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
@@ -81,6 +82,17 @@ class _InWords(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = said(record.getMessage()), ()
         return True
+
+
+def listing(title: str) -> Table:
+    """A table as wide as the terminal, whose columns are to come."""
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        expand=True,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def show_log(verbose: bool) -> None:

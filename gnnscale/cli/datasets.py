@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.table import Table
-
-from gnnscale.cli.console import line, out, plain
+from gnnscale.cli.console import line, listing, out, plain
 from gnnscale.cli.options import Verbose
 
 
@@ -22,13 +19,7 @@ def datasets(verbose: Verbose = False) -> None:
     """
     from gnnscale.data import find_data, list_cards
 
-    table = Table(
-        title="Data sets",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        expand=True,
-        padding=(0, 1, 0, 0),
-    )
+    table = listing("Data sets")
     table.add_column("name", style="bold", no_wrap=True)
     table.add_column("what it is", ratio=1, no_wrap=True, overflow="ellipsis")
     for name in ("nodes", "edges", "labels"):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.table import Table
-
-from gnnscale.cli.console import line, out, plain
+from gnnscale.cli.console import line, listing, out, plain
 from gnnscale.cli.options import Verbose
 
 
@@ -22,13 +19,7 @@ def formats(verbose: Verbose = False) -> None:
     """
     from gnnscale.data.formats.registry import list_formats
 
-    table = Table(
-        title="Formats",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        expand=True,
-        padding=(0, 1, 0, 0),
-    )
+    table = listing("Formats")
     table.add_column("name", style="bold", no_wrap=True)
     table.add_column("looks like", ratio=2, overflow="fold")
     table.add_column("what it is", ratio=3, overflow="fold")

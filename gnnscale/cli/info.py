@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from gnnscale.cli.console import err, facts, line, out, plain
-from gnnscale.cli.options import DATASET_HELP, Download, Verbose
+from gnnscale.cli.options import Download, Verbose, name_or_files
 from gnnscale.cli.reading import opened_as, with_reading_options
 from gnnscale.errors import InputError
 from gnnscale.shown import size
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 @with_reading_options
 def info(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME|PATH [NODES]",
-            help=f"{DATASET_HELP} Or the folder of a run, or tables of edges and of nodes.",
-            show_default=False,
-        ),
-    ],
+    files: Annotated[list[str], name_or_files("the folder of a run, or ")],
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Read everything: checksums of what is stored, all checks."),

@@ -58,6 +58,16 @@ DeviceOfRun = Annotated[
     typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 …", show_default="the run's"),
 ]
 
+
+def name_or_files(also: str = "") -> object:
+    """The argument that is a data set, by its name or path or as tables, or something `also`."""
+    return typer.Argument(
+        metavar="NAME|PATH [NODES]",
+        help=f"{DATASET_HELP} Or {also}tables of edges and of nodes.",
+        show_default=False,
+    )
+
+
 # --- of training -------------------------------------------------------------------------------
 Model = Literal[
     "sage", "gcn", "gin", "gat", "cluster_gcn", "sgc", "ssgc", "tagcn", "appnp", "sign", "gcnii",
