@@ -86,6 +86,9 @@ class Tables:
         }
         columns, apart = labels_said(labels, opened["features"])
         opened["labels"] = opened_table(apart, "labels", dialect)
+        for table in (opened["features"], opened["labels"]):
+            if table is not None and told.id is None and not table.sample(1).num_rows:
+                raise InputError(f"{table.what} is empty: it names columns, and has no row")
         self._tables = {key: one for key, one in opened.items() if isinstance(one, Table)}
         self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
         nodes = [what for what in self._tables if what != "edges"]
@@ -145,12 +148,21 @@ class Tables:
                 logger.info("%s: not all ids are integers; they are read as text", self.edges.what)
             else:
                 self._places = places
-                plain = not found.size or (found[0] == 0 and found[-1] == found.size - 1)
+                self._check_some(found.size)
+                plain = found[0] == 0 and found[-1] == found.size - 1
                 return Numbers(found.size, "the edges") if plain else Integers(found, budget // 4)
         known, self._read = TextSet(), NumberedEdges(scratch)
         self._read.take(self.edges.chunks(text=True), known.add)
         names, self._places = known.ordered()
+        self._check_some(len(names))
         return Texts(names)
+
+    def _check_some(self, nodes: int) -> None:
+        if not nodes:
+            raise InputError(
+                f"{self.edges.what} has no edge, and nothing says which nodes there are: give "
+                "features=, a table of nodes, or num_nodes="
+            )
 
     def _integers(self, budget: int, scratch: Path) -> tuple[np.ndarray, np.ndarray | None]:
         """All ids of edges, ascending; and the place of each number among them, if they fit."""

@@ -96,7 +96,13 @@ def opened_table(given: object, what: str, dialect: Mapping[str, Any]) -> Table 
     """A table; None of what is an array, or nothing."""
     if given is None or npy_path(given) is not None or _is_array(given):
         return None
-    return open_table(given, what, **_dialect_of(what, dialect))
+    table = open_table(given, what, **_dialect_of(what, dialect))
+    if not table.columns:
+        without = "; of a graph without edges it is that line alone" if what == "edges" else ""
+        raise InputError(
+            f"{table.what} is empty: it has no row, nor the line that names columns{without}"
+        )
+    return table
 
 
 def _is_array(given: object) -> bool:

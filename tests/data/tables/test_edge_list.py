@@ -112,9 +112,6 @@ def test_columns_are_found_or_named(tmp_path):
         gs.from_edge_list(tmp_path / "bare.csv")
     (tmp_path / "snap.txt").write_text("# Nodes: 3\n# From To\n 1\t 5\n5   9 \n")
     assert gs.from_edge_list(tmp_path / "snap.txt").names[:].tolist() == [1, 5, 9]
-    for text in ("", "\n \n", "source,target\n"):
-        (tmp_path / "empty.csv").write_text(text)
-        assert gs.from_edge_list(tmp_path / "empty.csv").num_nodes == 0
 
 
 @pytest.mark.parametrize(

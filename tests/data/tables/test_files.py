@@ -79,3 +79,37 @@ def test_a_zip_of_several_files_is_refused_by_name(tmp_path):
         (tmp_path / name).write_bytes(zipped(e_csv=EDGES, n_csv=EDGES))
         with pytest.raises(InputError, match=message):
             gs.load(str(tmp_path / name))
+
+
+nothing = st.lists(st.sampled_from(["", " ", "# a comment", "#another", "\t"]), max_size=4).map(
+    "\n".join
+)
+
+
+@quick
+@given(nothing, st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.booleans())
+def test_a_file_without_a_row_is_refused_by_name(tmp_path, text, encoding, packed):
+    content = text.encode(encoding)
+    (tmp_path / "no.csv").write_bytes(gzip.compress(content) if packed else content)
+    (tmp_path / "e.csv").write_text(EDGES)
+    for given_files in ({"edges": "no.csv"}, {"edges": "e.csv", "features": "no.csv"}):
+        files = {what: tmp_path / name for what, name in given_files.items()}
+        with pytest.raises(InputError, match="is empty: it has no row"):
+            gs.from_edge_list(**files)
+    with pytest.raises(InputError, match="is empty: it has no row"):
+        gs.from_edge_list(tmp_path / "e.csv", labels=tmp_path / "no.csv")
+
+
+@quick
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True))
+def test_edges_of_which_there_is_the_header_alone(tmp_path, ids):
+    (tmp_path / "e.csv").write_text("source,target\n")
+    (tmp_path / "n.csv").write_text("id,a\n" + "".join(f"{i},{i}.5\n" for i in ids))
+    graph = gs.from_edge_list(tmp_path / "e.csv", tmp_path / "n.csv")
+    assert graph.num_nodes == len(ids) and graph.num_edges == 0
+    assert gs.from_edge_list(tmp_path / "e.csv", num_nodes=4).num_nodes == 4
+    with pytest.raises(InputError, match="has no edge, and nothing says which nodes there are"):
+        gs.from_edge_list(tmp_path / "e.csv")
+    (tmp_path / "n.csv").write_text("id,a\n")
+    with pytest.raises(InputError, match="names columns, and has no row"):
+        gs.from_edge_list(tmp_path / "e.csv", tmp_path / "n.csv")
