@@ -1,4 +1,4 @@
-"""The command line: `gnnscale train | evaluate | predict | partition | info | datasets`.
+"""The command line: `gnnscale import | info | train | evaluate | predict | append | bench …`.
 
 Commands import torch when they run, not before: `gnnscale --help` and `gnnscale datasets` answer at
 once.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PANEL = "Benchmark"
 
 
-@with_reading_options
+@with_reading_options()
 @o.with_training_options("seed", "keep")  # a benchmark has the one its own way, and fixes the other
 def bench(
     files: Annotated[list[str], o.name_or_files()],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -53,7 +53,14 @@ def error_line(message: str, hint: str = "") -> None:
         line(hint, console=err, style="dim")
 
 
-def show_warning(message: object, *_: object) -> None:
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Print a warning to stderr, without the line of code that it is of."""
     text = shown(said(str(message)))
     err.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)

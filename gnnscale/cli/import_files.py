@@ -15,7 +15,7 @@ from gnnscale.cli.console import err, line
 from gnnscale.cli.reading import are_tables, dataset_of, taken, with_reading_options
 
 
-@with_reading_options
+@with_reading_options()
 def import_files(
     files: Annotated[
         list[str],

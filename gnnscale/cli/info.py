@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gnnscale.graph import ClusteredGraph, Graph
 
 
-@with_reading_options
+@with_reading_options()
 def info(
     files: Annotated[list[str], name_or_files("the folder of a run, or ")],
     verify: Annotated[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SAID = {name: one.said.get("option") for name, one in arguments_of(ClusterOptions).items()}
 
 
-@with_reading_options
+@with_reading_options()
 def partition(
     num_parts: Annotated[int, typer.Option(help="Clusters.", show_default=False)],
     files: Files = None,

@@ -11,12 +11,12 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 import gnnscale
+from gnnscale.cli.append import append
 from gnnscale.cli.bench import bench
 from gnnscale.cli.console import err, error_line, line, show_log, show_warning, speak
-from gnnscale.cli.datasets import datasets
-from gnnscale.cli.formats import formats
 from gnnscale.cli.import_files import import_files
 from gnnscale.cli.info import info
+from gnnscale.cli.listing import datasets, formats
 from gnnscale.cli.options import Verbose
 from gnnscale.cli.partition import partition
 from gnnscale.cli.runs import evaluate, predict
@@ -134,7 +134,7 @@ def start(
 
 
 app.command("import")(import_files)
-for command in (train, evaluate, predict, bench, partition, info, datasets, formats):
+for command in (train, evaluate, predict, bench, partition, append, info, datasets, formats):
     app.command()(command)
 
 

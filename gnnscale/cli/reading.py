@@ -53,14 +53,21 @@ Files = Annotated[
 ]
 
 
-def with_reading_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that ends in `**given` the options of tables."""
-    signature = inspect.signature(function, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    parameters = [*own, *(_parameter(name) for name in _OPTIONS)]
-    vars(function)["__signature__"] = signature.replace(parameters=parameters)
-    function.__annotations__ = {p.name: p.annotation for p in parameters}
-    return function
+def with_reading_options(
+    *leave_out: str,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that ends in `**given` the options of tables, without these."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        made = [_parameter(name) for name in _OPTIONS if name not in leave_out]
+        parameters = [*own, *made]
+        vars(function)["__signature__"] = signature.replace(parameters=parameters)
+        function.__annotations__ = {p.name: p.annotation for p in parameters}
+        return function
+
+    return decorate
 
 
 def _parameter(name: str) -> inspect.Parameter:

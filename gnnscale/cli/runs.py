@@ -77,7 +77,7 @@ def _table_of_classes(where: str, figures: dict[str, dict[str, float]]) -> Table
     return table
 
 
-@with_reading_options
+@with_reading_options()
 def predict(
     run: Folder,
     to: Annotated[

@@ -38,7 +38,7 @@ _LARGE = 10.0
 _RESUME: dict[str, str | bool] = {"auto": "auto", "yes": True, "no": False}
 
 
-@with_reading_options
+@with_reading_options()
 @o.with_training_options()
 def train(
     files: Files = None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +13,15 @@ import numpy as np
 import torch
 
 from gnnscale.choices import choices_checked
+from gnnscale.data.additions import read_addition, read_sparse
 from gnnscale.data.kept import scratch_in
 from gnnscale.data.tables.given import Tables
-from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, as_text
-from gnnscale.data.tables.node_table import NodeArray, NodeTable
 from gnnscale.data.tables.said import Told
-from gnnscale.data.tables.values.classes import read_label_columns
-from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
-from gnnscale.graph import ClusteredGraph, Graph, NodeNames, open_graph
+from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.graph.store.cluster_folder import FORMAT, checked_store_path, store_meta
 from gnnscale.graph.store.growth import Addition, check_growable, write_grown
 from gnnscale.storage.array_folder import read_meta
-from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.memory import memory_bytes
 
 logger = logging.getLogger(__name__)
@@ -53,7 +51,12 @@ def append(
     comment: str | None = None,
     header: bool | Sequence[str] | None = None,
     encoding: str | None = None,
+    edge_attr: Any = None,
+    edge_type: Any = None,
+    node_type: Any = None,
+    parallel: bool = False,
     memory: int | str = "512MB",
+    after: Callable[[Growth], None] | None = None,
 ) -> ClusteredGraph:
     """Add nodes and edges to a clustered graph on disk.
 
@@ -72,8 +75,9 @@ def append(
         edges: new edges, between old and new nodes, as `from_edge_list` takes them.
         nodes: a table of the new nodes, with the columns that the graph's features were made of
             (the same recipe is applied), ids, and labels by the classes' names; an array of
-            features where the graph's were an array. Without it, the graph has no features, and
-            the new nodes are those that the edges name.
+            features where the graph's were an array, or a sparse matrix of SciPy or torch (an
+            `.npz` of SciPy's too). Without it, the graph has no features, and the new nodes are
+            those that the edges name.
         path: another folder to write to.
         joins: the part of the split that new nodes with a label join; None for none.
         undirected: each edge is given once; without it, as the graph is.
@@ -88,15 +92,22 @@ def append(
         comment: see there.
         header: see there.
         encoding: see there.
+        edge_attr: of a graph that has them: `[edges]` or `[edges, width]`, a row for each of
+            `edges`, in an array or an `.npy`. The reverse of an edge has the same.
+        edge_type: likewise, integers `[edges]`.
+        node_type: of a graph that has them: integers, one a row of `nodes`.
+        parallel: add edges that are all there already, with the same values, beside those. Without
+            it, such a call is taken for a second run of the first, and refused.
         memory: what reading the tables may take. Beside it: the new nodes and edges, 40 bytes for
             each old node, and names that are text.
+        after: is told how the graph has grown, which is logged without it.
 
     Returns:
         The graph that has grown, memory-mapped.
 
     Raises:
         InputError: an id is there already, or of no node; columns differ from those of the recipe;
-            a class is new; or nothing can come to this graph.
+            a class is new; all edges are there already; or nothing can come to this graph.
         StoreError: the folder cannot be written.
     """
     clustered = store if isinstance(store, ClusteredGraph) else open_graph(store)
@@ -122,223 +133,83 @@ def append(
     dialect = {"sep": sep, "comment": comment, "header": header, "encoding": encoding}
     root = clustered.path if path is None else checked_store_path(path)
     assert root is not None
+    matrix = read_sparse(nodes)
+    if matrix is not None:
+        nodes = np.empty((matrix.shape[0], 0), np.float32)  # a row for each, to be numbered
+    own = {"edge_attr": edge_attr, "edge_type": edge_type, "node_type": node_type}
     with scratch_in(Path(root).resolve().parent) as scratch:
         tables = Tables(edges, nodes, labels, told=told, dialect=dialect, num_nodes=None)
-        addition = _addition(clustered, tables, joins, undirected, memory_bytes(memory), scratch)
+        addition = read_addition(
+            clustered, tables, matrix, own, joins, undirected, memory_bytes(memory), scratch
+        )
         tables.log()
-    return _written(clustered, addition, Path(root))
+    grown, growth = _written(clustered, addition, Path(root), parallel)
+    (after or functools.partial(_log, graph.name))(growth)
+    return grown
 
 
-def _addition(
-    clustered: ClusteredGraph,
-    tables: Tables,
-    joins: str | None,
-    undirected: bool | None,
-    budget: int,
-    scratch: Path,
-) -> Addition:
-    graph = clustered.graph
-    rows = tables.rows
-    names = None if graph.names is None else graph.names.take(clustered.position)
-    ids, order = _ids(graph, names, tables, rows, budget)
-    new = ids.num_nodes - graph.num_nodes
-    x = _features(graph, tables, rows, scratch, new)
-    y, known = _labels(graph, rows, new)
-    chunks = list(tables.numbered(ids, "refuse"))
-    source, target = (
-        np.concatenate([np.empty(0, np.int64), *(chunk[k] for chunk in chunks)]) for k in (0, 1)
-    )
-    weight = _weights(graph, chunks, source.size)
-    times = [time for *_, time in chunks if time is not None and tables.edges.clock is not None]
-    when = _times(graph.edge_time, np.concatenate(times) if times else None, source.size, "edges")
-    of_rows = rows.row_times() if isinstance(rows, NodeTable) else None
-    known_when = _times(graph.node_time, of_rows, new, "nodes")
-    if graph.adj.symmetric if undirected is None else undirected:
-        one_way = source != target
-        weight, when = (
-            None if values is None else np.concatenate([values, values[one_way]])
-            for values in (weight, when)
-        )
-        source, target = (
-            np.concatenate([source, target[one_way]]),
-            np.concatenate([target, source[one_way]]),
-        )
-    called = None
-    if names is not None:
-        assert ids.names is not None
-        called = ids.names.take(torch.arange(graph.num_nodes, ids.num_nodes))
-    return Addition(
-        new,
-        source,
-        target,
-        weight,
-        when,
-        None if known_when is None else known_when[order],
-        None if x is None else x[order],
-        None if y is None else y[order],
-        called,
-        joins,
-        known[order],
-    )
+@dataclass(frozen=True)
+class Growth:
+    """How a graph has grown.
 
-
-def _ids(
-    graph: Graph,
-    names: NodeNames | None,
-    tables: Tables,
-    rows: NodeTable | NodeArray | None,
-    budget: int,
-) -> tuple[NodeIds, np.ndarray]:
-    """Whose each id is, old nodes first, and the row of each new node."""
-    count, text = graph.num_nodes, names is not None and names.ids is None
-    new: Any
-    if isinstance(rows, NodeTable) and rows.id is not None:
-        found = rows.node_ids(text, budget // 4)
-        if isinstance(found, Numbers):
-            new = np.arange(found.num_nodes) if rows.order is None else rows.order
-        else:
-            assert found.names is not None
-            new = found.names.to_arrow() if text else found.names.to_arrow().to_numpy()
-    elif rows is not None:
-        if names is not None:
-            raise InputError(
-                f"{rows.what}: there is no column of ids, by which the nodes of "
-                f"{graph.name} are called; name it, id="
-            )
-        new = count + np.arange(rows.num_rows)
-    else:
-        new = _named_by_edges(graph, names, tables)
-    order = np.arange(len(new))
-    if names is None:
-        order = np.argsort(new)
-        if not np.array_equal(new[order], count + np.arange(len(new))):
-            raise InputError(
-                f"the nodes of {graph.name} are called by their numbers, 0 to {count - 1:,}: give "
-                f"new ones the numbers {count:,} to {count + len(new) - 1:,}, each once"
-            )
-        return Numbers(count + len(new), f"{graph.name} with the new nodes"), order
-    known = names.to_arrow()
-    again = compute.is_in(pyarrow.array(new).cast(known.type), value_set=known)
-    if (already := compute.sum(again).as_py() or 0) > 0:
-        first = pyarrow.array(new).filter(again)[0].as_py()
-        raise InputError(
-            f"{already:,} of {len(new):,} nodes are in {graph.name} already, {first!r} first: give "
-            "rows of new nodes alone"
-        )
-    if text:
-        return Texts(pyarrow.concat_arrays([known, as_text(new)])), order
-    return Integers(np.concatenate([known.to_numpy(), new]), budget // 4), order
-
-
-def _named_by_edges(graph: Graph, names: NodeNames | None, tables: Tables) -> Any:
-    """The ids of edges that no node has: those of new ones, where nodes have no features."""
-    text = names is not None and names.ids is None
-    ends = [pyarrow.array(end) for chunk in tables.edges.chunks(text) for end in chunk[:2]]
-    kind = pyarrow.large_string() if text else pyarrow.int64()
-    found = compute.unique(pyarrow.chunked_array(ends, kind))
-    known = pyarrow.array(np.arange(graph.num_nodes)) if names is None else names.to_arrow()
-    new = found.filter(compute.invert(compute.is_in(found, value_set=known.cast(kind))))
-    if len(new) and graph.x is not None:
-        raise InputError(
-            f"the edges name {len(new):,} nodes that {graph.name} does not have, "
-            f"{new[0].as_py()!r} first: give a table of them, nodes=, with their features"
-        )
-    new = new.take(compute.sort_indices(new))
-    return new if text else new.to_numpy()
-
-
-def _features(
-    graph: Graph, tables: Tables, rows: NodeTable | NodeArray | None, scratch: Path, new: int
-) -> np.ndarray | None:
-    if graph.x is None:
-        return None
-    assert isinstance(graph.x, torch.Tensor)
-    width, kind = graph.x.size(1), torch.empty(0, dtype=graph.x.dtype).numpy().dtype
-    if isinstance(rows, NodeTable):
-        rows.order = None  # rows are placed by whoever asked for them
-    known = None if graph.schema is None else graph.schema.recipe
-    recipe = tables.recipe(None) if known is None else FeatureRecipe.from_json(known)
-    blocks = tables.features(recipe, scratch)
-    parts = [] if blocks is None or not new else list(blocks)
-    x = np.concatenate([np.empty((0, width), kind), *parts]) if _fit(parts, width) else None
-    if x is None or len(x) != new:
-        found = sum(map(len, parts)), parts[0].shape[1] if parts else 0
-        raise InputError(
-            f"the new nodes have features [{found[0]}, {found[1]}]; {graph.name} wants "
-            f"[{new}, {width}]: nodes="
-        )
-    return x.astype(kind, copy=False)
-
-
-def _fit(parts: Sequence[np.ndarray], width: int) -> bool:
-    return all(part.shape[1] == width for part in parts)
-
-
-def _labels(
-    graph: Graph, rows: NodeTable | NodeArray | None, new: int
-) -> tuple[np.ndarray | None, np.ndarray]:
-    if graph.y is None:
-        return None, np.zeros(new, dtype=bool)
-    shape = (new, *graph.y.shape[1:])
-    kind = torch.empty(0, dtype=graph.y.dtype).numpy().dtype
-    unknown = np.full(shape, np.nan if kind.kind == "f" else -1, kind)
-    columns = rows.those("label") if isinstance(rows, NodeTable) else []
-    if not isinstance(rows, NodeTable) or not columns:
-        return unknown, np.zeros(new, dtype=bool)
-    read = read_label_columns(rows.cells(columns), graph.task, graph.class_names, rows.what)
-    if read.y.shape != shape:
-        raise InputError(f"{rows.what}: labels are {[*read.y.shape]}; the graph's are {[*shape]}")
-    given = read.y[read.known]
-    if (
-        graph.task == "classification"
-        and given.size
-        and not ((given >= 0) & (given < graph.num_classes) & (given == np.round(given))).all()
-    ):
-        raise InputError(
-            f"{rows.what}: labels go from {given.min():g} to {given.max():g}; the classes of "
-            f"{graph.name} are 0 to {graph.num_classes - 1}"
-        )
-    y = np.where(read.known, read.y, unknown).astype(kind)
-    return y, np.asarray(read.known.reshape(new, -1).any(axis=1)) if new else np.zeros(0, bool)
-
-
-def _weights(graph: Graph, chunks: Sequence[Any], count: int) -> np.ndarray | None:
-    weighted = bool(chunks) and len(chunks[0]) > 2 and chunks[0][2] is not None
-    if graph.edge_weight is None:
-        if weighted:
-            raise InputError(
-                f"the new edges have weights, and those of {graph.name} have none: drop the column"
-            )
-        return None
-    if count and not weighted:
-        raise InputError(f"the edges of {graph.name} have weights: give those of the new ones")
-    weight = np.concatenate([np.empty(0, np.float32), *(c[2] for c in chunks if c[2] is not None)])
-    weight = weight.astype(np.float32)
-    if not np.isfinite(weight).all():
-        raise InputError("the new edges hold weights that are NaN or infinite")
-    return weight
-
-
-def _times(
-    had: torch.Tensor | None, given: np.ndarray | None, count: int, what: str
-) -> np.ndarray | None:
-    """The times of new edges or nodes, of the type that the graph's are of; None where it has none.
-
-    Raises:
-        InputError: the graph has times, and what is new has none, or none of that type.
+    Attributes:
+        nodes: that have come.
+        edges: likewise, each way of an undirected one.
+        clusters: that new nodes have joined.
+        cut_before: the share of the old edges that join two clusters.
+        cut: that of all edges.
+        repeated: new edges that were there already, with all their values.
+        since: the nodes that have come since the partition was made.
+        num_nodes: of the graph now.
     """
-    if had is None:
-        return None
-    if given is None and count:
-        raise InputError(f"the {what} of the graph have times: give those of the new ones, time=")
-    given = np.empty(0) if given is None else given
-    kind = torch.empty(0, dtype=had.dtype).numpy().dtype
-    if kind.kind == "i" and not (given == np.floor(given)).all():
-        raise InputError(f"times of the {what} are whole numbers; those of the new ones are not")
-    return given.astype(kind)
+
+    nodes: int
+    edges: int
+    clusters: int
+    cut_before: float
+    cut: float
+    repeated: int
+    since: int
+    num_nodes: int
+
+    def words(self) -> list[str]:
+        """What has come, and how good the clusters are."""
+        nodes = f"{self.nodes:,} new node{'s' * (self.nodes != 1)}"
+        where = f" in {self.clusters:,} cluster{'s' * (self.clusters != 1)}" if self.nodes else ""
+        edges = f"{self.edges:,} new directed edge{'s' * (self.edges != 1)}"
+        again = f", {self.repeated:,} of them there already" if self.repeated else ""
+        return [
+            f"{nodes}{where} and {edges}{again}",
+            f"{self.cut:.4f} of the edges join two clusters, {self.cut_before:.4f} before",
+        ]
+
+    @property
+    def hint(self) -> str | None:
+        """Where a new partition pays; None where it does not yet."""
+        cut_more = self.cut > (1 + _PAYS) * self.cut_before + 0.01
+        if self.since <= _PAYS * self.num_nodes and not cut_more:
+            return None
+        return (
+            f"{self.since:,} of {self.num_nodes:,} nodes came since it was partitioned, and "
+            f"{self.cut:.1%} of the edges are cut: a new partition pays"
+        )
 
 
-def _written(clustered: ClusteredGraph, addition: Addition, root: Path) -> ClusteredGraph:
+def _log(name: str, growth: Growth) -> None:
+    for text in growth.words():
+        (logger.warning if growth.repeated else logger.info)("%s: %s", name, text)
+    if growth.hint is not None:
+        logger.warning(
+            "%s: %s: gnnscale.cluster(g, gnnscale.partition(g, …), path=…), of "
+            "g = clustered.original()",
+            name,
+            growth.hint,
+        )
+
+
+def _written(
+    clustered: ClusteredGraph, addition: Addition, root: Path, parallel: bool
+) -> tuple[ClusteredGraph, Growth]:
     graph = clustered.graph
     own = {name: getattr(clustered, name) for name in ("node_id", "offsets", "train_ends")}
     about = (clustered.num_parts, clustered.split, clustered.method, clustered.seed)
@@ -347,52 +218,29 @@ def _written(clustered: ClusteredGraph, addition: Addition, root: Path) -> Clust
     if clustered.path is not None:
         before = read_meta(clustered.path, FORMAT).get("grown") or {}
     symmetric = graph.adj.symmetric and _both_ways(addition)
-    added = before.get("nodes", 0) + addition.num_nodes
-    meta |= {"symmetric": symmetric, "grown": {"nodes": added}}
-    grown = write_grown(graph, own, clustered.split, addition, root, meta)
-    _tell(graph, addition, grown.clusters, (grown.cut_before, grown.cut), added, grown.repeated)
-    return open_graph(root)
+    since = before.get("nodes", 0) + addition.num_nodes
+    meta |= {"symmetric": symmetric, "grown": {"nodes": since}}
+    grown = write_grown(graph, own, clustered.split, addition, root, meta, again=parallel)
+    growth = Growth(
+        addition.num_nodes,
+        addition.source.size,
+        np.unique(grown.clusters).size,
+        grown.cut_before,
+        grown.cut,
+        grown.repeated,
+        since,
+        graph.num_nodes + addition.num_nodes,
+    )
+    return open_graph(root), growth
 
 
 def _both_ways(addition: Addition) -> bool:
     """Whether every new edge has its reverse, of the same weight."""
-    values = [] if addition.weight is None else [addition.weight]
+    weight = addition.of_edges.get("edge_weight")
+    values = [] if weight is None else [weight]
     there = np.stack([addition.source, addition.target, *values])
     back = np.stack([addition.target, addition.source, *values])
     return bool(np.array_equal(there[:, np.lexsort(there)], back[:, np.lexsort(back)]))
-
-
-def _tell(
-    graph: Graph,
-    addition: Addition,
-    clusters: np.ndarray,
-    cut: tuple[float, float],
-    added: int,
-    repeated: int,
-) -> None:
-    logger.info(
-        "%s: %d new nodes in %d clusters and %d new edges; %.4f of the edges join two clusters, "
-        "%.4f before",
-        graph.name,
-        addition.num_nodes,
-        np.unique(clusters).size,
-        addition.source.size,
-        cut[1],
-        cut[0],
-    )
-    if repeated:
-        logger.warning("%s: %d of the new edges were there already", graph.name, repeated)
-    nodes = graph.num_nodes + addition.num_nodes
-    if added > _PAYS * nodes or cut[1] > (1 + _PAYS) * cut[0] + 0.01:
-        logger.warning(
-            "%s: %d of %d nodes came since it was partitioned, and %.1f %% of the edges are cut: "
-            "a new partition pays: gnnscale.cluster(g, gnnscale.partition(g, …), path=…) with "
-            "g = clustered.original()",
-            graph.name,
-            added,
-            nodes,
-            100 * cut[1],
-        )
 
 
 def _columns(graph: Graph, role: str, nodes: object) -> list[str]:

@@ -64,7 +64,7 @@ def read_arrays(
         {"task": task, "metric": metric, "source": source},
     )  # fmt: skip
     edge_index = _edge_index(edge_index)
-    x, y, node_ptr = _features(x), _given(y, "y"), _given(node_ptr, "node_ptr")
+    x, y, node_ptr = read_features(x), _given(y, "y"), _given(node_ptr, "node_ptr")
     edge_weight, edge_attr = _given(edge_weight, "edge_weight"), _given(edge_attr, "edge_attr")
     edge_type, node_type = _types(edge_type, "edge_type"), _types(node_type, "node_type")
     edge_time = None if edge_time is None else read_times(edge_time, "edge_time")
@@ -229,7 +229,8 @@ def _edge_index(value: object) -> Tensor:
     return edge_index.long() if edge_index.numel() == 0 else edge_index
 
 
-def _features(x: Any) -> Tensor | CSR | None:
+def read_features(x: Any) -> Tensor | CSR | None:
+    """Features as a graph holds them: dense, or of SciPy's and torch's sparse matrices in rows."""
     if x is None or isinstance(x, CSR):
         return x if x is None else x.to("cpu")
     if hasattr(x, "tocsr"):

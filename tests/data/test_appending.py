@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,3 +155,85 @@ def test_edges_alone_and_arrays(tmp_path):
     gs.cluster(bare, gs.partition(bare, 1), path=tmp_path / "b")
     named = gs.append(tmp_path / "b", pd.DataFrame({"from": ["c"], "to": ["a"]}))
     assert named.original().names[:].tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("given", ["matrix", "torch", "file", "array"])
+@pytest.mark.parametrize("stored", ["sparse", "dense"])
+def test_features_come_sparse_or_dense_and_values_with_edges(tmp_path, given, stored):
+    rng = np.random.default_rng(0)
+    x = rng.random((12, 5), np.float32) * (rng.random((12, 5)) < 0.4)
+    edges, new = rng.integers(0, 10, (2, 30)), np.array([[10, 11, 3], [0, 10, 11]])
+    attr, kind = rng.random((33, 2), np.float32), rng.integers(0, 3, 33)
+    types = rng.integers(0, 2, 12)
+
+    def made(stop, ends):
+        count = ends.shape[1]
+        return gs.Graph.from_arrays(
+            ends, x=scipy.sparse.csr_array(x[:stop]) if stored == "sparse" else x[:stop],
+            edge_attr=attr[:count], edge_type=kind[:count], node_type=types[:stop],
+            undirected=True,
+        )  # fmt: skip
+
+    graph = made(10, edges)
+    gs.cluster(graph, gs.partition(graph, 2, "random"), path=tmp_path / "s")
+    scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_array(x[10:]))
+    nodes = {
+        "matrix": scipy.sparse.csc_array(x[10:]),
+        "torch": torch.from_numpy(x[10:]).to_sparse(),
+        "file": tmp_path / "x.npz",
+        "array": x[10:],
+    }[given]
+    own = {"edge_attr": attr[30:], "edge_type": kind[30:], "node_type": types[10:]}
+    grown = gs.append(tmp_path / "s", new, nodes, **own).original()
+    wanted = made(12, np.concatenate([edges, new], axis=1))
+    assert grown.num_edges == wanted.num_edges and isinstance(grown.x, type(wanted.x))
+    row = lambda graph, i: graph.x[i] if stored == "dense" else graph.x.select_rows(i)  # noqa: E731
+    for i in range(12):
+        one = torch.tensor([i])
+        ours, theirs = row(grown, one), row(wanted, one)
+        if stored == "sparse":
+            assert dict(zip(ours.indices.tolist(), ours.values.tolist(), strict=True)) == dict(
+                zip(theirs.indices.tolist(), theirs.values.tolist(), strict=True)
+            )
+        else:
+            assert torch.equal(ours, theirs)
+    both = [
+        Counter(
+            zip(*g.edge_index.tolist(), map(tuple, g.edge_attr.tolist()), g.edge_type.tolist(),
+                strict=True)
+        )
+        for g in (grown, wanted)
+    ]  # fmt: skip
+    assert both[0] == both[1] and grown.node_type.tolist() == types.tolist()
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({}, "have edge_type: give those of the new ones, edge_type="),
+        ({"edge_type": [0.5]}, "edge_type= holds float64; it must be whole numbers"),
+        ({"edge_type": [0, 1]}, r"has shape \[2\]; it must be \[1\]"),
+        ({"edge_type": [-1]}, "goes from -1"),
+        ({"edge_type": [0], "edge_attr": [1.0]}, "edge_attr=: the edges of graph have none"),
+    ],
+)
+def test_values_that_do_not_go_along_are_refused(tmp_path, own, words):
+    graph = gs.Graph.from_arrays(np.array([[0, 1], [1, 2]]), edge_type=[0, 1])
+    gs.cluster(graph, gs.partition(graph, 1), path=tmp_path / "s")
+    with pytest.raises(InputError, match=words):
+        gs.append(tmp_path / "s", np.array([[0], [2]]), **own)
+    assert gs.open_graph(tmp_path / "s").graph.num_edges == 2
+
+
+def test_a_second_run_adds_nothing_unless_it_is_said(tmp_path):
+    graph = gs.Graph.from_arrays(np.array([[0, 1], [1, 2]]), edge_weight=[1.0, 2.0])
+    gs.cluster(graph, gs.partition(graph, 1), path=tmp_path / "s")
+    new = pd.DataFrame({"source": [2, 0], "target": [0, 1], "weight": [1.0, 5.0]})
+    grown = gs.append(tmp_path / "s", new)  # 0 to 1 weighs otherwise: another edge
+    assert grown.graph.num_edges == 4
+    with pytest.raises(InputError, match="all 2 new edges are in graph already"):
+        gs.append(tmp_path / "s", new)
+    assert gs.open_graph(tmp_path / "s").graph.num_edges == 4
+    told = []
+    twice = gs.append(tmp_path / "s", new, parallel=True, after=told.append)
+    assert twice.graph.num_edges == 6 and told[0].repeated == 2 and told[0].edges == 2

@@ -27,7 +27,7 @@ _COMMENTS = ("#", "%", "//")
 
 
 def _read(path: Path, given: Mapping[str, Any]) -> Graph:
-    told: dict[str, Any] = dict(given)
+    told = as_arguments(given)
     if "split" in told:  # as other formats call it
         told.setdefault("splits", told.pop("split"))
     known = [name for name in inspect.signature(from_edge_list).parameters if name != "edges"]
@@ -40,17 +40,23 @@ def _read(path: Path, given: Mapping[str, Any]) -> Graph:
         file = expanded(told[name]) if isinstance(told.get(name), str | Path) else Path()
         if file.suffix and file.exists():
             told[name] = os.path.abspath(file)
+    if isinstance(told.get("splits"), str):
+        told["splits"] = _by_values(told["splits"])
+    if isinstance(recipe := told.get("recipe"), str) and "=" in recipe:
+        told["recipe"] = dict(_pair(part) for part in recipe.split(","))
+    return from_edge_list(path, **told)
+
+
+def as_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `from_edge_list` as they are said in text, as it takes them."""
+    told = dict(given)
     for name in ("drop", "labels", "time"):
         value = told.get(name)
         if isinstance(value, str) and "," in value and not os.path.exists(value):
             told[name] = [int(part) if part.isdecimal() else part for part in value.split(",")]
     if isinstance(told.get("sep"), str):
         told["sep"] = told["sep"].replace("\\t", "\t")
-    if isinstance(told.get("splits"), str):
-        told["splits"] = _by_values(told["splits"])
-    if isinstance(recipe := told.get("recipe"), str) and "=" in recipe:
-        told["recipe"] = dict(_pair(part) for part in recipe.split(","))
-    return from_edge_list(path, **told)
+    return told
 
 
 def _by_values(text: str) -> Any:
