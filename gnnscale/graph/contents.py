@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import Protocol
 
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from gnnscale.graph import checks
 from gnnscale.graph.adjacency import Adjacency, row_blocks
-from gnnscale.graph.digest import Digest
 from gnnscale.graph.reading.labels import TASKS
 from gnnscale.graph.reading.nodes import PARTS, Split
 from gnnscale.graph.times import cut_faults, time_faults
 from gnnscale.kernels import CSR
+from gnnscale.storage.mapped import read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +115,37 @@ def _split_faults(name: str, split: Split, graph: Contents, otherwise_whole: boo
 # --- fingerprints -------------------------------------------------------------------------------
 
 
+class _Digest:
+    """A hash of named values and arrays, read in blocks; the same whatever they lie in."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, key: str, value: object) -> None:
+        """Add a value, by its repr."""
+        self._hash.update(f"{key}={value!r};".encode())
+
+    def add_array(self, array: Tensor | None) -> None:
+        """Add an array, or that there is none."""
+        if array is None:
+            self._hash.update(b"none;")
+            return
+        narrow = array.dtype == torch.int32  # index width is a storage choice: hash as 64-bit
+        self.add("int64" if narrow else str(array.dtype).removeprefix("torch."), tuple(array.shape))
+        flat = array.detach().cpu().reshape(-1)
+        for start in range(0, flat.numel(), 1 << 20):
+            block = read_rows(flat, start, min(start + (1 << 20), flat.numel()))
+            block = block.long() if narrow else block
+            self._hash.update(block.contiguous().view(torch.uint8).numpy().data)
+
+    def hex(self) -> str:
+        """The hash of all that was added."""
+        return self._hash.hexdigest()
+
+
 def structure_fingerprint(graph: Contents) -> str:
     """A hash of structure and edge weights."""
-    adj, digest = graph.adj, Digest()
+    adj, digest = graph.adj, _Digest()
     digest.add("shape", tuple(adj.shape))
     for array in (adj.indptr, adj.indices, adj.values, graph.node_ptr):
         digest.add_array(array)
@@ -125,7 +154,7 @@ def structure_fingerprint(graph: Contents) -> str:
 
 def fingerprint(graph: Contents) -> str:
     """A hash of everything but name and source, and the nodes' names."""
-    digest = Digest()
+    digest = _Digest()
     digest.add("structure", structure_fingerprint(graph))
     digest.add("task", (graph.task, graph.metric, graph.num_classes, graph.y_level))
     if isinstance(graph.x, CSR):
