@@ -95,8 +95,8 @@ def test_a_stored_graph_is_loaded_by_its_path(tmp_path):
     loaded = gs.load(str(tmp_path / "g"))
     assert_same_graph(loaded, built)
     assert loaded.source == str(tmp_path / "g") and loaded.name == "tiny"
-    with pytest.raises(InputError, match="seed"):
-        gs.load(str(tmp_path / "g"), seed=1)
+    with pytest.raises(InputError, match="undirected"):
+        gs.load(str(tmp_path / "g"), undirected=True)
     stored = cluster(loaded, Partition([1, 0, 1], 2), tmp_path / "c")
     assert_same_graph(stored.original(), loaded)
 
