@@ -44,6 +44,11 @@ class WithAdded:
         """See `Part`."""
         return self._part.row_numbers
 
+    @property
+    def signed(self) -> frozenset[int]:
+        """See `Part`."""
+        return self._part.signed
+
     def count(self) -> int:
         """See `Part.count`."""
         return self._part.count()

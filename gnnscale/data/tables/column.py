@@ -48,6 +48,11 @@ class Part(Protocol):
         """The columns that hold the numbers of rows."""
         ...
 
+    @property
+    def signed(self) -> frozenset[int]:
+        """The columns in which a cell read so far is a number as none is printed: +7, or -0."""
+        ...
+
     def count(self) -> int:
         """How many rows it has."""
         ...

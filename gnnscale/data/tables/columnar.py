@@ -27,6 +27,7 @@ class TypedPart:
 
     words: tuple[str, ...] = ()
     typed = True
+    signed: frozenset[int] = frozenset()
 
     def __init__(self, what: str, schema: pyarrow.Schema) -> None:
         self.what, self.schema = what, schema

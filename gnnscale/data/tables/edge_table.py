@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gnnscale.data.tables.ids.cells import id_batches, is_text
+from gnnscale.data.tables.ids.cells import id_batches, is_text, may_be_text
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import as_ids, looked_at
 from gnnscale.data.tables.table import Table
@@ -75,8 +75,8 @@ class EdgeTable:
         self.clock = Clock(looks["time"], table.what) if "time" in looks else None
         # "1.0" and "1" would be two nodes where text made text of both.
         points = any(look.column.kind == "float" for look in self._ends)
-        self.may_be_text = not table.typed and not points
-        self.text = any(is_text(look) for look in self._ends)
+        self.may_be_text = may_be_text(table, self._ends) and not points
+        self.text = any(is_text(table, look) for look in self._ends)
 
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
         """See `Edges.chunks`."""
@@ -86,6 +86,11 @@ class EdgeTable:
 
     def first(self) -> pyarrow.Array:
         """See `Edges.first`."""
+        if self.text and not self._table.typed:  # as they are written
+            kinds = {look.name: pyarrow.large_string() for look in self._ends}
+            rows = len(self._ends[0].cells)
+            batch = next(self._table.batches([*kinds], kinds), None)
+            return _different([] if batch is None else [c.slice(0, rows) for c in batch.columns])
         return _different([as_ids(look.cells) for look in self._ends])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,29 @@ import numpy as np
 
 from gnnscale.data.tables.column import CellMisfit
 from gnnscale.data.tables.edge_table import EdgeArray, Edges, EdgeTable
-from gnnscale.data.tables.ids.cells import check_is_text
+from gnnscale.data.tables.ids.cells import check_is_text, may_be_text
 from gnnscale.data.tables.ids.integer_set import IntegerSet
 from gnnscale.data.tables.ids.numbered import NumberedEdges
 from gnnscale.data.tables.ids.text_set import TextSet
+from gnnscale.data.tables.neighbours import refuse_neighbours
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers
 from gnnscale.data.tables.node_table import (
     NodeArray,
     NodeTable,
     known_shares,
+    npy_path,
     shares_of,
 )
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.edges import edge_roles
 from gnnscale.data.tables.roles.evidence import looked_at
+from gnnscale.data.tables.roles.matrix import refuse_matrix
 from gnnscale.data.tables.roles.nodes import node_roles
+from gnnscale.data.tables.roles.totals import refuse_totals
 from gnnscale.data.tables.said import (
     ColumnSaid,
     Told,
+    comments_said,
     labels_said,
     name_of,
     named_anywhere,
@@ -42,6 +48,7 @@ from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
 from gnnscale.graph.schema import Schema
 from gnnscale.storage.arrow import compute, pyarrow
+from gnnscale.storage.files import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +87,10 @@ class Tables:
     ) -> None:
         self.name, self._told, self._num_nodes = name_of(edges), told, num_nodes
         dialect = with_header(dialect, told)
+        self._comments = comments_said(dialect)
         opened = {
-            what: opened_table(given, what, dialect)
-            for what, given in (("edges", edges), ("features", features))
+            "edges": _opened_edges(edges, dialect, told),
+            "features": opened_table(features, "features", dialect),
         }
         columns, apart = labels_said(labels, opened["features"])
         opened["labels"] = opened_table(apart, "labels", dialect)
@@ -127,7 +135,7 @@ class Tables:
                     f"num_nodes={num_nodes}: {rows.what} with ids say how many there are; where "
                     f"rows are in the order of nodes, drop={rows.those('id')[0]!r}"
                 )
-            return rows.node_ids(self.edges.text or rows.text, budget // 4)
+            return self._ids_of(rows, budget // 4)
         for given in (rows, self._apart):
             if given is None or isinstance(given, Table):
                 continue
@@ -163,6 +171,19 @@ class Tables:
                 f"{self.edges.what} has no edge, and nothing says which nodes there are: give "
                 "features=, a table of nodes, or num_nodes="
             )
+
+    def _ids_of(self, rows: NodeTable, memory: int) -> NodeIds:
+        """The ids of a table of nodes: text where those of the edges are, or one of theirs is."""
+        if not (self.edges.text or rows.text):
+            assert rows.id is not None
+            try:
+                return rows.node_ids(False, memory)
+            except CellMisfit as error:
+                if not may_be_text(rows.table, [rows.id]):
+                    raise
+                check_is_text(error)
+                logger.info("%s: not all ids are integers; they are read as text", rows.what)
+        return rows.node_ids(True, memory)
 
     def _integers(self, budget: int, scratch: Path) -> tuple[np.ndarray, np.ndarray | None]:
         """All ids of edges, ascending; and the place of each number among them, if they fit."""
@@ -340,8 +361,27 @@ class Tables:
                 raise InputError(f"edges is an array, which has no columns for {', '.join(wrong)}")
             return EdgeArray(given, "edges")
         drop, time = self._drop.get("edges", ()), self._only_time("edges")
+        if told.source is None and told.target is None:
+            refuse_matrix(table, [look for look in looked_at(table) if look.name not in drop])
         roles = edge_roles(table, **named, time=time, drop=drop)
+        self._refuse_totals(table, roles, "edges")
         return EdgeTable(table, roles)
+
+    def _refuse_totals(self, table: Table, roles: Sequence[Role], what: str) -> None:
+        if self._comments.get(what) == "":
+            return
+        looks = looked_at(table)
+        ids = [
+            look
+            for look, role in zip(looks, roles, strict=True)
+            if role.role in ("id", "source", "target")
+        ]
+        refuse_totals(
+            table,
+            looks,
+            ids,
+            "comment={}" if what == "edges" else f"comment={{{{{what!r}: {{}}}}}}",
+        )
 
     def _nodes(self, table: Table, labels: Sequence[ColumnSaid], apart: bool) -> NodeTable:
         first = self.edges.first()
@@ -359,6 +399,7 @@ class Tables:
             no_order=lambda: self._no_order(table, first),
             **self._told_of("features", table),
         )
+        self._refuse_totals(table, roles, "features")
         return NodeTable(table, roles)
 
     def _label_table(self, table: Table, ids: NodeIds) -> NodeTable:
@@ -369,6 +410,7 @@ class Tables:
             no_order=lambda: "" if ids.names is None else "nodes are called by names",
             **self._told_of("labels", table),
         )
+        self._refuse_totals(table, roles, "labels")
         return NodeTable(table, roles)
 
     def _told_of(self, key: str, table: Table) -> dict[str, Any]:
@@ -410,6 +452,20 @@ class Tables:
     def _again(self, told: Told) -> list[ColumnSaid]:
         there = {column.name for table in self._tables.values() for column in table.columns}
         return [name for name in told.times_before if name in there]
+
+
+def _opened_edges(edges: object, dialect: Mapping[str, Any], told: Told) -> Table | None:
+    """The table of edges; lists of neighbours are refused, unless columns are named."""
+    plain = isinstance(edges, str | os.PathLike) and npy_path(edges) is None
+    path = expanded(edges) if isinstance(edges, str | os.PathLike) and plain else None
+    if path is None or not (told.source is None and told.target is None):
+        return opened_table(edges, "edges", dialect)
+    refuse_neighbours(path)
+    try:
+        return opened_table(edges, "edges", dialect)
+    except InputError as error:
+        refuse_neighbours(path, error)
+        raise
 
 
 def _known(ids: NodeIds, cells: Any) -> np.ndarray:

@@ -107,7 +107,7 @@ class NodeTable:
         looks = {role.role: look for role, look in zip(self.roles, looked_at(table), strict=True)}
         self.id = looks.get("id")
         self.clock = Clock(looks["time"], table.what) if "time" in looks else None
-        self.text = self.id is not None and is_text(self.id)
+        self.text = self.id is not None and is_text(table, self.id)
         self.order: np.ndarray | None = None
 
     @property

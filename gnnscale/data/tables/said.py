@@ -92,6 +92,12 @@ def _dialect_of(what: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
+def comments_said(dialect: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of comments, by table."""
+    own = ((what, _dialect_of(what, dialect)) for what in ("edges", "features", "labels"))
+    return {what: said.get("comment") for what, said in own}
+
+
 def opened_table(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:
     """A table; None of what is an array, or nothing."""
     if given is None or npy_path(given) is not None or _is_array(given):

@@ -161,6 +161,11 @@ class Table:
         """
         return column_of(self.what, self.columns, name_or_number)
 
+    def signed(self, name: str) -> bool:
+        """Whether a cell of a column, of those read so far, is a number as none is printed: +7."""
+        number = self.column(name).number
+        return any(places[number] in part.signed for part, places in self._pairs())
+
     def settled(self, columns: Sequence[str | int] | None = None) -> tuple[Column, ...]:
         """Columns (all of them when not given) whose types are those of all their cells.
 
@@ -210,6 +215,13 @@ class Table:
 
     def sample(self, rows: int = 1_000) -> pyarrow.Table:
         """The first rows of all columns, of the types that `columns` says."""
+        try:
+            return self._first_rows(rows)
+        except CellMisfit:  # behind the first block, whose types it is not of
+            self._settle(range(len(self._names)))
+            return self._first_rows(rows)
+
+    def _first_rows(self, rows: int) -> pyarrow.Table:
         columns = self.columns
         schema = pyarrow.schema([(column.name, column.type) for column in columns])
         read = []

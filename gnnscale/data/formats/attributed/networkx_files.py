@@ -17,6 +17,7 @@ from gnnscale.data.formats import seen
 from gnnscale.data.formats.attributed.attributes import OPTIONS, Attributed, graph_of_attributes
 from gnnscale.data.formats.registry import Format
 from gnnscale.data.formats.text import read_text
+from gnnscale.data.tables.neighbours import head_of, layout_of
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Graph
 
@@ -107,7 +108,10 @@ def _gexf(path: Path) -> networkx.Graph:
 
 
 def _adjlist(path: Path) -> networkx.Graph:
-    return networkx.parse_adjlist(_text(path).splitlines())
+    lines = [line for line in _text(path).splitlines() if not line.lstrip().startswith("#")]
+    if all(re.match(r"\s*[^\s:]+\s*:(\s|$)", line) for line in lines):  # "node: neighbours"
+        lines = [line.replace(":", " ", 1).replace(",", " ") for line in lines]
+    return networkx.parse_adjlist(lines)
 
 
 def _edgelist(path: Path) -> networkx.Graph:
@@ -161,6 +165,12 @@ def _is_node_link(path: Path) -> bool:
     head = seen.head(path)
     listed = b'"nodes"' in head and head.lstrip()[:1] == b"{" and b'"files"' not in head
     return seen.kind(path) == ".json" and listed and not path.stem.endswith("-G")
+
+
+def _is_adjlist(path: Path) -> bool:
+    if seen.kind(path) in (".adjlist", ".adj"):
+        return True
+    return seen.kind(path) in (".txt", ".dat", "") and layout_of(*head_of(path)) == "adjlist"
 
 
 def _is_edgelist(path: Path) -> bool:
@@ -224,8 +234,8 @@ FORMATS = (
     _format(
         "adjlist",
         "lists of neighbours, of networkx.write_adjlist",
-        "*.adjlist",
-        lambda path: seen.kind(path) in (".adjlist", ".adj"),
+        "*.adjlist, *.txt with `node: neighbours`",
+        _is_adjlist,
         _adjlist,
         "adjlist.html",
     ),

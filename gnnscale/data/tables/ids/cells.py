@@ -19,9 +19,18 @@ from gnnscale.storage.arrow import compute, pyarrow, types
 _EXACT = 2**53  # whole floats below are the integers that were written
 
 
-def is_text(look: Look) -> bool:
-    """Whether ids are text, as also numbers that are written with zeros before them, as 007."""
-    return look.column.kind == "text" or not (look.whole or not len(look.cells))
+def is_text(table: Table, look: Look) -> bool:
+    """Whether ids are text: also numbers that are written as none is printed, as 007, +7 and -0."""
+    return (
+        look.column.kind == "text"
+        or table.signed(look.name)
+        or not (look.whole or not len(look.cells))
+    )
+
+
+def may_be_text(table: Table, looks: Sequence[Look]) -> bool:
+    """Whether ids that begin as integers may be text further on, or too large for int64."""
+    return not table.typed or any(look.column.type == pyarrow.uint64() for look in looks)
 
 
 def id_batches(
@@ -46,7 +55,7 @@ def id_batches(
     kinds = {}
     for look in looks:
         if look.column.kind == "float" and not table.typed:
-            _check_exponents(table, look)
+            _check_points(table, look)
         if look.column.kind == "float" and (table.typed or not text):
             kinds[look.name] = pyarrow.float64()
         elif text:
@@ -59,6 +68,12 @@ def id_batches(
     for batch in table.batches(list(kinds), kinds):
         for look in (*looks, *more):
             _check_filled(batch[look.name], table, look.name)
+        if not text and (signed := [look.name for look in looks if table.signed(look.name)]):
+            raise CellMisfit(
+                f"{table.what}: {signed[0]} holds a number that is written with a plus, or -0, as "
+                "no number is printed: it is text. Write ids alike in all tables",
+                "+0",
+            )
         ids = [read(batch[look.name], f"{table.what}: {look.name}") for look in looks]
         numbers = [batch[look.name].to_numpy(zero_copy_only=False) for look in more]
         yield (*ids, *numbers, *(clock.read(batch[clock.name]) for clock in clocks))
@@ -81,23 +96,39 @@ def check_is_text(error: CellMisfit) -> None:
         raise InputError(f"{error}; ids are integers or text") from error
 
 
-def _check_exponents(table: Table, look: Look) -> None:
-    """Refuse numbers as 12e5: the text of an id, or a number whose last digits a program rounded.
+def _check_points(table: Table, look: Look) -> None:
+    """Refuse what is not written as whole numbers of one kind, all as 12 or all as 12.0.
+
+    12e5 is the text of an id, or a number whose last digits a program rounded; 12.0 beside 12 is
+    the same number, or another text.
 
     Raises:
         InputError: there is one.
     """
+    forms: dict[str, str] = {}  # what stands behind the digits, and where first
     for batch in table.batches([look.name], {look.name: pyarrow.large_string()}):
+        cells = compute.utf8_trim_whitespace(batch[0]).drop_null()
+        whole = cells.filter(compute.match_substring_regex(cells, r"^[-+]?\d+(\.0*)?$"))
+        behind = compute.replace_substring_regex(whole, r"^[-+]?\d+", "")
+        for form in behind.unique().to_pylist():
+            forms.setdefault(form, whole[compute.index(behind, form).as_py()].as_py())
+        if len(forms) > 1:
+            one, other = [*forms.values()][:2]
+            raise InputError(
+                f"{table.what}: {look.name} holds {one!r} and {other!r}: write ids in one way, or "
+                "give them as text: pandas.read_csv(path, dtype=str)"
+            )
         found = batch[0].filter(compute.match_substring_regex(batch[0], r"\d[eE][-+]?\d"))
         if len(found):
             raise InputError(
                 f"{table.what}: {look.name} holds {found[0].as_py()!r}, which may be a rounded "
-                "number or text; write whole numbers with all of their digits, and text with a "
-                "letter that makes no number of it"
+                "number or text; write whole numbers with all of their digits, or give the table "
+                "as text: pandas.read_csv(path, dtype=str)"
             )
 
 
 def _text(cells: pyarrow.Array, what: str) -> pyarrow.Array:
+    cells = cells if not types.is_floating(cells.type) else pyarrow.array(_whole(cells, what))
     return as_ids(cells)
 
 
@@ -113,7 +144,9 @@ def _whole(cells: pyarrow.Array, what: str) -> np.ndarray:
 
 def _check_filled(cells: pyarrow.Array, table: Table, name: str) -> None:
     empty = cells.null_count
-    if not empty and types.is_large_string(cells.type):
+    if types.is_floating(cells.type):
+        empty = compute.sum(compute.is_null(cells, nan_is_null=True)).as_py() or 0
+    elif not empty and types.is_large_string(cells.type):
         length, blank = compute.binary_length(cells), compute.utf8_is_space(cells)
         empty = compute.sum(compute.or_(compute.equal(length, 0), blank)).as_py() or 0
     if empty:

@@ -63,7 +63,7 @@ def edge_roles(
         )
     timed = deciding.named(time, "time")
     for look in deciding.left():
-        if look.column.row_number:
+        if look.row_number:
             deciding.give(look, "left out", "row number")
         elif look.empty:
             deciding.give(look, "left out", "no cells")
@@ -97,7 +97,13 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
             f"{deciding.table.what}: {odd.name} is {odd.in_words}; ids are integers or text"
         )
     if len(named) == 1:
-        _give_ends(deciding, *named[0], "by its name")
+        pair = named[0]
+        spaces = [re.fullmatch(r".*_ID\((.+)\)", look.name) for look in pair]
+        kinds = {match[1] for match in spaces if match}
+        numbers = all(look.whole for look in pair)
+        if len(kinds) == 2 and numbers and _overlap(deciding.table, *pair):
+            _ask_kinds(deciding, *pair, *sorted(kinds))
+        _give_ends(deciding, *pair, "by its name")
         return
     if len(named) > 1:
         _ask_ends(deciding, [look for look in able if any(look in pair for pair in named)])
@@ -117,13 +123,17 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
         chosen = [second, first] if backwards else chosen
     pair = source or chosen[0], target or chosen[-1]
     if not deciding.bare and _of_two_kinds(deciding.table, *pair):
-        one, other = map(deciding.written, pair)
-        deciding.faults.append(
-            f"{deciding.table.what}: columns {one} and {other} hold the same numbers. If these are "
-            f"the same nodes, say source={one}, target={other}; if nodes of two kinds, give "
-            f"them ids that differ, as '{pair[0].words[0]} 1' and '{pair[1].words[0]} 1'"
-        )
+        _ask_kinds(deciding, *pair, *(look.words[0] for look in pair))
     _give_ends(deciding, *pair, "of the first two" if deciding.bare else "of the only two of ids")
+
+
+def _ask_kinds(deciding: Deciding, source: Look, target: Look, kind: str, other: str) -> None:
+    ends = deciding.written(source), deciding.written(target)
+    deciding.faults.append(
+        f"{deciding.table.what}: columns {ends[0]} and {ends[1]} hold the same numbers. If these "
+        f"are the same nodes, say source={ends[0]}, target={ends[1]}; if nodes of two kinds, give "
+        f"them ids that differ, as '{kind} 1' and '{other} 1'"
+    )
 
 
 def _pairs(

@@ -29,7 +29,7 @@ NEUTRAL = vocabulary("""
 """)
 _TIMES = vocabulary("""
     time times timestamp timestamps ts t date dates datetime when unixtime unix epoch year month
-    day hour created updated
+    day hour created updated since
 """)
 #: Of quantities, which name no node.
 _QUANTITIES = vocabulary("""
@@ -40,6 +40,11 @@ _QUANTITIES = vocabulary("""
 _SECONDS = (315_532_800, 2_208_988_800)  # 1980 to 2040
 _DAYS = (19_000_101, 21_001_231)  # 1990-01-31 as 19900131
 _IDS = r"(user|node|paper|item|author|vertex|person|account|customer|entity|page|product)ids?"
+_NEO4J = re.compile(
+    r"(\w*):(START_ID|END_ID|ID|TYPE|LABEL|int|integer|long|short|byte|float|double|boolean|string|char|"
+    r"date|datetime|localdatetime|time|localtime)(?:\[\])?(?:\(.*\))?"
+)
+_INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?.*)?")
 
 
@@ -58,7 +63,11 @@ def words_of(name: str) -> list[str]:
 
     >>> words_of("FromNodeId"), words_of("user_1"), words_of("n2")
     (['from', 'node', 'id'], ['user', '1'], ['n', '2'])
+    >>> words_of("weight:float"), words_of(":START_ID(Person)")
+    (['weight'], ['start', 'id'])
     """
+    if (typed := _NEO4J.fullmatch(name)) is not None:  # ":START_ID(Person)", "since:int"
+        name = typed[1] if typed[2].islower() else f"{typed[1]} {typed[2].lower()}"
     parts = re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|\d+", name)
     return [part.lower() for part in parts]
 
@@ -106,6 +115,15 @@ class Look:
         return kind == "integer" or (
             kind == "float" and bool(numbers.size) and bool((numbers == np.floor(numbers)).all())
         )
+
+    @cached_property
+    def row_number(self) -> bool:
+        """Whether it holds the numbers of rows that a program wrote beside the table.
+
+        pandas writes an index with a point where it was made of floats.
+        """
+        unnamed = self.column.kind == "float" and _INDEX.fullmatch(self.name) is not None
+        return self.column.row_number or (unnamed and self.whole)
 
     @property
     def is_number(self) -> bool:
@@ -214,12 +232,12 @@ _LOOKED_AT: weakref.WeakKeyDictionary[Table, list[Look]] = weakref.WeakKeyDictio
 def looked_at(table: Table) -> list[Look]:
     """The columns of a table and the first of their cells."""
     if (looks := _LOOKED_AT.get(table)) is None:
-        columns = table.columns
-        rows = max(_LEAST_ROWS, min(_MOST_ROWS, _CELLS_LOOKED_AT // max(1, len(columns))))
+        wide = max(1, len(table.columns))
+        rows = max(_LEAST_ROWS, min(_MOST_ROWS, _CELLS_LOOKED_AT // wide))
         sample = table.sample(rows).combine_chunks()
         complete = sample.num_rows < rows
         looks = []
-        for column, cells in zip(columns, sample.columns, strict=True):
+        for column, cells in zip(table.columns, sample.columns, strict=True):
             own = cells.chunk(0) if cells.num_chunks else pyarrow.array([], cells.type)
             looks.append(Look(column, own, complete))
         _LOOKED_AT[table] = looks

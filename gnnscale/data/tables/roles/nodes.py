@@ -69,7 +69,7 @@ def node_roles(
     for look in deciding.left():
         if look.name in features:
             deciding.give(look, "feature", "named")
-    numbers = [look for look in deciding.left() if look.column.row_number]
+    numbers = [look for look in deciding.left() if look.row_number]
     for look in numbers:
         deciding.give(look, "left out", "row number")
     if not labels and rest == "feature":

@@ -90,6 +90,7 @@ class TextPart:
         self._rows: int | None = None
         self._told = False
         self._settled: set[int] = set()
+        self._signed = np.zeros(len(self.names), bool)
         every = range(len(self.names))
         for lines in self._lines():
             self.types = list(self._kinds_in(lines, dict(enumerate(self.types))).values())
@@ -103,6 +104,11 @@ class TextPart:
         names = self.names if self._dialect.first else []
         first = itertools.takewhile(lambda i: _INDEX.fullmatch(names[i]), range(len(names)))
         return frozenset(i for i in first if kind_of(self.types[i]) in ("integer", "empty"))
+
+    @property
+    def signed(self) -> frozenset[int]:
+        """See `Part`."""
+        return frozenset(np.flatnonzero(self._signed).tolist())
 
     def count(self) -> int:
         """See `Part.count`."""
@@ -224,7 +230,7 @@ class TextPart:
         except pyarrow.ArrowInvalid as error:
             table = self._slowly(lines, kinds, error)
         whole = [i for i, kind in kinds.items() if kind_of(kind) == "integer"]
-        if whole and b"0" in lines.text:
+        if whole:
             led = self._zero_led(lines)
             for i in whole:
                 if led[i]:
@@ -256,12 +262,12 @@ class TextPart:
         except pyarrow.ArrowInvalid as error:
             self._check_rows(lines, error)
             table = self._parsed(lines, dict.fromkeys(kinds))
-        led = self._zero_led(lines) if b"0" in lines.text else np.zeros(len(self.names), bool)
+        led, signed = self._zero_led(lines), self.signed
         for i, before in kinds.items():
             column = table.column(str(i))
             kind = column.type
-            if kind_of(kind) == "float" and _may_be_integers(column):
-                kind = self._of_large(lines, i)
+            if kind_of(kind) == "float" and (i in signed or _may_be_integers(column)):
+                kind = self._of_integers(lines, i)
             if led[i] and kind_of(kind) in ("integer", "float") and self._has_zero_led(lines, i):
                 kind = pyarrow.large_string()
             common = common_type((before, kind))
@@ -272,11 +278,13 @@ class TextPart:
                 self._check_turn(lines, i)
         return found
 
-    def _of_large(self, lines: Lines, number: int) -> pyarrow.DataType:
-        """Of numbers so large that floats would make several of them one."""
+    def _of_integers(self, lines: Lines, number: int) -> pyarrow.DataType:
+        """Of numbers with a plus, or so large that floats would make several of them one."""
         cells = [c.strip() for c in self._texts(lines, number) if not is_missing(c)]
         if not all(re.fullmatch(r"[-+]?\d+", cell) for cell in cells):
             return pyarrow.float64()
+        if all(-(2**63) <= int(cell) < 2**63 for cell in cells):
+            return pyarrow.int64()
         if all(0 <= int(cell) < 2**64 for cell in cells):
             return pyarrow.uint64()
         return pyarrow.large_string()
@@ -381,8 +389,11 @@ class TextPart:
 
     def _zero_led(self, lines: Lines) -> np.ndarray:
         led = np.zeros(len(self.names), np.bool_)
-        sep, quote = (ord(sign or "\0") for sign in self._cut())
-        zero_led(np.frombuffer(lines.text, np.uint8), sep, quote, led)
+        if b"0" in lines.text or b"+" in lines.text:
+            sep, quote = (ord(sign or "\0") for sign in self._cut())
+            signed = np.zeros_like(led)
+            zero_led(np.frombuffer(lines.text, np.uint8), sep, quote, led, signed)
+            self._signed |= signed
         return led
 
 
@@ -412,8 +423,8 @@ def _is_zero_led(cell: str) -> bool:
 
 
 @njit_serial
-def zero_led(text, sep, quote, led):
-    """Mark the columns of which a cell begins with a zero and another digit, or an "x".
+def zero_led(text, sep, quote, led, signed):
+    """Mark the columns of which a cell is written as no whole number is printed.
 
     Floor: the bytes.
 
@@ -421,28 +432,28 @@ def zero_led(text, sep, quote, led):
         text: uint8 ``[bytes]`` of whole rows.
         sep: the separator.
         quote: what cells may be in.
-        led: bool ``[columns]``, marked.
+        led: bool ``[columns]``, marked where a cell begins with a zero and another digit or an "x".
+        signed: bool ``[columns]``, marked where one begins with a plus and a digit, or is "-0".
     """
     column, i = 0, 0
+    begins, quoted = True, False  # whether a cell begins here; whether this is within quotes
     while i < text.size:
         c = text[i]
-        if c == sep:
-            column += 1
-        elif c == 10:
-            column = 0
-        elif c == quote:
-            i += 1
-            first = i
-            while i < text.size and text[i] != quote:
-                i += 1
-            # Of a cell in quotes, its first character alone: "007" is no number either.
-            digits = first + 1 < text.size and text[first] == 48 and 48 <= text[first + 1] <= 57
-            if digits and column < led.size:
-                led[column] = True
-        elif c == 48 and i + 1 < text.size and column < led.size and not led[column]:
-            before = text[i - 1] if i else 10
-            after = text[i + 1]
-            starts = before == sep or before == 10 or before == 32 or before == 43 or before == 45
-            if starts and (48 <= after <= 57 or after == 120 or after == 88):
-                led[column] = True
+        if begins and c != 32 and c != quote and column < led.size:
+            begins = False
+            sign = c == 43 or c == 45
+            at = i + 1 if sign else i
+            if at < text.size and 48 <= text[at] <= 57:
+                after = text[at + 1] if at + 1 < text.size else 10
+                zero = text[at] == 48
+                led[column] |= zero and (48 <= after <= 57 or after == 120 or after == 88)
+                # behind -0, neither a digit nor a point nor an exponent
+                other = not (48 <= after <= 57 or after == 46 or after == 101 or after == 69)
+                signed[column] |= c == 43 or (c == 45 and zero and other)
+        if c == quote and (quoted or begins or (i > 0 and text[i - 1] == quote)):
+            quoted = not quoted  # a doubled one opens again at once
+        elif not quoted and c == sep:
+            column, begins = column + 1, True
+        elif not quoted and c == 10:
+            column, begins = 0, True
         i += 1

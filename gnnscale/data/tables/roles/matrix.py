@@ -1,0 +1,63 @@
+"""Tables that are the adjacency matrix of a graph, and no list of its edges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from gnnscale.data.tables.roles.evidence import Look, as_ids
+from gnnscale.data.tables.table import Table
+from gnnscale.errors import InputError
+from gnnscale.storage.arrow import pyarrow
+
+
+def refuse_matrix(table: Table, looks: Sequence[Look]) -> None:
+    """Refuse a square table of numbers that holds zeros and ones alone, or is symmetric.
+
+    Its columns have no names but their numbers, or those that stand in front of its rows.
+
+    Raises:
+        InputError: it is one, saying how to read it as a matrix or as edges.
+    """
+    cells, named = _square(looks)
+    size = len(cells)
+    if size < 2 or not cells[0].complete:
+        return
+    values = np.stack([_values(look) for look in cells], axis=1)
+    binary = np.isin(values, (0, 1)).all()
+    # Two edges of which one goes on where the other ends are symmetric, too.
+    symmetric = size > 2 and np.array_equal(values, values.T)
+    if not (binary or symmetric or named) or np.isnan(values).any():
+        return
+    first, second = (repr(look.name) if named else look.column.number for look in cells[:2])
+    raise InputError(
+        f"{table.what} has {size} rows and {size} columns of numbers{' and their names' * named}, "
+        "as an adjacency matrix has. For a matrix, write its entries, scipy.sparse.save_npz("
+        "'graph.npz', scipy.sparse.csr_array(matrix)), and give gnnscale.load('graph.npz'); for a "
+        f"list of edges, say source={first}, target={second}"
+    )
+
+
+def _square(looks: Sequence[Look]) -> tuple[list[Look], bool]:
+    """The columns of a square of numbers; and whether its rows are called as the columns."""
+    rest = [look for look in looks if not look.row_number]
+    for look in [k for k in looks if k.may_name_nodes or k.row_number]:
+        others = [one for one in rest if one is not look]
+        names = as_ids(look.cells).to_pylist() if len(look.cells) == len(others) else []
+        if len(others) > 1 and names == [o.name for o in others] and _numbers(others):
+            return others, True
+    numbered = all(re.fullmatch(f"f?{i}", look.name) for i, look in enumerate(rest))
+    fits = rest and numbered and len(rest[0].cells) == len(rest) and _numbers(rest)
+    return (rest if fits else []), False
+
+
+def _numbers(looks: Sequence[Look]) -> bool:
+    return all(look.is_number or look.column.kind == "bool" for look in looks)
+
+
+def _values(look: Look) -> np.ndarray:
+    found = look.cells.cast(pyarrow.float64(), safe=False).fill_null(np.nan)
+    values: np.ndarray = found.to_numpy(zero_copy_only=False)
+    return values

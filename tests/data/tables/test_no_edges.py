@@ -1,0 +1,189 @@
+"""Tables that end with a total, or are matrices or lists of neighbours: never rows in silence."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gnnscale as gs
+from gnnscale.data.tables.roles.totals import is_total
+from gnnscale.errors import GnnscaleError, InputError
+
+quick = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+WORDS = ["Total", "TOTAL", "Sum", "Grand total", "Average", "Totals:", "Sub-total", "Mean"]
+EDGES = pd.DataFrame({"source": [1, 2, 3, 4], "target": [2, 3, 4, 1]})
+
+
+def read_says(call, *words):
+    with pytest.raises(InputError) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def edges_of(graph):
+    names = range(graph.num_nodes) if graph.names is None else graph.names[:].tolist()
+    return sorted((str(names[s]), str(names[t])) for s, t in graph.edge_index.T.tolist())
+
+
+def test_words_for_totals():
+    assert all(map(is_total, WORDS)) and is_total("Total (12 rows)")
+    assert not any(map(is_total, ["Totalfina", "total recall", "Anna", "", "12", "a sum of money"]))
+
+
+@quick
+@given(
+    st.sampled_from(WORDS),
+    st.lists(st.integers(1, 99), min_size=3, max_size=12),
+    st.booleans(),
+    st.sampled_from(["edges", "nodes"]),
+    st.sampled_from(["csv", "memory"]),
+)
+def test_a_total_is_no_row(tmp_path, word, weights, text, of, kind):
+    n = len(weights)
+    ids = [f"p{i}" if text else i for i in range(1, n + 1)]
+    average = word in ("Average", "Mean")
+    last = round(sum(weights) / n, 2) if average else sum(weights)
+    edges = pd.DataFrame({"source": ids, "target": ids[1:] + ids[:1], "weight": weights})
+    nodes = pd.DataFrame({"id": ids, "age": weights})
+    table = edges if of == "edges" else nodes
+    row = [*[word] * (len(table.columns) - 1), last]
+    with_total = pd.concat([table, pd.DataFrame([row], columns=table.columns)], ignore_index=True)
+
+    def given_(frame, name):
+        if kind == "memory":
+            return frame
+        frame.to_csv(tmp_path / name, index=False)
+        return tmp_path / name
+
+    def call(odd, **options):
+        tables = {"edges": edges, "nodes": nodes} | {of: odd}
+        files = [given_(tables[key], f"{key}.csv") for key in ("edges", "nodes")]
+        return gs.from_edge_list(*files, undirected=False, **options)
+
+    if len(set(weights)) == 1 and text and average:
+        return  # as every other row
+    read_says(lambda: call(with_total), "its last row", "comment=")
+    wanted = call(table)
+    whole = "" if of == "edges" else {"features": ""}
+    kept = call(with_total, comment=whole, absent="drop")
+    assert kept.num_nodes == n + (of == "nodes") and kept.num_edges == n
+    if kind == "csv":
+        out = call(with_total, comment=word if of == "edges" else {"features": word})
+        assert edges_of(out) == edges_of(wanted) and out.num_nodes == n
+
+
+@quick
+@given(st.lists(st.integers(-9, 40), min_size=2, max_size=20))
+def test_rows_that_sum_up_nothing_are_read(weights):
+    n = len(weights)
+    total = sum(weights[:-1])
+    ids = [f"p{i}" for i in range(n)]
+    edges = pd.DataFrame({"source": ids, "target": ids[1:] + ids[:1], "weight": weights})
+    if total != weights[-1] or n <= 5:
+        assert gs.from_edge_list(edges, undirected=False).num_edges == n
+    edges.loc[n - 1, "weight"] = total
+    if n > 5 and total > max(0, *weights[:-1]) and min(weights) > 0:
+        read_says(lambda: gs.from_edge_list(edges), "its last row")
+
+
+def test_a_company_called_total_is_a_node():
+    firms = pd.DataFrame({"from": ["Shell", "BP", "Total"], "to": ["BP", "Total", "Shell"]})
+    assert gs.from_edge_list(firms.assign(weight=[3, 4, 5])).num_nodes == 3
+
+
+@quick
+@given(
+    st.integers(2, 7),
+    st.sampled_from(["binary", "symmetric", "directed"]),
+    st.sampled_from(["bare", "index", "names", "memory", "memory names"]),
+    st.sampled_from([" ", ",", "\t"]),
+    st.integers(0, 99),
+)
+def test_a_matrix_is_no_list_of_edges(tmp_path, n, kind, form, sep, seed):
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(0, 2, (n, n)) if kind != "symmetric" else rng.integers(0, 9, (n, n))
+    if kind != "directed":
+        matrix = np.triu(matrix, 1) + np.triu(matrix, 1).T
+    if kind == "symmetric" and n == 2:
+        return  # two edges
+    names = [f"n{i}" for i in range(n)]
+    frame = pd.DataFrame(matrix, index=names, columns=names)
+    plain = pd.DataFrame(matrix)
+    path = tmp_path / ("m.txt" if sep != "," else "m.csv")
+    if sep == " " and form in ("index", "names"):
+        return  # a row of names that begins with nothing
+    if form == "bare":
+        np.savetxt(path, matrix, fmt="%d", delimiter=sep)
+    elif form == "index":
+        plain.to_csv(path, sep=sep)
+    elif form == "names":
+        frame.to_csv(path, sep=sep)
+    given_ = {"memory": plain, "memory names": frame}.get(form, path)
+    read_says(lambda: gs.from_edge_list(given_), "adjacency matrix", "source=")
+
+
+@quick
+@given(st.integers(0, 2**32), st.booleans(), st.booleans(), st.sampled_from(["graph", "txt"]))
+def test_metis_against_networkx(tmp_path, seed, weighted, sized, suffix):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 9))
+    graph = nx.gnm_random_graph(n, int(rng.integers(1, 2 * n)), seed=seed % 1000)
+    m = graph.number_of_edges()
+    for _, _, data in graph.edges(data=True):
+        data["w"] = int(rng.integers(1, 9))
+    kind = f" 0{sized:d}{weighted:d}" if weighted or sized else ""
+    rows = [
+        [*[7] * sized, *(x for j in graph[i] for x in [j + 1, graph[i][j]["w"]][: 1 + weighted])]
+        for i in range(n)
+    ]
+    text = "% a graph\n" + f"{n} {m}{kind}\n" + "".join(" ".join(map(str, r)) + "\n" for r in rows)
+    path = tmp_path / f"g.{suffix}"
+    path.write_text(text)
+    read_says(lambda: gs.from_edge_list(path), "format='metis'")
+    for read in (gs.load(path), gs.load(path, format="metis")):
+        both = [*graph.edges(data="w"), *((j, i, w) for i, j, w in graph.edges(data="w"))]
+        weights = read.edge_weight.tolist() if weighted else [None] * read.num_edges
+        found = [(i, j, w) for (i, j), w in zip(read.edge_index.T.tolist(), weights, strict=True)]
+        assert sorted(found) == sorted((i, j, w if weighted else None) for i, j, w in both)
+        assert read.names[:].tolist() == list(range(1, n + 1))
+    path.write_text(text.rstrip("\n") + " 1\n")
+    with pytest.raises(GnnscaleError, match=f"g.{suffix}"):
+        gs.load(path, format="metis")
+
+
+@quick
+@given(st.integers(0, 2**32), st.sampled_from(["colon", "plain"]), st.sampled_from("ab"))
+def test_lists_of_neighbours_against_networkx(tmp_path, seed, form, stem):
+    graph = nx.gnp_random_graph(7, 0.4, seed=seed % 10_000)
+    graph = nx.relabel_nodes(graph, {i: f"{stem}{i}" for i in range(7)})
+    mark = ":" if form == "colon" else ""
+    path = tmp_path / "l.txt"
+    path.write_text("".join(f"{i}{mark} {' '.join(graph[i])}\n" for i in graph))
+    wanted = sorted([*graph.edges, *((j, i) for i, j in graph.edges)])
+    if form == "colon":
+        read_says(lambda: gs.from_edge_list(path), "format='adjlist'")
+        assert edges_of(gs.load(path)) == wanted
+    elif max(dict(graph.degree).values()) > 1:
+        try:  # a graph, or a hint where rows are of several lengths
+            gs.from_edge_list(path)
+            raise AssertionError
+        except InputError as error:
+            assert "format='adjlist'" in str(error) or "say" in str(error) or "cells" in str(error)
+    assert edges_of(gs.load(path, format="adjlist")) == wanted
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=3, max_size=30))
+def test_lists_of_edges_are_nothing_else(tmp_path, pairs):
+    """A METIS graph whose nodes all have two neighbours is as good as never an edge list."""
+    path = tmp_path / "e.txt"
+    path.write_text("".join(f"{i} {j}\n" for i, j in pairs))
+    graph = gs.from_edge_list(path, undirected=False, header=False)
+    assert edges_of(graph) == sorted((str(i), str(j)) for i, j in pairs)
