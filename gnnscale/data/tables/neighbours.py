@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gnnscale.data.tables.files import file_kind, opened
-from gnnscale.errors import InputError
+from gnnscale.errors import GnnscaleError, InputError
 
 _HEAD = 1 << 18
 _COLON = re.compile(r"\s*[^\s:,;|]+\s*:(\s+[^:]*)?")
@@ -51,7 +51,7 @@ def head_of(path: Path) -> tuple[list[str], bool]:
     try:
         with opened(path) as file:
             content = file.read(_HEAD + 1)
-    except (OSError, EOFError):
+    except (OSError, EOFError, GnnscaleError):
         return [], False
     whole = len(content) <= _HEAD
     lines = content.decode("utf-8-sig", "replace").splitlines()
