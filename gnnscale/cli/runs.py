@@ -10,7 +10,7 @@ from rich.table import Table
 
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line, out, plain
-from gnnscale.cli.reading import dataset_of, taken, with_reading_options
+from gnnscale.cli.reading import are_tables, dataset_of, taken, with_reading_options
 from gnnscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def predict(
             raise InputError(f"--{next(iter(said))} is of tables, and none are given")
         opened = _open(run, None, device)
     else:
-        opened = _open(run, dataset_of(dataset, files or (), said), device, tables=bool(files))
+        opened = _open(run, dataset_of(dataset, files or (), said), device)
     wanted = None if nodes is None else _wanted(nodes, array, opened.trainer.names)
     verb = opened.trainer.embed if embeddings else opened.trainer.predict
     with err.status("exact inference on the full graph"):
@@ -152,7 +152,7 @@ def predict(
     line(f"{to}: {what} of {count:,} {rows}, {held}")
 
 
-def _open(run: Path, dataset: str | None, device: str | None, tables: bool = False) -> Run:
+def _open(run: Path, dataset: str | None, device: str | None) -> Run:
     from gnnscale.cli.sources import open_data
     from gnnscale.train import load_run
 
@@ -160,7 +160,7 @@ def _open(run: Path, dataset: str | None, device: str | None, tables: bool = Fal
         raise InputError(f"there is no run in {run}: run.json is missing")
     graph = None
     if dataset is not None:
-        told = _told_of_tables(run) if tables else {}
+        told = _told_of_tables(run) if are_tables(dataset, ()) else {}
         graph = open_data(dataset, **told)
     with err.status(f"opening {run}"):
         opened = load_run(run, graph=graph, device=device)

@@ -138,6 +138,8 @@ class Words:
 
     def _argument(self, name: str, value: str) -> str | None:
         """An argument of this value as the command line has it; None where it has none."""
+        if loaded := re.fullmatch(r"[\w.]+\((['\"].*['\"])\)", value):
+            value = loaded[1]  # what a data set is loaded by is its name here
         if "/" in value and value[:1] not in (*_QUOTES, *_CLOSING):
             return None  # a folder of part files, as year=2020/part-0.csv
         for own in (name, *_CALLED.get(name, ())):
@@ -213,7 +215,8 @@ def _value_end(text: str, at: int) -> int:
     if at < len(text) and text[at] in _CLOSING:
         return _closed(text, at)
     match = _BARE.match(text, at)
-    return match.end() if match else at
+    end = match.end() if match else at
+    return _closed(text, end) if at < end < len(text) and text[end] == "(" else end  # a call
 
 
 def _arguments(inside: str) -> Iterator[str]:

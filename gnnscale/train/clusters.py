@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gnnscale import comm
 from gnnscale.costs.sizes import evaluation_interval
+from gnnscale.data.changed import files_of
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
 from gnnscale.graph.clustered import write_store
@@ -365,6 +366,7 @@ def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> Description
     """What a run is trained on, and where it is found again; `fingerprint` is the graph's."""
     graph = data.graph if isinstance(data, ClusteredGraph) else data
     path = data.path if isinstance(data, ClusteredGraph) else None
+    source = graph.source if path is None else str(path)
     return {
         "name": graph.name,
         "fingerprint": fingerprint,
@@ -372,7 +374,8 @@ def describe_data(data: Graph | ClusteredGraph, fingerprint: str) -> Description
         "edges": graph.num_edges,
         "clustered": isinstance(data, ClusteredGraph),
         "clusters": _clusters(data) if isinstance(data, ClusteredGraph) else None,
-        "source": graph.source if path is None else str(path),
+        "source": source,
+        "files": files_of(source),
     }
 
 

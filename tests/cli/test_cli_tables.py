@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +119,26 @@ def test_part_files_and_what_is_said_of_them(gnnscale, tables):
 def test_what_cannot_be_is_said(gnnscale, tables, command, told):
     done = gnnscale(*command, code=2)
     assert told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_says_which_of_its_files_has_changed_and_what_to_do(gnnscale, tables):
+    told = (*TOLD, "--feature-recipe", "age=standardise")
+    gnnscale("train", "edges.parquet", "people.csv", *told, "--run-dir", "r", *QUICK)
+    gnnscale("predict", "r", "--out", "before.csv")
+    was = Path("people.csv").read_bytes()
+    tables.assign(age=tables["age"] + 3).to_csv("people.csv", index=False)
+    for command in (("predict", "r", "--out", "p.csv"), ("evaluate", "r")):
+        error = gnnscale(*command, code=2).stderr
+        assert "people.csv was written again" in error and "edges.parquet was" not in error
+        assert "Put that back as it was" in error
+        (way,) = re.findall("pass --dataset (.*)", error)
+        assert gnnscale(*command, "--dataset", *shlex.split(way)).stdout
+    ages = pd.read_csv("p.csv"), pd.read_csv("before.csv")
+    assert not np.allclose(*(table["probability_red"] for table in ages))  # by May's mean age
+    Path("people.csv").write_bytes(was)
+    gnnscale("evaluate", "r")
+    os.utime("people.csv", (0, 0))  # written again, with the same in it
+    gnnscale("evaluate", "r")
+    Path("people.csv").unlink()
+    error = gnnscale("evaluate", "r", code=2).stderr
+    assert "people.csv is gone" in error and "pass --dataset" in error

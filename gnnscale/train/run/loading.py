@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from typing_extensions import override
 
+from gnnscale.data.changed import changes
 from gnnscale.declared import arguments_of
-from gnnscale.errors import RunMismatch, StoreError
+from gnnscale.errors import InputError, RunMismatch, StoreError
 from gnnscale.graph import ClusteredGraph, Graph, is_store, open_graph
 from gnnscale.graph.store.graph_folder import is_stored_graph, open_stored_graph
 from gnnscale.nn import GraphModel, LayeredGNN, from_spec
@@ -155,15 +156,33 @@ def _absent(name: str, description: str) -> Callable:
 
 
 def _find_graph(folder: RunFolder, about: Description, task: str) -> Graph | ClusteredGraph:
-    known, data = about["data"], as_data(_open_graph(folder, about["data"]), task)
+    known = about["data"]
+    try:
+        data = as_data(_open_graph(folder, known), task)
+    except (InputError, StoreError) as error:
+        if not (gone := changes(known.get("files", {}), known["source"])):
+            raise
+        ways = "Put that back as it was; or, for another graph, pass graph="
+        raise type(error)(f"{error}. Since the run {_listed(gone)}. {ways}") from error
     whole = data.graph if isinstance(data, ClusteredGraph) else data
     same = whole.fingerprint() == known["fingerprint"]
     if not same or describe_data(data, known["fingerprint"])["clusters"] != known["clusters"]:
+        changed = _listed(changes(known.get("files", {}), known["source"]))
+        now = (
+            ""
+            if not known["source"] or known["clustered"]
+            else f"gnnscale.load({known['source']!r})"
+        )
         raise RunMismatch(
-            f"the graph at {known['source'] or folder.graph} is no longer the one of the run: pass "
-            "graph="
+            f"the graph {known['name']} is no longer the one of the run: {changed or 'made anew'}. "
+            "Put that back as it was; or, to use the run's model on what is there now, pass "
+            f"graph={now}"
         )
     return data
+
+
+def _listed(changed: list[str]) -> str:
+    return "; ".join(changed[:5]) + "; …" * (len(changed) > 5)
 
 
 def _open_graph(folder: RunFolder, known: Description) -> Graph | ClusteredGraph:
