@@ -126,7 +126,7 @@ def test_a_run_says_which_of_its_files_has_changed_and_what_to_do(gnnscale, tabl
     gnnscale("train", "edges.parquet", "people.csv", *told, "--run-dir", "r", *QUICK)
     gnnscale("predict", "r", "--out", "before.csv")
     was = Path("people.csv").read_bytes()
-    tables.assign(age=tables["age"] + 3).to_csv("people.csv", index=False)
+    tables.assign(age=tables["age"] + np.arange(60)).to_csv("people.csv", index=False)
     for command in (("predict", "r", "--out", "p.csv"), ("evaluate", "r")):
         error = gnnscale(*command, code=2).stderr
         assert "people.csv was written again" in error and "edges.parquet was" not in error
