@@ -58,7 +58,7 @@ def read_addition(
     new = ids.num_nodes - graph.num_nodes
     x = _features(graph, tables, rows, matrix, scratch, new)
     y, known = _labels(graph, rows, new)
-    chunks = list(tables.numbered(ids, "refuse"))
+    chunks = list(tables.numbering.numbered(ids, "refuse"))
     source, target = (
         np.concatenate([np.empty(0, np.int64), *(chunk[k] for chunk in chunks)]) for k in (0, 1)
     )

@@ -186,7 +186,7 @@ def from_edge_list(
     def build(root: Path, source: str | None = None) -> Graph:
         nonlocal task, num_classes
         with scratch_in(root.parent) as scratch:
-            ids = given.node_ids(budget, scratch)
+            ids = given.numbering.node_ids(budget, scratch)
             read = given.labels(ids, task)
             y = None if read is None else read.labels()
             labelled = _labelled(y, ids, task)
@@ -210,7 +210,7 @@ def from_edge_list(
             return build_graph(
                 root,
                 ids.num_nodes,
-                given.numbered(ids, absent),
+                given.numbering.numbered(ids, absent),
                 x=given.features(made, scratch),
                 y=y,
                 splits=parts,

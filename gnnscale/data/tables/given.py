@@ -1,4 +1,4 @@
-"""The tables that a graph is made of: opened, their columns decided, and read together."""
+"""The tables that a graph is made of: opened, and their columns decided and read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gnnscale.data.tables.column import CellMisfit
 from gnnscale.data.tables.edge_table import EdgeArray, Edges, EdgeTable
-from gnnscale.data.tables.ids.cells import check_is_text, may_be_text
-from gnnscale.data.tables.ids.integer_set import IntegerSet
-from gnnscale.data.tables.ids.numbered import NumberedEdges
-from gnnscale.data.tables.ids.text_set import TextSet
+from gnnscale.data.tables.ids.numbering import Numbering
 from gnnscale.data.tables.neighbours import refuse_neighbours
-from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all_integers
+from gnnscale.data.tables.node_ids import NodeIds
 from gnnscale.data.tables.node_table import (
     NodeArray,
     NodeTable,
@@ -69,6 +65,8 @@ class Tables:
 
     Attributes:
         name: what to call the graph.
+        edges: the edges.
+        numbering: of the nodes, and of the edges by them.
 
     Raises:
         InputError: something is no table, has no such column, or a column that may be several
@@ -98,7 +96,6 @@ class Tables:
             if table is not None and told.id is None and not table.sample(1).num_rows:
                 raise InputError(f"{table.what} is empty: it names columns, and has no row")
         self._tables = {key: one for key, one in opened.items() if isinstance(one, Table)}
-        self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
         nodes = [what for what in self._tables if what != "edges"]
         for keyword, said in (("id", told.id), ("labels", columns[0] if columns else None)):
             if said is not None and not nodes:
@@ -119,79 +116,12 @@ class Tables:
             self._apart = table
         elif apart is not None:
             self._apart = NodeArray(apart, "labels", text=True)
+        self.numbering = Numbering(self.edges, self._rows, self._apart, num_nodes)
 
     @property
     def rows(self) -> NodeTable | NodeArray | None:
         """The table of nodes, or the array in its place."""
         return self._rows
-
-    def node_ids(self, budget: int, scratch: Path) -> NodeIds:
-        """Which nodes there are, and what they are called."""
-        num_nodes = self._num_nodes
-        rows = self._rows
-        if isinstance(rows, NodeTable) and rows.id is not None:
-            if num_nodes is not None:
-                raise InputError(
-                    f"num_nodes={num_nodes}: {rows.what} with ids say how many there are; where "
-                    f"rows are in the order of nodes, drop={rows.those('id')[0]!r}"
-                )
-            return self._ids_of(rows, budget // 4)
-        for given in (rows, self._apart):
-            if given is None or isinstance(given, Table):
-                continue
-            if num_nodes is not None and given.num_rows != num_nodes:
-                raise InputError(
-                    f"{given.what} has {given.num_rows:,} rows for {num_nodes:,} nodes"
-                )
-            return Numbers(given.num_rows, f"the order of {given.what}, without a column of ids,")
-        if num_nodes is not None:
-            return Numbers(num_nodes, f"num_nodes={num_nodes}")
-        if not self.edges.text:
-            try:
-                found, places = self._integers(budget, scratch)
-            except CellMisfit as error:
-                if not self.edges.may_be_text:
-                    raise
-                check_is_text(error)
-                logger.info("%s: not all ids are integers; they are read as text", self.edges.what)
-            else:
-                self._places = places
-                self._check_some(found.size)
-                plain = found[0] == 0 and found[-1] == found.size - 1
-                return Numbers(found.size, "the edges") if plain else Integers(found, budget // 4)
-        known, self._read = TextSet(), NumberedEdges(scratch)
-        self._read.take(self.edges.chunks(text=True), known.add)
-        names, self._places = known.ordered()
-        self._check_some(len(names))
-        return Texts(names)
-
-    def _check_some(self, nodes: int) -> None:
-        if not nodes:
-            raise InputError(
-                f"{self.edges.what} has no edge, and nothing says which nodes there are: give "
-                "features=, a table of nodes, or num_nodes="
-            )
-
-    def _ids_of(self, rows: NodeTable, memory: int) -> NodeIds:
-        """The ids of a table of nodes: text where those of the edges are, or one of theirs is."""
-        if not (self.edges.text or rows.text):
-            assert rows.id is not None
-            try:
-                return rows.node_ids(False, memory)
-            except CellMisfit as error:
-                if not may_be_text(rows.table, [rows.id]):
-                    raise
-                check_is_text(error)
-                logger.info("%s: not all ids are integers; they are read as text", rows.what)
-        return rows.node_ids(True, memory)
-
-    def _integers(self, budget: int, scratch: Path) -> tuple[np.ndarray, np.ndarray | None]:
-        """All ids of edges, ascending; and the place of each number among them, if they fit."""
-        known, self._read = IntegerSet(budget), NumberedEdges(scratch)
-        if self._read.take(self.edges.chunks(text=False), known.add):
-            return known.ordered()
-        both = (np.concatenate(chunk[:2]) for chunk in self.edges.chunks(text=False))
-        return all_integers(both, budget, scratch), None
 
     def node_times(self, ids: NodeIds) -> tuple[np.ndarray | None, bool | None]:
         """When each node became known, `[num_nodes]`, and whether in seconds since 1970.
@@ -220,71 +150,6 @@ class Tables:
         return [
             n for n, k in looks.items() if roles[n] == "feature" and (k.moments or k.called_time)
         ]
-
-    def numbered(self, ids: NodeIds, absent: str) -> Iterator[tuple[np.ndarray | None, ...]]:
-        """Chunks of edges by the numbers of their nodes, as `build_graph` takes them.
-
-        Raises:
-            InputError: as `_numbered`.
-        """
-        for source, target, *more in self._numbered(ids, absent):
-            no_weight = [None] * (self.edges.clock is not None and not self.edges.weighted)
-            yield (source, target, *no_weight, *more)
-
-    def _numbered(self, ids: NodeIds, absent: str) -> Iterator[tuple[np.ndarray, ...]]:
-        """Chunks of edges by the numbers of their nodes; those without a row refused, or left out.
-
-        Raises:
-            InputError: an id is of no node; or rows in order are more than the edges name.
-        """
-        text, what = isinstance(ids, Texts), self.edges.what
-        if not text and self.edges.text:
-            raise InputError(f"{what}: source and target are text, and nodes integers")
-        if self._places is not None:
-            yield from self._read.chunks(self._places)
-            return
-        table = self._rows if isinstance(self._rows, NodeTable) else None
-        low, high, dropped = ids.num_nodes, -1, 0
-        for chunk in self.edges.chunks(text):
-            if absent == "drop":
-                known = _known(ids, chunk[0]) & _known(ids, chunk[1])
-                dropped += int((~known).sum())
-                mask = pyarrow.array(known) if text else known
-                ends = [end.filter(mask) if text else end[mask] for end in chunk[:2]]
-                chunk = (*ends, *(weight[known] for weight in chunk[2:]))
-            named = zip(chunk, ("source", "target"), strict=False)
-            try:
-                found = [ids.find(end, f"{what}: {name}") for end, name in named]
-            except InputError as error:
-                if table is None or table.id is None:
-                    raise
-                raise self._absent(ids, table) from error
-            if found[0].size:
-                low = min(low, *(int(end.min()) for end in found))
-                high = max(high, *(int(end.max()) for end in found))
-            yield (*found, *chunk[2:])
-        if dropped:
-            logger.warning("%s: %s edges are left out: no node is called so", what, f"{dropped:,}")
-        if table is not None and table.id is None and self._num_nodes is None and high >= 0:
-            _check_order(table, low, high)
-
-    def _absent(self, ids: NodeIds, table: NodeTable) -> InputError:
-        """What to say of edges whose nodes have no row in a table: how many, and which."""
-        edges = absent = 0
-        some: set[object] = set()
-        for source, target, *_ in self.edges.chunks(isinstance(ids, Texts)):
-            unknown = [~_known(ids, source), ~_known(ids, target)]
-            edges += len(source)
-            absent += int((unknown[0] | unknown[1]).sum())
-            for end, mask in zip((source, target), unknown, strict=True):
-                cells = pyarrow.array(end).filter(pyarrow.array(mask)).unique()
-                some.update(cells[: 1 << 16].to_pylist() if len(some) < 1 << 16 else [])
-        shown = ", ".join(map(repr, [*some][:3]))
-        return InputError(
-            f"{self.edges.what}: {absent:,} of {edges:,} edges name {len(some):,} nodes that have "
-            f"no row in {table.what}, as {shown}. Give these rows, or leave the edges out: "
-            "absent='drop'"
-        )
 
     def labels(self, ids: NodeIds, task: str | None) -> LabelColumns | None:
         """The labels in the order of the nodes; None without any."""
@@ -466,23 +331,3 @@ def _opened_edges(edges: object, dialect: Mapping[str, Any], told: Told) -> Tabl
     except InputError as error:
         refuse_neighbours(path, error)
         raise
-
-
-def _known(ids: NodeIds, cells: Any) -> np.ndarray:
-    """Which ids are of nodes, bool."""
-    if ids.names is None:
-        return (cells >= 0) & (cells < ids.num_nodes)
-    known = ids.names.to_arrow()
-    cells = cells if isinstance(ids, Texts) else pyarrow.array(cells)
-    return compute.is_in(cells, value_set=known.cast(cells.type)).to_numpy(zero_copy_only=False)
-
-
-def _check_order(table: NodeTable, low: int, high: int) -> None:
-    """Refuse rows in the order of nodes that the edges do not name from the first to the last."""
-    rows = table.num_rows
-    if low != 0 or high != rows - 1:
-        raise InputError(
-            f"{table.what} has {rows:,} rows and no column of ids, and the edges name nodes "
-            f"{low:,} to {high:,}. Where row i, from 0, is of node i, say num_nodes={rows}; else "
-            "name the column of ids, id="
-        )

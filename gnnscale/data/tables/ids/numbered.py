@@ -14,7 +14,7 @@ from gnnscale.errors import StoreError
 from gnnscale.storage.files import read_at
 
 #: Gives ids numbers, uint32; None where it cannot any more.
-Numbering = Callable[[Any], "np.ndarray | None"]
+GiveNumbers = Callable[[Any], "np.ndarray | None"]
 
 
 class NumberedEdges:
@@ -35,7 +35,7 @@ class NumberedEdges:
         self._sizes: list[int] = []
         self._more: list[np.dtype] = []
 
-    def take(self, chunks: Iterable[tuple[Any, ...]], number: Numbering) -> bool:
+    def take(self, chunks: Iterable[tuple[Any, ...]], number: GiveNumbers) -> bool:
         """Number all edges; whether they could be.
 
         Args:
