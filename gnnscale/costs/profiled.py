@@ -1,0 +1,215 @@
+"""What a layer costs that does not say so: run on small pieces, counted, and fitted by sizes.
+
+What it keeps are the tensors that torch saves for its gradients (`saved_tensors_hooks`); dense work
+is torch's own count of its products, sparse work the values that are scattered or added by index,
+for which torch counts 0. All is counted, so that it is the same on every run, and exact for what
+grows with nodes, edges, self-loops and segments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+from typing_extensions import override
+
+from gnnscale.costs.amounts import Amount, Depth, Sizes
+from gnnscale.costs.facts import Facts, Kernel
+from gnnscale.costs.peak import PeakBytes
+from gnnscale.nn.modules import draws_put_back
+
+_SCATTERED = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_", "index_add"),
+        *("index_add_", "index_reduce", "index_reduce_", "index_put", "index_put_"),
+        *("_index_put_impl_", "embedding_dense_backward"),
+    )
+)
+
+
+class Work(TorchDispatchMode):
+    """Counts what torch's operations do within the block.
+
+    Attributes:
+        dense: multiply-adds of products.
+        scattered: values added by index.
+        moved: bytes of all that is read and written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = self.scattered = self.moved = 0
+
+    @override
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[Any], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if (flops := flop_registry.get(func._overloadpacket)) is not None:
+            self.dense += flops(*args, **kwargs, out_val=out) // 2
+        name = func._schema.name
+        if name in _SCATTERED:
+            self.scattered += next(v for v in reversed(args) if isinstance(v, Tensor)).numel()
+        read, written = tree_leaves((args, kwargs)), tree_leaves(out)
+        storages = {v.untyped_storage()._cdata for v in read if isinstance(v, Tensor)}
+        fresh = [
+            v
+            for v in written
+            if isinstance(v, Tensor) and v.untyped_storage()._cdata not in storages
+        ]
+        if fresh or name.endswith("_"):  # a view moves nothing
+            self.moved += sum(v.nbytes for v in (*read, *fresh) if isinstance(v, Tensor))
+        return out
+
+
+class Run(NamedTuple):
+    """One run of a phase: what goes in, what comes out, and what is not its own.
+
+    Attributes:
+        inputs: the slots, then the current rows.
+        call: the phase, on these.
+        given: tensors that are there anyway: structure, values of edges, pointers.
+    """
+
+    inputs: Sequence[Tensor]
+    call: Callable[[Sequence[Tensor]], Tensor]
+    given: Sequence[Tensor]
+
+
+class _Found(NamedTuple):
+    amounts: list[float]
+    keeps_inputs: tuple[bool, ...]
+    keeps_output: bool
+    passes: int | None
+    width: int
+    learns: bool
+
+
+def profiled(
+    name: str,
+    modules: Sequence[nn.Module],
+    learns: Sequence[bool],
+    runs: Mapping[Sizes, Run],
+    parts: Sequence[str],
+    depth: Depth,
+    *,
+    gradients: bool = True,
+) -> Facts:
+    """Run a phase on pieces of several sizes, and fit what it takes.
+
+    Args:
+        name: of the phase.
+        modules: what it is made of; left as it was but for what it draws and keeps.
+        learns: which inputs a gradient comes back for.
+        runs: by the sizes of the piece.
+        parts: of an `Amount`, those that the sizes tell apart.
+        depth: of a forward pass, which no run tells.
+        gradients: whether there is a backward pass.
+    """
+    found = [_counted(modules, learns, run, gradients) for run in runs.values()]
+    at = np.array([[_unit(part).of(sizes) for part in parts] for sizes in runs], float)
+    measured = np.array([own.amounts for own in found], float)
+    fitted = np.linalg.lstsq(at, measured, rcond=None)[0].T
+    amounts = [
+        Amount(**{part: _rounded(value) for part, value in zip(parts, row, strict=True)})
+        for row in fitted
+    ]
+    last = found[-1]
+    return Facts(
+        name,
+        last.width,
+        forward=_kernels(amounts[:3], last.width, depth),
+        backward=_kernels(amounts[3:6], last.width, depth) if last.learns else (),
+        keeps=amounts[6],
+        keeps_inputs=last.keeps_inputs,
+        keeps_output=last.keeps_output,
+        workspace=_not_below(amounts[7]),
+        workspace_backward=_not_below(amounts[8]),
+        learns=last.learns,
+        passes=last.passes,
+    )
+
+
+def _unit(part: str) -> Amount:
+    return Amount(**{part: 1})
+
+
+def _rounded(value: float) -> float:
+    whole = round(value)
+    return whole if math.isclose(value, whole, rel_tol=1e-6, abs_tol=1e-3) else value
+
+
+def _not_below(amount: Amount) -> Amount:
+    return Amount(*(max(0, part) for part in vars(amount).values()))
+
+
+def _kernels(work: Sequence[Amount], width: int, depth: Depth) -> tuple[Kernel, ...]:
+    """The products, what is added up over edges, and all bytes with the last of them."""
+    products, scattered, moved = work
+    none = Amount()
+    steps = Depth(1, depth.columns)
+    found = []
+    if products != none:
+        found.append(Kernel("dense", products, none, (width, width), steps))
+    if scattered != none:
+        sums = Depth(depth.steps, arriving=depth.arriving)
+        found.append(Kernel("sparse", scattered, none, (width,), sums))
+    found.append(Kernel("rows", none, moved, (width,), Depth(1)))
+    return tuple(found)
+
+
+def _counted(
+    modules: Sequence[nn.Module], learns: Sequence[bool], run: Run, gradients: bool
+) -> _Found:
+    """Bytes and operations of one run forward and back."""
+    inputs = [x.detach().requires_grad_(own) for x, own in zip(run.inputs, learns, strict=True)]
+    learnt = [p for module in modules for p in module.parameters() if p.requires_grad]
+    buffers = [b for module in modules for b in (*module.parameters(), *module.buffers())]
+    there = {_storage(v) for v in (*run.given, *buffers)}
+    of_inputs = [_storage(x) for x in inputs]
+    saved: dict[int, int] = {}
+    holding: list[Tensor] = []  # or an address would be given out again
+
+    def pack(value: Tensor) -> Tensor:
+        holding.append(value.detach())
+        saved[_storage(value)] = value.untyped_storage().nbytes()
+        return value
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept)
+    back, peak_back = Work(), 0
+    with draws_put_back(), torch.set_grad_enabled(gradients):
+        with hooks, PeakBytes() as forward, Work() as work:
+            out = run.call(inputs)
+        own = _storage(out)
+        passes = of_inputs.index(own) if own in of_inputs else None
+        kept = sum(size for k, size in saved.items() if k not in {*there, *of_inputs, own})
+        workspace = forward.peak - kept - (0 if passes is not None else out.nbytes)
+        if out.requires_grad:
+            wanted = [v for v in (*inputs, *learnt) if v.requires_grad]
+            gradient = torch.ones_like(out)
+            with PeakBytes() as returned, back:
+                given = torch.autograd.grad(out, wanted, gradient, allow_unused=True)
+            peak_back = returned.peak - sum(g.nbytes for g in given if g is not None)
+    amounts = [work.dense, work.scattered, work.moved]
+    amounts += [back.dense, back.scattered, back.moved, kept, workspace, peak_back]
+    return _Found(
+        [float(amount) for amount in amounts],
+        tuple(x in saved for x in of_inputs),
+        own in saved and passes is None,
+        passes,
+        out.shape[1],
+        out.requires_grad,
+    )
+
+
+def _storage(value: Tensor) -> int:
+    return value.untyped_storage()._cdata

@@ -1,0 +1,214 @@
+"""What a propagation with its transform costs, in the order in which it computes them.
+
+P(XW) or (PX)W, whichever is narrower; every hop of Pᴷ is a sparse product, of every power the
+transform. On sparse features the transform comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gnnscale.costs.amounts import Amount, Depth
+from gnnscale.costs.facts import (
+    NOTHING,
+    Facts,
+    Kernel,
+    dense,
+    features,
+    hop,
+    over_rows,
+    row_gradient,
+    weight_gradient,
+)
+from gnnscale.costs.model import Value
+from gnnscale.costs.setting import Setting
+from gnnscale.graph import Adjacency
+from gnnscale.kernels import CSR
+from gnnscale.nn.convs.propagation import Propagation, is_plain_linear
+from gnnscale.nn.convs.pyg_convs import SelfWeight
+from gnnscale.nn.convs.stacked import Branched, Stacked
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """The widths within a propagation.
+
+    Attributes:
+        wide: columns of X.
+        out: columns that each weight gives; those of X where there is none.
+        weights: how many there are: one, or one a power; 0 for the identity.
+        branched: whether powers stay side by side.
+        before: whether XW comes before the hops.
+        hops: the hops that are computed.
+        steps: additions that follow, one after the other: of a bias, of the root's rows.
+    """
+
+    wide: int
+    out: int
+    weights: int
+    branched: bool
+    before: bool
+    hops: int
+    steps: int
+
+    @property
+    def stacked(self) -> int:
+        """Columns of all powers of X side by side; of PᴷX where there is one weight."""
+        return self.wide * max(1, self.weights)
+
+    @property
+    def propagated(self) -> list[int]:
+        """Columns that every hop propagates."""
+        if not self.before:
+            return [self.wide] * self.hops
+        grows = self.branched  # a branch more goes with every hop
+        return [self.out * (k + 1 if grows else 1) for k in range(self.hops)]
+
+    def products(self, element: int) -> list[Kernel]:
+        """The transform, after the hops or before them."""
+        if not self.weights:
+            return []
+        if self.before:
+            return [dense(self.wide, self.out * self.weights, element)]
+        if self.branched:
+            return [dense(self.wide, self.out, element)] * self.weights
+        return [dense(self.stacked, self.out, element)]
+
+
+def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting) -> Facts:
+    """What a propagation costs.
+
+    Args:
+        p: the propagation.
+        computed: whether QX was computed before training.
+        x: what it takes.
+        setting: how it is run.
+    """
+    element = setting.element
+    shapes = _shapes_of(p, computed, x)
+    weights = [] if p.weight is None else [p.weight]
+    weights = [*p.weights] if isinstance(p, Stacked) else weights
+    learnt = any(weight.requires_grad for weight in weights)
+    root = _root(p.root, x, element)
+    hops = _hops(p, shapes, setting)
+    products = shapes.products(element)
+    if shapes.before and x.sparse:
+        products = [features(shapes.out * shapes.weights, element)]
+    once, hops = (hops, []) if computed else ([], hops)
+    forward = _ending([*products, *hops] if shapes.before else [*hops, *products], shapes.steps)
+    gradients = [weight_gradient(kernel) for kernel in products] if learnt else []
+    back = [row_gradient(product, element) for product in products] if x.learns else []
+    through = hops[::-1] if x.learns or (shapes.before and learnt) else []
+    backward = [*through, *gradients, *back] if shapes.before else [*gradients, *back, *through]
+    training, row = setting.training, element * shapes.out
+    keeps = root.keeps if training else Amount()
+    if training and learnt and not shapes.before and not computed:
+        keeps += Amount(node=element * shapes.stacked)
+    joined = isinstance(p, Stacked) and (shapes.before or not shapes.branched)
+    if training and joined and x.learns:  # the weights side by side, in an array of their own
+        keeps += Amount(fixed=element * sum(weight.numel() for weight in weights))
+    takes = training and not x.sparse and ((shapes.before and learnt) or root.takes)
+    beside = _workspace(shapes, element, training and learnt)
+    beside_back = _workspace(shapes, element, False)
+    width = sum(w.size(0) for w in weights) if shapes.branched else shapes.out
+    if not weights and isinstance(p, Stacked):
+        width = shapes.wide * (shapes.hops + 1)
+    return Facts(
+        "Propagate",
+        width,
+        (*root.forward, *forward),
+        (*root.backward, *backward),
+        keeps=keeps,
+        keeps_inputs=(takes,),
+        workspace=Amount(node=beside + 2 * row * root.adds),
+        workspace_backward=Amount(node=beside_back + element * x.width * root.adds),
+        learns=learnt or x.learns or root.takes,
+        once=tuple(once),
+    )
+
+
+def _shapes_of(p: Propagation, computed: bool, x: Value) -> _Shapes:
+    like: Any = torch.empty(0)
+    if x.sparse:
+        like = CSR(torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32))
+    weight = p.weight
+    count = int(weight is not None)
+    if isinstance(p, Stacked):
+        weight, count = next(iter(p.weights), None), len(p.weights)
+    before = not computed and p.transform_first(like)
+    return _Shapes(
+        wide=x.width,
+        out=x.width if weight is None else weight.size(0),
+        weights=count,
+        branched=isinstance(p, Branched),
+        before=before,
+        hops=p.hops,
+        steps=int(p.bias is not None) + int(p.root is not None),
+    )
+
+
+def _hops(p: Propagation, shapes: _Shapes, setting: Setting) -> list[Kernel]:
+    """Products with P, each with the multiple of X that Horner's rule adds to it."""
+    if not shapes.hops:
+        return []
+    two = Adjacency(torch.tensor([0, 1, 2]), torch.tensor([1, 0], dtype=torch.int32))
+    left, right, diag, weighted = p.resolve().coefficients(two)
+    vectors = (left is not None) + (right is not None) + (weighted and setting.weighted)
+    found = []
+    for width in shapes.propagated:
+        product = hop(width, setting.element, diagonal=diag is not None, vectors=vectors)
+        found.append(product)
+        if p.powers is not None:
+            found.append(over_rows(width, setting.element, 3, 1))
+    return found
+
+
+def _ending(kernels: list[Kernel], steps: int) -> list[Kernel]:
+    """The same with additions after the last."""
+    if not kernels or not steps:
+        return kernels
+    *others, last = kernels
+    return [*others, last._replace(depth=last.depth._replace(steps=last.depth.steps + steps))]
+
+
+def _workspace(shapes: _Shapes, element: int, kept: bool) -> int:
+    """At most so many bytes of a node are there beside what comes out and what is kept."""
+    if shapes.before:
+        more = max(shapes.propagated, default=0) if shapes.hops > 1 or shapes.weights > 1 else 0
+        return element * (shapes.out * shapes.weights + more)
+    beside = shapes.wide if shapes.hops > 1 else 0
+    return element * (beside + (0 if kept or not shapes.weights else shapes.stacked))
+
+
+@dataclass(frozen=True)
+class _Root:
+    """What is added to a propagation, row by row: all beside the longer way through P."""
+
+    forward: tuple[Kernel, ...] = ()
+    backward: tuple[Kernel, ...] = ()
+    keeps: Amount = NOTHING
+    takes: bool = False
+    adds: int = 0
+
+
+def _root(root: Any, x: Value, element: int) -> _Root:
+    if root is None:
+        return _Root()
+    backward: list[Kernel] = []
+    if isinstance(root, SelfWeight):
+        scaled = over_rows(x.width, element, 3, 1)._replace(aside=True)
+        backward.append(scaled._replace(depth=Depth(1, (x.width,), rows=1)))
+        backward += [scaled] if x.learns else []
+        keeps, learns = Amount(fixed=element * x.learns), root.conv.eps.requires_grad
+        return _Root((scaled,), tuple(backward), keeps, learns, 1)
+    if is_plain_linear(root):
+        out, learns = root.weight.size(0), root.weight.requires_grad
+        product = features(out, element) if x.sparse else dense(x.width, out, element)
+        backward += [weight_gradient(product)] if learns else []
+        backward += [row_gradient(product, element)._replace(aside=True)] if x.learns else []
+        beside = product._replace(aside=True)
+        return _Root((beside,), tuple(backward), takes=learns, adds=1)
+    return _Root((over_rows(x.width, element)._replace(aside=True),), adds=1)

@@ -1,0 +1,166 @@
+"""The costs of a model on a graph: its phases, one after the other, with what goes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.costs.amounts import Sizes
+from gnnscale.costs.model import Crossing, ModelCosts, Placed, Value
+from gnnscale.costs.setting import Setting
+from gnnscale.costs.stated import facts_of
+from gnnscale.errors import InputError
+from gnnscale.graph import Adjacency, Graph
+from gnnscale.graph.adjacency import row_blocks
+from gnnscale.kernels import CSR
+from gnnscale.nn import GraphModel, LayeredGNN
+from gnnscale.nn.blocks.context import computed_in, type_of
+from gnnscale.nn.blocks.phases import Collect, Phase, Read, Save, slots_of
+
+
+def costs_of(
+    model: LayeredGNN | GraphModel,
+    x: Tensor | CSR,
+    carried: Mapping[str, Tensor] | None = None,
+    *,
+    training: bool = True,
+    computed: Literal["none", "first", "each"] = "none",
+) -> ModelCosts:
+    """What a model's phases compute, move and keep, by sizes.
+
+    Layers that do not state it are run once on some pieces of 32 nodes at most; the model is left
+    as it was. Of a `GraphModel`, what runs on nodes.
+
+    Args:
+        model: the model, its lazy parameters materialised.
+        x: features `[num_nodes, num_features]`, of which the columns and the type count.
+        carried: values of edges and nodes by name: `Graph.carried`.
+        training: whether it is trained, rather than evaluated.
+        computed: which propagations are computed before: the model's first (`precompute=True`), or
+            each before its block is trained by itself (`LayerwiseTrainer`).
+
+    Raises:
+        InputError: a parameter is lazy.
+    """
+    lazy = nn.parameter.UninitializedParameter
+    names = [name for name, p in model.named_parameters() if isinstance(p, lazy)]
+    if names:
+        raise InputError(
+            f"costs need the widths of the model, and {', '.join(names)} have none yet: build it "
+            "with in_channels=, the number of features, or run it on one batch first"
+        )
+    dtype = computed_in(model) or type_of(x)
+    carried = {} if carried is None else dict(carried)
+    setting = Setting(
+        dtype,
+        training,
+        computed,
+        isinstance(model, GraphModel),
+        "edge_weight" in carried,
+        carried,
+    )
+    reader = _Reader(setting, int(x.shape[1]), isinstance(x, CSR))
+    blocks = [reader.block(phases) for phases in model.phases]
+    parts: Sequence[Any] = model.encoder.blocks if isinstance(model, GraphModel) else model.blocks
+    of_blocks = [sum(p.numel() for p in part.parameters() if p.requires_grad) for part in parts]
+    every = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if len(blocks) == len(of_blocks):  # a `GraphModel` has its head elsewhere
+        blocks.append(())
+    return ModelCosts(
+        tuple(blocks),
+        tuple(reader.values),
+        tuple(reader.crossings(model.phases)),
+        (*of_blocks, every - sum(of_blocks)),
+        setting.element,
+    )
+
+
+def sizes_of_graph(graph: Graph) -> Sizes:
+    """The sizes of a whole graph; of a stored one, block by block."""
+    degree = loops = 0
+    for start, stop, rows in row_blocks(graph.adj):
+        degrees = rows.indptr.diff()
+        degree = max(degree, int(degrees.max()) if degrees.numel() else 0)
+        own = torch.arange(start, stop, device=rows.device).repeat_interleave(degrees)
+        loops += int((rows.indices == own).sum())
+    entries = graph.x.nnz if isinstance(graph.x, CSR) else 0
+    segments = 1 if graph.node_ptr is None else graph.num_graphs
+    return Sizes(graph.num_nodes, graph.num_edges, degree, loops, entries, segments)
+
+
+def halo_rows(adj: Adjacency, assignment: Tensor) -> tuple[int, int]:
+    """What parts of a graph need of one another.
+
+    Args:
+        adj: the graph.
+        assignment: int64 `[num_nodes]`, the part of every node.
+
+    Returns:
+        Rows, each once for every part that reads it from elsewhere; and edges between parts.
+    """
+    parts = int(assignment.max()) + 1 if assignment.numel() else 0
+    pairs, cut = [], 0
+    for start, stop, rows in row_blocks(adj):
+        readers = assignment[start:stop].repeat_interleave(rows.indptr.diff())
+        sources = rows.indices.long()
+        away = assignment[sources] != readers
+        pairs.append((sources[away] * parts + readers[away]).unique())
+        cut += int(away.sum())
+    return torch.cat(pairs).unique().numel() if pairs else 0, cut
+
+
+class _Reader:
+    """Goes through phases with the values that they hand on."""
+
+    def __init__(self, setting: Setting, width: int, sparse: bool) -> None:
+        self._setting = setting
+        self.values = [Value(width, width * setting.element, sparse=sparse)]
+        self._at = 0  # the current rows
+        self._slots: dict[str, int] = {}
+        self._after: list[dict[str, int]] = []
+
+    def block(self, phases: Sequence[Phase]) -> tuple[Placed, ...]:
+        """The phases of a block, placed."""
+        if self._setting.computed == "each":  # what came before is trained, and no longer learns
+            for at in (self._at, *self._slots.values()):
+                self.values[at] = self.values[at]._replace(learns=False)
+        placed = tuple(map(self._placed, phases))
+        self._after.append({"": self._at, **self._slots})
+        return placed
+
+    def _placed(self, phase: Phase) -> Placed:
+        begins = isinstance(phase, Save) or (isinstance(phase, Collect) and phase.first)
+        taken = () if begins else tuple(self._slots[name] for name in slots_of(phase))
+        takes = taken if isinstance(phase, Read) else (*taken, self._at)
+        facts = facts_of(phase, [self.values[value] for value in takes], self._setting)
+        if facts.passes is None:
+            self.values.append(
+                Value(facts.width, facts.width * self._setting.element, facts.learns)
+            )
+            gives = len(self.values) - 1
+        else:
+            gives = takes[facts.passes]
+        if isinstance(phase, Save | Collect):
+            self._slots[phase.slot] = gives
+        if not isinstance(phase, Collect):
+            self._at = gives
+        return Placed(facts, takes, gives)
+
+    def crossings(self, phases: Sequence[Sequence[Phase]]) -> list[Crossing]:
+        """What goes from each block to the next: the rows, and the slots that are read later."""
+        found = []
+        for number in range(1, len(phases) - 1):
+            later = {slot for block in phases[number:] for p in block for slot in slots_of(p)}
+            there = self._after[number - 1]
+            going = {at for name, at in there.items() if not name or name in later}
+            values = [self.values[at] for at in going]
+            found.append(
+                Crossing(
+                    sum(value.row for value in values),
+                    sum(value.row for value in values if value.learns),
+                )
+            )
+        return found
