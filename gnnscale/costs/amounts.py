@@ -98,7 +98,11 @@ class Depth(NamedTuple):
     @property
     def symbols(self) -> dict[str, int]:
         """How often each term stands, in the symbols of Besta & Hoefler (arXiv 2205.09702)."""
-        return {"log d": len(self.arriving), "log k": len(self.columns), "log n": self.rows}
+        return {
+            "log d": len(self.arriving),
+            "log k": sum(width > 1 for width in self.columns),
+            "log n": self.rows,
+        }
 
 
 def levels(terms: int) -> int:

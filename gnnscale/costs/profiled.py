@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry
 from typing_extensions import override
 
 from gnnscale.costs.amounts import Amount, Depth, Sizes
-from gnnscale.costs.facts import Facts, Kernel
+from gnnscale.costs.facts import NOTHING, Facts, Kernel
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.nn.modules import draws_put_back
 
@@ -153,18 +153,16 @@ def _not_below(amount: Amount) -> Amount:
 
 
 def _kernels(work: Sequence[Amount], width: int, depth: Depth) -> tuple[Kernel, ...]:
-    """The products, what is added up over edges, and all bytes with the last of them."""
+    """The products, what is added up over edges, and the bytes of all beside them."""
     products, scattered, moved = work
-    none = Amount()
-    steps = Depth(1, depth.columns)
     found = []
-    if products != none:
-        found.append(Kernel("dense", products, none, (width, width), steps))
-    if scattered != none:
+    if products != NOTHING:
+        found.append(Kernel("dense", products, NOTHING, (width, width), Depth(1, depth.columns)))
+    if scattered != NOTHING:
         sums = Depth(depth.steps, arriving=depth.arriving)
-        found.append(Kernel("sparse", scattered, none, (width,), sums))
-    found.append(Kernel("rows", none, moved, (width,), Depth(1)))
-    return tuple(found)
+        found.append(Kernel("sparse", scattered, NOTHING, (width,), sums))
+    over = Kernel("rows", NOTHING, moved, (width,), depth)
+    return (over._replace(depth=Depth(1), aside=True), *found) if found else (over,)
 
 
 def _counted(

@@ -103,6 +103,8 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
     back = [row_gradient(product, element) for product in products] if x.learns else []
     through = hops[::-1] if x.learns or (shapes.before and learnt) else []
     backward = [*through, *gradients, *back] if shapes.before else [*gradients, *back, *through]
+    if x.learns:  # its gradients from both ways add up
+        backward = _ending(backward, root.adds)
     training, row = setting.training, element * shapes.out
     keeps = root.keeps if training else Amount()
     if training and learnt and not shapes.before and not computed:
@@ -110,7 +112,7 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
     joined = isinstance(p, Stacked) and (shapes.before or not shapes.branched)
     if training and joined and x.learns:  # the weights side by side, in an array of their own
         keeps += Amount(fixed=element * sum(weight.numel() for weight in weights))
-    takes = training and not x.sparse and ((shapes.before and learnt) or root.takes)
+    takes = training and ((shapes.before and learnt and not x.sparse) or root.takes)
     beside = _workspace(shapes, element, training and learnt)
     beside_back = _workspace(shapes, element, False)
     width = sum(w.size(0) for w in weights) if shapes.branched else shapes.out
@@ -125,7 +127,7 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
         keeps_inputs=(takes,),
         workspace=Amount(node=beside + 2 * row * root.adds),
         workspace_backward=Amount(node=beside_back + element * x.width * root.adds),
-        learns=learnt or x.learns or root.takes,
+        learns=learnt or x.learns or root.learns,
         once=tuple(once),
     )
 
@@ -167,7 +169,7 @@ def _hops(p: Propagation, shapes: _Shapes, setting: Setting) -> list[Kernel]:
 
 
 def _ending(kernels: list[Kernel], steps: int) -> list[Kernel]:
-    """The same with additions after the last."""
+    """The same with so many additions after the last."""
     if not kernels or not steps:
         return kernels
     *others, last = kernels
@@ -191,6 +193,7 @@ class _Root:
     backward: tuple[Kernel, ...] = ()
     keeps: Amount = NOTHING
     takes: bool = False
+    learns: bool = False
     adds: int = 0
 
 
@@ -203,12 +206,13 @@ def _root(root: Any, x: Value, element: int) -> _Root:
         backward.append(scaled._replace(depth=Depth(1, (x.width,), rows=1)))
         backward += [scaled] if x.learns else []
         keeps, learns = Amount(fixed=element * x.learns), root.conv.eps.requires_grad
-        return _Root((scaled,), tuple(backward), keeps, learns, 1)
+        return _Root((scaled,), tuple(backward), keeps, learns, learns, 1)
     if is_plain_linear(root):
         out, learns = root.weight.size(0), root.weight.requires_grad
         product = features(out, element) if x.sparse else dense(x.width, out, element)
         backward += [weight_gradient(product)] if learns else []
         backward += [row_gradient(product, element)._replace(aside=True)] if x.learns else []
         beside = product._replace(aside=True)
-        return _Root((beside,), tuple(backward), takes=learns, adds=1)
+        takes = learns and not x.sparse
+        return _Root((beside,), tuple(backward), NOTHING, takes, learns, 1)
     return _Root((over_rows(x.width, element)._replace(aside=True),), adds=1)

@@ -27,6 +27,7 @@ from gnnscale.costs.facts import (
     Facts,
     Kernel,
     dense,
+    features,
     hop,
     over_rows,
     row_gradient,
@@ -55,6 +56,7 @@ from gnnscale.nn.blocks.phases import (
     concatenate,
     maximum,
 )
+from gnnscale.nn.convs.networks import is_norm
 from gnnscale.nn.convs.propagation import is_plain_linear
 from gnnscale.nn.convs.pyg_convs import sage_by_extremum
 from gnnscale.nn.invariance.stand_in import copy_of
@@ -62,6 +64,8 @@ from gnnscale.nn.invariance.stand_in import copy_of
 # Rows, and the segments among them, that a map of rows is run on.
 _CUTS = ((8, 1), (16, 1), (16, 2), (32, 4))
 _WHOLE = ((8, 1), (16, 1))
+# A map is an operation; a norm has two sums, a mean's and a variance's, with what goes with them.
+_MAP = Depth(1)
 # Nodes, edges that arrive at each, and nodes with self-loops, that a layer is run on.
 _PIECES = ((8, 1, 0), (16, 1, 0), (8, 2, 0), (16, 2, 4), (8, 1, 3))
 _STATED = {"forward", "backward", "keeps", "workspace"}
@@ -75,6 +79,17 @@ def facts_of(phase: Phase, inputs: Sequence[Value], setting: Setting) -> Facts:
         inputs: the slots' values that it takes, then the current rows.
         setting: how it is run.
     """
+    found = _facts_of(phase, inputs, setting)
+    if not any(x.sparse and keeps for x, keeps in zip(inputs, found.keeps_inputs, strict=True)):
+        return found
+    # Sparse features are made dense for it, and that is what it keeps.
+    width = sum(x.width for x in inputs if x.sparse)
+    keeps = tuple(k and not x.sparse for x, k in zip(inputs, found.keeps_inputs, strict=True))
+    rows = Amount(node=setting.element * width)
+    return replace(found, keeps=found.keeps + rows, keeps_inputs=keeps)
+
+
+def _facts_of(phase: Phase, inputs: Sequence[Value], setting: Setting) -> Facts:
     x = inputs[-1]
     match phase:
         case Propagate(propagation, first):
@@ -104,7 +119,7 @@ def _mapped(module: Any, x: Value, setting: Setting) -> Facts:
     element, name = setting.element, type(module).__name__
     if is_plain_linear(module):
         out, learnt = module.weight.size(0), module.weight.requires_grad
-        forward = dense(x.width, out, element)
+        forward = features(out, element) if x.sparse else dense(x.width, out, element)
         if module.bias is not None:
             forward = forward._replace(depth=Depth(2, (x.width,)))
         backward = [weight_gradient(forward)] if learnt else []
@@ -114,7 +129,7 @@ def _mapped(module: Any, x: Value, setting: Setting) -> Facts:
             out,
             (forward,),
             tuple(backward),
-            keeps_inputs=(learnt and setting.training,),
+            keeps_inputs=(learnt and setting.training and not x.sparse,),
             learns=learnt or x.learns,
         )
     if isinstance(module, nn.Identity):
@@ -124,7 +139,8 @@ def _mapped(module: Any, x: Value, setting: Setting) -> Facts:
     def run(copies: Sequence[nn.Module]) -> Callable[..., Tensor]:
         return lambda rows, ptr: Rows(copies[0])(rows[-1], context)
 
-    return _measured(name, [module], [x], setting, run)
+    depth = Depth(6, (x.width, x.width)) if is_norm(module) else _MAP
+    return _measured(name, [module], [x], setting, run, depth=depth)
 
 
 def _dropout(phase: Dropout, x: Value, setting: Setting) -> Facts:
@@ -132,6 +148,8 @@ def _dropout(phase: Dropout, x: Value, setting: Setting) -> Facts:
     own = Facts("Dropout", x.width, learns=x.learns, passes=0)
     if phase.act is not None:
         own = _mapped(phase.act, x, setting)
+    elif x.sparse:  # of the entries that there are, whose structure stays
+        return replace(own, workspace=Amount(entry=setting.element * setting.training))
     if not setting.training or phase.p == 0:
         return own
     element = setting.element
@@ -186,7 +204,7 @@ def _norm(norm: Any, inputs: Sequence[Value], setting: Setting) -> Facts:
         return call
 
     cuts = _CUTS if segmented else _WHOLE
-    return _measured(type(norm).__name__, [norm], inputs, setting, run, cuts)
+    return _measured(type(norm).__name__, [norm], inputs, setting, run, cuts, Depth(6, rows=2))
 
 
 def _measured(
@@ -196,6 +214,7 @@ def _measured(
     setting: Setting,
     run: Callable[[Sequence[nn.Module]], Callable[..., Tensor]],
     cuts: Sequence[tuple[int, int]] = _WHOLE,
+    depth: Depth = _MAP,
 ) -> Facts:
     """A map of rows, perhaps in segments, as it runs."""
     copies = _copies(modules, setting)
@@ -207,7 +226,7 @@ def _measured(
         runs[Sizes(rows, 0, segments=segments)] = Run(values, partial(call, ptr=ptr), [ptr])
     learns = [value.learns and setting.training for value in inputs]
     parts = ("node", "fixed") if cuts is _WHOLE else ("node", "segment", "fixed")
-    return profiled(name, copies, learns, runs, parts, Depth(1), gradients=setting.training)
+    return profiled(name, copies, learns, runs, parts, depth, gradients=setting.training)
 
 
 def _copies(modules: Sequence[nn.Module], setting: Setting) -> list[nn.Module]:
@@ -288,13 +307,19 @@ def _attention(module: Any, found: Facts, x: Value, setting: Setting) -> Facts:
         # a bias is added, or the mean over heads taken.
         Depth(6 + after, () if module.concat else (module.heads,), (own, own, own)),
     )
-    moved = found.forward[-1]._replace(aside=True)
     beside = [] if module.res is None else [dense(x.width, module.res.weight.size(0), element)]
-    forward = [*(kernel._replace(aside=True) for kernel in beside), project, scores, message, moved]
+    forward = [
+        found.forward[0],
+        *(kernel._replace(aside=True) for kernel in beside),
+        project,
+        scores,
+        message,
+    ]
     backward: list[Kernel] = []
     if found.backward:
         # Back to the weights of messages, through the softmax to the scores, and to the rows.
         backward = [
+            found.backward[0],
             message._replace(depth=Depth(1, (module.out_channels,))),
             scores._replace(depth=Depth(6, arriving=(own, own))),
             message._replace(depth=Depth(1, arriving=(own,)), aside=True),
@@ -304,7 +329,6 @@ def _attention(module: Any, found: Facts, x: Value, setting: Setting) -> Facts:
         if x.learns:
             rows = [row_gradient(kernel, element) for kernel in (*beside, project)]
             backward += [*(kernel._replace(aside=True) for kernel in rows[:-1]), rows[-1]]
-        backward.append(found.backward[-1]._replace(aside=True))
     return replace(found, forward=tuple(forward), backward=tuple(backward))
 
 
@@ -331,10 +355,12 @@ def _as_stated(module: Any, found: Facts, x: Value) -> Facts:
             f"{name}.costs({x.width}) returned {given!r}: amounts by name, as in "
             f"{{'forward': Amount(node=64, edge=8)}}, any of {', '.join(sorted(_STATED))}"
         )
-    for way in ("forward", "backward"):
-        if way in given:
-            given[way] = _stated_kernels(given[way], getattr(found, way), found.width)
-    return replace(found, **given)
+    kernels = {
+        way: _stated_kernels(given[way], getattr(found, way), found.width)
+        for way in ("forward", "backward")
+        if way in given
+    }
+    return replace(found, **{**given, **kernels})
 
 
 def _stated_kernels(work: Amount, found: Sequence[Kernel], width: int) -> tuple[Kernel, ...]:

@@ -26,7 +26,9 @@ class Tape:
         self.learns: list[bool] = []
         self.work = 0
         self.depends = nx.DiGraph()
-        self.products: list[tuple[list[tuple[int, int]], int]] = []
+        self.ran: list[tuple[list[tuple[int, ...]], int]] = []  # what is summed, and the sum
+        self.propagations: list[tuple[np.ndarray, np.ndarray]] = []  # rows in, and rows out
+        self.barriers: set[int] = set()
         self.waits: int | None = None  # all that is made from now on waits for it
 
     def leaf(self, value, learns=False):
@@ -49,12 +51,17 @@ class Tape:
         return own
 
     def map(self, function, x):
-        return self.each(lambda i: self.made(function(self.values[i]), [i]), x)
+        return self.each(lambda i: self.kept(self.made(function(self.values[i]), [i]), [(i,)]), x)
 
     def add(self, x, y):
-        return self.each(
-            lambda i, j: self.made(self.values[i] + self.values[j], [i, j]), x, y
-        )
+        def added(i, j):
+            return self.kept(self.made(self.values[i] + self.values[j], [i, j]), [(i,), (j,)])
+
+        return self.each(added, x, y)
+
+    def kept(self, out, terms):
+        self.ran.append((terms, out))
+        return out
 
     def each(self, function, *arrays):
         found = [function(*items) for items in zip(*(a.flat for a in arrays), strict=True)]
@@ -63,8 +70,6 @@ class Tape:
     def tree(self, terms, function=lambda a, b: a + b):
         """A sum as a tree, or the greatest."""
         terms = list(terms)
-        if not terms:
-            return self.leaf(0)
         while len(terms) > 1:
             pairs = [terms[k : k + 2] for k in range(0, len(terms), 2)]
             terms = [
@@ -73,31 +78,67 @@ class Tape:
             ]
         return terms[0]
 
-    def weighed(self, pairs):
-        """Σ factor · value, by a loop whose turns are counted."""
+    def weighed(self, pairs, learns=False):
+        """Σ factor · value, by a loop whose turns are counted; `learns`: of a sum of nothing."""
         total, terms = 0.0, []
         for factor, value in pairs:
             total += self.values[factor] * self.values[value]
             self.work += 1
             terms.append(self.made(self.values[factor] * self.values[value], [factor, value]))
-        out = self.tree(terms)
+        out = self.tree(terms) if terms else self.leaf(0, learns)
         assert math.isclose(self.values[out], total, rel_tol=1e-9, abs_tol=1e-12)
-        self.products.append((list(pairs), out))
-        return out
+        return self.kept(out, list(pairs))
 
     def backward(self):
         """Multiply-adds of the loops back: `gradient += gradient_of_total * other`."""
         turns = 0
-        for pairs, out in reversed(self.products):
+        for terms, out in reversed(self.ran):
             if self.learns[out]:
-                turns += sum(self.learns[f] + self.learns[v] for f, v in pairs)
+                turns += sum(self.learns[f] + self.learns[v] for f, v in filter(_pair, terms))
         return turns
+
+    def depth_backward(self, out):
+        """The longest chain of the loops back, from gradients of `out` that are there.
+
+        Every gradient is a tree of sums over what its value was used for; an addition hands its
+        gradient on.
+        """
+        parts: dict[int, list[int]] = {int(i): [0] for i in out.flat}
+        most = 0
+
+        def ready(value):
+            levels = sorted(parts[value])
+            while len(levels) > 1:
+                pairs = [levels[k : k + 2] for k in range(0, len(levels), 2)]
+                levels = [max(pair) + (len(pair) > 1) for pair in pairs]
+            return levels[0]
+
+        for terms, made in reversed(self.ran):
+            if made not in parts or not self.learns[made]:
+                continue
+            gradient = ready(made)
+            for term in terms:
+                for i in filter(self.learns.__getitem__, term):
+                    parts.setdefault(i, []).append(gradient + (len(term) > 1 or len(terms) == 1))
+        for value in parts:
+            most = max(most, ready(value))
+        return most
 
     def barrier(self, x):
         """What comes next waits for all of this, as one kernel does for the one before."""
         own = self.made(0.0, [int(i) for i in x.flat])
         self.depends.nodes[own]["cost"] = 0
         self.waits = own
+        self.barriers.add(own)
+
+    def behind(self, value):
+        """What a value depends on, were there no kernels."""
+        found, left = set(), [int(value)]
+        while left:
+            before = set(self.depends.predecessors(left.pop())) - self.barriers - found
+            found |= before
+            left += before
+        return found
 
     def depth(self):
         """The longest chain of operations."""
@@ -111,6 +152,10 @@ class Tape:
         return np.array([self.values[i] for i in x.flat]).reshape(x.shape)
 
 
+def _pair(term):
+    return len(term) > 1
+
+
 def product(tape, x, weight, bias=None):
     """x Wᵀ + b, row by row."""
     out = np.array([[tape.weighed(list(zip(row, w, strict=True))) for w in weight] for row in x])
@@ -119,16 +164,19 @@ def product(tape, x, weight, bias=None):
 
 def propagate(tape, x, rows):
     """P x, where `rows` has the factors and places of every row's entries."""
-    return np.array(
+    learns = any(tape.learns[i] for i in x.flat)
+    out = np.array(
         [
-            [tape.weighed([(f, x[j, c]) for f, j in row]) for c in range(x.shape[1])]
+            [tape.weighed([(f, x[j, c]) for f, j in row], learns) for c in range(x.shape[1])]
             for row in rows
         ]
     )
+    tape.propagations.append((x, out))
+    return out
 
 
 def factors(tape, edges, nodes, kind, self_weight=1.0):
-    """P of a graph as entries: an entry for the diagonal, where P has one, and one for every edge."""
+    """P of a graph as entries: one for every edge, and one for the diagonal where P has one."""
     into = [[s for s, t in edges if t == i] for i in range(nodes)]
     loops = [sum(s == i for s in into[i]) for i in range(nodes)]
     others = [len(into[i]) - loops[i] for i in range(nodes)]
