@@ -23,12 +23,14 @@ class Value(NamedTuple):
         row: bytes of a node's.
         learns: whether a gradient comes back for them.
         sparse: whether they are sparse features.
+        whole: whether they are whole numbers, that a layer looks up.
     """
 
     width: int
     row: int
     learns: bool = False
     sparse: bool = False
+    whole: bool = False
 
 
 class Placed(NamedTuple):

@@ -23,6 +23,7 @@ from typing_extensions import override
 from gnnscale.costs.amounts import Amount, Depth, Sizes
 from gnnscale.costs.facts import NOTHING, Facts, Kernel
 from gnnscale.costs.peak import PeakBytes
+from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.nn.modules import draws_put_back
 
 _SCATTERED = frozenset(
@@ -115,7 +116,14 @@ def profiled(
         depth: of a forward pass, which no run tells.
         gradients: whether there is a backward pass.
     """
-    found = [_counted(modules, learns, run, gradients) for run in runs.values()]
+    try:
+        found = [_counted(modules, learns, run, gradients) for run in runs.values()]
+    except (GnnscaleError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a user's layer may raise anything
+        raise InputError(
+            f"{name} cannot run on a small piece of a graph, to learn what it costs: {error!r}"
+        ) from error
     at = np.array([[_unit(part).of(sizes) for part in parts] for sizes in runs], float)
     measured = np.array([own.amounts for own in found], float)
     fitted = np.linalg.lstsq(at, measured, rcond=None)[0].T

@@ -62,7 +62,11 @@ def costs_of(
         "edge_weight" in carried,
         carried,
     )
-    reader = _Reader(setting, int(x.shape[1]), isinstance(x, CSR))
+    width, own = int(x.shape[1]), type_of(x)
+    element = setting.element if own.is_floating_point else own.itemsize
+    whole = not own.is_floating_point
+    features = Value(width, width * element, sparse=isinstance(x, CSR), whole=whole)
+    reader = _Reader(setting, features)
     blocks = [reader.block(phases) for phases in model.phases]
     parts: Sequence[Any] = model.encoder.blocks if isinstance(model, GraphModel) else model.blocks
     of_blocks = [sum(p.numel() for p in part.parameters() if p.requires_grad) for part in parts]
@@ -115,9 +119,9 @@ def halo_rows(adj: Adjacency, assignment: Tensor) -> tuple[int, int]:
 class _Reader:
     """Goes through phases with the values that they hand on."""
 
-    def __init__(self, setting: Setting, width: int, sparse: bool) -> None:
+    def __init__(self, setting: Setting, features: Value) -> None:
         self._setting = setting
-        self.values = [Value(width, width * setting.element, sparse=sparse)]
+        self.values = [features]
         self._at = 0  # the current rows
         self._slots: dict[str, int] = {}
         self._after: list[dict[str, int]] = []

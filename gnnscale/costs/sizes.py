@@ -14,8 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gnnscale.costs.amounts import Sizes
+from gnnscale.costs.reading import costs_of
+from gnnscale.errors import GnnscaleError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.kernels import CSR
+from gnnscale.nn import LayeredGNN
 from gnnscale.storage.mapped import read_rows
 
 # Of the widest activation of a batch, and of a chunk of rows in inference. What is larger leaves
@@ -33,7 +37,7 @@ _PART_NODES = 128
 # Time per unit of inference work over that of training (from the seconds of the quickstart's
 # report: whole layers are fresh memory, a batch's activations are not).
 _INFERENCE_COST = 1.6
-TRAINING = 3  # times the work of a forward pass: backward costs twice as much
+TRAINING = 3  # times a forward pass, of a perceptron on rows: backward costs twice as much
 _ROWS_AT_ONCE = 1 << 20  # of a stored graph that is counted through
 
 
@@ -192,24 +196,9 @@ def choose_sizes(
     return num_parts, clusters_per_batch
 
 
-class Work(NamedTuple):
-    """Multiplications of a forward pass, by node and by edge."""
-
-    node: int
-    edge: int
-
-    def of(self, nodes: float, edges: float) -> float:
-        """Those of a pass over so many."""
-        return self.node * nodes + self.edge * edges
-
-
-def work_of(model: nn.Module) -> Work:
-    """Count by parameters: a matrix is applied to every node, its output goes over every edge."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    return Work(sum(p.numel() for p in matrices), sum(p.size(0) for p in matrices))
-
-
-def evaluation_interval(model: nn.Module, whole: Graph, nodes: int, batches: int) -> int:
+def evaluation_interval(
+    model: LayeredGNN, whole: Graph, nodes: int, batches: int, *, first_hop: bool = False
+) -> int:
     """Epochs between evaluations such that their work stays under a tenth of training's.
 
     Args:
@@ -217,14 +206,22 @@ def evaluation_interval(model: nn.Module, whole: Graph, nodes: int, batches: int
         whole: the graph that is evaluated.
         nodes: how many nodes are trained on.
         batches: in how many batches.
+        first_hop: whether training has the first propagation computed before.
     """
-    work = work_of(model)
+    assert whole.x is not None
     share = nodes / max(whole.num_nodes, 1)
     # Edges between batches are not computed in training.
     kept = share * (0.7 if batches > 1 else 1.0)
-    training = TRAINING * work.of(nodes, kept * whole.num_edges)
-    evaluation = _INFERENCE_COST * work.of(whole.num_nodes, whole.num_edges)
-    return epochs_between(evaluation, training)
+    entries = whole.x.nnz if isinstance(whole.x, CSR) else 0
+    every = Sizes(whole.num_nodes, whole.num_edges, entries=entries)
+    seen = Sizes(nodes, kept * whole.num_edges, entries=share * entries)
+    try:
+        trained = costs_of(model, whole.x, whole.carried, computed="first" if first_hop else "none")
+        evaluated = costs_of(model, whole.x, whole.carried, training=False)
+    except GnnscaleError:  # a layer that does not run on any small piece
+        return epochs_between(_INFERENCE_COST * whole.num_nodes, TRAINING * nodes)
+    evaluation = _INFERENCE_COST * evaluated.forward.of(every)
+    return epochs_between(evaluation, trained.step.of(seen))
 
 
 def epochs_between(evaluation: float, training: float) -> int:

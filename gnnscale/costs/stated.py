@@ -222,11 +222,17 @@ def _measured(
     runs = {}
     for rows, segments in cuts:
         ptr = torch.arange(segments + 1) * (rows // segments)
-        values = [torch.ones(rows, value.width, dtype=setting.dtype) for value in inputs]
+        values = [_ones(value, rows, setting) for value in inputs]
         runs[Sizes(rows, 0, segments=segments)] = Run(values, partial(call, ptr=ptr), [ptr])
     learns = [value.learns and setting.training for value in inputs]
     parts = ("node", "fixed") if cuts is _WHOLE else ("node", "segment", "fixed")
     return profiled(name, copies, learns, runs, parts, depth, gradients=setting.training)
+
+
+def _ones(value: Value, rows: int, setting: Setting) -> Tensor:
+    """Numbers, and categories that every table has."""
+    dtype = torch.int64 if value.whole else setting.dtype
+    return torch.ones(rows, value.width, dtype=dtype)
 
 
 def _copies(modules: Sequence[nn.Module], setting: Setting) -> list[nn.Module]:
@@ -246,7 +252,7 @@ def _neighbourhood(phase: Neighbourhood, inputs: Sequence[Value], setting: Setti
     for nodes, each, loops in _PIECES:
         piece = _piece(nodes, each, loops)
         there: dict[str, Any] = {
-            key: repeated(value, piece.nnz if key in EDGE_VALUES else nodes)
+            key: repeated(value, piece.nnz if key in EDGE_VALUES else nodes).cpu()
             for key, value in setting.carried.items()
             if key in phase.given
         }
@@ -255,7 +261,7 @@ def _neighbourhood(phase: Neighbourhood, inputs: Sequence[Value], setting: Setti
         context = Context(piece, setting.training, **there)
         given = [v for v in (*there.values(), weights) if v is not None]
         given += [piece.edge_index, piece.indptr, piece.indices]
-        values = [torch.ones(nodes, value.width, dtype=setting.dtype) for value in inputs]
+        values = [_ones(value, nodes, setting) for value in inputs]
         runs[Sizes(nodes, piece.nnz, loops=loops)] = Run(values, partial(_run, own, context), given)
     depth = Depth(own.hops, (inputs[-1].width,), (0,) * own.hops)
     learns = [value.learns and setting.training for value in inputs]

@@ -192,7 +192,9 @@ class Clusters:
         nodes, batches = self.seen.num_nodes, len(self.loader)
         later = [] if self.known_then is None else [self.whole, self.whole]
         return sum(
-            evaluation_interval(self._setup.model, graph, nodes, batches)
+            evaluation_interval(
+                self._setup.model, graph, nodes, batches, first_hop=self._first is not None
+            )
             for graph in (self.graph, *later)
         )
 

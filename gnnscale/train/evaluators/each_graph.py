@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
+from gnnscale.costs.amounts import Sizes
 from gnnscale.costs.graphs import Needs, check_steps, cut, needs, sizes_of
 from gnnscale.costs.passes import PassCost, pass_cost
-from gnnscale.costs.sizes import TRAINING, epochs_between
+from gnnscale.costs.reading import costs_of
+from gnnscale.costs.sizes import epochs_between
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.labels import labelled
 from gnnscale.inference import Metric
@@ -70,14 +72,16 @@ class EachGraph:
 
     def interval(self) -> int:
         """See `Validator`."""
-        node_ptr = self._data.graph.node_ptr
-        assert node_ptr is not None
-        sizes, split = node_ptr.diff(), self._data.rows.split(self._setup.config.split)
+        graph, split = self._data.graph, self._data.rows.split(self._setup.config.split)
         if split is None:
             return 1
-        evaluated = int(sizes[split.train | split.val | split.test].sum())
-        trained = max(1, int(sizes[split.train].sum()))
-        return epochs_between(evaluated, TRAINING * trained)
+        assert graph.x is not None
+        costs = costs_of(self._model, graph.x, graph.carried)
+        trained, evaluated = (
+            Sizes(*(int(size.sum()) for size in sizes_of(graph, mask.nonzero().squeeze(1))))
+            for mask in (split.train, split.train | split.val | split.test)
+        )
+        return epochs_between(costs.forward.of(evaluated), costs.step.of(trained))
 
     def validate(self) -> dict[str, dict[str, float]]:
         """See `Validator`."""
