@@ -1,0 +1,165 @@
+"""What an epoch costs under each way to train, against counts over what it does."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gnnscale as gs
+from gnnscale.costs.amounts import Amount, Sizes, total
+from gnnscale.costs.epochs import (
+    averaged,
+    clusters,
+    drawn_sizes,
+    evaluation,
+    full_batch,
+    layerwise,
+    pipeline,
+    step_memory,
+)
+from gnnscale.costs.peak import pass_peak
+from gnnscale.costs.reading import costs_of, sizes_of_graph
+from gnnscale.loader import Assembler
+from gnnscale.nn import Context
+from gnnscale.parallel.boundaries import boundaries
+from tests.helpers.small_runs import small_graph
+from tests.helpers.strategies import graphs
+
+few = settings(max_examples=15, deadline=None)
+X = torch.randn(3, 5)
+
+
+@few
+@given(graphs(min_nodes=4, max_nodes=12, max_edges=30), st.data())
+def test_batches_have_the_sizes_of_the_mean_over_all_draws(graph, data):
+    parts = data.draw(st.sampled_from([2, 4]))
+    drawn = data.draw(st.integers(1, parts))
+    part = torch.arange(graph.num_nodes) % parts
+    source, target = part[graph.edge_index]
+    whole = sizes_of_graph(graph)
+    cut = float((source != target).sum()) / max(whole.edges, 1)
+    draws = list(combinations(range(parts), drawn))
+    inside = [torch.isin(part, torch.tensor(draw)) for draw in draws]
+    edges = [int((chosen[graph.edge_index]).all(0).sum()) for chosen in inside]
+    found = drawn_sizes(whole, parts, drawn, cut)
+    assert found.nodes == pytest.approx(sum(int(c.sum()) for c in inside) / len(draws))
+    assert found.edges == pytest.approx(sum(edges) / len(draws))
+
+
+@given(st.integers(1, 20), st.integers(1, 8))
+def test_all_clusters_in_one_batch_are_the_full_batch(parts, ranks):
+    costs, whole = costs_of(gs.nn.GCN(5, 6, 2, 3, dropout=0.5), X), Sizes(100, 700, 9)
+    one = clusters(costs, whole, parts, parts, 0.4)
+    assert one[:4] == pytest.approx(full_batch(costs, whole)[:4])
+    assert one.dropped == pytest.approx(0)
+    alone = clusters(costs, whole, parts, 1, 0.4)
+    beside = clusters(costs, whole, parts, 1, 0.4, ranks=ranks)
+    assert alone.dropped == pytest.approx(0.4 if parts > 1 else 0)
+    assert beside.work == alone.work and beside.steps == -(-parts // ranks)
+    # W/D grows by less than the ranks: the average over them waits.
+    assert beside.parallelism <= ranks * alone.parallelism
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_an_average_over_ranks_sends_what_a_ring_does(ranks):
+    """Each rank hands a slice on, which is summed on its way round, and then handed round whole."""
+    values = [[float(r * ranks + s) for s in range(ranks)] for r in range(ranks)]
+    expected = [sum(column) for column in zip(*values, strict=True)]
+    sent = rounds = 0
+    for turn in range(2 * (ranks - 1)):
+        moving = [(r, (r - turn) % ranks, values[r][(r - turn) % ranks]) for r in range(ranks)]
+        for r, s, value in moving:
+            there = values[(r + 1) % ranks]
+            there[s] = there[s] + value if turn < ranks - 1 else value
+            sent += 1
+        rounds += 1
+    assert all(row == expected for row in values)
+    assert averaged(ranks, ranks) == (sent, rounds)
+
+
+MODELS = {
+    "GCN": lambda: gs.nn.GCN(5, 6, 4, 3),
+    "jumping": lambda: gs.nn.GraphSAGE(5, 6, 4, 3, jk="cat", dropout=0.5),
+    "GCNII": lambda: gs.nn.GCNII(5, 6, 3, 3),
+    "dense": lambda: gs.nn.DeepGCN(5, 6, 3, 3),
+    "GAT": lambda: gs.nn.GAT(5, 6, 3, 3, norm="batch_norm"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stages_send_what_later_ones_read(name):
+    """By the graph of what depends on what, and as the pipeline finds it by running the model."""
+    model = MODELS[name]()
+    costs = costs_of(model, X)
+    blocks = len(model.blocks)
+    depends = nx.DiGraph()
+    made = {0: 0}
+    for number, block in enumerate(costs.blocks):
+        stage = min(number, blocks - 1)  # the head goes with the last block
+        for placed in block:
+            made.setdefault(placed.gives, stage)
+            depends.add_edges_from((value, (stage, placed.gives)) for value in placed.takes)
+    for cut in range(1, blocks):
+        crossing = {
+            value
+            for value, reader in depends.edges
+            if isinstance(reader, tuple) and made[value] < cut <= reader[0]
+        }
+        stages = pipeline(costs, [Sizes(7, 20, 4), Sizes(9, 30, 4)], [cut])
+        rows = sum(costs.values[value].row for value in crossing)
+        assert stages.sent == [[7 * rows, 9 * rows]]
+        found = boundaries(model)[cut - 1]
+        assert stages.sent[0] == [7 * found.bytes_forward, 9 * found.bytes_forward]
+        assert stages.returned[0] == [7 * found.bytes_backward, 9 * found.bytes_backward]
+        assert stages.epoch.work == sum(costs.step.of(Sizes(n, m)) for n, m in ((7, 20), (9, 30)))
+        assert len(stages.kept) == len(stages.memory) == 2
+    # What two stages both keep is one value more, never less.
+    kept = [costs.of_blocks(n, n + 1).keeps.of(Sizes(7, 20)) for n in range(len(costs.blocks))]
+    assert sum(kept) >= costs.keeps.of(Sizes(7, 20))
+
+
+def test_layers_alone_propagate_once_and_learn_rows():
+    model, whole = gs.nn.GCN(5, 8, 2, 3), Sizes(100, 700, 9)
+    costs = costs_of(model, X, computed="each")
+    first, second, _ = layerwise(costs, whole, 40, 16)
+    # P x at the input's width, then once all rows of the output; an epoch has no edges.
+    assert first.ahead.work == (700 + 100) * 5 + 100 * 5 * 8
+    assert second.ahead.work == (700 + 100) * 8 + 100 * 8 * 3
+    assert first.epoch.work == 2 * 40 * 5 * 8 and second.epoch.work == 2 * 40 * 8 * 3
+    assert first.epoch.steps == 3 and first.epoch.memory.adjacency == 0
+
+
+def test_what_was_computed_before_is_no_work_of_a_step():
+    model, whole = gs.nn.GCN(5, 8, 2, 3), Sizes(100, 700, 9)
+    before = costs_of(model, X, computed="first")
+    usual = costs_of(model, X)
+    hop = total(kernel.work for kernel in before.once)
+    assert hop == Amount(edge=5, node=5)
+    assert usual.forward.of(whole) - before.forward.of(whole) == hop.of(whole)
+    evaluated = costs_of(model, X, training=False)
+    assert evaluation(evaluated, whole).work == usual.forward.of(whole)
+    assert evaluation(evaluated, whole).memory.kept == 0
+
+
+@pytest.mark.parametrize("name", ["GCN", "jumping", "GCNII", "GAT"])
+@pytest.mark.parametrize("nodes", [100, 400])
+def test_a_step_has_in_memory_what_is_said(name, nodes):
+    """All that torch allocates in a pass, but for workspace within its operations."""
+    model, graph = MODELS[name](), small_graph(nodes=nodes)
+    graph.x = graph.x[:, :5].contiguous()
+    clustered = gs.cluster(graph, gs.partition(graph, 1, method="contiguous"))
+    batch = Assembler(clustered)(torch.tensor([0]))
+
+    def forward(some):
+        return model(some.x, some.adj, context=Context.of(some, training=False))
+
+    pass_peak(forward, model, batch, training=True)  # degrees, and the edges in PyG's form
+    taken = pass_peak(forward, model, batch, training=True)
+    said = step_memory(costs_of(model, batch.x), sizes_of_graph(graph), states=0)
+    assert said.kept <= taken
+    assert taken <= said.kept + said.workspace + said.gradients <= 1.6 * taken
