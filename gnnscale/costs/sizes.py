@@ -36,7 +36,7 @@ _CLUSTERS = 10
 _PART_NODES = 128
 # Time per unit of inference work over that of training (from the seconds of the quickstart's
 # report: whole layers are fresh memory, a batch's activations are not).
-_INFERENCE_COST = 1.6
+_INFERENCE_COST = 1.5
 TRAINING = 3  # times a forward pass, of a perceptron on rows: backward costs twice as much
 _ROWS_AT_ONCE = 1 << 20  # of a stored graph that is counted through
 

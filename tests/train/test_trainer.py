@@ -120,17 +120,17 @@ def test_evaluated_every_so_often_and_at_the_end(every, expected):
 
 
 def test_auto_keeps_evaluation_under_a_tenth_of_the_work():
-    """A transductive evaluation costs about a third of an epoch; an inductive epoch is cheaper."""
+    """A transductive evaluation costs about half an epoch; an inductive epoch is cheaper."""
     intervals = {}
     for inductive in (False, True):
         trainer = small_trainer(None, inductive=inductive)
         trainer.prepare()
         intervals[inductive] = trainer._evaluator.interval()
-    assert 3 <= intervals[False] <= 9
+    assert 3 <= intervals[False] <= 12
     assert intervals[True] > intervals[False]
-    report = small_trainer(None, epochs=9, evaluate_every="auto").fit()
+    report = small_trainer(None, epochs=13, evaluate_every="auto").fit()
     evaluated = [row["epoch"] for row in report.rows if "val_accuracy" in row]
-    assert evaluated == [*range(intervals[False], 9, intervals[False]), 9]
+    assert evaluated == [*range(intervals[False], 13, intervals[False]), 13]
 
 
 def test_without_validation_nodes_the_last_weights_are_kept():
