@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnnscale.costs.amounts import Sizes
-from gnnscale.costs.reading import costs_of
+from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.counted.reading import costs_of
 from gnnscale.errors import GnnscaleError
 from gnnscale.graph import ClusteredGraph, Graph
 from gnnscale.kernels import CSR

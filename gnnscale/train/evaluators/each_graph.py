@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
-from gnnscale.costs.amounts import Sizes
+from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.counted.reading import costs_of
 from gnnscale.costs.graphs import Needs, check_steps, cut, needs, sizes_of
 from gnnscale.costs.passes import PassCost, pass_cost
-from gnnscale.costs.reading import costs_of
 from gnnscale.costs.sizes import epochs_between
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.labels import labelled

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from gnnscale.costs.amounts import Amount, Depth
+from gnnscale.costs.counted.amounts import Amount, Depth
 
 INDEX, POINTER = 4, 8  # bytes of a column's number, and of where a row begins
 

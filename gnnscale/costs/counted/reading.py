@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gnnscale.costs.amounts import Sizes
-from gnnscale.costs.model import Crossing, ModelCosts, Placed, Value
-from gnnscale.costs.setting import Setting
-from gnnscale.costs.stated import facts_of
+from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.counted.model import Crossing, ModelCosts, Placed, Value
+from gnnscale.costs.counted.phases import facts_of
+from gnnscale.costs.counted.setting import Setting
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import row_blocks

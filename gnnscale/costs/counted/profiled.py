@@ -20,10 +20,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from typing_extensions import override
 
-from gnnscale.costs.amounts import Amount, Depth, Sizes
-from gnnscale.costs.facts import NOTHING, Facts, Kernel
+from gnnscale.costs.counted.amounts import Amount, Depth, Sizes
+from gnnscale.costs.counted.facts import NOTHING, Facts, Kernel
+from gnnscale.costs.counted.model import Value
+from gnnscale.costs.counted.setting import Setting
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.errors import GnnscaleError, InputError
+from gnnscale.nn.invariance.stand_in import copy_of
 from gnnscale.nn.modules import draws_put_back
 
 _SCATTERED = frozenset(
@@ -72,7 +75,7 @@ class Work(TorchDispatchMode):
         return out
 
 
-class Run(NamedTuple):
+class Sample(NamedTuple):
     """One run of a phase: what goes in, what comes out, and what is not its own.
 
     Attributes:
@@ -99,13 +102,13 @@ def profiled(
     name: str,
     modules: Sequence[nn.Module],
     learns: Sequence[bool],
-    runs: Mapping[Sizes, Run],
+    runs: Mapping[Sizes, Sample],
     parts: Sequence[str],
     depth: Depth,
     *,
     gradients: bool = True,
 ) -> Facts:
-    """Run a phase on pieces of several sizes, and fit what it takes.
+    """Sample a phase on pieces of several sizes, and fit what it takes.
 
     Args:
         name: of the phase.
@@ -174,7 +177,7 @@ def _kernels(work: Sequence[Amount], width: int, depth: Depth) -> tuple[Kernel, 
 
 
 def _counted(
-    modules: Sequence[nn.Module], learns: Sequence[bool], run: Run, gradients: bool
+    modules: Sequence[nn.Module], learns: Sequence[bool], run: Sample, gradients: bool
 ) -> _Found:
     """Bytes and operations of one run forward and back."""
     inputs = [x.detach().requires_grad_(own) for x, own in zip(run.inputs, learns, strict=True)]
@@ -219,3 +222,14 @@ def _counted(
 
 def _storage(value: Tensor) -> int:
     return value.untyped_storage()._cdata
+
+
+def ones(value: Value, rows: int, setting: Setting) -> Tensor:
+    """Numbers, and categories that every table has."""
+    dtype = torch.int64 if value.whole else setting.dtype
+    return torch.ones(rows, value.width, dtype=dtype)
+
+
+def copies_of(modules: Sequence[nn.Module], setting: Setting) -> list[nn.Module]:
+    """Copies on the CPU: a layer may keep what it sees, and count what it has seen."""
+    return [copy_of(module).train(setting.training) for module in modules]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from gnnscale.costs.amounts import Amount, Sizes, in_symbols, total
-from gnnscale.costs.facts import Facts, Kernel
+from gnnscale.costs.counted.amounts import Amount, Sizes, in_symbols, total
+from gnnscale.costs.counted.facts import Facts, Kernel
 
 
 class Value(NamedTuple):

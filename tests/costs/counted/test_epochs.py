@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gnnscale as gs
-from gnnscale.costs.amounts import Amount, Sizes, total
-from gnnscale.costs.epochs import (
+from gnnscale.costs.counted.amounts import Amount, Sizes, total
+from gnnscale.costs.counted.epochs import (
     averaged,
     clusters,
     drawn_sizes,
@@ -22,8 +22,8 @@ from gnnscale.costs.epochs import (
     pipeline,
     step_memory,
 )
+from gnnscale.costs.counted.reading import costs_of, sizes_of_graph
 from gnnscale.costs.peak import pass_peak
-from gnnscale.costs.reading import costs_of, sizes_of_graph
 from gnnscale.loader import Assembler
 from gnnscale.nn import Context
 from gnnscale.parallel.boundaries import boundaries

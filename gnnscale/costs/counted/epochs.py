@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from gnnscale.costs.amounts import Sizes, levels, total
-from gnnscale.costs.facts import INDEX, POINTER
-from gnnscale.costs.model import ModelCosts, longest
+from gnnscale.costs.counted.amounts import Sizes, levels, total
+from gnnscale.costs.counted.facts import INDEX, POINTER
+from gnnscale.costs.counted.model import ModelCosts, longest
 
 
 class Memory(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from gnnscale.costs.amounts import Amount, Depth
-from gnnscale.costs.facts import (
+from gnnscale.costs.counted.amounts import Amount, Depth
+from gnnscale.costs.counted.facts import (
     NOTHING,
     Facts,
     Kernel,
@@ -23,8 +23,8 @@ from gnnscale.costs.facts import (
     row_gradient,
     weight_gradient,
 )
-from gnnscale.costs.model import Value
-from gnnscale.costs.setting import Setting
+from gnnscale.costs.counted.model import Value
+from gnnscale.costs.counted.setting import Setting
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.nn.convs.propagation import Propagation, is_plain_linear

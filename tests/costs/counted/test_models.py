@@ -13,9 +13,9 @@ from torch import nn
 from torch_geometric import nn as pyg
 
 import gnnscale as gs
-from gnnscale.costs.amounts import Amount, Sizes
-from gnnscale.costs.epochs import propagated
-from gnnscale.costs.reading import costs_of, halo_rows, sizes_of_graph
+from gnnscale.costs.counted.amounts import Amount, Sizes
+from gnnscale.costs.counted.epochs import propagated
+from gnnscale.costs.counted.reading import costs_of, halo_rows, sizes_of_graph
 from gnnscale.errors import InputError
 from gnnscale.nn import Block, Context, LayeredGNN
 from tests.helpers import scalars
