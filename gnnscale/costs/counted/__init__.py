@@ -2,5 +2,5 @@
 
 The one table of such facts: `phases` states them by `propagations`, `rows` and `opaque`, `profiled`
 has those of layers that do not say, `reading` makes a `ModelCosts` of a model, and `epochs` sums it
-up for each way to train. `amounts`, `facts`, `model` and `epochs` are numbers alone and import no torch.
+up for each way to train. `amounts`, `facts`, `model` and `epochs` are numbers alone, without torch.
 """
