@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from gnnscale.data.tables.text.cells import COMMA_NUMBER, is_missing, is_number
 from gnnscale.data.tables.text.comments import without_comments
-from gnnscale.data.tables.text.encoding import encoding_words
 from gnnscale.data.tables.text.header import header_of
 from gnnscale.data.tables.text.no_table import refuse_brackets
 from gnnscale.data.tables.text.plain import (
@@ -124,7 +123,6 @@ def recognised(
         first_line=text[start - first.end : start].strip("\n") if first and first.end else "",
         skipped=text.count("\n", 0, start) + (start > 0 and text[start - 1] != "\n"),
         words=(
-            *encoding_words(encoding),
             *(["lines that end with carriage returns"] if returns else []),
             *_separator_words(reading, suffix),
             *(["quotes as part of the text"] if not reading.quote else []),

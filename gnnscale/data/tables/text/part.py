@@ -71,20 +71,20 @@ class TextPart:
         if not head.strip():
             encoding = "utf-8"
         suffixes = [s.lower() for s in path.suffixes if s.lower() in (".csv", ".tsv", ".txt")]
-        name = recognised_encoding(head, self.what, encoding)
-        text = decoded(head, name, self.what, whole)
+        known = recognised_encoding(head, self.what, encoding)
+        text = decoded(head, known.encoding, self.what, whole)
         refuse_what_is_no_table(text, self.what)
         self._dialect = recognised(
             text,
             whole,
             self.what,
             suffixes[-1] if suffixes else "",
-            name,
+            known.encoding,
             sep=sep,
             comment=comment,
             header=header,
         )
-        self.words = self._dialect.words
+        self.words = (*known.words, *self._dialect.words)
         self.names = list(self._dialect.names)
         self.types = [pyarrow.null()] * len(self.names)
         self._rows: int | None = None
