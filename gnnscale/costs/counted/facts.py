@@ -67,6 +67,8 @@ class Facts:
         workspace_backward: likewise, beside gradients of what it takes and gives.
         learns: whether a gradient comes back through it.
         passes: which of its inputs it hands on as it is, by place; None where it makes values.
+        is_exact: whether it is a sum over nodes, edges, self-loops and segments. A layer that
+            draws, or pads to the greatest degree, is fitted as well as it goes.
         once: kernels that ran before training began: of a propagation computed ahead.
     """
 
@@ -81,6 +83,7 @@ class Facts:
     workspace_backward: Amount = NOTHING
     learns: bool = False
     passes: int | None = None
+    is_exact: bool = True
     once: tuple[Kernel, ...] = ()
 
 

@@ -87,6 +87,12 @@ class ModelCosts:
         both = chain(self.kernels(), self.kernels(backward=True))
         return total(kernel.moved for kernel in both)
 
+    @property
+    def estimated(self) -> list[str]:
+        """The layers whose costs are no sum over nodes and edges: LSTMs over neighbours."""
+        placed = (placed for block in self.blocks for placed in block)
+        return [own.facts.name for own in placed if not own.facts.is_exact]
+
     def of_blocks(self, first: int, last: int) -> ModelCosts:
         """The costs of blocks `first` up to `last`, exclusive; the head is the last block."""
         return ModelCosts(

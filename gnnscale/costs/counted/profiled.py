@@ -39,6 +39,9 @@ _SCATTERED = frozenset(
 )
 
 
+_EXACT = 7  # of what is fitted: work, bytes moved and kept; workspaces are the most of several
+
+
 class Work(TorchDispatchMode):
     """Counts what torch's operations do within the block.
 
@@ -130,6 +133,7 @@ def profiled(
     at = np.array([[_unit(part).of(sizes) for part in parts] for sizes in runs], float)
     measured = np.array([own.amounts for own in found], float)
     fitted = np.linalg.lstsq(at, measured, rcond=None)[0].T
+    off = np.abs(at @ fitted.T - measured)[:, :_EXACT] > 1e-6 * measured[:, :_EXACT] + 1e-3
     amounts = [
         Amount(**{part: _rounded(value) for part, value in zip(parts, row, strict=True)})
         for row in fitted
@@ -147,6 +151,7 @@ def profiled(
         workspace_backward=_not_below(amounts[8]),
         learns=last.learns,
         passes=last.passes,
+        is_exact=not off.any(),
     )
 
 

@@ -30,7 +30,7 @@ from gnnscale.nn.convs.propagation import is_plain_linear
 
 # Rows, and the segments among them, that a map of rows is run on.
 _CUTS = ((8, 1), (16, 1), (16, 2), (32, 4))
-_WHOLE = ((8, 1), (16, 1))
+_WHOLE = ((8, 1), (16, 1), (24, 1))
 # A map is an operation; a norm has two sums, a mean's and a variance's, with what goes with them.
 _MAP = Depth(1)
 

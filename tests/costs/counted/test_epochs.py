@@ -27,6 +27,8 @@ from gnnscale.costs.peak import pass_peak
 from gnnscale.loader import Assembler
 from gnnscale.nn import Context
 from gnnscale.parallel.boundaries import boundaries
+from gnnscale.parallel.schedules import make_schedule
+from gnnscale.parallel.simulation.simulator import simulate
 from tests.helpers.small_runs import small_graph
 from tests.helpers.strategies import graphs
 
@@ -121,6 +123,25 @@ def test_stages_send_what_later_ones_read(name):
     # What two stages both keep is one value more, never less.
     kept = [costs.of_blocks(n, n + 1).keeps.of(Sizes(7, 20)) for n in range(len(costs.blocks))]
     assert sum(kept) >= costs.keeps.of(Sizes(7, 20))
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+@pytest.mark.parametrize("micro_batches", [3, 6])
+def test_the_simulator_runs_on_the_same_costs(schedule, micro_batches):
+    costs = costs_of(gs.nn.GCN(5, 16, 4, 3, dropout=0.5), X)
+    stages = pipeline(costs, [Sizes(50, 300, 9)] * micro_batches, [1, 3], schedule=schedule)
+    timeline = simulate(
+        make_schedule(schedule, 3, micro_batches),
+        {"forward": stages.forward, "backward": stages.backward},  # a second for each
+        sent=stages.sent,
+        returned=stages.returned,
+        activations=stages.kept,
+    )
+    assert timeline.peak_stage_bytes == [memory.kept for memory in stages.memory]
+    assert timeline.bytes_sent.sum() == stages.epoch.sent
+    # It takes no less than what the slowest stage does, nor than one micro-batch through all.
+    work = [sum(f) + sum(b) for f, b in zip(stages.forward, stages.backward, strict=True)]
+    assert timeline.makespan >= max(*work, sum(work) / micro_batches)
 
 
 def test_layers_alone_propagate_once_and_learn_rows():

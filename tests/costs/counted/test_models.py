@@ -202,6 +202,56 @@ def test_what_is_kept_is_what_torch_saves(name, graph):
         assert costs_of(model, graph.x, graph.carried, training=False).keeps == Amount()
 
 
+def _edges(in_channels, out_channels):
+    return pyg.EdgeConv(nn.Linear(2 * in_channels, out_channels))
+
+
+OPAQUE = {
+    "GAT alone": partial(pyg.GATConv, add_self_loops=False),
+    "GAT mean": partial(pyg.GATConv, heads=3, concat=False, residual=True),
+    "GAT edges": partial(pyg.GATConv, edge_dim=2),
+    "GATv2": partial(pyg.GATv2Conv, heads=2),
+    "Transformer": partial(pyg.TransformerConv, heads=2),
+    "GEN": pyg.GENConv,
+    "Edge": _edges,
+    "GINE": lambda wide, out: pyg.GINEConv(nn.Linear(wide, out), edge_dim=2),
+    "RGCN": partial(pyg.RGCNConv, num_relations=3),
+    "Cheb": partial(pyg.ChebConv, K=3),
+    "ARMA": pyg.ARMAConv,
+    "MixHop": partial(pyg.MixHopConv, powers=[0, 1, 2]),
+    "Graph": pyg.GraphConv,
+    "LE": pyg.LEConv,
+    "NN": lambda wide, out: pyg.NNConv(wide, out, nn.Linear(2, wide * out)),
+    "FeaSt": pyg.FeaStConv,
+    "EG": partial(pyg.EGConv, num_heads=2),
+    "Hypergraph": pyg.HypergraphConv,
+    "GPS": lambda wide, out: pyg.GPSConv(wide, pyg.GCNConv(wide, wide), heads=2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPAQUE)
+@settings(max_examples=4, deadline=None)
+@given(
+    graphs(min_nodes=6, max_nodes=30, max_edges=90, weighted=False, edge_attr=True,
+           features=4, dtype=torch.float32)
+)  # fmt: skip
+def test_what_layers_of_pyg_keep_is_what_torch_saves(name, graph):
+    conv = OPAQUE[name](4, 8)
+    model = LayeredGNN([Block(nn.Linear(4, 4)), Block(conv, act=None)])
+    costs = costs_of(model, graph.x, graph.carried)
+    carried = {"edge_attr": graph.edge_attr, "edge_type": graph.edge_type}
+    context = Context(graph.adj, True, seed=1, node_type=graph.node_type, **carried)
+    if graph.num_edges:
+        assert costs.keeps.of(sizes_of_graph(graph)) == kept_by_torch(model, graph, context)
+    assert not costs.estimated
+
+
+def test_what_is_no_sum_of_nodes_and_edges_is_said():
+    model = LayeredGNN([Block(pyg.SAGEConv(5, 4, aggr="lstm")), Block(nn.Linear(4, 2))])
+    assert costs_of(model, torch.randn(9, 5)).estimated == ["SAGEConv"]
+
+
 class Stated(nn.Module):
     """A layer that says what it computes, and leaves the rest to be found."""
 
