@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -197,31 +198,46 @@ def choose_sizes(
 
 
 def evaluation_interval(
-    model: LayeredGNN, whole: Graph, nodes: int, batches: int, *, first_hop: bool = False
+    model: LayeredGNN,
+    trained: Graph,
+    evaluated: Sequence[Graph],
+    nodes: int,
+    batches: int,
+    *,
+    first_hop: bool = False,
 ) -> int:
     """Epochs between evaluations such that their work stays under a tenth of training's.
 
     Args:
         model: the model.
-        whole: the graph that is evaluated.
+        trained: the graph whose nodes are trained on.
+        evaluated: the graphs that the model is run over, each whole.
         nodes: how many nodes are trained on.
         batches: in how many batches.
         first_hop: whether training has the first propagation computed before.
     """
-    assert whole.x is not None
-    share = nodes / max(whole.num_nodes, 1)
+    assert trained.x is not None
+    share = nodes / max(trained.num_nodes, 1)
     # Edges between batches are not computed in training.
     kept = share * (0.7 if batches > 1 else 1.0)
-    entries = whole.x.nnz if isinstance(whole.x, CSR) else 0
-    every = Sizes(whole.num_nodes, whole.num_edges, entries=entries)
-    seen = Sizes(nodes, kept * whole.num_edges, entries=share * entries)
+    seen = Sizes(nodes, kept * trained.num_edges, entries=share * _entries(trained))
     try:
-        trained = costs_of(model, whole.x, whole.carried, computed="first" if first_hop else "none")
-        evaluated = costs_of(model, whole.x, whole.carried, training=False)
+        x, carried = trained.x, trained.carried
+        training = costs_of(model, x, carried, computed="first" if first_hop else "none")
+        inference = costs_of(model, x, carried, training=False)
     except GnnscaleError:  # a layer that does not run on any small piece
-        return epochs_between(_INFERENCE_COST * whole.num_nodes, TRAINING * nodes)
-    evaluation = _INFERENCE_COST * evaluated.forward.of(every)
-    return epochs_between(evaluation, trained.step.of(seen))
+        whole = sum(graph.num_nodes for graph in evaluated)
+        return epochs_between(_INFERENCE_COST * whole, TRAINING * nodes)
+    evaluation = sum(
+        inference.forward.of(Sizes(graph.num_nodes, graph.num_edges, entries=_entries(graph)))
+        for graph in evaluated
+    )
+    return epochs_between(_INFERENCE_COST * evaluation, training.step.of(seen))
+
+
+def _entries(graph: Graph) -> int:
+    """Of sparse features."""
+    return graph.x.nnz if isinstance(graph.x, CSR) else 0
 
 
 def epochs_between(evaluation: float, training: float) -> int:

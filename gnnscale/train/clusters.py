@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,15 +187,16 @@ class Clusters:
         """Take these clusters, of another run, where partitioning gives the same."""
         self._reused = clustered
 
-    def interval(self) -> int:
-        """Epochs between evaluations for `evaluate_every="auto"`."""
+    def interval(self, evaluated: Sequence[Graph]) -> int:
+        """Epochs between evaluations of these graphs for `evaluate_every="auto"`."""
         nodes, batches = self.seen.num_nodes, len(self.loader)
-        later = [] if self.known_then is None else [self.whole, self.whole]
-        return sum(
-            evaluation_interval(
-                self._setup.model, graph, nodes, batches, first_hop=self._first is not None
-            )
-            for graph in (self.graph, *later)
+        return evaluation_interval(
+            self._setup.model,
+            self.graph,
+            evaluated,
+            nodes,
+            batches,
+            first_hop=self._first is not None,
         )
 
     def sample(self) -> Batch:

@@ -22,6 +22,7 @@ from gnnscale.train.run.process import return_freed_memory
 from gnnscale.train.session import Setup
 from gnnscale.train.task import Task
 
+Interval = Callable[[Sequence[Graph]], int]
 SETS = ("train", "val", "test")
 
 
@@ -31,17 +32,22 @@ class FullGraph:
     Args:
         setup: of the trainer.
         data: the graph.
-        interval: epochs between evaluations for `evaluate_every="auto"`.
+        interval: epochs between evaluations of such graphs for `evaluate_every="auto"`.
     """
 
     unit = "nodes"
 
-    def __init__(self, setup: Setup, data: Evaluated, interval: Callable[[], int]) -> None:
+    def __init__(self, setup: Setup, data: Evaluated, interval: Interval) -> None:
         self._setup, self._data, self._interval = setup, data, interval
 
     def interval(self) -> int:
         """See `Validator`."""
-        return self._interval()
+        return self._interval([self.graph])
+
+    @property
+    def graph(self) -> Graph:
+        """What the model is run over."""
+        return self._data.graph
 
     def sets(self) -> list[str]:
         """See `Evaluator`."""

@@ -13,7 +13,7 @@ from gnnscale.graph import Graph
 from gnnscale.inference import Metric
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluated
-from gnnscale.train.evaluators.full_graph import FullGraph
+from gnnscale.train.evaluators.full_graph import FullGraph, Interval
 from gnnscale.train.known import Known
 from gnnscale.train.run.process import return_freed_memory
 from gnnscale.train.session import Setup
@@ -69,21 +69,23 @@ class Temporal:
         setup: of the trainer.
         data: what is trained on.
         known: of the whole graph.
-        interval: epochs between evaluations for `evaluate_every="auto"`.
+        interval: epochs between evaluations of such graphs for `evaluate_every="auto"`.
     """
 
     unit = "nodes"
 
-    def __init__(
-        self, setup: Setup, data: Clusters, known: Known, interval: Callable[[], int]
-    ) -> None:
+    def __init__(self, setup: Setup, data: Clusters, known: Known, interval: Interval) -> None:
         def over(then: Evaluated) -> FullGraph:
             return FullGraph(setup, then, interval)
 
         self._whole = over(Then(data, known, "whole"))
         val = over(Then(data, known, "val"))
         self._of = {"train": over(data), "val": val, "test": self._whole}
-        self.interval = interval
+        self._interval = interval
+
+    def interval(self) -> int:
+        """See `Validator`."""
+        return self._interval([self._of[name].graph for name in self.sets()])
 
     def sets(self) -> list[str]:
         """See `Evaluator`."""
@@ -127,10 +129,14 @@ class Temporal:
         Raises:
             InputError: with the smallest `memory` that would do.
         """
-        self._whole.check_room()
+        evaluated = [self._of[name] for name in self.sets()]
+        for one in evaluated:
+            assert one.graph is not None  # what was known then is made now, and counts as held
+        for one in evaluated:
+            one.check_room()
 
 
-def evaluator_of(setup: Setup, data: Clusters, interval: Callable[[], int]) -> FullGraph | Temporal:
+def evaluator_of(setup: Setup, data: Clusters, interval: Interval) -> FullGraph | Temporal:
     """Who evaluates a model that is trained on `data`."""
     if (known := data.known_then) is None:
         return FullGraph(setup, data, interval)

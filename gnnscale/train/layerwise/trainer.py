@@ -67,7 +67,7 @@ class LayerwiseTrainer(Trainer):
             seed=config.seed,
             keeps_given=True,
         )
-        evaluator = evaluator_of(setup, data, lambda: 1)
+        evaluator = evaluator_of(setup, data, lambda _: 1)
         fine_tuning = None
         if config.fine_tune is not None:  # checked before anything runs
             fine_tuning = FineTuning(setup, config, data, evaluator)

@@ -6,6 +6,7 @@ The oracle is a graph made by hand of what was known, and trained on by itself.
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gnnscale as gs
+from gnnscale.costs import sizes
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import Graph
 from gnnscale.graph.store.graph_folder import store_graph
+from gnnscale.train import clusters
+from gnnscale.train.evaluators import full_graph
 from tests.helpers.small_runs import CLASSES, IN, assert_same, same_course, small_graph, weights_of
 
 TRAINERS = {
@@ -41,6 +45,7 @@ MODELS = {
     "graph norm": lambda: gs.nn.GraphSAGE(IN, 6, 2, CLASSES, norm="graph_norm"),
 }
 CUTS = (4, 7)
+BUDGET = SimpleNamespace(budget="of a store")
 
 
 def timed(seed: int = 0, nodes: bool = True, edges: bool = True) -> dict[str, torch.Tensor]:
@@ -204,3 +209,35 @@ def test_what_cannot_be_is_refused_with_what_works():
     bare = dataclasses.replace(graph, edge_time=None, node_time=None)
     with pytest.raises(InputError, match="node_time= or edge_time="):
         trained(bare)
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_room_and_interval_count_the_graphs_that_are_evaluated(tested, monkeypatch):
+    """What was known at each cut, and all of it only where there are test nodes."""
+    given_ = timed()
+    late = torch.randint(0, 60, (2, 4_000), generator=torch.Generator().manual_seed(1))
+    given_["edge_index"] = torch.cat([given_["edge_index"], late], 1)
+    given_["edge_weight"] = torch.cat([given_["edge_weight"], torch.ones(4_000)])
+    given_["edge_time"] = torch.cat([given_["edge_time"], torch.full((4_000,), 9)])
+    if not tested:
+        given_["test"] = torch.zeros(60, dtype=torch.bool)
+    graph, checked, counted = made(given_), [], []
+    interval = sizes.evaluation_interval
+
+    def counting(model, trained, evaluated, *given, **more):
+        counted[:] = [g.num_edges for g in evaluated]
+        return interval(model, trained, evaluated, *given, **more)
+
+    monkeypatch.setattr(
+        full_graph, "store_for", lambda model, of, **_: checked.append(of) or BUDGET
+    )
+    monkeypatch.setattr(full_graph, "check_convolutions", lambda *_: None)
+    monkeypatch.setattr(clusters, "evaluation_interval", counting)
+    trainer = TRAINERS["clusters"](MODELS["gat"](), graph, progress=False, memory="1GB")
+    trainer.prepare()
+    trainer._evaluator.check_room()
+    every = trainer._evaluator.interval()
+    known = [graph.until(cut).num_edges for cut in CUTS] + [graph.num_edges] * tested
+    assert [one.num_edges for one in checked[-len(known) :]] == known == counted
+    of_all = interval(trainer.model, graph.until(CUTS[0]), [graph] * 3, 20, 2)
+    assert every < of_all
