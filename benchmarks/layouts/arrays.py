@@ -41,7 +41,7 @@ def gnn_benchmark(folder: Path) -> Made:
         for n in ("adj", "attr")
     )
     content = Content(np.stack(read.nonzero()), 20, x=features.toarray(), y=file["labels"])
-    return partial(gs.load, folder / "photo.npz"), content
+    return partial(gs.load, folder / "photo.npz", undirected=False), content
 
 
 @LAYOUTS("heterophilous .npz", "NumPy")

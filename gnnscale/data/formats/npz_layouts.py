@@ -123,7 +123,10 @@ def _features(matrix: Any) -> Arrays:
 
 def _gnn_benchmark(path: Path, given: Mapping[str, Any]) -> Graph:
     found = read_arrays(path, leave_out_objects=True)
-    arrays = edges_of(_matrix(found, "adj", path), path)
+    adj = _matrix(found, "adj", path)
+    stored = given.get("undirected") is False
+    # As PyG reads these sets, and so what is published of them.
+    arrays = edges_of(adj if stored else _undirected(adj), path)
     for prefix in ("attr", "feature"):
         if f"{prefix}_indptr" in found:
             arrays |= _features(_matrix(found, prefix, path))
@@ -133,9 +136,31 @@ def _gnn_benchmark(path: Path, given: Mapping[str, Any]) -> Graph:
         arrays["y"] = _matrix(found, "labels", path).toarray().astype(np.int64)
     elif "labels" in found:
         arrays["y"] = found["labels"]
-    logger.info("%s: edges are directed, as stored; undirected=True adds their reverse", path)
+    ones = not stored and "preprocessing" not in given
+    for key in ("x", "x_data"):
+        if ones and key in arrays:
+            arrays[key] = np.where(arrays[key] > 0, 1, arrays[key]).astype(np.float32)
+    logger.info(
+        "%s: %s",
+        path,
+        "edges, loops and attributes as stored"
+        if stored
+        else "undirected, without loops" + ", attributes as ones" * ones + ", as PyG reads it; "
+        "undirected=False has all as stored",
+    )
+    given = {**given, "undirected": False}
     schema = Schema(_names(found, "class_names"), _names(found, "attr_names"))
     return graph_of(arrays, path, given, schema=None if schema == Schema() else schema)
+
+
+def _undirected(matrix: Any) -> Any:
+    """Ones both ways for every entry, whatever its value, but those of the diagonal."""
+    entries = matrix.tocoo()
+    apart = entries.row != entries.col
+    ends = np.stack([entries.row[apart], entries.col[apart]])
+    ends = np.unique(np.concatenate([ends, ends[::-1]], axis=1), axis=1)
+    ones = np.ones(ends.shape[1], np.float32)
+    return scipy.sparse.coo_array((ones, (ends[0], ends[1])), matrix.shape)
 
 
 def _names(arrays: Mapping[str, np.ndarray], key: str) -> tuple[str, ...] | None:

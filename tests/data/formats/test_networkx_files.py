@@ -203,3 +203,46 @@ def test_what_an_attribute_is_may_be_asked_and_said(tmp_path):
     file.write_text(file.read_text()[:-30])
     with pytest.raises(InputError, match="is not read as graphml by networkx"):
         load(file)
+
+
+@given(
+    st.lists(st.integers(-3, 12), min_size=1, max_size=8, unique=True),
+    st.sampled_from(["integers", "floats", "text", "words"]),
+    st.booleans(),
+    st.data(),
+)
+def test_ids_of_nodes_are_never_places(tmp_path_factory, ids, kind, directed, data):
+    """Of integers in any order, with gaps, and of links to what is no node."""
+    write = {"floats": float, "text": str, "words": "n{}".format}.get(kind, int)
+    made = nx.DiGraph() if directed else nx.Graph()
+    made.add_nodes_from((write(i), {"a": i / 4}) for i in ids)
+    ends = st.sampled_from(ids)
+    made.add_edges_from(
+        (write(i), write(j)) for i, j in data.draw(st.lists(st.tuples(ends, ends), max_size=9))
+    )
+    content = nx.node_link_data(made, edges="links")
+    file = tmp_path_factory.mktemp("nx") / "a.json"
+    file.write_text(json.dumps(content))
+    graph = load(file)
+    names = range(graph.num_nodes) if graph.names is None else graph.names[:].tolist()
+    called = [str(name) for name in names]
+    there = {
+        str(int(n)) if kind == "floats" else str(n): data["a"] for n, data in made.nodes.items()
+    }
+    assert dict(zip(called, graph.x[:, 0].tolist(), strict=True)) == there
+    both = made if directed else made.to_directed()
+    wanted = [[str(int(n)) if kind == "floats" else str(n) for n in edge] for edge in both.edges]
+    read = [[called[i], called[j]] for i, j in graph.edge_index.T.tolist()]
+    assert sorted(read) == sorted(wanted)
+    absent = next(i for i in range(len(ids) + 1) if i not in ids)
+    content["links"].append({"source": write(ids[0]), "target": absent})
+    file.write_text(json.dumps(content))
+    if kind != "words":
+        with pytest.raises(InputError, match=f"a link names {absent}, which is the id of no node"):
+            load(file)
+    content["links"].pop()
+    content["nodes"].append({"id": str(write(ids[0]))})
+    file.write_text(json.dumps(content))
+    if kind != "floats":
+        with pytest.raises(InputError, match="two nodes have the id"):
+            load(file)

@@ -61,10 +61,9 @@ def test_a_matrix_that_is_no_graph_is_refused(tmp_path):
 
 def benchmark_arrays(rng, nodes=7):
     adj = scipy.sparse.random(nodes, nodes, 0.3, "csr", random_state=rng)
-    adj.data[:] = 1
-    adj.setdiag(0)
-    adj.eliminate_zeros()
+    adj.data[:] = rng.integers(0, 3, adj.nnz)  # values, and zeros that are stored, say nothing
     attr = scipy.sparse.random(nodes, 4, 0.5, "csr", random_state=rng)
+    attr.data[:] = rng.integers(-1, 5, attr.nnz)
     parts = ("data", "indices", "indptr", "shape")
     return {
         **{f"adj_{part}": getattr(adj, part) for part in parts},
@@ -73,22 +72,24 @@ def benchmark_arrays(rng, nodes=7):
     }
 
 
-def test_gnn_benchmark_against_pyg(tmp_path):
-    """PyG binarises attributes and drops self-loops; gnn-benchmark's reader, and ours, do not."""
-    arrays = benchmark_arrays(np.random.default_rng(0))
+@given(st.integers(0, 2**32), st.booleans())
+def test_gnn_benchmark_is_what_pyg_reads(tmp_path_factory, seed, said):
+    arrays = benchmark_arrays(np.random.default_rng(seed))
     objects = np.array(["a", None], object)
-    np.savez(tmp_path / "a.npz", **arrays, node_names=objects, class_names=["p", "q", "r"])
-    graph = load(tmp_path / "a.npz", undirected=True)
-    data = parse_npz(np.load(tmp_path / "a.npz"), to_undirected=True)
-    assert set(pairs(graph.edge_index)) == set(pairs(data.edge_index))
-    assert torch.equal((graph.x.to_dense() > 0).float(), data.x)
+    file = tmp_path_factory.mktemp("npz") / "a.npz"
+    np.savez(file, **arrays, node_names=objects, class_names=["p", "q", "r"])
+    graph = load(file, **({"undirected": True} if said else {}))
+    data = parse_npz(np.load(file), to_undirected=True)
+    assert pairs(graph.edge_index) == pairs(data.edge_index) and graph.edge_weight is None
+    assert torch.equal(graph.x.to_dense(), data.x) and torch.equal(graph.y, data.y)
+    assert graph.schema.classes == ("p", "q", "r")
+    assert load(graph.source).fingerprint() == graph.fingerprint()
+    stored = load(file, undirected=False)
+    assert stored.num_edges == arrays["adj_data"].size
     attr = scipy.sparse.csr_matrix(
         (arrays["attr_data"], arrays["attr_indices"], arrays["attr_indptr"]), (7, 4)
     )
-    np.testing.assert_allclose(graph.x.to_dense(), attr.toarray(), rtol=1e-6)
-    assert torch.equal(graph.y, data.y)
-    assert graph.schema.classes == ("p", "q", "r")
-    assert load(tmp_path / "a.npz").num_edges == arrays["adj_data"].size
+    np.testing.assert_allclose(stored.x.to_dense(), attr.toarray(), rtol=1e-6)
 
 
 def test_heterophilous_against_pyg(tmp_path):

@@ -36,9 +36,11 @@ def test_konect(tmp_path_factory, data):
     edges = np.stack([rng.integers(1, left + 1, 12), rng.integers(1, right + 1, 12)])
     edges[:, 0] = left, right
     weight = rng.choice([-1.5, 1, 2], 12)
+    times = rng.permutation(12) * data.draw(st.sampled_from([0, 1])) + 1_082_040_961
+    times = times * data.draw(st.sampled_from([0, 1]))
     rows = [
-        [f"{a}", f"{b}", f"{w:g}", "1082040961"][:columns]
-        for a, b, w in zip(*edges, weight, strict=True)
+        [f"{a}", f"{b}", f"{w:g}", f"{t}"][:columns]
+        for a, b, w, t in zip(*edges, weight, times, strict=True)
     ]
     blank = data.draw(st.sampled_from("\t "))
     text = f"% {kind} {weights}\n" + (f"% 12 {left} {right}\n" if sizes else "")
@@ -50,9 +52,16 @@ def test_konect(tmp_path_factory, data):
     known = weight if columns > 2 and weights != "unweighted" else np.ones(12)
     offset = left if kind == "bip" else 0
     expected = list(zip(edges[0] - 1, edges[1] - 1 + offset, known, strict=True))
+    when = list(zip(edges[0] - 1, edges[1] - 1 + offset, times, strict=True))
     if kind != "asym":
         expected += [(b, a, w) for a, b, w in expected if a != b]
+        when += [(b, a, t) for a, b, t in when if a != b]
     assert pairs(graph) == sorted(expected)
+    if columns == 4 and times.any():
+        read = zip(*graph.edge_index.tolist(), graph.edge_time.tolist(), strict=True)
+        assert sorted(read) == sorted(when)
+    else:
+        assert graph.edge_time is None
     assert graph.num_nodes == left + (right if kind == "bip" else 0)
     if kind == "bip":
         assert graph.node_type.tolist() == [0] * left + [1] * right

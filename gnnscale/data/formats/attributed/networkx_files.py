@@ -128,13 +128,19 @@ def _node_link(path: Path) -> networkx.Graph:
     if not isinstance(content.get("nodes"), list) or edges is None:
         raise InputError(f"{path} has no lists nodes and links (or edges)")
     nodes, links = content["nodes"], content[edges]
-    names = [str(node.get("id", i)) for i, node in enumerate(nodes)]
+    ids = [node.get("id", i) for i, node in enumerate(nodes)]
+    names = [_id_text(one) for one in ids]
+    if len(known := {*names}) < len(names):
+        again = next(i for i, name in enumerate(names) if name in names[:i])
+        first = ids[names.index(names[again])]
+        raise InputError(f"{path}: two nodes have the id {first!r}, or {ids[again]!r}")
     ends = {link[end] for link in links for end in ("source", "target")}
-    if not {str(end) for end in ends} <= set(names):
-        if not all(isinstance(end, int) and 0 <= end < len(nodes) for end in ends):
-            absent = next(end for end in ends if str(end) not in names)
-            raise InputError(f"{path}: a link names {absent!r}, which is the id of no node")
-        # Older writers give places in the list of nodes.
+    if absent := [end for end in ends if _id_text(end) not in known]:
+        places = all(isinstance(end, int) and 0 <= end < len(nodes) for end in ends)
+        if not places or not all(isinstance(one, str) for one in ids):
+            raise InputError(f"{path}: a link names {absent[0]!r}, which is the id of no node")
+        # Older writers give places in the list of nodes; ids that are text are none of them.
+        logger.info("%s: links name the places of nodes, whose ids are text", path)
         links = [{**link, **{e: names[link[e]] for e in ("source", "target")}} for link in links]
     # Links of D3 say nothing of being several: none is lost.
     made = {
@@ -142,8 +148,15 @@ def _node_link(path: Path) -> networkx.Graph:
         **content,
         "nodes": [{**n, "id": i} for n, i in zip(nodes, names, strict=True)],
     }
-    ends_as_text = [{**link, **{e: str(link[e]) for e in ("source", "target")}} for link in links]
+    ends_as_text = [
+        {**link, **{e: _id_text(link[e]) for e in ("source", "target")}} for link in links
+    ]
     return networkx.node_link_graph({**made, edges: ends_as_text}, edges=edges)
+
+
+def _id_text(one: object) -> str:
+    """An id as text: 1.0 and 1 are the same, as in JSON."""
+    return str(int(one)) if isinstance(one, float) and one.is_integer() else str(one)
 
 
 def _is_symmetric(edge_index: np.ndarray) -> bool:

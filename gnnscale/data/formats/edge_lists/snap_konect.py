@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,11 @@ def _konect(path: Path, given: Mapping[str, Any]) -> Graph:
     left, right = sizes[1], sizes[2]
     left, right = (left, right) if kind == "bip" else (max(left, right),) * 2
     told = {"sym": "undirected", "asym": "directed", "bip": f"{left:,} and {right:,} nodes apart"}
-    logger.info("%s: %s, %s", path, told[kind], weights)
-    chunks = partial(_chunks, path, left, right, left if kind == "bip" else 0, weights, sizes[0])
+    timed = _is_timed(head)
+    clock = ", the fourth column is time" if timed else ""
+    logger.info("%s: %s, %s%s", path, told[kind], weights, clock)
+    offset = left if kind == "bip" else 0
+    chunks = partial(_chunks, path, left, right, offset, weights, sizes[0], timed)
     if kind == "bip":
         return graph_of_edges(
             *(path, given, left + right, chunks),
@@ -68,6 +71,12 @@ def _konect(path: Path, given: Mapping[str, Any]) -> Graph:
         undirected=kind == "sym",
         names=lambda: NodeNames(torch.from_numpy(np.arange(1, left + 1))),
     )
+
+
+def _is_timed(head: Sequence[str]) -> bool:
+    """Whether the fourth column says when an edge came: 0 stands for an unknown time."""
+    rows = [line.split() for line in head if line.strip() and not line.startswith("%")]
+    return any(len(row) > 3 and row[3].strip("0.") for row in rows)
 
 
 def _greatest(path: Path) -> tuple[int, int]:
@@ -86,8 +95,8 @@ def _rows(path: Path) -> Iterator[np.ndarray]:
 
 
 def _chunks(
-    path: Path, left: int, right: int, offset: int, weights: str, edges: int
-) -> Iterator[tuple[np.ndarray, ...]]:
+    path: Path, left: int, right: int, offset: int, weights: str, edges: int, timed: bool
+) -> Iterator[tuple[np.ndarray | None, ...]]:
     found = 0
     for rows in _rows(path):
         found += len(rows)
@@ -98,7 +107,8 @@ def _chunks(
                 f"says 1 to {left:,}" + (f" and 1 to {right:,}" if offset else "")
             )
         weight = [rows[:, 2]] if weights != "unweighted" and rows.shape[1] > 2 else []
-        yield (ids[:, 0] - 1, ids[:, 1] - 1 + offset, *weight)
+        more = [*(weight or [None]), rows[:, 3]] if timed and rows.shape[1] > 3 else weight
+        yield (ids[:, 0] - 1, ids[:, 1] - 1 + offset, *more)
     if edges and found != edges:
         logger.warning("%s has %d edges, and its header says %d: is it whole?", path, found, edges)
 

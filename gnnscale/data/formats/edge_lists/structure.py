@@ -20,14 +20,14 @@ OPTIONS: Mapping[str, Option] = {
     "memory": Option(str, "512MB"),
 }
 """What may be said of a file of edges."""
-_VERSION = 1
+_VERSION = 2
 
 
 def graph_of_edges(
     path: Path,
     given: Mapping[str, Any],
     num_nodes: int,
-    chunks: Callable[[], Iterable[tuple[np.ndarray, ...]]],
+    chunks: Callable[[], Iterable[tuple[np.ndarray | None, ...]]],
     *,
     undirected: bool,
     names: Callable[[], NodeNames] | None = None,
