@@ -124,7 +124,9 @@ def lacking(graph: Graph, dataset: str) -> list[str]:
     again = "" if tables or not kept else "gnnscale import EDGES NODES … --out FOLDER, with "
     if graph.y is None:
         if tables or kept:
-            return [f"{graph.name} has no labels to learn: {again}--labels COLUMN names them"]
+            may_be = () if graph.schema is None else graph.schema.may_be_labels
+            hint = f", perhaps {' or '.join(may_be)}" if may_be else ""
+            return [f"{graph.name} has no labels to learn: {again}--labels COLUMN names them{hint}"]
         return [f"{graph.name} has no labels to learn"]
     if any(bool(split.train.any()) for split in graph.splits.values()):
         return []

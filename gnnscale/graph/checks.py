@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -190,8 +190,19 @@ def overlaps(train: Tensor, val: Tensor, test: Tensor) -> list[str]:
     return [f"{count:,} {what}" for what, count in words.items() if count]
 
 
-def training_faults(y: Tensor | None, train_mask: Tensor | None) -> list[str]:
-    """Faults that stand in the way of supervised training on these labels and this mask."""
+def training_faults(
+    y: Tensor | None, train_mask: Tensor | None, may_be_labels: Sequence[str] = ()
+) -> list[str]:
+    """Faults that stand in the way of supervised training on these labels and this mask.
+
+    Args:
+        y: the labels.
+        train_mask: of the nodes to learn from.
+        may_be_labels: the columns of the graph's tables that may be labels.
+    """
+    if y is None and may_be_labels:
+        named = " or ".join(f"labels={name!r}" for name in may_be_labels)
+        return [f"the graph has no labels y; a column of its table of nodes may be: say {named}"]
     if y is None:
         return ["the graph has no labels y; give y, or train with a task that needs none"]
     if train_mask is None:

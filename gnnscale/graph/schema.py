@@ -21,12 +21,14 @@ class Schema:
         recipe: how columns of a table became features, as JSON values; None where they are as
             given. See `gnnscale.data.tables.values.recipe`.
         columns: what every column of the tables was read as, a line each.
+        may_be_labels: where no column is one of labels, those that may be, of few values.
     """
 
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     recipe: Mapping[str, Any] | None = None
     columns: tuple[str, ...] = ()
+    may_be_labels: tuple[str, ...] = ()
 
     def columns_of(self, role: str) -> list[str]:
         """The columns of the tables that were this: "node id", "label", "feature", …."""

@@ -165,7 +165,8 @@ class NodeTask:
             )
         else:
             chosen: Split | None = graph.split(split)
-            missing = training_faults(graph.y, None if chosen is None else chosen.train)
+            may_be = () if graph.schema is None else graph.schema.may_be_labels
+            missing = training_faults(graph.y, None if chosen is None else chosen.train, may_be)
             if self._scored_only:
                 self._untrainable = missing
             else:

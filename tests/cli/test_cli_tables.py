@@ -81,7 +81,10 @@ def test_what_training_lacks_is_said_at_the_import(gnnscale, tables):
 
 def test_a_name_and_why_nothing_was_learned_are_said(gnnscale, tables):
     tables.assign(age=1900.0).to_csv("people.csv", index=False)
-    told = gnnscale("import", "edges.parquet", "people.csv", *TOLD, "--out", "g", "--name", "us")
+    told = gnnscale("import", "edges.parquet", "people.csv", *TOLD, "--out", "g")
+    assert "standardised, being up to 1,900" in told.stdout.replace("\n", " ")
+    said = (*TOLD, "--feature-recipe", "age=as is")
+    told = gnnscale("import", "edges.parquet", "people.csv", *said, "--out", "g", "--name", "us")
     assert "Graph(us" in told.stdout and gs.load("./g").name == "us"
     told = gnnscale("train", "-d", "./g", "--run-dir", "r", "--lr", "1e-9", *QUICK[:-1])
     assert "feature 'age' reaches 1,900" in told.stdout

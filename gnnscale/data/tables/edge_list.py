@@ -37,7 +37,7 @@ from gnnscale.graph import Graph, build_graph
 from gnnscale.storage.files import checked_path
 from gnnscale.storage.memory import memory_bytes
 
-VERSION = 4
+VERSION = 5
 """Raised when the same files give another graph: what is kept is then built anew."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,9 @@ class Tables:
     def recipe(self, wanted: Any, until: float | None = None) -> FeatureRecipe | None:
         """How columns become features, by the rows known until then; None where there are none."""
         if isinstance(self._rows, NodeTable):
-            return self._rows.recipe(recipe_said(wanted), until)
+            made = self._rows.recipe(recipe_said(wanted), until)
+            self._rows.roles = tuple(_with_recipe(role, made) for role in self._rows.roles)
+            return made
         if wanted is not None:
             raise InputError("recipe= is of columns of a table, and there is no table of nodes")
         return None
@@ -195,7 +198,20 @@ class Tables:
             features=None if recipe is None else recipe.names,
             recipe=None if recipe is None else recipe.to_json(),
             columns=tuple(str(role) for roles in self._roles().values() for role in roles),
+            may_be_labels=() if self._labelled() else self._may_be_labels(),
         )
+
+    def _labelled(self) -> bool:
+        rows = self._rows
+        return self._apart is not None or (
+            isinstance(rows, NodeTable) and bool(rows.those("label"))
+        )
+
+    def _may_be_labels(self) -> tuple[str, ...]:
+        if not isinstance(rows := self._rows, NodeTable):
+            return ()
+        pairs = zip(looked_at(rows.table), rows.roles, strict=True)
+        return tuple(look.name for look, role in pairs if role.role == "feature" and look.of_few)
 
     def node_tables(self) -> list[NodeTable]:
         """The tables of nodes, whose columns may be splits."""
@@ -317,6 +333,15 @@ class Tables:
     def _again(self, told: Told) -> list[ColumnSaid]:
         there = {column.name for table in self._tables.values() for column in table.columns}
         return [name for name in told.times_before if name in there]
+
+
+def _with_recipe(role: Role, recipe: FeatureRecipe | None) -> Role:
+    """What a feature is, and what is done to it, where nobody said that."""
+    done = None if recipe is None or role.role != "feature" else recipe.ingredients.get(role.column)
+    if done is None or not done.why:
+        return role
+    why = f"standardised, {done.why}; recipe={{{role.column!r}: 'as is'}} leaves it"
+    return replace(role, why=why)
 
 
 def _opened_edges(edges: object, dialect: Mapping[str, Any], told: Told) -> Table | None:

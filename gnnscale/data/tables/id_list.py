@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gnnscale.data.tables.files import opened
 from gnnscale.data.tables.roles.evidence import called_as_ids
 from gnnscale.data.tables.table import open_table
-from gnnscale.errors import InputError
+from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import NodeNames
 from gnnscale.storage.arrow import compute, pyarrow, types
 
@@ -32,6 +33,8 @@ def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> 
         StoreError: the file is missing or damaged.
     """
     text = not {".parquet", ".feather", ".arrow", ".npy"} & {s.lower() for s in path.suffixes}
+    if text and names is not None and (found := _whole_lines(path, names)) is not None:
+        return found
     # Without a header the first row of a text is an id like the others, or names the columns.
     table = open_table(path, what, header=False if text else None)
     if not table.columns:
@@ -58,6 +61,22 @@ def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> 
             headed = True
         ids = ids[1:] if headed else ids
     return _numbers(ids, names, f"{what} {path}")
+
+
+def _whole_lines(path: Path, names: NodeNames) -> np.ndarray | None:
+    """The nodes of a text with an id a line, also one with blanks or commas; None of another."""
+    try:
+        with opened(path) as file:
+            lines = file.read().decode("utf-8-sig").splitlines()
+    except (OSError, EOFError, UnicodeDecodeError, GnnscaleError):
+        return None  # whoever reads the table says why
+    ids = pyarrow.array([line.strip() for line in lines if line.strip()], pyarrow.large_string())
+    if not any(set(line) & set(" \t,;|") for line in lines[:1000]):
+        return None  # read as other tables are
+    for start in (0, 1):  # behind a name of the column
+        if len(ids) > start and _known(pyarrow.chunked_array([ids[start:]]), names):
+            return _numbers(pyarrow.chunked_array([ids[start:]]), names, str(path))
+    return None
 
 
 def _known(ids: pyarrow.ChunkedArray, names: NodeNames | None) -> bool:

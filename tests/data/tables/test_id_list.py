@@ -54,3 +54,25 @@ def test_what_is_no_id_is_named(tmp_path):
     path.write_text("score,other\n1,2\n")
     with pytest.raises(InputError, match="none of which is called id"):
         read_id_list(path, None)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=6),
+    st.sampled_from([None, "id", "name", "City"]),
+    st.sampled_from(["txt", "csv", "tsv"]),
+    st.booleans(),
+)
+def test_ids_with_blanks_and_commas(tmp_path_factory, nodes, heading, suffix, plain):
+    called = ["New York", "Los Angeles", "Rome", "San  Marino", "Paris, Texas", "New"]
+    names = NodeNames.from_arrow(pyarrow.array(called))
+    path = tmp_path_factory.mktemp("ids") / f"i.{suffix}"
+    lines = [heading] * (heading is not None) + [called[i] for i in nodes]
+    if plain:
+        path.write_text("".join(f"{line}\n" for line in lines))
+    else:
+        pd.Series(lines).to_csv(path, index=False, header=False)  # in quotes where it must be
+    assert read_id_list(path, names).tolist() == nodes
+    path.write_text(path.read_text() + "New Rome\n")
+    with pytest.raises(InputError):
+        read_id_list(path, names)

@@ -107,8 +107,11 @@ def _chunks(
                 f"says 1 to {left:,}" + (f" and 1 to {right:,}" if offset else "")
             )
         weight = [rows[:, 2]] if weights != "unweighted" and rows.shape[1] > 2 else []
-        more = [*(weight or [None]), rows[:, 3]] if timed and rows.shape[1] > 3 else weight
-        yield (ids[:, 0] - 1, ids[:, 1] - 1 + offset, *more)
+        ends = ids[:, 0] - 1, ids[:, 1] - 1 + offset
+        if timed and rows.shape[1] > 3:
+            yield (*ends, weight[0] if weight else None, rows[:, 3])
+        else:
+            yield (*ends, *weight)
     if edges and found != edges:
         logger.warning("%s has %d edges, and its header says %d: is it whole?", path, found, edges)
 

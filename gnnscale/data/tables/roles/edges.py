@@ -27,7 +27,6 @@ _SOURCES = vocabulary("source src from citing")
 _TARGETS = vocabulary("target dst dest tgt to cited")
 _WEIGHTS = (["weight"], ["weights"], ["w"], ["edge", "weight"], ["edge", "weights"])
 _KINDS = vocabulary("type types kind relation rel predicate class category layer group")
-_NUMBERS = vocabulary("id no nr row rows index idx line edge eid number")
 
 
 def edge_roles(
@@ -204,7 +203,7 @@ def _find_weight(deciding: Deciding) -> None:
         look
         for look in deciding.left()
         if look.is_number
-        and not _is_number_of_edges(look)
+        and not look.called_number
         and _KINDS.isdisjoint(look.words)
         and not _always_one(deciding.table, look)
     ]
@@ -233,13 +232,8 @@ def _are_pair(source: Look, target: Look) -> bool:
     return len(first) == len(second) and len(differ) == 1 and "-".join(differ[0]) in _ENDS
 
 
-def _is_number_of_edges(look: Look) -> bool:
-    """Whether it is called as numbers of rows are, also those that pandas' reset_index leaves."""
-    return {*look.words} <= _NUMBERS or re.fullmatch(r"level_\d", look.name) is not None
-
-
 def _counts_edges(look: Look) -> bool:
-    return look.counts_rows and _is_number_of_edges(look)
+    return look.counts_rows and look.called_number
 
 
 def _of_two_kinds(table: Table, source: Look, target: Look) -> bool:

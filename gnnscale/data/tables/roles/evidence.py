@@ -44,6 +44,8 @@ _NEO4J = re.compile(
     r"(\w*):(START_ID|END_ID|ID|TYPE|LABEL|int|integer|long|short|byte|float|double|boolean|string|char|"
     r"date|datetime|localdatetime|time|localtime)(?:\[\])?(?:\(.*\))?"
 )
+_NUMBERS = vocabulary("id no nr row rows index idx line edge eid number")
+_FEW = 30
 _INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?.*)?")
 
@@ -158,6 +160,20 @@ class Look:
             and n[0] in (0, 1)
             and bool((np.diff(n) == 1).all())
         )
+
+    @property
+    def called_number(self) -> bool:
+        """Whether it is called as numbers of rows are, also by pandas' reset_index."""
+        return {*self.words} <= _NUMBERS or re.fullmatch(r"level_\d", self.name) is not None
+
+    @cached_property
+    def of_few(self) -> bool:
+        """Whether the cells are of few values, each there several times, as classes are."""
+        if self.column.kind not in ("text", "bool", "integer") or self.moments:
+            return False
+        different = len(self.cells.drop_null().unique())
+        few = 2 <= different <= _FEW and 2 * different <= len(self.cells)
+        return few and not (self.called_time or self.called_quantity)
 
     @cached_property
     def moments(self) -> str:

@@ -11,7 +11,7 @@ from gnnscale.data.tables.roles.evidence import Look, as_ids, vocabulary
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import part_of
-from gnnscale.storage.arrow import pyarrow
+from gnnscale.storage.arrow import compute, pyarrow
 
 #: Of columns, by name, how much of what they should hold they hold: see `node_roles`.
 Shares = Callable[[Sequence[Look]], Mapping[str, float]]
@@ -85,6 +85,8 @@ def node_roles(
     for look in deciding.left():
         if look.empty:
             deciding.give(look, "left out", "no cells")
+        elif rest == "feature" and look.called_number and look.counts_rows:
+            deciding.give(look, "left out", "it counts the rows")
         elif rest == "feature" and look.names_rows:
             deciding.give(look, "left out", "a name of each row, and no feature of it")
         else:
@@ -101,17 +103,29 @@ def _find_labels(deciding: Deciding, apart: bool) -> None:
             deciding.give(look, "left out", "called as the labels that are given elsewhere")
         elif called and called <= _LABELS:
             deciding.give(look, "label", "by its name")
-    if apart or deciding.those("label"):
+    if apart:
         return
-    for look in left:
+    known = deciding.those("label")
+    for look in deciding.left():
         name = look.name.lower()
         if name in _MAY_BE_LABELS and not (name == "y" and "x" in names):
+            if known and not _are_the_same(known[0], look):
+                continue  # a feature beside labels
             own = deciding.written(look)
+            beside = f", and tells {deciding.written(known[0])}" if known else ""
             deciding.faults.append(
-                f"{deciding.table.what}: column {own} ({look.in_words}) may be labels or a "
-                f"feature: say labels={own}, drop={own}, or for a feature recipe={{{own}: …}}"
+                f"{deciding.table.what}: column {own} ({look.in_words}) may be labels or a feature"
+                f"{beside}: say labels={own}, drop={own}, or for a feature recipe={{{own}: …}}"
             )
             deciding.give(look, "left out", "")
+
+
+def _are_the_same(labels: Look, other: Look) -> bool:
+    """Whether a column only calls the labels otherwise, one for one."""
+    first, second = (as_ids(look.cells) for look in (labels, other))
+    there = compute.and_(first.is_valid(), second.is_valid())
+    pairs = {*zip(first.filter(there).to_pylist(), second.filter(there).to_pylist(), strict=True)}
+    return len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs) > 1
 
 
 def _find_splits(deciding: Deciding) -> None:

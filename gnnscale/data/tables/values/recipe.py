@@ -11,9 +11,9 @@
 ``drop``           left out
 =================  =================================================================================
 
-Where nothing is said, numbers are as is, dates standardised, and text is one-hot up to 64 different
-values and hashed beyond. A number that is missing becomes the mean of the others, and a column
-``<name> missing`` says where; a date likewise.
+Where nothing is said, numbers are as is up to 100, and standardised where one is larger; dates are
+standardised, and text is one-hot up to 64 different values and hashed beyond. A number that is
+missing becomes the mean of the others, and a column ``<name> missing`` says where; a date likewise.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Ingredient:
         mean: of what is known.
         deviation: likewise; 1 where it is constant.
         missing: whether a number was missing, so that a column says where.
+        why: why it is done, where nobody said it.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Ingredient:
     mean: float = 0.0
     deviation: float = 1.0
     missing: bool = False
+    why: str = ""
 
     def names(self, column: str) -> list[str]:
         """What its features are called."""

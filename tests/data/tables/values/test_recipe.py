@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.data.tables.values.recipe import FeatureRecipe
-from gnnscale.data.tables.values.recipe_making import FEW, make_recipe
+from gnnscale.data.tables.values.recipe_making import FEW, LARGE, make_recipe
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow
 
@@ -149,5 +149,23 @@ def test_what_makes_no_feature_is_refused():
         make_recipe(pyarrow.table({"a": [float("inf")]}).to_batches())
     large = pyarrow.table({"a": [1e100, 0.0]})
     with pytest.raises(InputError, match="float32"):
-        rows_of(make_recipe(large.to_batches()), large)
+        rows_of(make_recipe(large.to_batches(), "as is"), large)
     assert np.isfinite(rows_of(make_recipe(large.to_batches(), "standardise"), large)).all()
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.floats(-300, 300), min_size=2, max_size=9),
+    st.lists(st.sampled_from([0, 1]), min_size=9, max_size=9),
+)
+def test_large_numbers_are_brought_to_one_scale(numbers, flags):
+    columns = {"n": numbers, "flag": flags[: len(numbers)]}
+    recipe = make_recipe(pyarrow.table(columns).to_batches())
+    x = rows_of(recipe, pyarrow.table(columns))
+    large = max(map(abs, numbers)) > LARGE
+    assert x[:, 1].tolist() == columns["flag"] and recipe.ingredients["flag"].kind == "as is"
+    assert recipe.ingredients["n"].kind == ("standardise" if large else "as is")
+    if large and np.std(numbers) > 1e-3:
+        np.testing.assert_allclose([x[:, 0].mean(), x[:, 0].std()], [0, 1], atol=1e-3)
+    as_is = make_recipe(pyarrow.table(columns).to_batches(), "as is")
+    np.testing.assert_allclose(rows_of(as_is, pyarrow.table(columns))[:, 0], numbers, 1e-6, 1e-6)
