@@ -8,15 +8,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from gnnscale.data.tables.column import CellMisfit, common_type, kind_of
 from gnnscale.data.tables.files import read_bytes
-from gnnscale.data.tables.text.cells import MISSING, filled_cells, is_missing, is_number, rows_of
+from gnnscale.data.tables.text.cells import is_missing, is_number
+from gnnscale.data.tables.text.cutter import Cutter, Kinds
 from gnnscale.data.tables.text.dialect import recognised
-from gnnscale.data.tables.text.encoding import decoded, not_of, recognised_encoding
+from gnnscale.data.tables.text.encoding import decoded, recognised_encoding
 from gnnscale.data.tables.text.lines import (
     Lines,
     lines_of,
@@ -24,19 +24,16 @@ from gnnscale.data.tables.text.lines import (
     without_empty_end,
 )
 from gnnscale.data.tables.text.no_table import refuse_what_is_no_table
+from gnnscale.data.tables.text.zeros import is_zero_led, zero_led
 from gnnscale.errors import InputError
-from gnnscale.kernels.threads import njit_serial
 from gnnscale.storage.ahead import ahead
 from gnnscale.storage.arrow import compute, pyarrow
-from gnnscale.storage.arrow import csv as arrow_csv
 
 logger = logging.getLogger(__name__)
 
 _SAMPLE_BYTES = 1 << 18
 _THREADS = 2
 _INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
-#: Of column types by their number.
-Kinds: TypeAlias = "dict[int, pyarrow.DataType]"  # text: Arrow is imported when it is used
 
 
 class TextPart:
@@ -86,6 +83,7 @@ class TextPart:
         )
         self.words = (*known.words, *self._dialect.words)
         self.names = list(self._dialect.names)
+        self._cutter = Cutter(self._dialect, self.names, self.what)
         self.types = [pyarrow.null()] * len(self.names)
         self._rows: int | None = None
         self._told = False
@@ -154,7 +152,7 @@ class TextPart:
     def empty_at(self, column: int) -> str:
         """See `Part.empty_at`."""
         for lines in self._lines():
-            for row in rows_of(lines.text.decode("utf-8", "replace"), *self._cut()):
+            for row in self._cutter.rows(lines):
                 if not row.cells[column].strip():
                     return f"line {lines.line + row.line} of {self.what}"
         return ""
@@ -172,69 +170,17 @@ class TextPart:
             )
             self._told = True
 
-    # --- one lines -------------------------------------------------------------------------
-
-    def _parsed(self, lines: Lines, kinds: Mapping[int, pyarrow.DataType | None]) -> pyarrow.Table:
-        """Cells of these types; None is what they look like.
-
-        Raises:
-            pyarrow.ArrowInvalid: there are others.
-        """
-        try:
-            return self._cut_by_arrow(lines, kinds)
-        except pyarrow.ArrowInvalid:
-            if (even := self._evened(lines)) is None:
-                raise
-            return self._cut_by_arrow(even, kinds)
-
-    def _evened(self, lines: Lines) -> Lines | None:
-        """Without empty cells behind the last column; None where no row has such."""
-        sep, width = separator_of(self._dialect), len(self.names)
-        rows = [*rows_of(lines.text.decode("utf-8", "replace"), *self._cut())]
-        if not any(len(row.cells) > width >= filled_cells(row) for row in rows):
-            return None
-        if any(filled_cells(row) > width for row in rows):
-            return None
-        text = "".join(sep.join(row.raw[:width]) + "\n" for row in rows)
-        return Lines(text.encode(), lines.line)
-
-    def _cut_by_arrow(
-        self, lines: Lines, kinds: Mapping[int, pyarrow.DataType | None]
-    ) -> pyarrow.Table:
-        quote = self._dialect.quote
-        return arrow_csv.read_csv(
-            pyarrow.BufferReader(lines.text),
-            arrow_csv.ReadOptions(
-                use_threads=False,
-                block_size=len(lines.text) + 1,
-                column_names=[str(i) for i in range(len(self.names))],
-            ),
-            arrow_csv.ParseOptions(
-                delimiter=separator_of(self._dialect),
-                quote_char=quote or False,
-                newlines_in_values=bool(quote) and quote.encode() in lines.text,
-            ),
-            arrow_csv.ConvertOptions(
-                column_types={str(i): kind for i, kind in kinds.items() if kind is not None},
-                include_columns=[str(i) for i in kinds],
-                decimal_point=self._dialect.decimal,
-                null_values=MISSING,
-                true_values=["true", "True", "TRUE"],
-                false_values=["false", "False", "FALSE"],
-            ),
-        )
-
     def _read(self, lines: Lines, kinds: Kinds) -> pyarrow.Table:
         try:
-            table = self._parsed(lines, kinds)
+            table = self._cutter.parsed(lines, kinds)
         except pyarrow.ArrowInvalid as error:
-            table = self._slowly(lines, kinds, error)
+            table = self._cutter.slowly(lines, kinds, error)
         whole = [i for i, kind in kinds.items() if kind_of(kind) == "integer"]
         if whole:
             led = self._zero_led(lines)
             for i in whole:
                 if led[i]:
-                    cell = next(c for c in self._texts(lines, i) if _is_zero_led(c))
+                    cell = next(c for c in self._cutter.texts(lines, i) if is_zero_led(c))
                     raise CellMisfit(
                         f"{self.what}: column {self.names[i]} holds {cell!r}, which no number "
                         "is written as; it is text",
@@ -256,12 +202,12 @@ class TextPart:
         """Types that hold the cells of this lines and those of types found before."""
         found = dict(kinds)
         try:
-            table = self._parsed(
+            table = self._cutter.parsed(
                 lines, {i: None if kinds[i] == pyarrow.null() else kinds[i] for i in kinds}
             )
         except pyarrow.ArrowInvalid as error:
-            self._check_rows(lines, error)
-            table = self._parsed(lines, dict.fromkeys(kinds))
+            self._cutter.check_rows(lines, error)
+            table = self._cutter.parsed(lines, dict.fromkeys(kinds))
         led, signed = self._zero_led(lines), self.signed
         for i, before in kinds.items():
             column = table.column(str(i))
@@ -280,7 +226,7 @@ class TextPart:
 
     def _of_integers(self, lines: Lines, number: int) -> pyarrow.DataType:
         """Of numbers with a plus, or so large that floats would make several of them one."""
-        cells = [c.strip() for c in self._texts(lines, number) if not is_missing(c)]
+        cells = [c.strip() for c in self._cutter.texts(lines, number) if not is_missing(c)]
         if not all(re.fullmatch(r"[-+]?\d+", cell) for cell in cells):
             return pyarrow.float64()
         if all(-(2**63) <= int(cell) < 2**63 for cell in cells):
@@ -294,12 +240,12 @@ class TextPart:
         if self._dialect.comment_given or kind_of(before) in ("integer", "float"):
             return not self._dialect.comment_given
         if number == 0 and re.search(rb"^[#%]\s*\d", lines.text, re.M):
-            cells = (c for c in self._texts(lines, number) if not is_missing(c))
+            cells = (c for c in self._cutter.texts(lines, number) if not is_missing(c))
             return all(is_number(c) for c in cells if c[:1] not in "#%" and c not in self.names)
         line = self._dialect.first_line.encode()
         if not line or b"\n" + line not in lines.text:
             return False
-        others = {c for c in self._texts(lines, number) if not is_missing(c)} - set(
+        others = {c for c in self._cutter.texts(lines, number) if not is_missing(c)} - set(
             self._dialect.first
         )
         return bool(others) and all(map(is_number, others))
@@ -307,7 +253,7 @@ class TextPart:
     def _check_turn(self, lines: Lines, number: int) -> None:
         """Of numbers that text is found among: whether it is a header once more, or a comment."""
         first = [cell.strip() for cell in self._dialect.first]
-        for row in rows_of(lines.text.decode("utf-8", "replace"), *self._cut()):
+        for row in self._cutter.rows(lines):
             cells = [cell.strip() for cell in row.cells]
             if first and cells == first and not is_number(first[number]):
                 raise InputError(
@@ -320,77 +266,13 @@ class TextPart:
                     "read them"
                 )
 
-    # --- faults ----------------------------------------------------------------------------
-
-    def _check_rows(self, lines: Lines, error: Exception) -> None:
-        """Name a row with other cells than the others, or bytes that are no text.
-
-        Raises:
-            InputError: it is there.
-        """
-        try:
-            text = lines.text.decode()
-        except UnicodeDecodeError as fault:
-            line = lines.line + lines.text.count(b"\n", 0, fault.start)
-            raise not_of(self._dialect.encoding, f"{self.what}, line {line}", fault) from error
-        width = len(self.names)
-        for row in rows_of(text, *self._cut()):
-            if not filled_cells(row) <= width <= len(row.cells):
-                hint = "; for comments say comment=" if row.cells[0][:1] in ("#", "%", "/") else ""
-                raise InputError(
-                    f"{self.what}, line {lines.line + row.line} has {len(row.cells)} cells where "
-                    f"others have {width}: {' | '.join(row.cells)[:80]!r}{hint}"
-                ) from error
-
-    def _slowly(self, lines: Lines, kinds: Kinds, error: Exception) -> pyarrow.Table:
-        """Column by column: integers written as floats, else the cell that does not fit.
-
-        Raises:
-            InputError: naming what is wrong, and where.
-        """
-        self._check_rows(lines, error)
-        columns = {}
-        for i, kind in kinds.items():
-            try:
-                columns[str(i)] = self._parsed(lines, {i: kind}).column(0)
-                continue
-            except pyarrow.ArrowInvalid as fault:
-                why = fault
-            try:
-                column = self._parsed(lines, {i: pyarrow.float64()}).column(0)
-                columns[str(i)] = compute.cast(column, kind)
-            except pyarrow.ArrowInvalid:
-                raise self._misfit(lines, i, kind) from why
-        return pyarrow.table(columns)
-
-    def _misfit(self, lines: Lines, number: int, kind: pyarrow.DataType) -> CellMisfit:
-        for row in rows_of(lines.text.decode("utf-8", "replace"), *self._cut()):
-            cell = row.cells[number]
-            try:
-                if not is_missing(cell):
-                    compute.cast(pyarrow.array([cell.strip()]), kind)
-            except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
-                return CellMisfit(
-                    f"{self.what}, line {lines.line + row.line}: {self.names[number]} is {cell!r}, "
-                    f"not {kind}",
-                    cell.strip(),
-                )
-        return CellMisfit(f"{self.what}: {self.names[number]} is not {kind}")
-
-    def _cut(self) -> tuple[str, str]:
-        return separator_of(self._dialect), self._dialect.quote
-
-    def _texts(self, lines: Lines, number: int) -> list[str]:
-        column = self._parsed(lines, {number: pyarrow.large_string()}).column(0)
-        return [cell or "" for cell in column.to_pylist()]
-
     def _has_zero_led(self, lines: Lines, number: int) -> bool:
-        return any(map(_is_zero_led, self._texts(lines, number)))
+        return any(map(is_zero_led, self._cutter.texts(lines, number)))
 
     def _zero_led(self, lines: Lines) -> np.ndarray:
         led = np.zeros(len(self.names), np.bool_)
         if b"0" in lines.text or b"+" in lines.text:
-            sep, quote = (ord(sign or "\0") for sign in self._cut())
+            sep, quote = (ord(sign or "\0") for sign in (self._cutter.sep, self._dialect.quote))
             signed = np.zeros_like(led)
             zero_led(np.frombuffer(lines.text, np.uint8), sep, quote, led, signed)
             self._signed |= signed
@@ -416,44 +298,3 @@ def _with_missing(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 def _may_be_integers(column: pyarrow.ChunkedArray) -> bool:
     most = compute.max(compute.abs(column)).as_py()
     return most is not None and most >= 2**53
-
-
-def _is_zero_led(cell: str) -> bool:
-    return re.match(r"\s*[-+]?0[0-9xX]", cell) is not None
-
-
-@njit_serial
-def zero_led(text, sep, quote, led, signed):
-    """Mark the columns of which a cell is written as no whole number is printed.
-
-    Floor: the bytes.
-
-    Args:
-        text: uint8 ``[bytes]`` of whole rows.
-        sep: the separator.
-        quote: what cells may be in.
-        led: bool ``[columns]``, marked where a cell begins with a zero and another digit or an "x".
-        signed: bool ``[columns]``, marked where one begins with a plus and a digit, or is "-0".
-    """
-    column, i = 0, 0
-    begins, quoted = True, False  # whether a cell begins here; whether this is within quotes
-    while i < text.size:
-        c = text[i]
-        if begins and c != 32 and c != quote and column < led.size:
-            begins = False
-            sign = c == 43 or c == 45
-            at = i + 1 if sign else i
-            if at < text.size and 48 <= text[at] <= 57:
-                after = text[at + 1] if at + 1 < text.size else 10
-                zero = text[at] == 48
-                led[column] |= zero and (48 <= after <= 57 or after == 120 or after == 88)
-                # behind -0, neither a digit nor a point nor an exponent
-                other = not (48 <= after <= 57 or after == 46 or after == 101 or after == 69)
-                signed[column] |= c == 43 or (c == 45 and zero and other)
-        if c == quote and (quoted or begins or (i > 0 and text[i - 1] == quote)):
-            quoted = not quoted  # a doubled one opens again at once
-        elif not quoted and c == sep:
-            column, begins = column + 1, True
-        elif not quoted and c == 10:
-            column, begins = 0, True
-        i += 1
