@@ -239,7 +239,7 @@ def _read(value: str) -> Any:
     """What a value means that is written as in Python; text where it is not."""
     try:
         return ast.literal_eval(re.sub(r"(?<=[\[({:, ])…(?=[\])},])", "'…'", value))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # of any text
         return value
 
 
