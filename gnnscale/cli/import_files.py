@@ -76,8 +76,9 @@ def import_files(
     gnnscale train --dataset ./g
     """
     from gnnscale.data import load
-    from gnnscale.graph import store_graph
+    from gnnscale.graph import checked_graph_path, store_graph
 
+    checked_graph_path(to)
     name = name or to.resolve().name
     options: dict[str, Any] = {"split": split, "task": task, "metric": metric}
     if split is not None and "/" in split:

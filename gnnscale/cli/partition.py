@@ -93,10 +93,13 @@ def partition(
     """
     from gnnscale.cli.sources import in_original_order, open_data
     from gnnscale.graph import ClusteredGraph, cluster
+    from gnnscale.graph.store.cluster_folder import checked_store_path
     from gnnscale.partitioning import partition as cut
 
     if save is not None and save.suffix != ".npz":
         raise InputError(f"--save {save}: an assignment is written as an .npz file; name it so")
+    if out is not None:
+        checked_store_path(out)
     given["split"] = None if split == "default" else split
     data = open_data(opened_as(dataset, files, given), download)
     split = given.pop("split") or "default"

@@ -12,6 +12,7 @@ from gnnscale.graph.reading.nodes import Split
 from gnnscale.graph.schema import Schema
 from gnnscale.graph.store.cluster_folder import is_store, verify_store
 from gnnscale.graph.store.graph_folder import (
+    checked_graph_path,
     is_stored_graph,
     open_stored_graph,
     store_graph,
@@ -29,6 +30,7 @@ __all__ = [
     "Split",
     "as_adjacency",
     "build_graph",
+    "checked_graph_path",
     "cluster",
     "edge_chunks",
     "is_store",

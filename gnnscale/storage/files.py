@@ -253,6 +253,21 @@ def checked_path(path: Any) -> Path:
     return path
 
 
+def check_writable(path: Path, what: str) -> None:
+    """Find out, before anything long begins, whether a file or folder can be made here.
+
+    Args:
+        path: what is to be made.
+        what: what errors call it.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    nearest = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise StoreError(f"{what} {path} cannot be written ({nearest}): choose another path")
+
+
 def expanded(path: object) -> Path:
     """A path given by a user, with the home folder for `~` where there is one.
 

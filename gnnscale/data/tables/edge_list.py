@@ -33,8 +33,7 @@ from gnnscale.data.tables.node_splits import read_splits_given, split_column
 from gnnscale.data.tables.said import Told
 from gnnscale.data.tables.time_splits import apart, with_cuts
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph, build_graph
-from gnnscale.storage.files import checked_path
+from gnnscale.graph import Graph, build_graph, checked_graph_path
 from gnnscale.storage.memory import memory_bytes
 
 VERSION = 5
@@ -162,6 +161,8 @@ def from_edge_list(
         faults += whole_faults("num_nodes", num_nodes, 0, 2**40)
     if faults:
         raise InputError(faults)
+    if path is not None:
+        path = checked_graph_path(path)
     asked, cuts = apart(splits)
     if id is not None and id_column is not None and id != id_column:
         raise InputError(f"id={id!r} and id_column={id_column!r} are the same; leave one out")
@@ -229,7 +230,7 @@ def from_edge_list(
 
     if path is None:
         return built_or_kept(given.name, arguments, VERSION, build)
-    return build(checked_path(path).resolve())
+    return build(path)
 
 
 def _listed(named: str | int | Sequence[str | int]) -> list[str | int]:

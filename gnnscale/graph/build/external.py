@@ -19,15 +19,13 @@ from gnnscale.graph.names import NodeNames
 from gnnscale.graph.schema import Schema
 from gnnscale.graph.store.graph_folder import (
     FORMAT,
-    check_replaceable,
+    checked_graph_path,
     graph_arrays,
     graph_meta,
-    is_stored_graph,
     open_stored_graph,
 )
 from gnnscale.graph.times import read_times
 from gnnscale.storage.array_folder import ArrayFolder, array_folder
-from gnnscale.storage.files import checked_path
 from gnnscale.storage.memory import memory_bytes
 
 logger = logging.getLogger(__name__)
@@ -110,8 +108,7 @@ def build_graph(
     num_nodes = int(num_nodes)
     if names is not None and len(names) != num_nodes:
         raise InputError(f"names has {len(names):,} entries for {num_nodes:,} nodes")
-    path = checked_path(path).resolve()
-    check_replaceable(path, is_stored_graph, "graph")
+    path = checked_graph_path(path)
     # All but edges and features is small enough to be checked at once, before the work starts.
     described = Graph.from_arrays(
         np.empty((2, 0), np.int64),

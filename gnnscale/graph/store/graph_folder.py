@@ -24,7 +24,7 @@ from gnnscale.graph.schema import Schema
 from gnnscale.graph.times import Cuts
 from gnnscale.kernels import CSR
 from gnnscale.storage.array_folder import damaged_files, open_arrays, read_meta, write_arrays
-from gnnscale.storage.files import checked_path, read_json
+from gnnscale.storage.files import check_writable, checked_path, read_json
 from gnnscale.storage.formats import Format
 from gnnscale.storage.mapped import Bound, prove
 
@@ -74,15 +74,24 @@ def store_graph(graph: Graph, path: str | Path) -> Graph:
     return open_stored_graph(path)
 
 
+def checked_graph_path(path: str | Path) -> Path:
+    """Where a graph is to be written, resolved: asked before what is written is made.
+
+    Raises:
+        StoreError: something is there that no graph was, or nothing can be written there.
+    """
+    path = checked_path(path).resolve()
+    check_replaceable(path, is_stored_graph, "graph")
+    return path
+
+
 def new_graph_folder(graph: Graph, path: str | Path) -> tuple[Path, dict[str, Any]]:
     """Where a graph is to be written, resolved, and what its `meta.json` is to say.
 
     Raises:
         StoreError: something is there that no graph was.
     """
-    path = checked_path(path).resolve()
-    check_replaceable(path, is_stored_graph, "graph")
-    return path, {**FORMAT.stamp, **graph_meta(graph)}
+    return checked_graph_path(path), {**FORMAT.stamp, **graph_meta(graph)}
 
 
 def verify_stored_graph(path: str | Path) -> None:
@@ -239,8 +248,9 @@ def check_replaceable(
         also: what such a folder may hold besides arrays and `meta.json`.
 
     Raises:
-        StoreError: something else is there.
+        StoreError: something else is there, or it cannot be written.
     """
+    check_writable(path.parent, f"the {kind} {path.name} in")
     if not os.path.exists(path):
         return
     if not path.is_dir():

@@ -33,6 +33,7 @@ from gnnscale.errors import RunMismatch, StoreError
 from gnnscale.graph import is_store
 from gnnscale.graph.store.cluster_folder import store_checksum
 from gnnscale.storage.files import (
+    check_writable,
     checked_path,
     file_checksum,
     json_checksum,
@@ -102,9 +103,7 @@ class RunFolder:
         Raises:
             StoreError: they cannot.
         """
-        nearest = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise StoreError(f"the run folder {self.path} cannot be written ({nearest})")
+        check_writable(self.path, "the run folder")
 
     @override
     def __str__(self) -> str:

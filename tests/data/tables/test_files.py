@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import sys
 import zipfile
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gnnscale as gs
-from gnnscale.errors import InputError
+from gnnscale.errors import InputError, StoreError
 
 quick = settings(
     deadline=None,
@@ -113,3 +115,41 @@ def test_edges_of_which_there_is_the_header_alone(tmp_path, ids):
     (tmp_path / "n.csv").write_text("id,a\n")
     with pytest.raises(InputError, match="names columns, and has no row"):
         gs.from_edge_list(tmp_path / "e.csv", tmp_path / "n.csv")
+
+
+def test_reading_leaves_the_folder_of_the_files_as_it_was(tmp_path, monkeypatch):
+    """Nothing is opened for writing there: a folder that nobody may write in does as well."""
+    folder = tmp_path / "read_only"
+    (folder / "parts").mkdir(parents=True)
+    for name in ("e.csv", "parts/part-0.csv"):
+        (folder / name).write_text(EDGES)
+    (folder / "e.csv.gz").write_bytes(gzip.compress(EDGES.encode()))
+    (folder / "n.csv").write_text("id,a\n1,.5\n2,.25\n3,.125\n")
+    tried = []
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        written = event == "open" and set(str(arguments[1])) & set("wax+")
+        if (written or event in ("os.mkdir", "os.rename", "os.remove")) and str(
+            arguments[0]
+        ).startswith(str(folder)):
+            tried.append((event, arguments))
+
+    sys.addaudithook(note)
+    for name in ("e.csv", "e.csv.gz", "parts"):
+        assert gs.from_edge_list(folder / name, folder / "n.csv").num_edges == 6
+        assert gs.load(str(folder / name)).num_edges == 6
+    folder = tmp_path / "no more"  # the hook stays for as long as the process
+    assert tried == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_work(tmp_path, monkeypatch):
+    (tmp_path / "e.csv").write_text(EDGES)
+    (tmp_path / "locked").mkdir()
+    access = os.access
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: "locked" not in str(path) and access(path, mode)
+    )
+    monkeypatch.setattr("gnnscale.data.tables.edge_list.Tables", None)  # nothing is read
+    for path in (tmp_path / "locked" / "g", tmp_path / "locked" / "a" / "g", tmp_path / "e.csv"):
+        with pytest.raises(StoreError, match=r"cannot be written \(.*locked\)|is not a folder"):
+            gs.from_edge_list(tmp_path / "e.csv", path=path)
