@@ -25,18 +25,18 @@ from gnnscale.data.tables.node_table import (
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.edges import edge_roles
 from gnnscale.data.tables.roles.evidence import looked_at
-from gnnscale.data.tables.roles.matrix import refuse_matrix
+from gnnscale.data.tables.roles.no_edges import refuse_counts, refuse_lists, refuse_matrix
 from gnnscale.data.tables.roles.nodes import node_roles
 from gnnscale.data.tables.roles.totals import refuse_totals
 from gnnscale.data.tables.said import (
     ColumnSaid,
     Told,
-    comments_said,
     labels_said,
     name_of,
     named_anywhere,
     opened_table,
     recipe_said,
+    said_of,
     with_header,
 )
 from gnnscale.data.tables.table import Table
@@ -86,7 +86,8 @@ class Tables:
     ) -> None:
         self.name, self._told, self._num_nodes = name_of(edges), told, num_nodes
         dialect = with_header(dialect, told)
-        self._comments = comments_said(dialect)
+        self._comments = said_of("comment", dialect)
+        self._headed = said_of("header", dialect)["edges"] is not None
         opened = {
             "edges": _opened_edges(edges, dialect, told),
             "features": opened_table(features, "features", dialect),
@@ -243,8 +244,15 @@ class Tables:
             return EdgeArray(given, "edges")
         drop, time = self._drop.get("edges", ()), self._only_time("edges")
         if told.source is None and told.target is None:
-            refuse_matrix(table, [look for look in looked_at(table) if look.name not in drop])
+            left = [look for look in looked_at(table) if look.name not in drop]
+            refuse_matrix(table, left)
+            if not (table.typed or self._headed):
+                refuse_counts(table, left)
         roles = edge_roles(table, **named, time=time, drop=drop)
+        if told.source is None and told.target is None:
+            by_role = dict(zip([role.role for role in roles], looked_at(table), strict=True))
+            if roles:
+                refuse_lists(table, by_role["source"], by_role["target"])
         self._refuse_totals(table, roles, "edges")
         return EdgeTable(table, roles)
 

@@ -93,7 +93,7 @@ class MetisHead(NamedTuple):
     @classmethod
     def read(cls, line: str) -> MetisHead | None:
         """It, out of its text; None where it is none."""
-        cells = line.split()
+        cells = line.replace(",", " ").split()
         if not 2 <= len(cells) <= 4 or not all(re.fullmatch(r"[0-9]{1,18}", c) for c in cells):
             return None
         kind = cells[2].zfill(3) if len(cells) > 2 else "000"
@@ -112,7 +112,7 @@ def _is_metis(lines: Sequence[str], whole: bool) -> bool:
     head = MetisHead.read(lines[0]) if lines else None
     if head is None or not head.edges:
         return False
-    rows = [line.split() for line in lines[1:]]
+    rows = [line.replace(",", " ").split() for line in lines[1:]]
     while len(rows) > head.nodes and not rows[-1]:
         rows.pop()
     if not all(cell.isdecimal() for row in rows for cell in row):

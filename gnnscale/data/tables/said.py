@@ -92,10 +92,10 @@ def _dialect_of(what: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
-def comments_said(dialect: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of comments, by table."""
+def said_of(key: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of texts by one keyword, by table."""
     own = ((what, _dialect_of(what, dialect)) for what in ("edges", "features", "labels"))
-    return {what: said.get("comment") for what, said in own}
+    return {what: said.get(key) for what, said in own}
 
 
 def opened_table(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:

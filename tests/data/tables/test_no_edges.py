@@ -187,3 +187,41 @@ def test_lists_of_edges_are_nothing_else(tmp_path, pairs):
     path.write_text("".join(f"{i} {j}\n" for i, j in pairs))
     graph = gs.from_edge_list(path, undirected=False, header=False)
     assert edges_of(graph) == sorted((str(i), str(j)) for i, j in pairs)
+
+
+@quick
+@given(
+    st.integers(0, 2**32), st.sampled_from([",", ";", " ", "|", ", "]), st.sampled_from(["", "[]"])
+)
+def test_neighbours_in_one_cell_are_asked_about(tmp_path, seed, sep, around):
+    graph = nx.gnp_random_graph(6, 0.5, seed=seed % 10_000)
+    rows = {i: sorted(graph[i]) for i in graph if graph[i]}
+    frame = pd.DataFrame(
+        {
+            "node": [f"n{i}" for i in rows],
+            "friends": [
+                sep.join(f"n{j}" for j in js).join(around or ["", ""]) for js in rows.values()
+            ],
+        }
+    )
+    frame.to_csv(tmp_path / "e.csv", index=False, sep="\t")
+    if max(map(len, rows.values()), default=0) > 1:
+        for given_ in (frame, tmp_path / "e.csv"):
+            read_says(lambda given_=given_: gs.from_edge_list(given_), "several ids", "explode")
+    names = pd.DataFrame(
+        {"node": ["Ann Lee", "Bo Li", "Lee"], "friend": ["Bo Li", "Lee", "Ann Lee"]}
+    )
+    assert gs.from_edge_list(names).num_nodes == 3
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=9))
+def test_numbers_of_nodes_and_edges_above_them(tmp_path, pairs):
+    most = max(max(pair) for pair in pairs)
+    path = tmp_path / "e.txt"
+    path.write_text("".join(f"{i} {j}\n" for i, j in [(most + 1, len(pairs)), *pairs]))
+    if most > 1:
+        read_says(lambda: gs.from_edge_list(path), "header=True")
+    graph = gs.from_edge_list(path, header=True, undirected=False)
+    assert edges_of(graph) == sorted((str(i), str(j)) for i, j in pairs)
+    assert gs.from_edge_list(path, header=False, undirected=False).num_edges == len(pairs) + 1

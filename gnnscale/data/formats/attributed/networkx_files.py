@@ -110,7 +110,7 @@ def _gexf(path: Path) -> networkx.Graph:
 def _adjlist(path: Path) -> networkx.Graph:
     lines = [line for line in _text(path).splitlines() if not line.lstrip().startswith("#")]
     if all(re.match(r"\s*[^\s:]+\s*:(\s|$)", line) for line in lines):  # "node: neighbours"
-        lines = [line.replace(":", " ", 1).replace(",", " ") for line in lines]
+        lines = [re.sub(r"[,\[\]{}()]", " ", line.replace(":", " ", 1)) for line in lines]
     return networkx.parse_adjlist(lines)
 
 

@@ -56,7 +56,8 @@ def _chunks(path: Path, head: MetisHead) -> Iterator[tuple[np.ndarray, ...]]:
     with opened(path) as file:
         _head(file, path)
         while lines := file.readlines(_LINES_AT_ONCE):
-            rows = [line.split() for line in lines if not line.lstrip().startswith(b"%")]
+            own = (line for line in lines if not line.lstrip().startswith(b"%"))
+            rows = [line.replace(b",", b" ").split() for line in own]
             while node + len(rows) > head.nodes and not rows[-1]:
                 rows.pop()
             sizes = np.array([len(row) for row in rows], np.int64)

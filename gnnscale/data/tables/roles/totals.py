@@ -14,7 +14,8 @@ from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow, types
 
 _TOTALS = vocabulary("""
-    total totals sum sums subtotal subtotals average averages avg mean means overall all median
+    total totals sum sums count counts minimum maximum min max std
+    subtotal subtotals average averages avg mean means overall all median
     summe gesamt gesamtsumme durchschnitt mittelwert somme moyenne suma totale totaal
 """)
 _BESIDE = vocabulary("grand sub general row rows of the n column columns in col")

@@ -1,4 +1,4 @@
-"""Tables that are the adjacency matrix of a graph, and no list of its edges."""
+"""Tables that are no list of edges: matrices, lists of neighbours, and edges below their number."""
 
 from __future__ import annotations
 
@@ -37,6 +37,49 @@ def refuse_matrix(table: Table, looks: Sequence[Look]) -> None:
         "as an adjacency matrix has. For a matrix, write its entries, scipy.sparse.save_npz("
         "'graph.npz', scipy.sparse.csr_array(matrix)), and give gnnscale.load('graph.npz'); for a "
         f"list of edges, say source={first}, target={second}"
+    )
+
+
+def refuse_counts(table: Table, looks: Sequence[Look]) -> None:
+    """Refuse numbers of nodes and of edges in the first row, as many programs write above edges.
+
+    Raises:
+        InputError: the rows below are so many, and name no greater node.
+    """
+    ends = [look for look in looks if not look.row_number]
+    if len(ends) != 2 or not all(look.whole and look.complete for look in ends):
+        return
+    nodes, edges = (look.numbers for look in ends)
+    if edges.size != nodes.size or edges.size < 3 or edges[0] != edges.size - 1:
+        return
+    if nodes[0] >= max(nodes[1:].max(), edges[1:].max()) > 1:
+        raise InputError(
+            f"{table.what}: its first row ({nodes[0]:.0f}, {edges[0]:.0f}) may be the numbers of "
+            "nodes and edges, or an edge. Say header=True to leave it out, header=False to read it"
+        )
+
+
+def refuse_lists(table: Table, source: Look, target: Look) -> None:
+    """Refuse neighbours in one cell, as "b,c": several ids that others are called by.
+
+    Raises:
+        InputError: all cells with commas, bars, semicolons or blanks consist of ids of others.
+    """
+    if target.column.kind != "text":
+        return
+    first, second = (
+        as_ids(look.cells).drop_null().unique().to_pylist() for look in (source, target)
+    )
+    parts = {cell: re.findall(r"[^\s,;|\[\]{}()'\"]+", cell) for cell in second}
+    known = {*first, *(cell for cell in second if len(parts[cell]) == 1)}
+    several = [cell for cell in second if len(parts[cell]) > 1]
+    if not several or not all(cell not in known and known >= {*parts[cell]} for cell in several):
+        return
+    name = target.name
+    raise InputError(
+        f"{table.what}: {name} holds {several[0]!r}, several ids of others in one cell: give each "
+        f"a row of its own, as table.assign({name}=table[{name!r}].str.findall(r'[^\\s,;|]+'))"
+        f".explode({name!r}) of pandas; where it is one id, say source=, target="
     )
 
 
