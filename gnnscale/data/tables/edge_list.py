@@ -13,8 +13,8 @@ other integers                 ascending
 text                           ascending by its bytes
 =============================  ====================================================================
 
-Text that looks like whole numbers is taken for integers (``007`` is 7), unless there is other text
-among it; a Parquet file has types of its own.
+Text is taken for integers where printing these gives all of what is written: with ``007`` or ``+7``
+among them, or other text, ids are text. A Parquet file has types of its own.
 """
 
 from __future__ import annotations
