@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import combinations
 
 import networkx as nx
@@ -184,3 +186,9 @@ def test_a_step_has_in_memory_what_is_said(name, nodes):
     said = step_memory(costs_of(model, batch.x), sizes_of_graph(graph), states=0)
     assert said.kept <= taken
     assert taken <= said.kept + said.workspace + said.gradients <= 1.6 * taken
+
+
+def test_what_is_counted_is_numbers_alone():
+    """A plan is searched without torch."""
+    code = "import sys, gnnscale.costs.counted.epochs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
