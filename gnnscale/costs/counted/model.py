@@ -137,6 +137,12 @@ class ModelCosts:
         return in_symbols(work), in_symbols(depth)
 
     @property
+    def gives(self) -> int:
+        """The number of what it gives."""
+        placed = [placed for block in self.blocks for placed in block]
+        return placed[-1].gives if placed else 0
+
+    @property
     def keeps(self) -> Amount:
         """Bytes kept for the backward pass, each value once; features are the batch's."""
         kept: set[int] = set()
