@@ -18,6 +18,9 @@ from gnnscale.costs.counted.facts import INDEX, POINTER
 from gnnscale.costs.counted.model import ModelCosts, longest
 
 
+_LISTED = 24  # bytes of an edge in PyG's form: its source, its target, and the row it is in
+
+
 class Memory(NamedTuple):
     """Bytes that a step has at a time, of the rank that has most.
 
@@ -28,7 +31,7 @@ class Memory(NamedTuple):
         features: of the batch.
         adjacency: of the batch, its weights and degrees with it.
         kept: activations, for the backward pass.
-        workspace: what comes and goes.
+        workspace: rows, their gradients and buffers that come and go, where they are most.
     """
 
     parameters: float = 0
@@ -199,7 +202,7 @@ def layerwise(
             total(kernel.work for kernel in output).of(whole),
             depth,
             total(kernel.moved for kernel in output).of(whole),
-            Memory(workspace=block.workspace(whole)),
+            Memory(workspace=block.peak(whole)),
         )
         depth = block.depth(batch) + block.depth_backward(batch)
         memory = step_memory(block, batch, states=states)._replace(adjacency=0)
@@ -294,20 +297,22 @@ def pipeline(
 
 def step_memory(costs: ModelCosts, sizes: Sizes, *, states: int) -> Memory:
     """What a step on such a batch has at a time."""
-    parameters = costs.element * sum(costs.parameters)
+    parameters, kept = costs.element * sum(costs.parameters), costs.keeps.of(sizes)
     features = costs.values[0]
     rows = features.row * sizes.nodes
     if features.sparse:
         rows = sizes.entries * (costs.element + INDEX) + POINTER * (sizes.nodes + 1)
     adjacency = POINTER * (sizes.nodes + 1) + INDEX * sizes.edges
+    if any(placed.facts.lists_edges for block in costs.blocks for placed in block):
+        adjacency += _LISTED * sizes.edges
     return Memory(
         parameters,
         parameters,
         states * parameters,
         rows,
         adjacency + 3 * costs.element * sizes.nodes,
-        costs.keeps.of(sizes),
-        costs.workspace(sizes),
+        kept,
+        max(0.0, costs.peak(sizes) - kept),
     )
 
 

@@ -69,6 +69,7 @@ class Facts:
         passes: which of its inputs it hands on as it is, by place; None where it makes values.
         is_exact: whether it is a sum over nodes, edges, self-loops and segments. A layer that
             draws, or pads to the greatest degree, is fitted as well as it goes.
+        lists_edges: whether it is given edges in PyG's form, beside the adjacency.
         once: kernels that ran before training began: of a propagation computed ahead.
     """
 
@@ -84,6 +85,7 @@ class Facts:
     learns: bool = False
     passes: int | None = None
     is_exact: bool = True
+    lists_edges: bool = False
     once: tuple[Kernel, ...] = ()
 
 

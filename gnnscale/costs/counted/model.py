@@ -6,9 +6,9 @@ Numbers alone, no torch: `reading.costs_of` makes it of a model and a graph.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from gnnscale.costs.counted.amounts import Amount, Sizes, in_symbols, total
@@ -166,15 +166,72 @@ class ModelCosts:
         given = (self.values[placed.gives] for block in self.blocks for placed in block)
         return max((value.width for value in given), default=0)
 
-    def workspace(self, sizes: Sizes) -> float:
-        """Most bytes of a step at a time, beside what is kept."""
-        most = 0.0
-        for placed in (placed for block in self.blocks for placed in block):
-            facts = placed.facts
-            rows = sum(self.values[v].row for v in (*placed.takes, placed.gives) if v)
-            beside = max(facts.workspace.of(sizes), facts.workspace_backward.of(sizes))
-            most = max(most, rows * sizes.nodes + beside)
-        return most
+    def peak(self, sizes: Sizes) -> float:
+        """Most bytes of a step at a time: rows, their gradients, what is kept, and workspace.
+
+        Forward, rows are there until they are read last, or kept; those in slots until the end.
+        Backward, what a phase keeps goes once its gradients are made.
+        """
+        placed = [placed for block in self.blocks for placed in block]
+        held = _Held(placed, self.values, sizes)
+        return max(
+            [0.0, *map(held.forward, range(len(placed))), *map(held.backward, range(len(placed)))]
+        )
+
+
+class _Held:
+    """What is there while each phase of a step runs."""
+
+    def __init__(self, placed: list[Placed], values: Sequence[Value], sizes: Sizes) -> None:
+        self._placed, self._values, self._sizes = placed, values, sizes
+        self._rows = [value.row * sizes.nodes for value in values]
+        self._made: dict[int, int] = {}  # by value, the phase that makes it
+        self._read: dict[int, int] = {}  # the last one that reads it
+        self._kept: dict[int, int] = {}  # the first one that keeps it
+        self._slots: set[int] = set()
+        for at, own in enumerate(placed):
+            for value, keeps in zip(own.takes, own.facts.keeps_inputs, strict=True):
+                self._read[value] = at
+                if value:  # what comes from an earlier stage; the features are the batch's
+                    self._made.setdefault(value, -1)
+                if keeps:
+                    self._kept.setdefault(value, at)
+            if own.facts.passes is None:
+                self._made[own.gives] = at
+                if own.facts.keeps_output:
+                    self._kept.setdefault(own.gives, at)
+            elif own.facts.name == "Save":
+                self._slots.add(own.gives)
+        self._last = placed[-1].gives if placed else 0
+        self._read[self._last] = len(placed)
+        # What phases keep beside values, of the first up to each.
+        own_bytes = (own.facts.keeps.of(sizes) for own in placed)
+        self._beside = [0.0, *accumulate(own_bytes)]
+
+    def forward(self, at: int) -> float:
+        """Bytes while a phase runs forward."""
+        there = self._beside[at + 1] + self._placed[at].facts.workspace.of(self._sizes)
+        for value, made in self._made.items():
+            needed = self._read.get(value, made) >= at or value in self._slots
+            if made == at or (made < at and (needed or self._kept.get(value, at) < at)):
+                there += self._rows[value]
+        return there
+
+    def backward(self, at: int) -> float:
+        """Bytes while the gradients of a phase are made, beside those of parameters.
+
+        Of rows that are read twice, the second gradient is added to the first in place.
+        """
+        own = self._placed[at]
+        if own.facts.passes is not None or not own.facts.learns:
+            return 0.0
+        there = self._beside[at + 1] + own.facts.workspace_backward.of(self._sizes)
+        there += sum(self._rows[v] for v, first in self._kept.items() if first <= at and v)
+        for value, made in self._made.items():
+            begun = value in own.takes or self._read.get(value, -1) > at
+            if made <= at and begun and self._values[value].learns:
+                there += self._rows[value]
+        return there
 
 
 def longest(kernels: Iterable[Kernel], sizes: Sizes) -> int:

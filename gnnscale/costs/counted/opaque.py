@@ -33,7 +33,7 @@ from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.convs.pyg_convs import sage_by_extremum
 
 # Nodes, edges that arrive at each, and nodes with self-loops, that a layer is run on.
-_PIECES = ((8, 1, 0), (16, 1, 0), (8, 2, 0), (16, 2, 4), (8, 1, 3))
+_PIECES = ((8, 1, 0), (16, 1, 0), (8, 2, 0), (16, 2, 4), (8, 1, 3), (40, 16, 0), (40, 32, 0))
 
 
 def neighbourhood_facts(phase: Neighbourhood, inputs: Sequence[Value], setting: Setting) -> Facts:
@@ -67,7 +67,8 @@ def neighbourhood_facts(phase: Neighbourhood, inputs: Sequence[Value], setting: 
     )  # fmt: skip
     if own.on_adjacency is not None:
         return _by_extremum(phase.module, found, setting)
-    return _attention(phase.module, found, inputs[-1], setting)
+    listed = replace(found, lists_edges=True)
+    return _attention(phase.module, listed, inputs[-1], setting)
 
 
 def _run(phase: Neighbourhood, context: Context, inputs: Sequence[Tensor]) -> Tensor:

@@ -9,11 +9,12 @@ grows with nodes, edges, self-loops and segments.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -147,8 +148,8 @@ def profiled(
         keeps=amounts[6],
         keeps_inputs=last.keeps_inputs,
         keeps_output=last.keeps_output,
-        workspace=_not_below(amounts[7]),
-        workspace_backward=_not_below(amounts[8]),
+        workspace=_steepest(runs, measured[:, 7]),
+        workspace_backward=_steepest(runs, measured[:, 8]),
         learns=last.learns,
         passes=last.passes,
         is_exact=not off.any(),
@@ -164,8 +165,19 @@ def _rounded(value: float) -> float:
     return whole if math.isclose(value, whole, rel_tol=1e-6, abs_tol=1e-3) else value
 
 
-def _not_below(amount: Amount) -> Amount:
-    return Amount(*(max(0, part) for part in vars(amount).values()))
+def _steepest(sizes: Iterable[Sizes], most: NDArray[np.float64]) -> Amount:
+    """An amount that grows by edges as a peak does where there are many at a node.
+
+    The most at a time is of one moment where nodes have few edges, and of another where they have
+    many: no sum of nodes and edges, but below one.
+    """
+    by_edges = sorted(zip(sizes, most.tolist(), strict=True), key=lambda own: own[0].edges)
+    (fewer, less), (more, greatest) = by_edges[-2:]
+    edge = max(0.0, greatest - less) / max(1, more.edges - fewer.edges)
+    if more.edges == fewer.edges:
+        edge = 0.0
+    node = max((peak - edge * own.edges) / own.nodes for own, peak in by_edges)
+    return Amount(node=node, edge=edge)
 
 
 def _kernels(work: Sequence[Amount], width: int, depth: Depth) -> tuple[Kernel, ...]:

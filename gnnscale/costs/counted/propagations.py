@@ -105,7 +105,7 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
     backward = [*through, *gradients, *back] if shapes.before else [*gradients, *back, *through]
     if x.learns:  # its gradients from both ways add up
         backward = _ending(backward, root.adds)
-    training, row = setting.training, element * shapes.out
+    training = setting.training
     keeps = root.keeps if training else Amount()
     if training and learnt and not shapes.before and not computed:
         keeps += Amount(node=element * shapes.stacked)
@@ -113,8 +113,8 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
     if training and joined and x.learns:  # the weights side by side, in an array of their own
         keeps += Amount(fixed=element * sum(weight.numel() for weight in weights))
     takes = training and ((shapes.before and learnt and not x.sparse) or root.takes)
-    beside = _workspace(shapes, element, training and learnt)
-    beside_back = _workspace(shapes, element, False)
+    beside = element * _workspace(shapes, x, training and learnt and not computed, root.adds)
+    beside_back = element * _workspace_backward(shapes, x, root.adds)
     width = sum(w.size(0) for w in weights) if shapes.branched else shapes.out
     if not weights and isinstance(p, Stacked):
         width = shapes.wide * (shapes.hops + 1)
@@ -125,8 +125,8 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
         (*root.backward, *backward),
         keeps=keeps,
         keeps_inputs=(takes,),
-        workspace=Amount(node=beside + 2 * row * root.adds),
-        workspace_backward=Amount(node=beside_back + element * x.width * root.adds),
+        workspace=Amount(node=beside),
+        workspace_backward=Amount(node=beside_back),
         learns=learnt or x.learns or root.learns,
         once=tuple(once),
     )
@@ -176,13 +176,31 @@ def _ending(kernels: list[Kernel], steps: int) -> list[Kernel]:
     return [*others, last._replace(depth=last.depth._replace(steps=last.depth.steps + steps))]
 
 
-def _workspace(shapes: _Shapes, element: int, kept: bool) -> int:
-    """At most so many bytes of a node are there beside what comes out and what is kept."""
+def _workspace(shapes: _Shapes, x: Value, kept: bool, adds: int) -> int:
+    """Most columns at a time, beside what is taken, given and kept."""
+    wide, out, stacked = shapes.wide, shapes.out, shapes.out * max(1, shapes.weights)
+    given = stacked if shapes.branched else out
+    ending = given * (2 * adds or shapes.steps)  # rows of the root and a sum; a sum with the bias
     if shapes.before:
-        more = max(shapes.propagated, default=0) if shapes.hops > 1 or shapes.weights > 1 else 0
-        return element * (shapes.out * shapes.weights + more)
-    beside = shapes.wide if shapes.hops > 1 else 0
-    return element * (beside + (0 if kept or not shapes.weights else shapes.stacked))
+        # XW beside what hops give: the one that is read, and that which is written.
+        beside = max(shapes.propagated, default=0) if shapes.hops > 1 or shapes.weights > 1 else 0
+        beside *= 2 if shapes.branched else 1
+        return max(stacked + beside, ending)
+    made = wide * int(x.sparse)
+    if not shapes.weights:
+        return made + max(wide * int(shapes.hops > 1), ending)
+    before = wide * (shapes.hops if shapes.weights > 1 else int(shapes.hops > 1))
+    if kept:
+        return made + max(before - given, ending - shapes.steps * given * (not adds), 0)
+    return made + max(shapes.stacked + before - given, shapes.stacked + 2 * given * adds)
+
+
+def _workspace_backward(shapes: _Shapes, x: Value, adds: int) -> int:
+    """The same of gradients."""
+    beside = shapes.wide * adds if x.learns else 0
+    if shapes.before:
+        return shapes.out * max(1, shapes.weights) + beside
+    return (shapes.stacked * int(shapes.weights > 0) + beside) if x.learns else 0
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,11 @@ from gnnscale.costs.counted.epochs import (
     step_memory,
 )
 from gnnscale.costs.counted.reading import costs_of, sizes_of_graph
-from gnnscale.costs.peak import pass_peak
-from gnnscale.loader import Assembler
+from gnnscale.costs.peak import PeakBytes
 from gnnscale.nn import Context
 from gnnscale.parallel.boundaries import boundaries
 from gnnscale.parallel.schedules import make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
-from tests.helpers.small_runs import small_graph
 from tests.helpers.strategies import graphs
 
 few = settings(max_examples=15, deadline=None)
@@ -169,23 +167,30 @@ def test_what_was_computed_before_is_no_work_of_a_step():
     assert evaluation(evaluated, whole).memory.kept == 0
 
 
-@pytest.mark.parametrize("name", ["GCN", "jumping", "GCNII", "GAT"])
-@pytest.mark.parametrize("nodes", [100, 400])
+# Rows that are read twice get two gradients, which torch adds up in place; while its operations are
+# counted it does not, and takes an array more.
+TWICE = {"jumping": 0.85}
+
+
+@pytest.mark.parametrize("name", [*MODELS, "GIN", "SGC"])
+@pytest.mark.parametrize("nodes", [300, 1200])
 def test_a_step_has_in_memory_what_is_said(name, nodes):
     """All that torch allocates in a pass, but for workspace within its operations."""
-    model, graph = MODELS[name](), small_graph(nodes=nodes)
-    graph.x = graph.x[:, :5].contiguous()
-    clustered = gs.cluster(graph, gs.partition(graph, 1, method="contiguous"))
-    batch = Assembler(clustered)(torch.tensor([0]))
+    model = getattr(gs.nn, name)(5, 6, 3, 3) if name not in MODELS else MODELS[name]()
+    graph = gs.load(f"synthetic:planted?nodes={nodes}&classes=3")
+    x = graph.x[:, :5].contiguous()
 
-    def forward(some):
-        return model(some.x, some.adj, context=Context.of(some, training=False))
+    def step():
+        context = Context(graph.adj, True, seed=1)
+        model(x, graph.adj, context=context).sum().backward()
 
-    pass_peak(forward, model, batch, training=True)  # degrees, and the edges in PyG's form
-    taken = pass_peak(forward, model, batch, training=True)
-    said = step_memory(costs_of(model, batch.x), sizes_of_graph(graph), states=0)
-    assert said.kept <= taken
-    assert taken <= said.kept + said.workspace + said.gradients <= 1.6 * taken
+    step()  # degrees, and the edges in PyG's form
+    model.zero_grad()
+    with PeakBytes() as counted:
+        step()
+    said = step_memory(costs_of(model, x), sizes_of_graph(graph), states=0)
+    found = said.kept + said.workspace + said.gradients
+    assert TWICE.get(name, 0.97) * counted.peak <= found <= 1.15 * counted.peak
 
 
 def test_what_is_counted_is_numbers_alone():
