@@ -17,7 +17,6 @@ from gnnscale.costs.counted.amounts import Sizes, levels, total
 from gnnscale.costs.counted.facts import INDEX, POINTER
 from gnnscale.costs.counted.model import ModelCosts, longest
 
-
 _LISTED = 24  # bytes of an edge in PyG's form: its source, its target, and the row it is in
 
 
