@@ -31,13 +31,16 @@ _PACKED = (
 )
 _COLUMNAR = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"FEA1", "arrow"))
 _STREAM = b"\xff\xff\xff\xff"  # that of Arrow, before the length of its first message
+#: What is laid beside parts of a table: words for people, and checksums.
+_BESIDE = re.compile(r"(README|LICEN[CS]E|CHANGELOG).*|.*\.(md|crc|md5|sha\d*)", re.I)
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def part_files(given: Path) -> list[Path]:
     """The files that a path stands for: itself, those in a folder, or those of a pattern.
 
-    In a folder, hidden files and those that begin with "_" (as `_SUCCESS`) are no tables.
+    In a folder, hidden files, those that begin with "_" (as `_SUCCESS`), READMEs, licences and
+    checksums are no tables.
 
     Raises:
         StoreError: there is nothing.
@@ -207,7 +210,8 @@ def _refuse_unread(path: Path, mark: bytes) -> None:
 
 def _is_shown(path: Path, root: Path) -> bool:
     inside = path.relative_to(root).parts
-    return not any(part.startswith((".", "_")) and "=" not in part for part in inside)
+    hidden = any(part.startswith((".", "_")) and "=" not in part for part in inside)
+    return not hidden and _BESIDE.fullmatch(path.name) is None
 
 
 def _natural(path: Path) -> list[object]:

@@ -248,6 +248,9 @@ class Table:
         names = unique_names(part.names)
         if len(names) == len(self._names) and set(names) == set(self._names):
             return [names.index(name) for name in self._names]
+        if not part.typed and names == [f"f{i}" for i in range(len(self._names))]:
+            self.words += (f"columns of {part.what} without a header as in {self._parts[0].what}",)
+            return [*range(len(names))]
         first, other = self._parts[0].what, part.what
         faults = [
             f"{other} has no column {name}, which {first} has"

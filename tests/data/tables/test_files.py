@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import secrets
 import sys
 import zipfile
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gnnscale as gs
+from gnnscale.data.tables.table import open_table
 from gnnscale.errors import InputError, StoreError
 
 quick = settings(
@@ -153,3 +155,54 @@ def test_a_folder_that_cannot_be_written_is_refused_before_work(tmp_path, monkey
     for path in (tmp_path / "locked" / "g", tmp_path / "locked" / "a" / "g", tmp_path / "e.csv"):
         with pytest.raises(StoreError, match=r"cannot be written \(.*locked\)|is not a folder"):
             gs.from_edge_list(tmp_path / "e.csv", path=path)
+
+
+@quick
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=5),
+        min_size=1, max_size=4,
+    ),
+    st.data(),
+)  # fmt: skip
+def test_part_files_with_a_header_each_or_in_the_first_alone(tmp_path, parts, data):
+    folder = tmp_path / secrets.token_hex(4)
+    folder.mkdir()
+    (folder / "README.md").write_text("# what, this is\n")
+    alone = data.draw(st.booleans())
+    for i, rows in enumerate(parts):
+        swapped = not alone and data.draw(st.booleans())
+        rows = [("source", "target"), *rows] if i == 0 or not alone else rows
+        lines = [f"{b},{a}" if swapped else f"{a},{b}" for a, b in rows]
+        (folder / f"part-{i}.csv").write_text("\n".join(lines) + "\n")
+    try:
+        table = open_table(folder, "t")
+    except InputError as error:
+        assert alone and "may name the columns or be a row" in str(error)
+        return
+    found = [batch.to_pydict() for batch in table.batches(["source", "target"])]
+    pairs = [pair for one in found for pair in zip(*one.values(), strict=True)]
+    assert pairs == [row for rows in parts for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"source,target\n1,2 # note\n2,3\n", "'2 # note' may be a number with a comment behind"),
+        ("source,target\n東京,大阪\n".encode("iso2022_jp"), "say encoding='iso2022_jp'"),
+    ],
+)
+def test_odd_texts_are_refused_by_name(tmp_path, content, message):
+    (tmp_path / "e.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        gs.from_edge_list(tmp_path / "e.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [EDGES.replace("\n", "\r\n").encode() + b"\x1a", b"1\x012\n2\x013\n3\x011\n"],
+)
+def test_odd_texts_are_read(tmp_path, content):
+    (tmp_path / "e.csv").write_bytes(content)
+    graph = gs.from_edge_list(tmp_path / "e.csv", undirected=False)
+    assert graph.num_nodes == 3 and graph.num_edges == 3

@@ -90,7 +90,7 @@ def recognised(
         InputError: there are two ways to read it.
     """
     returns = "\r" in text and "\n" not in re.sub('"[^"]*"', "", text)
-    text = with_line_ends(text)
+    text = with_line_ends(text.rstrip("\x1a") if whole else text)  # DOS ends texts so
     if not whole:
         text = text[: text.rfind("\n") + 1] or text
     text, escaped, noted = _as_meant(text)

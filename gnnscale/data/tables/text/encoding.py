@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import NamedTuple
 
 from gnnscale.data.tables.text.languages import readings
@@ -53,6 +54,8 @@ def recognised_encoding(head: bytes, what: str, given: str | None) -> Recognised
     for mark, name in _MARKS:
         if head.startswith(mark):
             return _said(name)
+    if re.search(rb"\x1b\$[@AB]", head):
+        raise InputError(f"{what} is written as Japanese mail is; say encoding='iso2022_jp'")
     if b"\0" in head:
         return _said(_by_zeros(head, what))
     try:

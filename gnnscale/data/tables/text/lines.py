@@ -93,7 +93,8 @@ def without_empty_end(
         end = len(text)
         while end:
             start = text.rfind(b"\n", 0, end - 1) + 1
-            if not (text[start:end].isspace() or empty.fullmatch(text, start, end)):
+            blank = not text[start:end].strip(b" \t\r\n\x1a")
+            if not (blank or empty.fullmatch(text, start, end)):
                 break
             end = start
         if end:
@@ -102,7 +103,8 @@ def without_empty_end(
             yield Lines(text[:end], lines.line)
         if end < len(text):
             held.append(Lines(text[end:], lines.line + text.count(b"\n", 0, end)))
-    told(sum(bool(row.strip()) or sep == "\t" for one in held for row in one.text.splitlines()))
+    rows = (row for one in held for row in one.text.splitlines())
+    told(sum(empty.fullmatch(row) is not None for row in rows))
 
 
 def _as_meant(text: bytes, dialect: Dialect, what: str, line: int) -> bytes:

@@ -222,6 +222,8 @@ class TextPart:
             )
             if kind_of(found[i]) == "text" and self._is_turn(lines, i, before):
                 self._check_turn(lines, i)
+            if kind_of(found[i]) == "text" and i == len(self.names) - 1:
+                self._check_behind(lines)
         return found
 
     def _of_integers(self, lines: Lines, number: int) -> pyarrow.DataType:
@@ -265,6 +267,19 @@ class TextPart:
                     f"a row; say comment={cells[0][:1]!r} to leave such lines out, comment='' to "
                     "read them"
                 )
+
+    def _check_behind(self, lines: Lines) -> None:
+        """Of text in the last column: whether it is numbers with comments behind some of them."""
+        if not re.search(rb"\d[ \t]+(#|%|//)", lines.text):
+            return
+        written = self._cutter.texts(lines, len(self.names) - 1)
+        bare = [re.sub(r"\s+(#|%|//).*", "", cell) for cell in written]
+        if all(is_number(cell) or is_missing(cell) for cell in bare):
+            found = next(cell for cell, number in zip(written, bare, strict=True) if cell != number)
+            raise InputError(
+                f"{self.what}: {found!r} may be a number with a comment behind it; write comments "
+                "in lines of their own"
+            )
 
     def _has_zero_led(self, lines: Lines, number: int) -> bool:
         return any(map(is_zero_led, self._cutter.texts(lines, number)))

@@ -90,7 +90,7 @@ def _doubled(match: re.Match[bytes]) -> bytes:
 
 @cache
 def _separator(sep: str) -> bytes:
-    signs = {ANY: rb"[\t;|,]", " ": rb"[ \t]"}
+    signs = {ANY: rb"[\t;|,\x01]", " ": rb"[ \t]"}
     return signs.get(sep) or re.escape(sep.encode())
 
 
@@ -103,7 +103,7 @@ def _formulas(sep: str) -> re.Pattern[bytes]:
 
 @cache
 def _cells(sep: str, quote: bytes) -> re.Pattern[bytes]:
-    signs = {ANY: rb"[^\t;|,\r\n]+", " ": rb"[^ \t\r\n]+"}
+    signs = {ANY: rb"[^\t;|,\x01\r\n]+", " ": rb"[^ \t\r\n]+"}
     one = rb"[^" + re.escape(sep.encode()) + rb"\r\n]+"
     other = signs.get(sep) or (
         one if len(sep) == 1 else rb"(?:(?!" + _separator(sep) + rb")[^\r\n])+"

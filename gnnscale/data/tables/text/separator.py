@@ -10,7 +10,7 @@ from functools import cached_property
 from gnnscale.data.tables.text.cells import Row, filled_cells, is_missing, is_number, rows_of
 from gnnscale.errors import InputError
 
-STRONG = ("\t", ";", "|", ",")
+STRONG = ("\t", ";", "|", ",", "\x01")  # the last is what Hive writes
 _ROWS = 1_000
 _USUAL = {".csv": ",", ".tsv": "\t"}
 
