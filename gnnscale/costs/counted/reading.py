@@ -31,7 +31,7 @@ def costs_of(
 ) -> ModelCosts:
     """What a model's phases compute, move and keep, by sizes.
 
-    Layers that do not state it are run once on some pieces of 32 nodes at most; the model is left
+    Layers that do not state it are run once on some pieces of 40 nodes at most; the model is left
     as it was. Of a `GraphModel`, what runs on nodes.
 
     Args:
