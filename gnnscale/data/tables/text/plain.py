@@ -34,7 +34,8 @@ def plain(text: bytes, sep: str, quote: str) -> bytes:
         sep: what separates cells; " " is any white space, `ANY` is not known.
         quote: what cells may be in.
     """
-    if quote == '"' and b'="' in text:
+    # One byte is looked for at ten times the speed of two.
+    if quote == '"' and b'"' in text and b'="' in text:
         text = _formulas(sep).sub(_of_formula, text)
     if has_unseen(text):
         text = _cells(sep, quote.encode()).sub(_bare, text)
@@ -64,7 +65,7 @@ def with_doubled_quotes(text: bytes, sep: str) -> bytes:
 
 def late_escape(text: bytes, sep: str) -> int:
     """Where a quote behind a backslash is amid a cell in quotes; -1 where none is."""
-    found = _amid_cell(sep).search(text) if b'\\"' in text else None
+    found = _amid_cell(sep).search(text) if b"\\" in text and b'\\"' in text else None
     return found.end() if found else -1
 
 
