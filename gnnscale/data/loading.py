@@ -122,7 +122,7 @@ def _is_path(base: str) -> bool:
 
 def _load_path(path: Path, query: str, options: Mapping[str, object]) -> Graph:
     path = Path(os.path.abspath(expanded(path)))
-    if not path.exists() and not is_pattern(path):  # a pattern is of part files
+    if not os.path.exists(path) and not is_pattern(path):  # a pattern is of part files
         raise InputError(
             f"{path} does not exist or is not accessible; `gnnscale formats` lists the files and "
             "folders that are read"

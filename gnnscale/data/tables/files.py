@@ -68,12 +68,12 @@ def part_files(given: Path) -> list[Path]:
 
 def is_pattern(given: Path) -> bool:
     """Whether a path stands for others: a file or folder that is called so comes first."""
-    return glob.has_magic(str(given)) and not given.exists()
+    return glob.has_magic(str(given)) and not os.path.exists(given)
 
 
 def _literal_as_far_as_it_is_there(given: Path) -> str:
     """A pattern in which folders that are there, as "[2020]", stand for themselves."""
-    there = next((folder for folder in given.parents if folder.exists()), Path())
+    there = next((folder for folder in given.parents if os.path.exists(folder)), Path())
     return os.path.join(glob.escape(str(there)), given.relative_to(there))
 
 
