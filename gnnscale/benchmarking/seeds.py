@@ -27,7 +27,13 @@ from gnnscale.benchmarking.report import BenchReport
 from gnnscale.benchmarking.results import SETS, SeedResult
 from gnnscale.data.recipes import Published
 from gnnscale.errors import GnnscaleError, InputError, RunMismatch, StoreError
-from gnnscale.storage.files import checked_path, json_checksum, read_json, write_json
+from gnnscale.storage.files import (
+    check_writable,
+    checked_path,
+    json_checksum,
+    read_json,
+    write_json,
+)
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.arguments import as_data
 from gnnscale.train.cluster_trainer import ClusterTrainer
@@ -101,6 +107,7 @@ def bench(
         >>> report.text()  # doctest: +SKIP
     """
     folder = checked_path(out).absolute()
+    check_writable(folder / "results.json", f"out={str(out)!r}")
     _check(runs, seed, trainer, arguments)
     data = as_data(graph, arguments.get("task", "auto"))
     results: list[SeedResult] = []

@@ -148,7 +148,9 @@ def _bench(
     from gnnscale.benchmarking import bench as run_bench
     from gnnscale.cli.settings import build_model, trainer_arguments
     from gnnscale.cli.sources import open_to_train
+    from gnnscale.storage.files import check_writable
 
+    check_writable(folder / "results.json", f"--out {folder}")
     data, graph = open_to_train(
         dataset, download, chosen.trainer, chosen.trainer.get("task", "auto")
     )

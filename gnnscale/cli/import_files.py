@@ -99,7 +99,7 @@ def import_files(
     path = str(to) if len(to.parts) > 1 else f"./{to}"
     if graph.y is None:
         line("No labels to train on: --labels COLUMN names them")
-    elif not any(len(split.train) for split in graph.splits.values()):
+    elif not any(bool(split.train.any()) for split in graph.splits.values()):
         line("No training nodes: --split 60/20/20 draws them")
     else:
         line(f"Next: gnnscale train --dataset {shlex.quote(path)}")

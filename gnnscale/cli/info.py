@@ -86,6 +86,7 @@ def info(
         verify_store,
         verify_stored_graph,
     )
+    from gnnscale.storage.files import check_writable
 
     given["split"] = None if split == "default" else split
     name = opened_as(None, files, given)
@@ -93,6 +94,8 @@ def info(
     asked = {"--signal": signal, "--leaks": leaks, "--cut": cut, "--plot": plot is not None}
     if plot is not None and plot.suffix.lower() != ".png":  # before minutes are spent
         raise InputError(f"--plot {plot}: the picture is a PNG; name it so")
+    if plot is not None:
+        check_writable(plot, f"--plot {plot}")
     card = card_of(name)
     if card is None and (Path(name) / "run.json").is_file():
         if others := [option for option, value in asked.items() if value]:

@@ -95,9 +95,12 @@ def partition(
     from gnnscale.graph import ClusteredGraph, cluster
     from gnnscale.graph.store.cluster_folder import checked_store_path
     from gnnscale.partitioning import partition as cut
+    from gnnscale.storage.files import check_writable
 
     if save is not None and save.suffix != ".npz":
         raise InputError(f"--save {save}: an assignment is written as an .npz file; name it so")
+    if save is not None:
+        check_writable(save, f"--save {save}")
     if out is not None:
         checked_store_path(out)
     given["split"] = None if split == "default" else split

@@ -131,8 +131,11 @@ def predict(
 
     gnnscale predict runs/wordnet-sage --out embeddings.npy --embeddings
     """
+    from gnnscale.storage.files import check_writable
+
     if to.suffix not in (".npy", ".csv", ".parquet"):
         raise InputError(f"--out {to}: name it .parquet or .csv for a table, .npy for an array")
+    check_writable(to, f"--out {to}")
     array = None if nodes is None or nodes.suffix != ".npy" else _read_array(nodes)
     said = taken(given)
     if dataset is None and not files:

@@ -149,8 +149,11 @@ def _train(
 
     from gnnscale.cli.settings import build_model, trainer_arguments
     from gnnscale.cli.sources import open_to_train
+    from gnnscale.storage.files import check_writable
     from gnnscale.train import TRAINERS, Callback, TensorBoard
 
+    if not (run_dir / "run.json").exists():  # before data are read, or a controller is learnt
+        check_writable(run_dir / "run.json", f"--run-dir {run_dir}")
     task = chosen.trainer.get("task", "auto")
     data, graph = open_to_train(dataset, download, chosen.trainer, task)
     if chosen.preset:

@@ -22,6 +22,7 @@ from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.graph.store.cluster_folder import FORMAT, checked_store_path, store_meta
 from gnnscale.graph.store.growth import Addition, check_growable, write_grown
 from gnnscale.storage.array_folder import read_meta
+from gnnscale.storage.files import check_writable
 from gnnscale.storage.memory import memory_bytes
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def append(
     dialect = {"sep": sep, "comment": comment, "header": header, "encoding": encoding}
     root = clustered.path if path is None else checked_store_path(path)
     assert root is not None
+    check_writable(root, f"the store {root}")
     matrix = read_sparse(nodes)
     if matrix is not None:
         nodes = np.empty((matrix.shape[0], 0), np.float32)  # a row for each, to be numbered

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 IN_MEMORY = 1 << 30
 """Bytes of a graph, as it is stored, above which it stays on disk where no path is given."""
 _SCRATCH = ".gnnscale-ids-"
+_ELSEWHERE = "choose another folder, by path= or GNNSCALE_CACHE"
 
 
 def open_kept(path: Path) -> Graph | None:
@@ -171,5 +172,6 @@ def scratch_in(root: Path) -> contextlib.AbstractContextManager[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"could not write in {root}: {error.strerror or error}") from error
-    return folder_in(root, _SCRATCH, "choose another path=, or GNNSCALE_CACHE")
+        why = error.strerror or error
+        raise StoreError(f"could not write in {root}: {why}; {_ELSEWHERE}") from error
+    return folder_in(root, _SCRATCH, _ELSEWHERE)

@@ -61,6 +61,24 @@ def _cache_without_home() -> Path:
     return root
 
 
+def check_writable(path: str | Path, what: str) -> None:
+    """Find out, before anything long begins, whether a file or folder can be written.
+
+    Args:
+        path: where; folders above it are made when it is.
+        what: what errors call it, with its path.
+
+    Raises:
+        StoreError: it cannot, as far as the system tells.
+    """
+    folder = checked_path(path).absolute().parent
+    nearest = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+    if not nearest.is_dir():
+        raise StoreError(f"{what} cannot be written: {nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise StoreError(f"{what} cannot be written: no right to write in {nearest}")
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it to `path`.
@@ -251,21 +269,6 @@ def checked_path(path: Any) -> Path:
     if longest > _NAME_MAX:  # even to ask whether it is there raises an error
         raise InputError(f"a name in {text!r} has {longest} bytes; {_NAME_MAX} is the most")
     return path
-
-
-def check_writable(path: Path, what: str) -> None:
-    """Find out, before anything long begins, whether a file or folder can be made here.
-
-    Args:
-        path: what is to be made.
-        what: what errors call it.
-
-    Raises:
-        StoreError: it cannot.
-    """
-    nearest = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise StoreError(f"{what} {path} cannot be written ({nearest}): choose another path")
 
 
 def expanded(path: object) -> Path:

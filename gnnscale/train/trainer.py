@@ -18,7 +18,7 @@ from gnnscale.graph import Graph, NodeNames
 from gnnscale.inference import Metric
 from gnnscale.inference.evaluation import wanted_rows
 from gnnscale.inference.metrics import ByClass
-from gnnscale.storage.files import checked_path
+from gnnscale.storage.files import check_writable, checked_path
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.evaluators.full_graph import SETS
 from gnnscale.train.options import TrainerOptions
@@ -232,6 +232,8 @@ class Trainer:
 
     def _outputs(self, nodes: Any, out: str | Path | None, *, head: bool) -> Tensor:
         with comm.doing("predict" if head else "embed"), buffers_within(self.config.memory):
+            if out is not None:
+                comm.from_main(lambda: check_writable(out, f"out={str(out)!r}"))
             self._sessions.ready()
             nodes = numbers_of(nodes, lambda: self.names)
             if out is None or not is_table(out):

@@ -250,7 +250,7 @@ def check_replaceable(
     Raises:
         StoreError: something else is there, or it cannot be written.
     """
-    check_writable(path.parent, f"the {kind} {path.name} in")
+    check_writable(path, f"the {kind} {path}")
     if not os.path.exists(path):
         return
     if not path.is_dir():

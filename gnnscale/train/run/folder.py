@@ -103,7 +103,7 @@ class RunFolder:
         Raises:
             StoreError: they cannot.
         """
-        check_writable(self.path, "the run folder")
+        check_writable(self.path / "run.json", f"the run folder {self.path}")
 
     @override
     def __str__(self) -> str:
