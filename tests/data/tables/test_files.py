@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_work(tmp_path, monkey
     )
     monkeypatch.setattr("gnnscale.data.tables.edge_list.Tables", None)  # nothing is read
     for path in (tmp_path / "locked" / "g", tmp_path / "locked" / "a" / "g", tmp_path / "e.csv"):
-        with pytest.raises(StoreError, match=r"cannot be written \(.*locked\)|is not a folder"):
+        with pytest.raises(StoreError, match=r"cannot be written: .*locked|is not a folder"):
             gs.from_edge_list(tmp_path / "e.csv", path=path)
 
 
