@@ -118,7 +118,7 @@ class Tables:
             self._apart = table
         elif apart is not None:
             self._apart = NodeArray(apart, "labels", text=True)
-        self.numbering = Numbering(self.edges, self._rows, self._apart, num_nodes)
+        self.numbering = Numbering(self.edges, self._rows, self._apart, num_nodes, self._comments)
 
     @property
     def rows(self) -> NodeTable | NodeArray | None:

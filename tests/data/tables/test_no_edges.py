@@ -225,3 +225,20 @@ def test_numbers_of_nodes_and_edges_above_them(tmp_path, pairs):
     graph = gs.from_edge_list(path, header=True, undirected=False)
     assert edges_of(graph) == sorted((str(i), str(j)) for i, j in pairs)
     assert gs.from_edge_list(path, header=False, undirected=False).num_edges == len(pairs) + 1
+
+
+@pytest.mark.parametrize("of", ["edges", "features"])
+def test_a_total_below_a_large_table(tmp_path, of):
+    n = 70_000
+    ids = np.arange(n)
+    texts = {
+        "edges": "source,target\n" + "".join(f"{i},{(i + 1) % n}\n" for i in ids),
+        "features": "id,a\n" + "".join(f"{i},0.5\n" for i in ids[::-1]),
+    }
+    texts[of] += "Total,70000\n" if of == "features" else "Total,Total\n"
+    for name, text in texts.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    files = [tmp_path / "edges.csv"] + [tmp_path / "features.csv"] * (of == "features")
+    read_says(lambda: gs.from_edge_list(*files), "may be a total", "comment=")
+    whole = "" if of == "edges" else {"features": ""}
+    assert gs.from_edge_list(*files, comment=whole).num_nodes == n + 1

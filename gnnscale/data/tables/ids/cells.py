@@ -10,6 +10,7 @@ import numpy as np
 
 from gnnscale.data.tables.column import CellMisfit
 from gnnscale.data.tables.roles.evidence import Look, as_ids
+from gnnscale.data.tables.roles.totals import is_total
 from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.text.cells import is_number
 from gnnscale.data.tables.values.moments import Clock
@@ -79,13 +80,23 @@ def id_batches(
         yield (*ids, *numbers, *(clock.read(batch[clock.name]) for clock in clocks))
 
 
-def check_is_text(error: CellMisfit) -> None:
+def check_is_text(error: CellMisfit, comment: str | None) -> None:
     """Of a cell among integers: whether it makes text of all ids.
 
+    Args:
+        error: what reading it as an integer has said.
+        comment: what was said that comments begin with; "" where all lines are rows.
+
     Raises:
-        InputError: it is a number with a point, which names no node, or may be a comment.
+        InputError: it is a number with a point, which names no node, or may be a comment or a
+            total.
     """
     cell = error.cell
+    if is_total(cell) and comment != "":
+        raise InputError(
+            f"{error}. It may be a total of the rows above, or a row like them: take it out of the "
+            "table, or say comment='' to read ids as text"
+        ) from error
     if re.fullmatch(r"(#|%|//)\s*[-+]?\d+", cell):
         mark = cell[:2] if cell[:1] == "/" else cell[0]
         raise InputError(

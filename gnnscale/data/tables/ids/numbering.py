@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Numbering:
         rows: of the nodes, or the array in their place, where there is one.
         apart: labels that have a table or an array of their own.
         num_nodes: where that is said.
+        comments: what comments begin with, by table, where that is said.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Numbering:
         rows: NodeTable | NodeArray | None,
         apart: Table | NodeTable | NodeArray | None,
         num_nodes: int | None,
+        comments: Mapping[str, str | None],
     ) -> None:
+        self._comments = comments
         self._edges, self._rows, self._apart, self._num_nodes = edges, rows, apart, num_nodes
         self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
 
@@ -71,7 +74,7 @@ class Numbering:
             except CellMisfit as error:
                 if not self._edges.may_be_text:
                     raise
-                check_is_text(error)
+                check_is_text(error, self._comments.get("edges"))
                 logger.info("%s: not all ids are integers; they are read as text", self._edges.what)
             else:
                 self._places = places
@@ -93,7 +96,7 @@ class Numbering:
             except CellMisfit as error:
                 if not may_be_text(rows.table, [rows.id]):
                     raise
-                check_is_text(error)
+                check_is_text(error, self._comments.get("features"))
                 logger.info("%s: not all ids are integers; they are read as text", rows.what)
         return rows.node_ids(True, memory)
 

@@ -210,7 +210,10 @@ def _ask_quantity(deciding: Deciding, look: Look) -> None:
 
 
 def _refuse_id(deciding: Deciding, look: Look, ordered: str) -> None:
-    examples = ", ".join(repr(cell.as_py()) for cell in look.cells[:3])
+    written = None if deciding.table.typed else {look.name: pyarrow.large_string()}
+    first = next(deciding.table.batches([look.name], written), None)
+    cells = look.cells if first is None else first[0]
+    examples = ", ".join(repr(cell.as_py()) for cell in cells[:3])
     remedy = f", or where rows are in the order of nodes, drop={look.name!r}"
     raise InputError(
         f"{deciding.table.what}: column {look.name} ({examples}, …) holds no id of a node that the "

@@ -11,7 +11,7 @@ from gnnscale.data.tables.roles.evidence import Look, vocabulary, words_of
 from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.text.cells import is_number
 from gnnscale.errors import InputError
-from gnnscale.storage.arrow import pyarrow, types
+from gnnscale.storage.arrow import compute, pyarrow, types
 
 _TOTALS = vocabulary("""
     total totals sum sums count counts minimum maximum min max std
@@ -38,7 +38,7 @@ def refuse_totals(table: Table, looks: Sequence[Look], ids: Sequence[Look], comm
     above; or is called anything, and every number of it is the sum of those above.
 
     Args:
-        table: the table, of no more rows than were looked at; in larger ones nothing is found.
+        table: the table; of more rows than were looked at, only a word among numbers is found.
         looks: its columns.
         ids: those of ids.
         comment: what `comment=` is given as, with the sign in place of "{}".
@@ -46,7 +46,10 @@ def refuse_totals(table: Table, looks: Sequence[Look], ids: Sequence[Look], comm
     Raises:
         InputError: it does, saying how to leave the row out, and how to read it.
     """
-    if not ids or not ids[0].complete:
+    if not ids:
+        return
+    if not ids[0].complete:
+        _refuse_word(table, ids, comment)
         return
     rows = len(ids[0].cells)
     called = [_texts(look) for look in ids]
@@ -65,6 +68,25 @@ def refuse_totals(table: Table, looks: Sequence[Look], ids: Sequence[Look], comm
         if not (sums and all(kind == "exact" for kind in sums) and (odd or above >= _LEAST)):
             return
     raise _summed(table, looks, above, comment)
+
+
+def _refuse_word(table: Table, ids: Sequence[Look], comment: str) -> None:
+    """Refuse ids that are text only for the last of them, a word for a total."""
+    for look in ids:
+        cells = look.cells.drop_null()
+        if look.column.kind != "text" or types.is_dictionary(cells.type):
+            continue
+        if not compute.all(compute.match_substring_regex(cells, r"^[-+]?\d+$")).as_py():
+            continue
+        last = ""
+        for batch in table.batches([look.name]):
+            last = str(batch[0][-1].as_py()) if len(batch) else last
+        if is_total(last):
+            raise InputError(
+                f"{table.what}: {look.name} ends with {last!r} below numbers, which may be a total "
+                "of the rows above, or a row like them. To leave it out, take it out of the table; "
+                f"to read it, say {comment.format(repr(''))}"
+            )
 
 
 def _texts(look: Look) -> list[str]:
