@@ -67,7 +67,7 @@ def layout_of(lines: Sequence[str], whole: bool, *, sure: bool = True) -> str | 
         whole: whether they are all.
         sure: whether nothing else may be meant.
     """
-    filled = [line for line in lines if line.strip()]
+    filled = [line for line in lines if line.replace(",", " ").strip()]
     if len(filled) > 1 and all(map(_COLON.fullmatch, filled)):
         return "adjlist"
     if _is_metis(lines, whole):

@@ -206,3 +206,23 @@ def test_odd_texts_are_read(tmp_path, content):
     (tmp_path / "e.csv").write_bytes(content)
     graph = gs.from_edge_list(tmp_path / "e.csv", undirected=False)
     assert graph.num_nodes == 3 and graph.num_edges == 3
+
+
+def test_bytes_that_are_not_utf8_after_the_sample(tmp_path):
+    rows = "".join(f"a{i},b{i}\n" for i in range(40_000))
+    text = f"source,target\n{rows}".encode() + "Müller,Köln\n".encode("latin-1")
+    (tmp_path / "e.csv").write_bytes(text)
+    with pytest.raises(InputError, match=r"line 40002 is not written in utf-8: .*; say encoding="):
+        gs.from_edge_list(tmp_path / "e.csv")
+    assert gs.from_edge_list(tmp_path / "e.csv", encoding="latin-1").num_nodes == 80_002
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(",,\n,,\n", "is empty: it has no row"),
+     ("source,target\n'a\\'b','c'\n'c','d'\n", "in single quotes; double it")],
+)  # fmt: skip
+def test_separators_alone_and_backslashes_in_single_quotes(tmp_path, text, message):
+    (tmp_path / "e.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        gs.from_edge_list(tmp_path / "e.csv")

@@ -22,6 +22,7 @@ from gnnscale.data.tables.text.separator import STRONG, Reading, reading_of
 from gnnscale.errors import InputError
 
 _THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
+_SINGLE = re.compile(r"(?:^|(?<=[\t;|,]))'[^'\n]*\\'[^'\n]*'(?=[\t;|,]|$)", re.M)
 _USUAL = {".csv": ",", ".tsv": "\t", ".txt": " "}
 _CALLED = {"\t": "tabs", " ": "white space"}
 
@@ -102,6 +103,10 @@ def recognised(
     if not whole and len(reading.rows) > 1 and reading.rows[-1].end >= len(text) - start:
         reading.rows.pop()  # it may go on behind the sample, in quotes
     refuse_brackets(reading.rows, what)
+    if reading.quote != "'" and (found := _SINGLE.search(text)):
+        raise InputError(
+            f"{what}: {found[0].strip()} has a quote behind a backslash in single quotes; double it"
+        )
     head = header_of(reading, what, header, rows.header)
     start += rows.start
     first = reading.rows[head.present - 1] if head.present else None

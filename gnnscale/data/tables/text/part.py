@@ -27,7 +27,7 @@ from gnnscale.data.tables.text.no_table import refuse_what_is_no_table
 from gnnscale.data.tables.text.zeros import is_zero_led, zero_led
 from gnnscale.errors import InputError
 from gnnscale.storage.ahead import ahead
-from gnnscale.storage.arrow import compute, pyarrow
+from gnnscale.storage.arrow import compute, pyarrow, types
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class TextPart:
         self._settled: set[int] = set()
         self._signed = np.zeros(len(self.names), bool)
         every = range(len(self.names))
-        for lines in self._lines():
+        for lines in self._lines() if self.names else ():
             self.types = list(self._kinds_in(lines, dict(enumerate(self.types))).values())
             break
         if whole and self.names:
@@ -212,6 +212,8 @@ class TextPart:
         for i, before in kinds.items():
             column = table.column(str(i))
             kind = column.type
+            if types.is_binary(kind):  # as Arrow takes what is not UTF-8
+                self._cutter.check_rows(lines, InputError(f"{self.what} is no text"))
             if kind_of(kind) == "float" and (i in signed or _may_be_integers(column)):
                 kind = self._of_integers(lines, i)
             if led[i] and kind_of(kind) in ("integer", "float") and self._has_zero_led(lines, i):
