@@ -26,6 +26,8 @@ def _clusters(path: Path, given: Mapping[str, object]) -> Graph:
 def _stored(path: Path, given: Mapping[str, Any]) -> Graph:
     graph = open_stored_graph(path)
     if (shares := given.get("split")) is None:
+        if "seed" in given:
+            raise InputError(f"{path}: seed= is of a random split: give split='60/20/20' with it")
         return graph
     if graph.y is None or graph.y_level != "node":
         raise InputError(f"{path}: split {shares!r} is of nodes with labels, and there are none")

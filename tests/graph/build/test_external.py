@@ -97,6 +97,8 @@ def test_a_stored_graph_is_loaded_by_its_path(tmp_path):
     assert loaded.source == str(tmp_path / "g") and loaded.name == "tiny"
     with pytest.raises(InputError, match="undirected"):
         gs.load(str(tmp_path / "g"), undirected=True)
+    with pytest.raises(InputError, match="seed= is of a random split"):
+        gs.load(str(tmp_path / "g"), seed=1)
     stored = cluster(loaded, Partition([1, 0, 1], 2), tmp_path / "c")
     assert_same_graph(stored.original(), loaded)
 
