@@ -130,7 +130,7 @@ def dataset_of(
             f"{len(files)} files: give edges, and nodes; labels in a file of their own are "
             "--labels FILE, part files a folder or a pattern in quotes"
         )
-    first = _path(files[0] if dataset is None else dataset)
+    first = _path(files[0] if dataset is None else dataset, is_table=len(files) == 2)
     options = dict(said)
     if len(files) == 2:
         options["features"] = _absolute(files[1])
@@ -161,9 +161,10 @@ def are_tables(dataset: str | None, files: Sequence[str]) -> bool:
     return found is not None and found.name == "edges"
 
 
-def _path(given: str) -> str:
-    """A bare name that is a file is written as a path: no data set is called so."""
-    bare = given == os.path.basename(given) and Path(given).suffix and Path(given).is_file()
+def _path(given: str, is_table: bool = False) -> str:
+    """A bare name that is a file, or a folder of tables, is written as a path."""
+    there = Path(given).exists() if is_table else Path(given).suffix and Path(given).is_file()
+    bare = given == os.path.basename(given) and there
     return f"./{given}" if bare else given
 
 

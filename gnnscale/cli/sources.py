@@ -123,6 +123,11 @@ def lacking(graph: Graph, dataset: str) -> list[str]:
     kept = path.is_dir() and is_path(dataset) and (path / "meta.json").is_file()
     again = "" if tables or not kept else "gnnscale import EDGES NODES … --out FOLDER, with "
     if graph.y is None:
+        if tables and not split_query(dataset)[1]:
+            return [
+                f"{graph.name} has no labels to learn: give them with a table of nodes, EDGES "
+                "NODES --labels COLUMN, or in a file, --labels FILE"
+            ]
         if tables or kept:
             may_be = () if graph.schema is None else graph.schema.may_be_labels
             hint = f", perhaps {' or '.join(may_be)}" if may_be else ""

@@ -97,7 +97,7 @@ def test_part_files_and_what_is_said_of_them(gnnscale, tables):
     for i, half in enumerate((edges[:70], edges[70:])):
         half.assign(w=1.5).to_csv(f"parts/e{i}.csv", index=False, sep=";")
     said = ("--source", "from", "--target", "to", "--weight", "w", "--feature-recipe", "age=drop")
-    for given in ("./parts", "parts/*.csv"):
+    for given in ("parts", "./parts", "parts/*.csv"):
         gnnscale("import", given, "people.csv", *TOLD, *said, "--directed", "--out", "g")
         graph = gs.load("./g")
         assert graph.num_edges == 150 and graph.edge_weight.unique().tolist() == [1.5]
