@@ -13,6 +13,7 @@ from gnnscale.cli import console
 from gnnscale.cli import options as o
 from gnnscale.cli.console import err, line
 from gnnscale.cli.reading import are_tables, dataset_of, taken, with_reading_options
+from gnnscale.cli.sources import perhaps_labels
 
 
 @with_reading_options()
@@ -98,7 +99,8 @@ def import_files(
     line(graph)
     path = str(to) if len(to.parts) > 1 else f"./{to}"
     if graph.y is None:
-        line("No labels to train on: --labels COLUMN names them")
+        hint = perhaps_labels(graph)
+        line(f"No labels to train on: --labels COLUMN names them{hint}")
     elif not any(bool(split.train.any()) for split in graph.splits.values()):
         line("No training nodes: --split 60/20/20 draws them")
     else:

@@ -112,6 +112,12 @@ def open_to_train(
     return data, graph
 
 
+def perhaps_labels(graph: Graph) -> str:
+    """The columns that may be labels, in words; "" where none is seen to be."""
+    may_be = () if graph.schema is None else graph.schema.may_be_labels
+    return f", perhaps {' or '.join(may_be)}" if may_be else ""
+
+
 def lacking(graph: Graph, dataset: str) -> list[str]:
     """What a graph lacks to be trained on or evaluated, with the option that gives it.
 
@@ -129,9 +135,8 @@ def lacking(graph: Graph, dataset: str) -> list[str]:
                 "NODES --labels COLUMN, or in a file, --labels FILE"
             ]
         if tables or kept:
-            may_be = () if graph.schema is None else graph.schema.may_be_labels
-            hint = f", perhaps {' or '.join(may_be)}" if may_be else ""
-            return [f"{graph.name} has no labels to learn: {again}--labels COLUMN names them{hint}"]
+            hint = f"--labels COLUMN names them{perhaps_labels(graph)}"
+            return [f"{graph.name} has no labels to learn: {again}{hint}"]
         return [f"{graph.name} has no labels to learn"]
     if any(bool(split.train.any()) for split in graph.splits.values()):
         return []
