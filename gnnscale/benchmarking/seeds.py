@@ -185,7 +185,8 @@ def _shared_arguments(
 def _check_sets(run: Trainer) -> None:
     missing = [name for name in ("val", "test") if name not in run.sets]
     if missing:
-        split = f"the split {run.config.split!r} has no {' and no '.join(missing)} nodes"
+        names = " and no ".join(missing)
+        split = f"the split {run.config.split!r} has no {names} nodes: splits='60/20/20' has all"
         raise InputError(
             "a benchmark chooses an epoch on validation nodes and reports test nodes; "
             f"{run.without_metrics or split}"

@@ -49,6 +49,9 @@ def evaluate(
     """
     opened = _open(run, dataset, device)
     trainer = opened.trainer
+    if on != "all" and trainer.sets and on not in trainer.sets:
+        listed = ", ".join(trainer.sets)
+        raise InputError(f"the split has no {on} nodes; --on all evaluates what it has: {listed}")
     with err.status("exact inference on the full graph"):
         if on == "all":
             split = trainer.graph.split(trainer.config.split)

@@ -112,7 +112,10 @@ def build_model(chosen: Settings, graph: Graph) -> LayeredGNN:
 
     faults = []
     if graph.x is None:
-        faults.append(f"{graph.name} has no features, which the models here start from")
+        faults.append(
+            f"{graph.name} has no features, which the models here start from; of edges in a table, "
+            "a table of nodes has them: EDGES NODES"
+        )
     for name in ("hidden_channels", "num_layers"):
         faults += MODEL_OPTIONS[name].faults(chosen.model[name])
     for name in chosen.model:

@@ -145,3 +145,12 @@ def test_a_run_says_which_of_its_files_has_changed_and_what_to_do(gnnscale, tabl
     Path("people.csv").unlink()
     error = gnnscale("evaluate", "r", code=2).stderr
     assert "people.csv is gone" in error and "pass --dataset" in error
+
+
+def test_a_split_without_some_part_says_what_there_is(gnnscale, tables):
+    told = ("edges.parquet", "people.csv", "--labels", "team", "--split", "100/0/0")
+    gnnscale("train", *told, "--run-dir", "r", *QUICK)
+    assert "--on all evaluates what it has: train" in gnnscale("evaluate", "r", code=2).stderr
+    assert "train" in gnnscale("evaluate", "r", "--on", "all").stdout
+    assert "--split 60/20/20" in gnnscale("bench", *told, *QUICK[:-1], code=2).stderr
+    assert "EDGES NODES" in gnnscale("bench", "edges.parquet", code=2).stderr
