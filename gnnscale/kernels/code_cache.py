@@ -12,20 +12,25 @@ be written is not kept, and what cannot be read is compiled anew.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import itertools
 import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
+PATIENCE = 10.0  # seconds, for another process that writes: one that is stopped stops no other
+
 
 def keep(compiled: Any) -> None:
     """Keep on disk what a dispatcher of numba compiles, where there is a folder to write to."""
+    if not hasattr(compiled, "enable_caching"):  # NUMBA_DISABLE_JIT: a function as it was
+        return
     try:
         compiled.enable_caching()
     except RuntimeError as error:  # neither the package's folder nor a user cache can be written
@@ -37,17 +42,20 @@ def keep(compiled: Any) -> None:
 
 def load(files: Any, key: object) -> Any:
     """Return what was kept under ``key``, None where there is nothing that can be read."""
-    try:
-        return type(files).load(files, key)
-    except Exception as error:  # pickle's, over a file that was cut: any
-        logger.info("compiled kernels that were kept cannot be read: %s", error)
-        return None
+    with contextlib.ExitStack() as until:
+        with contextlib.suppress(OSError, ImportError):  # nobody writes where no lock can be made
+            until.enter_context(_locked(files, shared=True))
+        try:
+            return type(files).load(files, key)
+        except Exception as error:  # pickle's, over a file that was cut: any
+            logger.info("compiled kernels that were kept cannot be read: %s", error)
+            return None
 
 
 def save(files: Any, key: object, data: object) -> None:
     """Keep ``data`` under ``key``: in a file that no other key has, and then in the index."""
     try:
-        with _alone(f"{files._index_path}.lock"):
+        with _locked(files, shared=False):
             names = _index(files)
             if not names:  # another version's may be there, over whose code this one is written
                 files._save_index(names)
@@ -69,12 +77,22 @@ def _index(files: Any) -> dict[object, str]:
         return {}
 
 
-@contextmanager
-def _alone(path: str) -> Iterator[None]:
+@contextlib.contextmanager
+def _locked(files: Any, *, shared: bool) -> Iterator[None]:
     fcntl = importlib.import_module("fcntl")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    descriptor = os.open(f"{files._index_path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.002)
         yield
     finally:
-        os.close(descriptor)  # which frees it
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a fork may hold the descriptor, too
+        os.close(descriptor)

@@ -87,6 +87,33 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_says_nothing(tmp_path
     assert code_cache.load(files, "key") is None
 
 
+def test_who_is_stopped_while_it_writes_stops_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(code_cache, "PATIENCE", 0.01)
+    files = files_in(tmp_path)
+    code_cache.save(files, "key", "code")
+    with code_cache._locked(files, shared=False):
+        code_cache.save(files, "other", "code")
+        assert code_cache.load(files, "key") == "code"
+    assert code_cache.load(files, "other") is None
+
+
+def test_a_lock_ends_though_a_fork_has_its_descriptor(tmp_path, monkeypatch):
+    files, context = files_in(tmp_path), multiprocessing.get_context("fork")
+    done = context.Event()
+    with code_cache._locked(files, shared=False):
+        child = context.Process(target=done.wait, daemon=True)
+        child.start()
+    monkeypatch.setattr(code_cache, "PATIENCE", 0.01)
+    code_cache.save(files, "key", "code")
+    done.set()
+    child.join()
+    assert code_cache.load(files, "key") == "code"
+
+
+def test_functions_that_numba_does_not_compile_stay_as_they_are():
+    code_cache.keep(print)  # what njit gives under NUMBA_DISABLE_JIT
+
+
 def test_kernels_are_kept_so():
     from gnnscale.kernels.rows import cpu
 

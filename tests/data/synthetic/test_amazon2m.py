@@ -133,7 +133,7 @@ def test_a_damaged_graph_is_drawn_again(cache, name):
 
 def test_a_cache_that_cannot_be_made(cache, monkeypatch):
     cache.write_text("a file")
-    with pytest.raises(StoreError, match="cannot be written: .*cache is no folder"):
+    with pytest.raises(StoreError, match=r"cannot be written: .*cache is no folder"):
         load("synthetic:amazon2m?scale=0.001")
 
 
