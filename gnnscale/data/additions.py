@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-import scipy.sparse
 import torch
 
+from gnnscale.data.new_features import placed, read_new_features
 from gnnscale.data.tables.given import Tables
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, as_text
 from gnnscale.data.tables.node_table import NodeArray, NodeTable
 from gnnscale.data.tables.values.classes import read_label_columns
-from gnnscale.data.tables.values.recipe import FeatureRecipe
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, NodeNames
-from gnnscale.graph.arrays import read_features
 from gnnscale.graph.store.growth import Addition
 from gnnscale.kernels import CSR
 from gnnscale.storage.arrow import compute, pyarrow
-from gnnscale.storage.files import expanded
 
 
 def read_addition(
@@ -56,7 +52,7 @@ def read_addition(
     names = None if graph.names is None else graph.names.take(clustered.position)
     ids, order = _ids(graph, names, tables, rows, budget)
     new = ids.num_nodes - graph.num_nodes
-    x = _features(graph, tables, rows, matrix, scratch, new)
+    x = read_new_features(graph, tables, rows, matrix, scratch, new)
     y, known = _labels(graph, rows, new)
     chunks = list(tables.numbering.numbered(ids, "refuse"))
     source, target = (
@@ -93,7 +89,7 @@ def read_addition(
         target,
         along,
         {name: values[order] for name, values in of_nodes.items() if values is not None},
-        x[order] if isinstance(x, np.ndarray) else x,  # sparse rows are in order
+        placed(x, order),
         None if y is None else y[order],
         called,
         joins,
@@ -164,79 +160,6 @@ def _named_by_edges(graph: Graph, names: NodeNames | None, tables: Tables) -> An
         )
     new = new.take(compute.sort_indices(new))
     return new if text else new.to_numpy()
-
-
-def read_sparse(nodes: Any) -> CSR | None:
-    """Features in a sparse matrix, of SciPy or torch; None where they are none."""
-    if isinstance(nodes, str | Path) and str(nodes).endswith(".npz"):
-        try:
-            nodes = scipy.sparse.load_npz(expanded(nodes))
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise StoreError(f"{nodes} holds no sparse matrix of SciPy: {error}") from error
-    matrix = isinstance(nodes, torch.Tensor) and nodes.layout != torch.strided
-    found = read_features(nodes) if matrix or hasattr(nodes, "tocsr") else nodes
-    return found if isinstance(found, CSR) else None
-
-
-def _features(
-    graph: Graph,
-    tables: Tables,
-    rows: NodeTable | NodeArray | None,
-    matrix: CSR | None,
-    scratch: Path,
-    new: int,
-) -> np.ndarray | CSR | None:
-    if graph.x is None:
-        return None
-    if matrix is None:
-        x = _dense(graph, tables, rows, scratch)
-        matrix = _as_sparse(x) if isinstance(graph.x, CSR) else None
-    else:
-        x = np.empty(0)
-    found = x if matrix is None else matrix
-    if tuple(found.shape) != (new, graph.num_features):
-        raise InputError(
-            f"the new nodes have features {[*found.shape]}; {graph.name} wants "
-            f"[{new}, {graph.num_features}]: nodes="
-        )
-    if isinstance(graph.x, CSR):
-        assert matrix is not None
-        return _of_one_kind(graph, graph.x, matrix)
-    kind = torch.empty(0, dtype=graph.x.dtype).numpy().dtype
-    if matrix is not None:
-        x = np.zeros(matrix.shape, kind)
-        row = np.repeat(np.arange(new), np.diff(matrix.indptr.numpy()))
-        np.add.at(x, (row, matrix.indices.numpy()), 1 if matrix.values is None else matrix.values)
-    return x.astype(kind, copy=False)
-
-
-def _dense(
-    graph: Graph, tables: Tables, rows: NodeTable | NodeArray | None, scratch: Path
-) -> np.ndarray:
-    """The features of the rows as the recipe makes them."""
-    if isinstance(rows, NodeTable):
-        rows.order = None  # rows are placed by whoever asked for them
-    known = None if graph.schema is None else graph.schema.recipe
-    recipe = tables.recipe(None) if known is None else FeatureRecipe.from_json(known)
-    parts = list(tables.features(recipe, scratch) or ())
-    return np.concatenate(parts) if parts else np.empty((0, graph.num_features), np.float32)
-
-
-def _as_sparse(x: np.ndarray) -> CSR:
-    found = read_features(scipy.sparse.csr_array(x))
-    assert isinstance(found, CSR)
-    return found
-
-
-def _of_one_kind(graph: Graph, old: CSR, new: CSR) -> CSR:
-    """Sparse features of the types that the graph's are of."""
-    indices = new.indices.to(old.indices.dtype)
-    if old.values is None:
-        if new.values is not None and not bool((new.values == 1).all()):
-            raise InputError(f"the features of {graph.name} are zeros and ones: nodes=")
-        return CSR(new.indptr, indices, None, new.shape)
-    ones = torch.ones(new.nnz) if new.values is None else new.values
-    return CSR(new.indptr, indices, ones.to(old.values.dtype), new.shape)
 
 
 def _values(graph: Graph, name: str, given: Mapping[str, Any], count: int) -> np.ndarray | None:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from gnnscale.choices import choices_checked
-from gnnscale.data.additions import read_addition, read_sparse
+from gnnscale.data.additions import read_addition
 from gnnscale.data.kept import scratch_in
+from gnnscale.data.new_features import read_sparse
 from gnnscale.data.tables.given import Tables
 from gnnscale.data.tables.said import Told
 from gnnscale.errors import InputError
@@ -48,10 +49,10 @@ def append(
     weight: str | int | None = None,
     time: str | int | Sequence[str | int] | None = None,
     drop: str | int | Sequence[str | int] = (),
-    sep: str | None = None,
-    comment: str | None = None,
-    header: bool | Sequence[str] | None = None,
-    encoding: str | None = None,
+    sep: str | Mapping[str, str] | None = None,
+    comment: str | Mapping[str, str] | None = None,
+    header: bool | Sequence[str] | Mapping[str, bool | Sequence[str]] | None = None,
+    encoding: str | Mapping[str, str] | None = None,
     edge_attr: Any = None,
     edge_type: Any = None,
     node_type: Any = None,

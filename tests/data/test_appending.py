@@ -237,3 +237,52 @@ def test_a_second_run_adds_nothing_unless_it_is_said(tmp_path):
     told = []
     twice = gs.append(tmp_path / "s", new, parallel=True, after=told.append)
     assert twice.graph.num_edges == 6 and told[0].repeated == 2 and told[0].edges == 2
+
+
+@settings(max_examples=25)
+@given(st.permutations(range(5)), st.sampled_from(["dense", "sparse"]), st.booleans(), st.data())
+def test_rows_in_any_order_are_of_their_nodes(tmp_path_factory, order, stored, named, data):
+    """Of a graph of arrays, and tables of new nodes: numbers stay as they are."""
+    folder = tmp_path_factory.mktemp("order")
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    x = np.round(rng.random((13, 3)) * 1e5, 1).astype(np.float32) * (rng.random((13, 3)) < 0.6)
+    x[:, 0] = np.arange(13) + 50_000
+    y, when, kind = rng.integers(0, 2, 13), rng.integers(1, 99, 13), rng.integers(0, 3, 13)
+    y[:2] = 0, 1
+    edges = np.stack([np.arange(8), (np.arange(8) + 1) % 8])
+    graph = gs.Graph.from_arrays(
+        edges, x=scipy.sparse.csr_array(x[:8]) if stored == "sparse" else x[:8], y=y[:8],
+        node_type=kind[:8], node_time=when[:8], task="classification",
+    )  # fmt: skip
+    gs.cluster(graph, gs.partition(graph, 2, "random"), path=folder / "s")
+    new = np.arange(8, 13)
+    table = pd.DataFrame({"id": new, "a": x[8:, 0], "b": x[8:, 1], "c": x[8:, 2]})
+    table = table.assign(label=y[8:], when=when[8:]).iloc[list(order)]
+    told = {"id": "id"} if named else {}
+    grown = gs.append(
+        folder / "s", np.stack([new, new - 8]), table, time="when", node_type=kind[new[order]],
+        **told,
+    ).original()  # fmt: skip
+    own = grown.x.to_dense() if stored == "sparse" else grown.x
+    assert own.tolist() == x.tolist()
+    assert grown.y.tolist() == y.tolist() and grown.node_time.tolist() == when.tolist()
+    assert grown.node_type.tolist() == kind.tolist()
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (["Rome", "Bonn"], "city is text; the features of graph came as an array"),
+        ([None, 5.0], "city has empty cells"),
+        (pd.to_datetime(["2020-01-01", "2021-01-01"]), "city is date"),
+    ],
+)
+def test_columns_that_are_no_numbers_are_no_array(tmp_path, column, words):
+    graph = gs.Graph.from_arrays(np.array([[0, 1], [1, 0]]), x=np.eye(2, dtype=np.float32))
+    gs.cluster(graph, gs.partition(graph, 1), path=tmp_path / "s")
+    new = pd.DataFrame({"id": [2, 3], "age": [50_000, 60_000], "city": column})
+    with pytest.raises(InputError, match=words):
+        gs.append(tmp_path / "s", np.array([[2], [0]]), new)
+    new["city"] = 0.5
+    grown = gs.append(tmp_path / "s", np.array([[2], [0]]), new).original()
+    assert grown.x[2:].tolist() == [[50_000, 0.5], [60_000, 0.5]]
