@@ -41,6 +41,10 @@ class NodeIds(Protocol):
         """
         ...
 
+    def look_up(self, ids: Any) -> np.ndarray:
+        """The nodes of ids `[k]`, int64; -1 where an id is of no node."""
+        ...
+
 
 class Numbers:
     """Nodes that are called by their numbers, 0 to num_nodes − 1.
@@ -72,6 +76,10 @@ class Numbers:
             )
         return ids.astype(np.int64, copy=False)
 
+    def look_up(self, ids: Any) -> np.ndarray:
+        """See `NodeIds.look_up`."""
+        return np.where((ids >= 0) & (ids < self.num_nodes), ids, -1).astype(np.int64, copy=False)
+
 
 class Integers:
     """Nodes that are called by integers of any kind.
@@ -100,27 +108,29 @@ class Integers:
         """See `NodeIds.find`."""
         if (kind := getattr(ids, "dtype", np.dtype(object)).kind) not in "iu":
             raise InputError(f"{what} is {'text' if kind == 'O' else ids.dtype}, nodes integers")
+        nodes = self.look_up(ids)
+        if (absent := nodes < 0).any():
+            raise _absent(ids[absent], what)
+        return nodes
+
+    def look_up(self, ids: Any) -> np.ndarray:
+        """See `NodeIds.look_up`."""
         ids = ids.astype(np.int64, copy=False)
         if not self.num_nodes or not ids.size:
-            if ids.size:
-                raise _absent(ids, what)
-            return ids
+            return np.full(ids.size, -1)
         if self._table is not None:
             inside = (ids >= self._least) & (ids < self._least + self._span)
-            if not inside.all():
-                raise _absent(ids[~inside], what)
-            nodes = self._table[ids - self._least]
-            known = nodes >= 0
-        else:
-            # Sorted first, so that a search through a file goes through it once.
-            unique, inverse = np.unique(ids, return_inverse=True)
-            places = np.searchsorted(self._sorted, unique).clip(max=self.num_nodes - 1)
-            known = (self._sorted[places] == unique)[inverse]
-            nodes = places if self._order is None else self._order[places]
-            nodes = nodes[inverse]
-        if not known.all():
-            raise _absent(ids[~known], what)
-        return nodes
+            if inside.all():
+                return self._table[ids - self._least]
+            nodes = np.full(ids.size, -1)
+            nodes[inside] = self._table[ids[inside] - self._least]
+            return nodes
+        # Sorted first, so that a search through a file goes through it once.
+        unique, inverse = np.unique(ids, return_inverse=True)
+        places = np.searchsorted(self._sorted, unique).clip(max=self.num_nodes - 1)
+        known = self._sorted[places] == unique
+        nodes = places if self._order is None else self._order[places]
+        return np.where(known, nodes, -1)[inverse]
 
 
 class Texts:
@@ -140,12 +150,18 @@ class Texts:
         ids = as_text(ids)
         if ids.null_count:
             raise InputError(f"{what} is empty {ids.null_count:,} times; fill it in")
+        nodes = self.look_up(ids)
+        if (absent := nodes < 0).any():
+            raise _absent(ids.filter(pyarrow.array(absent)).unique().to_pylist(), what)
+        return nodes
+
+    def look_up(self, ids: Any) -> np.ndarray:
+        """See `NodeIds.look_up`."""
         if self._known is None:
             self._known = TextSet(self.names.to_arrow())
-        nodes = self._known.find(ids)
-        if (absent := nodes == ABSENT).any():
-            raise _absent(ids.filter(pyarrow.array(absent)).unique().to_pylist(), what)
-        return nodes.astype(np.int64)
+        nodes = self._known.find(as_text(ids)).astype(np.int64)
+        nodes[nodes == ABSENT] = -1
+        return nodes
 
 
 def as_text(ids: object) -> pyarrow.Array:

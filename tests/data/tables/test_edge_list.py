@@ -291,6 +291,9 @@ def test_the_external_set_of_ids_is_the_set(tmp_path, monkeypatch, chunks, data)
         for memory in (0, 1 << 12):
             ids = node_ids.Integers(np.array(shuffled), memory)
             assert ids.find(wanted, "id").tolist() == [shuffled.index(i) for i in wanted.tolist()]
+            asked = [*wanted.tolist(), *data.draw(st.lists(st.integers(-(2**63), 2**63 - 1)))]
+            places = [shuffled.index(i) if i in shuffled else -1 for i in asked]
+            assert ids.look_up(np.array(asked)).tolist() == places
 
 
 def test_names_of_a_sliced_column():

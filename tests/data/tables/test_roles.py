@@ -10,11 +10,15 @@ import pandas as pd
 import pyarrow
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import gnnscale as gs
+from gnnscale.data.tables.ids import text_set
+from gnnscale.data.tables.roles import evidence
 from gnnscale.data.tables.roles.edges import edge_roles
 from gnnscale.data.tables.roles.evidence import words_of
-from gnnscale.data.tables.table import open_table
+from gnnscale.data.tables.table import Table, open_table
 from gnnscale.errors import InputError
 
 RING = pd.DataFrame({"src": [0, 1, 2, 3], "dst": [1, 2, 3, 0]})
@@ -332,8 +336,8 @@ def test_both_directions_are_not_doubled(caplog):
 
 
 def test_arrays_and_pairs_are_edges_too():
-    for given in (np.array([[0, 1], [1, 2], [2, 0]]), torch.tensor([[0, 1, 2], [1, 2, 0]])):
-        assert gs.from_edge_list(given).num_edges == 6
+    for edges_ in (np.array([[0, 1], [1, 2], [2, 0]]), torch.tensor([[0, 1, 2], [1, 2, 0]])):
+        assert gs.from_edge_list(edges_).num_edges == 6
     assert gs.from_edge_list([("ann", "bob"), ("bob", "cid")]).names[:].tolist() == [
         "ann",
         "bob",
@@ -355,7 +359,7 @@ def test_what_is_no_argument_is_named(tmp_path):
     for name, value in {"id": "id", "labels": 1}.items():
         with pytest.raises(InputError, match=f"{name}=.*there is none: give features="):
             gs.from_edge_list(RING, **{name: value})
-    with pytest.raises(InputError, match="'feature' is none of edges, features and labels"):
+    with pytest.raises(InputError, match="'feature' is none of edges, features, labels"):
         gs.from_edge_list(tmp_path / "e.csv", sep={"feature": ";"})
 
 
@@ -367,3 +371,65 @@ def test_what_is_left_out_of_edges_is_said(caplog):
     assert said["edges: `src`: source (by its name)"] == "INFO"
     assert said["edges: `one`: always 1, left out"] == "INFO"
     assert said["edges: `kind`: text such as 'a', left out; drop='kind' says so"] == "WARNING"
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.tuples(st.integers(-9, 60), st.integers(40, 120)), min_size=1, max_size=12),
+    st.sampled_from(["int32", "uint64", "float64", "category", "text"]),
+    st.sampled_from(["memory", "csv"]),
+)
+def test_numbers_of_two_kinds_in_whatever_row_are_asked_about(
+    tmp_path, monkeypatch, pairs, kind, form
+):
+    monkeypatch.setattr(evidence, "_MOST_ROWS", 2)
+    monkeypatch.setattr(evidence, "_LEAST_ROWS", 2)
+    monkeypatch.setattr("gnnscale.data.tables.text.part._SAMPLE_BYTES", 24)
+    monkeypatch.setattr("gnnscale.data.tables.text.lines.BYTES_AT_ONCE", 24)
+    frame = pd.DataFrame(pairs, columns=["userId", "movieId"]).abs()
+    frame = frame.astype({"text": "int64"}.get(kind, kind))
+    given = frame
+    if form == "csv":
+        given = tmp_path / "r.csv"
+        frame.astype("int64").to_csv(given, index=False)
+        if kind == "text":  # one id further on makes text of all
+            given.write_text(given.read_text() + "x,y\n")
+    same = not {*frame["userId"]}.isdisjoint(frame["movieId"])
+    table = open_table(given, "edges")
+    if same and all(column.kind != "text" for column in table.columns):
+        with pytest.raises(InputError, match="hold the same numbers"):
+            edge_roles(table)
+    else:
+        assert [role.role for role in edge_roles(table)] == ["source", "target"]
+
+
+@pytest.mark.parametrize("name", ["y", "class", "target", "category"])
+def test_lists_beside_labels_are_features(name):
+    lists = [[0.5, 1.5], [2.5, 3.5], [4.5, 5.5], [6.5, 7.5]]
+    table = nodes(id=[0, 1, 2, 3], label=["a", "b", "a", "b"], **{name: lists})
+    graph = gs.from_edge_list(RING, table)
+    assert graph.x.tolist() == lists and graph.class_names == ("a", "b")
+    several = nodes(id=[0, 1, 2, 3], label=[["a"], ["b", "a"], [], ["b"]], **{name: [1, 2, 3, 4]})
+    assert gs.from_edge_list(RING, several).feature_names == (name,)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_names_are_hashed_once_for_all_edges(monkeypatch, text):
+    """Where edges of unknown nodes are left out, or told of."""
+    frame = TENS.astype(str) + "n" if text else TENS
+    made, filled = [], text_set.fill_slots
+    monkeypatch.setattr(text_set, "fill_slots", lambda *a: (made.append(a), filled(*a))[1])
+    many = pd.concat([frame] * 5)
+    batches = Table.batches
+    monkeypatch.setattr(
+        Table, "batches",
+        lambda *a, **k: (b.slice(i, 1) for b in batches(*a, **k) for i in range(len(b))),
+    )  # fmt: skip
+    known = ["10n", "20n", "30n"] if text else [10, 20, 30]
+    graph = gs.from_edge_list(many, nodes(id=known), id="id", absent="drop")
+    assert graph.num_edges == 2 * 2 * 5 and len(made) == text
+    with pytest.raises(InputError, match="10 of 20 edges name 1 nodes"):
+        gs.from_edge_list(many, nodes(id=known), id="id")
+    assert len(made) == 2 * text

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-import numpy as np
-
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.deciding import Deciding
-from gnnscale.data.tables.roles.evidence import NEUTRAL, Look, as_ids, vocabulary
+from gnnscale.data.tables.roles.evidence import NEUTRAL, Look, vocabulary
+from gnnscale.data.tables.roles.shared import share_an_id
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute
@@ -100,7 +99,7 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
         spaces = [re.fullmatch(r".*_ID\((.+)\)", look.name) for look in pair]
         kinds = {match[1] for match in spaces if match}
         numbers = all(look.whole for look in pair)
-        if len(kinds) == 2 and numbers and _overlap(deciding.table, *pair):
+        if len(kinds) == 2 and numbers and share_an_id(deciding.table, *pair):
             _ask_kinds(deciding, *pair, *sorted(kinds))
         _give_ends(deciding, *pair, "by its name")
         return
@@ -241,24 +240,12 @@ def _of_two_kinds(table: Table, source: Look, target: Look) -> bool:
     first, second = ({*look.words} - NEUTRAL for look in (source, target))
     short = [re.fullmatch(r"([a-z])id", look.name.lower()) for look in (source, target)]
     if short[0] and short[1] and "-".join(match[1] for match in short if match) not in _ENDS:
-        return _overlap(table, source, target)  # "uid" and "iid"
+        return share_an_id(table, source, target)  # "uid" and "iid"
     if not (source.whole and target.whole and first and second and first.isdisjoint(second)):
         return False
     if not (first | second).isdisjoint(_SOURCES | _TARGETS):
         return False
-    return len(max(first | second, key=len)) > 2 and _overlap(table, source, target)
-
-
-def _overlap(table: Table, source: Look, target: Look) -> bool:
-    """Whether two columns of whole numbers share one, in whatever row."""
-    found = compute.is_in(as_ids(source.cells), value_set=as_ids(target.cells))
-    if compute.any(found).as_py() or source.complete:
-        return compute.any(found).as_py() is True
-    known = [np.empty(0, np.int64), np.empty(0, np.int64)]
-    for batch in table.batches([source.name, target.name]):
-        for i, cells in enumerate(batch.columns):
-            known[i] = np.union1d(known[i], cells.drop_null().to_numpy(zero_copy_only=False))
-    return bool(np.intersect1d(known[0], known[1], assume_unique=True).size)
+    return len(max(first | second, key=len)) > 2 and share_an_id(table, source, target)
 
 
 def _always_one(table: Table, look: Look) -> bool:

@@ -122,6 +122,8 @@ def _find_labels(deciding: Deciding, apart: bool) -> None:
 
 def _are_the_same(labels: Look, other: Look) -> bool:
     """Whether a column only calls the labels otherwise, one for one."""
+    if not {labels.column.kind, other.column.kind}.isdisjoint(("list", "other")):
+        return False
     first, second = (as_ids(look.cells) for look in (labels, other))
     there = compute.and_(first.is_valid(), second.is_valid())
     pairs = {*zip(first.filter(there).to_pylist(), second.filter(there).to_pylist(), strict=True)}
