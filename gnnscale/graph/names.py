@@ -110,21 +110,32 @@ class NodeNames:
         Raises:
             InputError: no node is called so.
         """
-        known = self.to_arrow()
+        wanted = self._column(names)
+        nodes = self.look_up(wanted)
+        if (absent := nodes < 0).any():
+            first = wanted[int(absent.argmax())].as_py()
+            raise InputError(
+                f"{absent.sum():,} of {len(wanted):,} names are of no node; the first: {first!r}"
+            )
+        return nodes
+
+    def look_up(self, names: object) -> np.ndarray:
+        """The nodes of these names, int64; -1 where no node is called so.
+
+        Raises:
+            InputError: they cannot be names of these nodes, as text where those are integers.
+        """
+        found = compute.index_in(self._column(names), value_set=self.to_arrow()).fill_null(-1)
+        return found.to_numpy().astype(np.int64)
+
+    def _column(self, names: object) -> pyarrow.Array:
+        """Names as a column of the type that these are of."""
         try:
             given = names if isinstance(names, pyarrow.Array) else pyarrow.array(names)
-            wanted = given.cast(known.type)
+            return given.cast(pyarrow.large_string() if self.ids is None else pyarrow.int64())
         except (pyarrow.ArrowException, TypeError) as error:
             kind = "integers" if self.ids is not None else "text"
             raise InputError(f"the names of these nodes are {kind}: {error}") from error
-        found = compute.index_in(wanted, value_set=known)
-        if found.null_count:
-            absent = wanted.filter(found.is_null())
-            raise InputError(
-                f"{len(absent):,} of {len(wanted):,} names are of no node; the first: "
-                f"{absent[0].as_py()!r}"
-            )
-        return found.to_numpy().astype(np.int64)
 
     def to_arrow(self) -> pyarrow.Array:
         """The names as a column, in the order of the nodes."""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from gnnscale.data.tables.files import opened
+from gnnscale.data.tables.files import read_bytes
 from gnnscale.data.tables.roles.evidence import called_as_ids
 from gnnscale.data.tables.table import open_table
+from gnnscale.data.tables.text.questions import written_as
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import NodeNames
 from gnnscale.storage.arrow import compute, pyarrow, types
 
 logger = logging.getLogger(__name__)
 
+_BYTES_AT_ONCE = 1 << 22
+_LOOKED_AT = 1_000  # lines that say whether cells are whole lines
 
+
+@written_as("write ids in UTF-8, one a line")
 def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> np.ndarray:
     """The nodes whose ids stand in a table: in its only column, or in that which is called id.
 
@@ -54,37 +62,64 @@ def read_id_list(path: Path, names: NodeNames | None, what: str = "--nodes") -> 
     ids = pyarrow.chunked_array(parts) if parts else pyarrow.chunked_array([], pyarrow.int64())
     if ids.null_count:
         raise InputError(f"{path}: {ids.null_count:,} ids are empty")
-    headed = called_as_ids(called[place])
-    if text and len(ids) and not _known(ids[:1], names):
-        if not headed and len(ids) > 1 and _known(ids[1:2], names):
-            logger.warning("%s: its first row, %r, is read as the column's name", path, called[0])
-            headed = True
-        ids = ids[1:] if headed else ids
+    if text and len(ids) and not _is_id(ids[0].as_py(), names):
+        second = len(ids) > 1 and _is_id(ids[1].as_py(), names)
+        if called_as_ids(called[place]) or second:
+            _tell_heading(path, called[place])
+            ids = ids[1:]
     return _numbers(ids, names, f"{what} {path}")
 
 
 def _whole_lines(path: Path, names: NodeNames) -> np.ndarray | None:
     """The nodes of a text with an id a line, also one with blanks or commas; None of another."""
+    parts: list[pyarrow.Array] = []
     try:
-        with opened(path) as file:
-            lines = file.read().decode("utf-8-sig").splitlines()
-    except (OSError, EOFError, UnicodeDecodeError, GnnscaleError):
+        for lines in _lines(path):
+            if not parts and not any(set(line) & set(" \t,;|") for line in lines[:_LOOKED_AT]):
+                return None  # read as other tables are
+            own = (bare for line in lines if (bare := line.strip()))
+            parts.append(pyarrow.array(own, pyarrow.large_string()))
+        ids = pyarrow.concat_arrays(parts) if parts else pyarrow.array([], pyarrow.large_string())
+        nodes = names.look_up(ids)
+    except (UnicodeDecodeError, GnnscaleError):
         return None  # whoever reads the table says why
-    ids = pyarrow.array([line.strip() for line in lines if line.strip()], pyarrow.large_string())
-    if not any(set(line) & set(" \t,;|") for line in lines[:1000]):
-        return None  # read as other tables are
-    for start in (0, 1):  # behind a name of the column
-        if len(ids) > start and _known(pyarrow.chunked_array([ids[start:]]), names):
-            return _numbers(pyarrow.chunked_array([ids[start:]]), names, str(path))
-    return None
+    if not nodes.size or (nodes[1:] < 0).any() or (nodes[0] < 0 and nodes.size == 1):
+        return None
+    if nodes[0] < 0:
+        _tell_heading(path, ids[0].as_py())
+        return nodes[1:]
+    return nodes
 
 
-def _known(ids: pyarrow.ChunkedArray, names: NodeNames | None) -> bool:
-    try:
-        _numbers(ids, names, "")
-    except InputError:
+def _lines(path: Path) -> Iterator[list[str]]:
+    """The lines of a text in UTF-8, some MB at a time."""
+    rest = b""
+    for number, block in enumerate(read_bytes(path, _BYTES_AT_ONCE)):
+        if not number:
+            block = block.removeprefix(codecs.BOM_UTF8)
+        *whole, rest = (rest + block).rsplit(b"\n", 1)
+        if whole:
+            yield whole[0].decode().splitlines()
+    yield rest.decode().splitlines()
+
+
+def _tell_heading(path: Path, first: str) -> None:
+    """Say that the first row is no id, where its name does not say that it is a heading."""
+    if not called_as_ids(first):
+        logger.warning("%s: its first row, %r, is read as the column's name", path, first)
+
+
+def _is_id(cell: str, names: NodeNames | None) -> bool:
+    if names is not None and names.ids is None:
+        return _holds(names, pyarrow.scalar(cell, pyarrow.large_string()))
+    if not re.fullmatch(r"[-+]?\d{1,18}", cell.strip()):
         return False
-    return True
+    return names is None or _holds(names, pyarrow.scalar(int(cell), pyarrow.int64()))
+
+
+def _holds(names: NodeNames, cell: pyarrow.Scalar) -> bool:
+    """Whether a node is called so, without a table of all names."""
+    return bool(compute.index(names.to_arrow(), cell).as_py() >= 0)
 
 
 def _numbers(ids: pyarrow.ChunkedArray, names: NodeNames | None, what: str) -> np.ndarray:

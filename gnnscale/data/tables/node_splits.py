@@ -17,6 +17,7 @@ from gnnscale.data.tables.node_table import NodeArray, NodeTable, known_shares
 from gnnscale.data.tables.roles.evidence import as_ids
 from gnnscale.data.tables.roles.nodes import node_roles
 from gnnscale.data.tables.table import open_table
+from gnnscale.data.tables.text.questions import written_as
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import PARTS, part_of, read_parts
 from gnnscale.storage.arrow import compute, pyarrow
@@ -103,7 +104,8 @@ def _of_path(path: Path, ids: NodeIds, tables: Sequence[NodeTable]) -> dict[str,
             f"splits={str(path)!r} is no column ({', '.join(columns) or 'there is no table'}), no "
             "file, and no shares such as '60/20/20'"
         )
-    table = open_table(path, "splits")
+    with written_as("write it in UTF-8, with commas, and call its columns id and split"):
+        table = open_table(path, "splits")
     roles = node_roles(
         table,
         lambda looks: known_shares(ids, looks),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnnscale.data.tables import id_list
 from gnnscale.data.tables.id_list import read_id_list
+from gnnscale.data.tables.roles.evidence import called_as_ids
 from gnnscale.errors import InputError
 from gnnscale.graph import NodeNames
 from gnnscale.storage.arrow import pyarrow
@@ -76,3 +80,37 @@ def test_ids_with_blanks_and_commas(tmp_path_factory, nodes, heading, suffix, pl
     path.write_text(path.read_text() + "New Rome\n")
     with pytest.raises(InputError):
         read_id_list(path, names)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.sampled_from(range(4)), min_size=1, max_size=5),
+    st.sampled_from(["New Yrok", "Lodnon", "p-99", "id", "node_id", "name", "Paris, Texas, x"]),
+    st.sampled_from([["New York", "London", "p-1", "Paris, Texas"], ["a", "b", "c", "d"]]),
+)
+def test_a_first_row_that_is_no_id_is_never_left_out_in_silence(
+    tmp_path_factory, nodes, first, called
+):
+    path = tmp_path_factory.mktemp("ids") / "i.txt"
+    path.write_text("\n".join([first, *(called[i] for i in nodes)]))
+    warned = []
+    handler = logging.Handler()
+    handler.emit = lambda record: warned.append(record.getMessage())
+    logging.getLogger("gnnscale").addHandler(handler)
+    try:
+        found = read_id_list(path, NodeNames.from_arrow(pyarrow.array(called)))
+    except InputError:
+        return
+    finally:
+        logging.getLogger("gnnscale").removeHandler(handler)
+    assert found.tolist() == nodes
+    assert called_as_ids(first) or [repr(first) in one for one in warned] == [True]
+
+
+def test_a_list_of_any_length_is_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(id_list, "_BYTES_AT_ONCE", 7)
+    path = tmp_path / "i.txt"
+    path.write_bytes("\ufeffSão Tomé\r\n\r\nLos Angeles\r\nSão Tomé".encode())
+    names = NodeNames.from_arrow(pyarrow.array(["Los Angeles", "São Tomé"]))
+    assert read_id_list(path, names).tolist() == [1, 0, 1]
+    assert names.look_up(["Rome", "São Tomé"]).tolist() == [-1, 1]
