@@ -20,6 +20,8 @@ from gnnscale.errors import InputError
 
 #: What the names of generated graphs begin with.
 PREFIX = "synthetic:"
+#: The tables that something may be said of, as `from_edge_list` calls them.
+TABLES = ("edges", "features", "labels")
 
 
 def split_query(text: str) -> tuple[str, str]:
@@ -117,13 +119,23 @@ def read_texts(subject: str, query: str) -> dict[str, str | int | bool]:
     if len(texts) < len(pairs):
         twice = sorted({name for name, _ in pairs if [n for n, _ in pairs].count(name) > 1})
         raise InputError(f"{subject}: given twice: {', '.join(twice)}")
-    return {name: _plain(text) for name, text in texts.items()}
+    return {name: plain(text) for name, text in texts.items()}
 
 
-def _plain(text: str) -> str | int | bool:
+def plain(text: str) -> str | int | bool:
+    """What a text means where its option is not known: a number, a truth, or itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     return int(text) if text.isascii() and text.isdigit() else text
+
+
+def by_table(text: str) -> str | dict[str, str]:
+    """What is said of tables by their names, as "edges=;,features=|"; other text as it is."""
+    names = "|".join(TABLES)
+    if not re.match(rf"({names})=", text):
+        return text
+    _, *pieces = re.split(rf"(?:^|,)({names})=", text)
+    return dict(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def as_query(options: Mapping[str, object]) -> str:
@@ -136,6 +148,8 @@ def as_query(options: Mapping[str, object]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_text(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
     return str(value)

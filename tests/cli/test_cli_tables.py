@@ -154,3 +154,14 @@ def test_a_split_without_some_part_says_what_there_is(gnnscale, tables):
     assert "train" in gnnscale("evaluate", "r", "--on", "all").stdout
     assert "--split 60/20/20" in gnnscale("bench", *told, *QUICK[:-1], code=2).stderr
     assert "EDGES NODES" in gnnscale("bench", "edges.parquet", code=2).stderr
+
+
+def test_a_list_of_snap_with_a_table_of_nodes(gnnscale, tables):
+    edges = pd.read_parquet("edges.parquet")
+    head = "# Directed graph: mine\n# FromNodeId\tToNodeId\n"
+    Path("snap.txt").write_text(head + edges.to_csv(sep="\t", index=False, header=False))
+    told = (*TOLD, "--drop", "city,age", "--sep", "\\t")
+    gnnscale("import", "snap.txt", "people.csv", *told, "--out", "g")
+    graph = gs.load("./g")
+    assert graph.class_names == ("blue", "red") and graph.x is None
+    assert int(graph.train_mask.sum()) == 36 and graph.num_edges == 150

@@ -118,3 +118,23 @@ def test_columns_of_snap_are_called_as_its_header_says(tmp_path):
     file.write_text(head + "0\t1\t-1\n1\t7\t1\n")
     assert pairs(load(file)) == [(0, 1, -1.0), (1, 2, 1.0)]
     assert load(file, weight=None, drop="Sign").edge_weight is None
+
+
+@pytest.mark.parametrize("named", ["", "\tSign"])
+def test_what_is_said_of_tables_is_said_of_snap_too(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    head = f"# Directed graph: mine\n# FromNodeId\tToNodeId{named}\n"
+    rows = "".join(
+        f"{i}\t{(i + 1) % 5}{chr(9) * bool(named)}{'1' * bool(named)}\n" for i in range(5)
+    )
+    (tmp_path / "w.txt").write_text(head + rows)
+    people = "".join(f"{i}|{'ab'[i % 2]}|{10 * i}|x\n" for i in range(5))
+    (tmp_path / "nodes.csv").write_text("# nodes of 2020\n" + people)
+    said = "features=nodes.csv&split=60/20/20&sep=features=%7C&header=features=id,team,age,city"
+    said += "&comment=features=%23&labels=team&drop=city" + ",Sign" * bool(named)
+    graph = load(f"./w.txt?{said}&recipe=age=as is")
+    assert graph.class_names == ("a", "b") and graph.feature_names == ("age",)
+    assert graph.x.flatten().tolist() == [0, 10, 20, 30, 40]
+    assert int(graph.train_mask.sum()) == 3 and graph.num_edges == 5 and graph.edge_weight is None
+    with pytest.raises(InputError, match="a table of edges takes no sepp"):
+        load("./w.txt?sepp=1")

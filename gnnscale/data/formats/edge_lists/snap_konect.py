@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gnnscale.data.formats import seen
+from gnnscale.data.formats.edge_lists.arguments import arguments_of
 from gnnscale.data.formats.edge_lists.structure import OPTIONS, graph_of_edges
 from gnnscale.data.formats.registry import Format
 from gnnscale.data.formats.text import number_rows
@@ -132,8 +133,15 @@ def _snap(path: Path, given: Mapping[str, Any]) -> Graph:
     ]
     undirected = not said or said[0] is not None
     logger.info("%s: %s, its header says", path, "undirected" if undirected else "directed")
-    told = {"undirected": undirected, "comment": "#", **_columns(lines), **given}
-    graph = from_edge_list(path, **told)
+    known = {"undirected": undirected, "comment": "#", **_columns(lines)}
+    told = arguments_of(path, given)
+    dropped = told.get("drop", ())
+    if known.get("weight", "") in (dropped if isinstance(dropped, list | tuple) else [dropped]):
+        del known["weight"]
+    for key in ("comment", "header"):  # of other tables something else may be said
+        if isinstance(told.get(key), Mapping):
+            told[key] = {"edges": known.get(key), **told[key]}
+    graph = from_edge_list(path, **{**known, **told})
     sizes = next((match for line in comments if (match := _SIZES.match(line))), None)
     if sizes is not None and graph.num_nodes != int(sizes[1]):
         logger.warning(
