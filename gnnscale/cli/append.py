@@ -97,8 +97,8 @@ def append(
     """
     from gnnscale.data.appending import Growth
     from gnnscale.data.appending import append as append_to
-    from gnnscale.data.formats.edge_lists.edges import as_arguments
-    from gnnscale.data.options import as_query, read_texts
+    from gnnscale.data.formats.edge_lists.arguments import as_arguments
+    from gnnscale.data.options import plain
     from gnnscale.graph import is_stored_graph
 
     if is_stored_graph(store):
@@ -107,7 +107,8 @@ def append(
             f"{shlex.quote(_path(store))} --num-parts N --out FOLDER stores it in clusters, which "
             "grow"
         )
-    told = as_arguments(read_texts("", as_query(taken(given))[1:]))
+    said = taken(given)
+    told = as_arguments({k: plain(v) if isinstance(v, str) else v for k, v in said.items()})
     growths: list[Growth] = []
     try:
         with err.status(f"adding to {store}"):

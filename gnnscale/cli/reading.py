@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gnnscale.data.options import as_query, read_texts, split_query
+from gnnscale.data.options import as_query, by_table, read_texts, split_query
 from gnnscale.errors import InputError
 from gnnscale.storage.files import expanded
 
@@ -33,10 +33,26 @@ _OPTIONS: Mapping[str, tuple[Any, str, str | None]] = {
     "time": (str, "Column of times, of edges or nodes, or one of each, as A,B.", "COLUMN,…"),
     "drop": (str, "Columns to leave out, as A,B.", "COLUMN,…"),
     "feature_recipe": (str, "How columns become features: age=standardise,city=one-hot.", "K=V,…"),
-    "sep": (str, r"What stands between cells of edges in text, as ';' or '\t'.", "TEXT"),
-    "comment": (str, "What lines of text begin with that are no rows.", "TEXT"),
-    "header": (bool, "Whether the first row of edges in text names its columns.", None),
-    "encoding": (str, "Of edges in text: utf-8, utf-16, latin-1 …", "NAME"),
+    "sep": (
+        list[str],
+        r"What stands between cells of text, as ';' or '\t'; of NODES, 'features=;'.",
+        "TEXT",
+    ),
+    "comment": (
+        list[str],
+        "What lines begin with that are no rows; of NODES, 'features=#'.",
+        "TEXT",
+    ),
+    "header": (
+        list[str],
+        "Whether the first row of text names its columns, or these names; of NODES, features=no.",
+        "yes|no|A,B,…",
+    ),
+    "encoding": (
+        list[str],
+        "Of text: utf-8, utf-16, latin-1 …; of NODES, features=cp1250.",
+        "NAME",
+    ),
     "directed": (bool, "Edges have one direction: no reverse is added.", None),
     "coalesce": (bool, "Merge parallel edges, adding their weights.", None),
     "absent": (str, "Edges of nodes without a row: refuse, or drop.", "refuse|drop"),
@@ -72,9 +88,12 @@ def with_reading_options(
 
 def _parameter(name: str) -> inspect.Parameter:
     kind, text, metavar = _OPTIONS[name]
-    declared = "--header/--no-header" if name == "header" else f"--{name.replace('_', '-')}"
     option = typer.Option(
-        declared, help=text, metavar=metavar, show_default=False, rich_help_panel=READING
+        f"--{name.replace('_', '-')}",
+        help=text,
+        metavar=metavar,
+        show_default=False,
+        rich_help_panel=READING,
     )
     annotation: Any = Annotated[kind | None, option]
     by_name = inspect.Parameter.KEYWORD_ONLY
@@ -84,12 +103,24 @@ def _parameter(name: str) -> inspect.Parameter:
 def taken(given: dict[str, Any]) -> dict[str, Any]:
     """What is said of tables, taken out of the options of a command."""
     said = {name: given.pop(name, None) for name in _OPTIONS}
-    said = {name: value for name, value in said.items() if value is not None}
+    said = {name: value for name, value in said.items() if value not in (None, [])}
+    for name, value in said.items():
+        if isinstance(value, list):
+            said[name] = _merged(value)
     if said.pop("directed", False):
         said["undirected"] = False
     if "feature_recipe" in said:
         said["recipe"] = said.pop("feature_recipe")
     return said
+
+
+def _merged(texts: Sequence[str]) -> str | dict[str, str]:
+    """What is said of the text of several tables, each by its name; of edges without one."""
+    found: dict[str, str] = {}
+    for text in texts:
+        own = by_table(text)
+        found |= own if isinstance(own, dict) else {"edges": own}
+    return found["edges"] if found.keys() == {"edges"} else found
 
 
 def opened_as(dataset: str | None, files: Sequence[str] | None, given: dict[str, Any]) -> str:

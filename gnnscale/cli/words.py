@@ -157,8 +157,9 @@ class Words:
             if given:
                 return self._written(name)
             return next(iter(option.secondary_opts), f"without {self._written(name)}")
-        if isinstance(given, bool):
-            given = "yes" if given else "no"
+        given = _truth(given)
+        if isinstance(given, dict) and name == "header":
+            given = {t: _truth(own) for t, own in given.items()}
         written = self._written(name)
         if not value:
             return written
@@ -256,6 +257,11 @@ def _text(value: Any, quoted: bool = True) -> str:
     if quoted and (not text or re.search(r"[^\w@%+=:,./…-]", text)):
         return "'" + text.replace("'", "'\\''") + "'"
     return text
+
+
+def _truth(value: Any) -> Any:
+    """True and False in words; other values as they are."""
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 def _split(value: Any) -> str:

@@ -19,7 +19,7 @@ among them, or other text, ids are text. A Parquet file has types of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,10 +54,10 @@ def from_edge_list(
     drop: str | int | Sequence[str | int] = (),
     splits: Any = None,
     recipe: Any = None,
-    sep: str | None = None,
-    comment: str | None = None,
-    header: bool | Sequence[str] | None = None,
-    encoding: str | None = None,
+    sep: str | Mapping[str, str] | None = None,
+    comment: str | Mapping[str, str] | None = None,
+    header: bool | Sequence[str] | Mapping[str, bool | Sequence[str]] | None = None,
+    encoding: str | Mapping[str, str] | None = None,
     id_column: str | int | None = None,
     num_nodes: int | None = None,
     absent: Literal["refuse", "drop"] = "refuse",
@@ -110,8 +110,8 @@ def from_edge_list(
         recipe: what becomes of columns that are features, by their names, as
             `{"city": "one-hot", "age": "standardise"}`: see `gnnscale.data.tables.values.recipe`;
             or the `schema` of another graph, for the same features as that has.
-        sep: of a text of edges: what stands between cells; without it, it is seen. Of other tables,
-            `{"features": ";"}`; likewise the next three.
+        sep: of a text of edges: what stands between cells; without it, it is seen. Of other tables
+            by their names, as `{"features": ";", "labels": ","}`; likewise the next three.
         comment: of a text: what lines that are no rows begin with.
         header: of a text: whether the first row names the columns; or their names.
         encoding: of a text.

@@ -38,6 +38,11 @@ class Edges(Protocol):
     weighted: bool
     clock: Clock | None
 
+    @property
+    def table(self) -> Table | None:
+        """The table that they are in; None of an array."""
+        ...
+
     def chunks(self, text: bool) -> Iterator[tuple[Any, ...]]:
         """Chunks (source, target), and behind them weights and times where there are any.
 
@@ -64,10 +69,11 @@ class EdgeTable:
 
     Attributes:
         roles: likewise.
+        table: likewise.
     """
 
     def __init__(self, table: Table, roles: list[Role]) -> None:
-        self.what, self.roles, self._table = table.what, tuple(roles), table
+        self.what, self.roles, self.table = table.what, tuple(roles), table
         looks = dict(zip([role.role for role in roles], looked_at(table), strict=True))
         self._ends = [looks[role] for role in ("source", "target")] if roles else []
         self._weight = [looks["weight"]] if "weight" in looks else []
@@ -82,14 +88,14 @@ class EdgeTable:
         """See `Edges.chunks`."""
         if self._ends:
             clocks = [] if self.clock is None else [self.clock]
-            yield from id_batches(self._table, self._ends, text, self._weight, clocks)
+            yield from id_batches(self.table, self._ends, text, self._weight, clocks)
 
     def first(self) -> pyarrow.Array:
         """See `Edges.first`."""
-        if self.text and not self._table.typed:  # as they are written
+        if self.text and not self.table.typed:  # as they are written
             kinds = {look.name: pyarrow.large_string() for look in self._ends}
             rows = len(self._ends[0].cells)
-            batch = next(self._table.batches([*kinds], kinds), None)
+            batch = next(self.table.batches([*kinds], kinds), None)
             return _different([] if batch is None else [c.slice(0, rows) for c in batch.columns])
         return _different([as_ids(look.cells) for look in self._ends])
 
@@ -108,6 +114,7 @@ class EdgeArray:
 
     may_be_text = weighted = False
     clock: Clock | None = None
+    table = None
 
     def __init__(self, given: Any, what: str) -> None:
         self.what, self.text = what, False

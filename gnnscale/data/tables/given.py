@@ -31,15 +31,15 @@ from gnnscale.data.tables.roles.totals import refuse_totals
 from gnnscale.data.tables.said import (
     ColumnSaid,
     Told,
+    dialects,
     labels_said,
     name_of,
     named_anywhere,
     opened_table,
     recipe_said,
-    said_of,
-    with_header,
 )
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.text.questions import asked_of, of_table
 from gnnscale.data.tables.values.classes import LabelColumns
 from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
@@ -85,15 +85,14 @@ class Tables:
         num_nodes: int | None,
     ) -> None:
         self.name, self._told, self._num_nodes = name_of(edges), told, num_nodes
-        dialect = with_header(dialect, told)
-        self._comments = said_of("comment", dialect)
-        self._headed = said_of("header", dialect)["edges"] is not None
+        texts = dialects(dialect, told)
+        self._headed = texts["edges"]["header"] is not None
         opened = {
-            "edges": _opened_edges(edges, dialect, told),
-            "features": opened_table(features, "features", dialect),
+            "edges": _opened_edges(edges, texts["edges"], told),
+            "features": opened_table(features, "features", texts["features"]),
         }
         columns, apart = labels_said(labels, opened["features"])
-        opened["labels"] = opened_table(apart, "labels", dialect)
+        opened["labels"] = opened_table(apart, "labels", texts["labels"])
         for table in (opened["features"], opened["labels"]):
             if table is not None and told.id is None and not table.sample(1).num_rows:
                 raise InputError(f"{table.what} is empty: it names columns, and has no row")
@@ -118,7 +117,7 @@ class Tables:
             self._apart = table
         elif apart is not None:
             self._apart = NodeArray(apart, "labels", text=True)
-        self.numbering = Numbering(self.edges, self._rows, self._apart, num_nodes, self._comments)
+        self.numbering = Numbering(self.edges, self._rows, self._apart, num_nodes)
 
     @property
     def rows(self) -> NodeTable | NodeArray | None:
@@ -222,7 +221,8 @@ class Tables:
         """Say what each column was read as; what is left out of edges, as a warning."""
         for table in self._tables.values():
             if table.words:
-                logger.info("%s: %s", table.what, ", ".join(table.words))
+                words = of_table(", ".join(table.words), table.whose)
+                logger.info("%s: %s", table.what, words)
         for what, roles in self._roles().items():
             for role in roles:
                 quiet = role.role != "left out" or role.why.startswith(_OF_NO_USE)
@@ -253,24 +253,8 @@ class Tables:
             by_role = dict(zip([role.role for role in roles], looked_at(table), strict=True))
             if roles:
                 refuse_lists(table, by_role["source"], by_role["target"])
-        self._refuse_totals(table, roles, "edges")
+        _refuse_totals(table, roles)
         return EdgeTable(table, roles)
-
-    def _refuse_totals(self, table: Table, roles: Sequence[Role], what: str) -> None:
-        if self._comments.get(what) == "":
-            return
-        looks = looked_at(table)
-        ids = [
-            look
-            for look, role in zip(looks, roles, strict=True)
-            if role.role in ("id", "source", "target")
-        ]
-        refuse_totals(
-            table,
-            looks,
-            ids,
-            "comment={}" if what == "edges" else f"comment={{{{{what!r}: {{}}}}}}",
-        )
 
     def _nodes(self, table: Table, labels: Sequence[ColumnSaid], apart: bool) -> NodeTable:
         first = self.edges.first()
@@ -288,7 +272,7 @@ class Tables:
             no_order=lambda: self._no_order(table, first),
             **self._told_of("features", table),
         )
-        self._refuse_totals(table, roles, "features")
+        _refuse_totals(table, roles)
         return NodeTable(table, roles)
 
     def _label_table(self, table: Table, ids: NodeIds) -> NodeTable:
@@ -299,7 +283,7 @@ class Tables:
             no_order=lambda: "" if ids.names is None else "nodes are called by names",
             **self._told_of("labels", table),
         )
-        self._refuse_totals(table, roles, "labels")
+        _refuse_totals(table, roles)
         return NodeTable(table, roles)
 
     def _told_of(self, key: str, table: Table) -> dict[str, Any]:
@@ -341,6 +325,15 @@ class Tables:
     def _again(self, told: Told) -> list[ColumnSaid]:
         there = {column.name for table in self._tables.values() for column in table.columns}
         return [name for name in told.times_before if name in there]
+
+
+def _refuse_totals(table: Table, roles: Sequence[Role]) -> None:
+    looks = looked_at(table)
+    pairs = zip(looks, roles, strict=True)
+    ids = [look for look, role in pairs if role.role in ("id", "source", "target")]
+    if table.comment != "":
+        with asked_of(table.whose):
+            refuse_totals(table, looks, ids, "comment={}")
 
 
 def _with_recipe(role: Role, recipe: FeatureRecipe | None) -> Role:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from gnnscale.data.options import TABLES
 from gnnscale.data.tables.files import is_pattern
 from gnnscale.data.tables.node_table import npy_path
 from gnnscale.data.tables.table import Table, open_table
+from gnnscale.data.tables.text.questions import asked_of
 from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
 from gnnscale.graph.schema import Schema
@@ -40,19 +42,29 @@ class Told:
     recipe: Any = None
 
 
-def with_header(dialect: Mapping[str, Any], told: Told) -> Mapping[str, Any]:
-    """The dialect, with a header of the edges where columns are named: who does has seen it.
+def dialects(dialect: Mapping[str, Any], told: Told) -> dict[str, dict[str, Any]]:
+    """What is said of the text of each table: of the edges, unless by name.
+
+    Where columns of edges are named, they have a header: who does that has seen it.
 
     Raises:
-        InputError: what is said of the header is neither whether there is one nor names.
+        InputError: there is no such table; or what is said of a header is neither whether there is
+            one nor names.
     """
-    header = dialect.get("header")
-    if not (header is None or isinstance(header, bool | list | tuple | Mapping)):
-        raise InputError(f"header={header!r} must be True, False or the names of the columns")
+    found: dict[str, dict[str, Any]] = {table: dict.fromkeys(dialect) for table in TABLES}
+    for key, said in dialect.items():
+        for table, value in (said if isinstance(said, Mapping) else {"edges": said}).items():
+            if table not in found:
+                raise InputError(f"{key}: {table!r} is none of {', '.join(TABLES)}")
+            if key == "header" and not (value is None or isinstance(value, bool | list | tuple)):
+                raise InputError(
+                    f"header={value!r} must be True, False or the names of the columns"
+                )
+            found[table][key] = value
     named = [one for one in (told.source, told.target, told.weight) if isinstance(one, str)]
-    if header is None and any(not re.fullmatch(r"f?\d+", one) for one in named):
-        return {**dialect, "header": {"edges": True}}
-    return dialect
+    if found["edges"]["header"] is None and any(not re.fullmatch(r"f?\d+", one) for one in named):
+        found["edges"]["header"] = True
+    return found
 
 
 def named_anywhere(
@@ -81,28 +93,13 @@ def named_anywhere(
     return found
 
 
-def _dialect_of(what: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of the text of one table: of the edges, unless by name."""
-    own = {}
-    for key, said in dialect.items():
-        tables = said if isinstance(said, Mapping) else {"edges": said}
-        if wrong := [name for name in tables if name not in ("edges", "features", "labels")]:
-            raise InputError(f"{key}: {wrong[0]!r} is none of edges, features and labels")
-        own[key] = tables.get(what)
-    return own
-
-
-def said_of(key: str, dialect: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of texts by one keyword, by table."""
-    own = ((what, _dialect_of(what, dialect)) for what in ("edges", "features", "labels"))
-    return {what: said.get(key) for what, said in own}
-
-
 def opened_table(given: object, what: str, dialect: Mapping[str, Any]) -> Table | None:
-    """A table; None of what is an array, or nothing."""
+    """A table, of whose text this is said; None of what is an array, or nothing."""
     if given is None or npy_path(given) is not None or _is_array(given):
         return None
-    table = open_table(given, what, **_dialect_of(what, dialect))
+    with asked_of(what):
+        table = open_table(given, what, **dialect)
+    table.whose, table.comment = what, dialect["comment"]
     if not table.columns:
         without = "; of a graph without edges it is that line alone" if what == "edges" else ""
         raise InputError(

@@ -21,6 +21,7 @@ from gnnscale.data.tables.columnar import ArrowPart, MemoryPart, ParquetPart
 from gnnscale.data.tables.files import file_kind, hive_columns, part_files
 from gnnscale.data.tables.frames import as_arrow
 from gnnscale.data.tables.text.part import TextPart
+from gnnscale.data.tables.text.questions import asked_of
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.files import expanded
@@ -113,10 +114,16 @@ class Table:
 
     Attributes:
         words: what was recognised of a text's dialect where it is not plain, as "separated by ';'".
+        whose: of several tables, which one it is, where errors name options: "edges", "features"
+            or "labels"; "" where it is one alone.
+        comment: what was said that comments begin with; "" where all lines are rows.
 
     Raises:
         InputError: parts have other columns than the first.
     """
+
+    whose = ""
+    comment: str | None = None
 
     def __init__(self, what: str, parts: Sequence[Part]) -> None:
         self.what = what
@@ -150,7 +157,8 @@ class Table:
     def num_rows(self) -> int:
         """How many rows there are: counted when first asked for."""
         if self._rows is None:
-            self._rows = sum(part.count() for part in self._parts)
+            with asked_of(self.whose):
+                self._rows = sum(part.count() for part in self._parts)
         return self._rows
 
     def column(self, name_or_number: str | int) -> Column:
@@ -205,8 +213,9 @@ class Table:
         for part, places in self._pairs():
             there = [places[number] for number in numbers]
             kinds = dict(zip(there, schema.types, strict=True))
-            for batch in part.read(there, kinds):
-                yield self._as(batch, schema, part)
+            with asked_of(self.whose):
+                for batch in part.read(there, kinds):
+                    yield self._as(batch, schema, part)
 
     def empty_at(self, name: str) -> str:
         """Where the first empty cell of a column is, as "line 3 of e.csv"; "" where no line is."""
@@ -239,8 +248,9 @@ class Table:
     def _settle(self, numbers: Sequence[int]) -> None:
         wanted = [number for number in numbers if number not in self._settled]
         if wanted:
-            for part, places in self._pairs():
-                part.settle([places[number] for number in wanted])
+            with asked_of(self.whose):
+                for part, places in self._pairs():
+                    part.settle([places[number] for number in wanted])
             self._settled.update(wanted)
 
     def _columns_of(self, part: Part) -> list[int]:

@@ -13,6 +13,7 @@ from gnnscale.data.tables.roles.evidence import Look, as_ids
 from gnnscale.data.tables.roles.totals import is_total
 from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.text.cells import is_number
+from gnnscale.data.tables.text.questions import asked_of
 from gnnscale.data.tables.values.moments import Clock
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow, types
@@ -80,19 +81,29 @@ def id_batches(
         yield (*ids, *numbers, *(clock.read(batch[clock.name]) for clock in clocks))
 
 
-def check_is_text(error: CellMisfit, comment: str | None) -> None:
+def check_is_text(error: CellMisfit, table: Table) -> None:
     """Of a cell among integers: whether it makes text of all ids.
 
     Args:
         error: what reading it as an integer has said.
-        comment: what was said that comments begin with; "" where all lines are rows.
+        table: which it is in.
 
     Raises:
         InputError: it is a number with a point, which names no node, or may be a comment or a
             total.
     """
     cell = error.cell
-    if is_total(cell) and comment != "":
+    if table.comment != "":  # else all lines are rows
+        with asked_of(table.whose):
+            _check_row(error)
+    if is_number(cell) and not re.fullmatch(r"[-+]?\d+", cell):
+        raise InputError(f"{error}; ids are integers or text") from error
+
+
+def _check_row(error: CellMisfit) -> None:
+    """Refuse a cell among integers that may be no row: a total, or a comment."""
+    cell = error.cell
+    if is_total(cell):
         raise InputError(
             f"{error}. It may be a total of the rows above, or a row like them: take it out of the "
             "table, or say comment='' to read ids as text"
@@ -103,8 +114,6 @@ def check_is_text(error: CellMisfit, comment: str | None) -> None:
             f"{error}. It may be a comment or an id; say comment={mark!r} to leave such lines out, "
             "comment='' to read ids as text"
         ) from error
-    if is_number(cell) and not re.fullmatch(r"[-+]?\d+", cell):
-        raise InputError(f"{error}; ids are integers or text") from error
 
 
 def _check_points(table: Table, look: Look) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts, all
 from gnnscale.data.tables.node_table import NodeArray, NodeTable
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
-from gnnscale.storage.arrow import compute, pyarrow
+from gnnscale.storage.arrow import pyarrow
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ class Numbering:
         rows: of the nodes, or the array in their place, where there is one.
         apart: labels that have a table or an array of their own.
         num_nodes: where that is said.
-        comments: what comments begin with, by table, where that is said.
     """
 
     def __init__(
@@ -41,9 +39,7 @@ class Numbering:
         rows: NodeTable | NodeArray | None,
         apart: Table | NodeTable | NodeArray | None,
         num_nodes: int | None,
-        comments: Mapping[str, str | None],
     ) -> None:
-        self._comments = comments
         self._edges, self._rows, self._apart, self._num_nodes = edges, rows, apart, num_nodes
         self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
 
@@ -74,7 +70,8 @@ class Numbering:
             except CellMisfit as error:
                 if not self._edges.may_be_text:
                     raise
-                check_is_text(error, self._comments.get("edges"))
+                assert self._edges.table is not None
+                check_is_text(error, self._edges.table)
                 logger.info("%s: not all ids are integers; they are read as text", self._edges.what)
             else:
                 self._places = places
@@ -96,7 +93,7 @@ class Numbering:
             except CellMisfit as error:
                 if not may_be_text(rows.table, [rows.id]):
                     raise
-                check_is_text(error, self._comments.get("features"))
+                check_is_text(error, rows.table)
                 logger.info("%s: not all ids are integers; they are read as text", rows.what)
         return rows.node_ids(True, memory)
 
@@ -139,24 +136,26 @@ class Numbering:
             return
         table = self._rows if isinstance(self._rows, NodeTable) else None
         low, high, dropped = ids.num_nodes, -1, 0
-        for chunk in self._edges.chunks(text):
+        for source, target, *more in self._edges.chunks(text):
             if absent == "drop":
-                known = _known(ids, chunk[0]) & _known(ids, chunk[1])
+                found = [ids.look_up(source), ids.look_up(target)]
+                known = (found[0] >= 0) & (found[1] >= 0)
                 dropped += int((~known).sum())
-                mask = pyarrow.array(known) if text else known
-                ends = [end.filter(mask) if text else end[mask] for end in chunk[:2]]
-                chunk = (*ends, *(weight[known] for weight in chunk[2:]))
-            named = zip(chunk, ("source", "target"), strict=False)
-            try:
-                found = [ids.find(end, f"{what}: {name}") for end, name in named]
-            except InputError as error:
-                if table is None or table.id is None:
-                    raise
-                raise self._absent(ids, table) from error
+                found, more = [end[known] for end in found], [values[known] for values in more]
+            else:
+                try:
+                    found = [
+                        ids.find(source, f"{what}: source"),
+                        ids.find(target, f"{what}: target"),
+                    ]
+                except InputError as error:
+                    if table is None or table.id is None:
+                        raise
+                    raise self._absent(ids, table) from error
             if found[0].size:
                 low = min(low, *(int(end.min()) for end in found))
                 high = max(high, *(int(end.max()) for end in found))
-            yield (*found, *chunk[2:])
+            yield (*found, *more)
         if dropped:
             logger.warning("%s: %s edges are left out: no node is called so", what, f"{dropped:,}")
         if table is not None and table.id is None and self._num_nodes is None and high >= 0:
@@ -167,7 +166,7 @@ class Numbering:
         edges = absent = 0
         some: set[object] = set()
         for source, target, *_ in self._edges.chunks(isinstance(ids, Texts)):
-            unknown = [~_known(ids, source), ~_known(ids, target)]
+            unknown = [ids.look_up(end) < 0 for end in (source, target)]
             edges += len(source)
             absent += int((unknown[0] | unknown[1]).sum())
             for end, mask in zip((source, target), unknown, strict=True):
@@ -179,15 +178,6 @@ class Numbering:
             f"no row in {table.what}, as {shown}. Give these rows, or leave the edges out: "
             "absent='drop'"
         )
-
-
-def _known(ids: NodeIds, cells: Any) -> np.ndarray:
-    """Which ids are of nodes, bool."""
-    if ids.names is None:
-        return (cells >= 0) & (cells < ids.num_nodes)
-    known = ids.names.to_arrow()
-    cells = cells if isinstance(ids, Texts) else pyarrow.array(cells)
-    return compute.is_in(cells, value_set=known.cast(cells.type)).to_numpy(zero_copy_only=False)
 
 
 def _check_order(table: NodeTable, low: int, high: int) -> None:
