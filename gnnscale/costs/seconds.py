@@ -185,11 +185,16 @@ def _left_as_it_was(model: LayeredGNN) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def fit(sizes: NDArray[np.float64], seconds: ArrayLike) -> NDArray[np.float64]:
-    """a, b and c by non-negative least squares of relative errors; zeros for what never ran."""
-    seconds = np.asarray(seconds)
-    if not seconds.all():
+def fit(sizes: NDArray[np.float64], measured: ArrayLike) -> NDArray[np.float64]:
+    """What there is of each size, by non-negative least squares of relative errors.
+
+    Where nothing was measured the error counts as beside the least that was; zeros for what never
+    was.
+    """
+    measured = np.asarray(measured, float)
+    if not measured.any():
         return np.zeros(sizes.shape[1])
     scale = sizes.max(0)
     scale[scale == 0] = 1
-    return nnls(sizes / scale / seconds[:, None], np.ones(len(seconds)))[0] / scale
+    weight = 1 / np.where(measured > 0, measured, measured[measured > 0].min())
+    return nnls(sizes / scale * weight[:, None], measured * weight)[0] / scale

@@ -89,6 +89,15 @@ class Tape:
         assert math.isclose(self.values[out], total, rel_tol=1e-9, abs_tol=1e-12)
         return self.kept(out, list(pairs))
 
+    def greatest(self, terms, learns=False):
+        """The greatest of some, by a loop of comparisons; 0 of none.
+
+        Back, each is looked at twice: to count those that attain it, and to give them their share.
+        """
+        self.work += len(terms)
+        out = self.tree(terms, max) if terms else self.leaf(0, learns)
+        return self.kept(out, [(i, i) for i in terms])
+
     def backward(self):
         """Multiply-adds of the loops back: `gradient += gradient_of_total * other`."""
         turns = 0
@@ -216,6 +225,17 @@ def convolution(tape, x, rows, weight, bias=None, root=None, hops=1):
         own = product(tape, x, root)
         tape.waits = waits
         out = tape.add(out, own)
+    tape.barrier(out)
+    return out
+
+
+def extremal(tape, x, edges, nodes, weight, bias, root):
+    """W · (the greatest over neighbours) + b + R x."""
+    learns = any(tape.learns[i] for i in x.flat)
+    into = [[s for s, t in edges if t == i] for i in range(nodes)]
+    columns = range(x.shape[1])
+    most = [[tape.greatest([x[j, c] for j in row], learns) for c in columns] for row in into]
+    out = tape.add(product(tape, np.array(most), weight, bias), product(tape, x, root))
     tape.barrier(out)
     return out
 

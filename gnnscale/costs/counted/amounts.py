@@ -18,10 +18,13 @@ class Sizes(NamedTuple):
     Attributes:
         nodes: n, rows.
         edges: m, self-loops and parallel edges among them.
-        degree: d, the most edges that arrive at a node, or leave one; enters depth alone.
+        degree: d, the most edges that arrive at a node; enters depth alone.
         loops: self-loops among the edges; GAT puts one in the place of all that a node has.
         entries: of sparse features.
         segments: graphs or clusters that a norm runs over, each by itself.
+        leaving: the most edges that leave a node: gradients are sums over these.
+        transposed: edges that there are in the other direction too, for gradients: all, or none of
+            a symmetric graph.
     """
 
     nodes: float
@@ -30,6 +33,22 @@ class Sizes(NamedTuple):
     loops: float = 0
     entries: float = 0
     segments: float = 1
+    leaving: int = 0
+    transposed: float = 0
+
+    def share(self, share: float) -> Sizes:
+        """Of some nodes: a share of all that there is, in as many segments."""
+        nodes, edges, degree, loops, entries, segments, leaving, transposed = self
+        return Sizes(
+            share * nodes,
+            share * edges,
+            degree,
+            share * loops,
+            share * entries,
+            segments,
+            leaving,
+            share * transposed,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,12 +98,14 @@ class Depth(NamedTuple):
         arriving: for each sum over the edges of a node, the terms beside them: log d for each. The
             node itself is one where P has a diagonal, as GCN's.
         rows: sums over all rows: log n for each.
+        listed: sums over the entries of a row of sparse features, of as many as in the mean.
     """
 
     steps: int = 0
     columns: tuple[int, ...] = ()
     arriving: tuple[int, ...] = ()
     rows: int = 0
+    listed: int = 0
 
     def of(self, sizes: Sizes) -> int:
         """In operations."""
@@ -93,6 +114,7 @@ class Depth(NamedTuple):
             + sum(map(levels, self.columns))
             + sum(levels(sizes.degree + more) for more in self.arriving)
             + self.rows * levels(math.ceil(sizes.nodes))
+            + self.listed * levels(math.ceil(sizes.entries / max(sizes.nodes, 1)))
         )
 
     @property
@@ -102,6 +124,7 @@ class Depth(NamedTuple):
             "log d": len(self.arriving),
             "log k": sum(width > 1 for width in self.columns),
             "log n": self.rows,
+            "log z/n": self.listed,
         }
 
 

@@ -14,37 +14,8 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from gnnscale.costs.counted.amounts import Sizes, levels, total
-from gnnscale.costs.counted.facts import INDEX, POINTER
+from gnnscale.costs.counted.memory import Memory, rows_of, step_memory, structure_of
 from gnnscale.costs.counted.model import ModelCosts, longest
-
-_LISTED = 24  # bytes of an edge in PyG's form: its source, its target, and the row it is in
-
-
-class Memory(NamedTuple):
-    """Bytes that a step has at a time, of the rank that has most.
-
-    Attributes:
-        parameters: what is learnt.
-        gradients: of it.
-        optimizer: what the optimizer keeps of every parameter.
-        features: of the batch.
-        adjacency: of the batch, its weights and degrees with it.
-        kept: activations, for the backward pass.
-        workspace: rows, their gradients and buffers that come and go, where they are most.
-    """
-
-    parameters: float = 0
-    gradients: float = 0
-    optimizer: float = 0
-    features: float = 0
-    adjacency: float = 0
-    kept: float = 0
-    workspace: float = 0
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return sum(self)
 
 
 class Epoch(NamedTuple):
@@ -108,6 +79,7 @@ def clusters(
     drawn: int,
     cut: float,
     *,
+    largest: Sizes | None = None,
     ranks: int = 1,
     accumulate: int = 1,
     states: int = 2,
@@ -120,22 +92,27 @@ def clusters(
         parts: how many clusters there are.
         drawn: clusters of a batch.
         cut: share of the edges that go from one cluster to another.
+        largest: the largest batch, where it is known, for the memory; else it is as large as in the
+            mean.
         ranks: how many take a batch each in a step; they average their gradients.
         accumulate: batches of a rank in a step.
         states: see `full_batch`.
     """
-    batch = drawn_sizes(whole, parts, drawn, cut)
     batches = math.ceil(parts / drawn)
+    few, more = divmod(parts, batches)  # batches differ by one cluster at most
+    dealt = [(batches - more, drawn_sizes(whole, parts, few, cut))]
+    dealt += [(more, drawn_sizes(whole, parts, few + 1, cut))] if more else []
+    batch = dealt[-1][1]
     steps = math.ceil(batches / (ranks * accumulate))
     depth = costs.depth(batch) + costs.depth_backward(batch) + levels(ranks * accumulate)
     sent, rounds = averaged(costs.element * sum(costs.parameters), ranks)
-    kept = batch.edges / whole.edges * parts / drawn if whole.edges else 1
+    kept = sum(number * sizes.edges for number, sizes in dealt) / whole.edges if whole.edges else 1
     return Epoch(
         steps,
-        parts / drawn * costs.step.of(batch),
+        sum(number * costs.step.of(sizes) for number, sizes in dealt),
         steps * depth,
-        parts / drawn * costs.moved.of(batch),
-        step_memory(costs, batch, states=states),
+        sum(number * costs.moved.of(sizes) for number, sizes in dealt),
+        step_memory(costs, largest or batch, states=states),
         steps * sent,
         steps * rounds,
         1 - kept,
@@ -148,12 +125,9 @@ def drawn_sizes(whole: Sizes, parts: int, drawn: int, cut: float) -> Sizes:
     It has the edges within its clusters, and of those between clusters the share that joins two of
     its own.
     """
-    share = drawn / parts
     between = (drawn - 1) / (parts - 1) if parts > 1 else 1.0
-    edges = whole.edges * share * (1 - cut + cut * between)
-    return Sizes(
-        share * whole.nodes, edges, whole.degree, share * whole.loops, share * whole.entries, drawn
-    )
+    of, kept = whole.share(drawn / parts), 1 - cut + cut * between
+    return of._replace(edges=kept * of.edges, transposed=kept * of.transposed, segments=drawn)
 
 
 def averaged(size: float, ranks: int) -> tuple[float, int]:
@@ -165,7 +139,8 @@ class Layerwise(NamedTuple):
     """What a layer costs that is trained by itself.
 
     Attributes:
-        ahead: once: the propagation of what it reads, and the layer's output at the end.
+        ahead: once: the propagation of what it reads, and the layer's output at the end; its memory
+            is that of a forward pass in training, at most.
         epoch: an epoch over the rows that are trained on.
     """
 
@@ -189,30 +164,31 @@ def layerwise(
     """
     found = []
     steps = max(1, math.ceil(rows / batch_rows))
-    share = rows / max(whole.nodes, 1)
-    trained = _share(whole, share)
-    batch = _share(whole, min(1.0, batch_rows / max(whole.nodes, 1)))
+    nodes = max(whole.nodes, 1)
+    mean, batch = whole.share(rows / steps / nodes), whole.share(min(1.0, batch_rows / nodes))
     for number in range(len(costs.blocks)):
         block = costs.of_blocks(number, number + 1)
         output = (*block.once, *block.kernels())
-        depth = longest(output, whole)
         ahead = Epoch(
             0,
             total(kernel.work for kernel in output).of(whole),
-            depth,
+            longest(output, whole),
             total(kernel.moved for kernel in output).of(whole),
-            Memory(workspace=block.peak(whole)),
+            Memory(
+                parameters=block.element * sum(block.parameters),
+                features=rows_of(block, whole),
+                adjacency=structure_of(block, whole),
+                workspace=block.peak(whole, backward=False),
+            ),
         )
         depth = block.depth(batch) + block.depth_backward(batch)
-        memory = step_memory(block, batch, states=states)._replace(adjacency=0)
-        epoch = Epoch(steps, block.step.of(trained), steps * depth, block.moved.of(trained), memory)
+        memory = step_memory(block, batch, states=states)
+        if not block.reads:  # rows alone
+            memory = memory._replace(adjacency=0)
+        work, moved = steps * block.step.of(mean), steps * block.moved.of(mean)
+        epoch = Epoch(steps, work, steps * depth, moved, memory)
         found.append(Layerwise(ahead, epoch))
     return found
-
-
-def _share(whole: Sizes, share: float) -> Sizes:
-    nodes, edges, degree, loops, entries, segments = whole
-    return Sizes(share * nodes, share * edges, degree, share * loops, share * entries, segments)
 
 
 @dataclass(frozen=True)
@@ -224,7 +200,8 @@ class Stages:
         backward: multiply-adds.
         sent: bytes of activations over each boundary, `[stages − 1][micro_batches]`.
         returned: bytes of gradients that come back.
-        kept: bytes that a stage keeps from a forward to the end of its gradients.
+        kept: bytes that a stage keeps from a forward to the end of its gradients: what entered and
+            left it, too.
         memory: of every stage's step.
         depth: operations in a row: of the micro-batch that takes most, through all stages.
         moved: bytes read and written.
@@ -268,18 +245,22 @@ def pipeline(
     ends = [0, *cuts, len(costs.blocks)]
     stages = [costs.of_blocks(a, b) for a, b in pairwise(ends)]
     crossed = [costs.crossings[cut - 1] for cut in cuts]
-    memory, chains = [], []
+    memory, kept, chains = [], [], []
     for number, stage in enumerate(stages):
+        ends_here = crossed[max(0, number - 1) : number + 1]
+        crossing = (value for own in ends_here for value in own.values)
+        keeps = stage.keeps_with(frozenset(v for v in crossing if costs.values[v].learns))
         under_way = len(batches) if schedule == "gpipe" else len(stages) - number
-        largest = sorted(batches, key=stage.keeps.of)[-under_way:]
-        own = step_memory(stage, largest[-1], states=states)
-        features = costs.values[0].row if number == 0 else 0
+        largest = sorted(batches, key=keeps.of)[-under_way:]
         memory.append(
-            own._replace(
-                kept=sum(map(stage.keeps.of, largest)),
-                features=features * sum(batch.nodes for batch in largest),
+            step_memory(stage, largest[-1], states=states)._replace(
+                features=sum(rows_of(stage, batch) for batch in batches),
+                adjacency=sum(structure_of(stage, batch) for batch in batches),
+                kept=sum(map(keeps.of, largest)),
+                workspace=max(0.0, stage.peak(largest[-1]) - keeps.of(largest[-1])),
             )
         )
+        kept.append([keeps.of(batch) for batch in batches])
         chains.append([stage.depth(b) + stage.depth_backward(b) for b in batches])
     depth = max(map(sum, zip(*chains, strict=True))) + levels(len(batches))
     return Stages(
@@ -287,38 +268,18 @@ def pipeline(
         [[stage.backward.of(batch) for batch in batches] for stage in stages],
         [[crossing.forward * batch.nodes for batch in batches] for crossing in crossed],
         [[crossing.backward * batch.nodes for batch in batches] for crossing in crossed],
-        [[stage.keeps.of(batch) for batch in batches] for stage in stages],
+        kept,
         memory,
         depth,
         sum(map(costs.moved.of, batches)),
     )
 
 
-def step_memory(costs: ModelCosts, sizes: Sizes, *, states: int) -> Memory:
-    """What a step on such a batch has at a time."""
-    parameters, kept = costs.element * sum(costs.parameters), costs.keeps.of(sizes)
-    features = costs.values[0]
-    rows = features.row * sizes.nodes
-    if features.sparse:
-        rows = sizes.entries * (costs.element + INDEX) + POINTER * (sizes.nodes + 1)
-    adjacency = POINTER * (sizes.nodes + 1) + INDEX * sizes.edges
-    if any(placed.facts.lists_edges for block in costs.blocks for placed in block):
-        adjacency += _LISTED * sizes.edges
-    return Memory(
-        parameters,
-        parameters,
-        states * parameters,
-        rows,
-        adjacency + 3 * costs.element * sizes.nodes,
-        kept,
-        max(0.0, costs.peak(sizes) - kept),
-    )
-
-
 def propagated(costs: ModelCosts, halo: int) -> tuple[float, int]:
     """Bytes that parts of a graph send one another in a forward pass, and the rounds of it.
 
-    Every hop of every layer needs the rows of neighbours elsewhere; the paper's O(mk) a layer sends
+    Every hop of every layer needs the rows of neighbours elsewhere, of an opaque one those that it
+    takes; the paper's O(mk) a layer sends
     a row for every edge that is cut instead of once to each part.
 
     Args:
@@ -326,8 +287,7 @@ def propagated(costs: ModelCosts, halo: int) -> tuple[float, int]:
         halo: rows that parts need of one another: pairs of a node and a part that an edge goes to,
             other than its own; or the edges that are cut.
     """
-    widths = [k.columns[-1] for k in costs.kernels() if k.kind == "sparse"]
-    return float(costs.element * sum(widths) * halo), len(widths)
+    return float(costs.element * sum(costs.reads) * halo), len(costs.reads)
 
 
 def _all(rows: Sequence[Sequence[float]]) -> float:

@@ -1,7 +1,7 @@
 """Facts: what one phase of a block computes, moves and keeps, by the sizes of what it runs on.
 
-A phase is a row of kernels forward, and one backward. Numbers alone, no torch: `stated` makes them
-of the library's phases, `profiled` of layers that say nothing, and `model` adds them up.
+A phase is a row of kernels forward, and one backward. Numbers alone, no torch: `phases` reads them
+off the library's phases, `profiled` has those of layers that say nothing, and `model` adds them up.
 
 Work is counted in multiply-adds, `total += factor * value`: one for every entry and column of a
 sparse product, and for every row, column in and column out of a dense one; in an extremum over
@@ -11,7 +11,7 @@ softmax) is no work, and shows in the bytes that are moved; so does scaling an e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from gnnscale.costs.counted.amounts import Amount, Depth
@@ -21,7 +21,7 @@ INDEX, POINTER = 4, 8  # bytes of a column's number, and of where a row begins
 NOTHING = Amount()
 
 # What a kernel's work is in the paper's symbols; z are the entries of sparse features.
-_SYMBOLS = {"dense": "nk²", "sparse": "mk", "features": "zk", "rows": "nk"}
+_SYMBOLS = {"dense": "nk²", "sparse": "mk", "features": "zk"}
 
 
 class Kernel(NamedTuple):
@@ -47,8 +47,8 @@ class Kernel(NamedTuple):
 
     @property
     def symbol(self) -> str | None:
-        """Its work in the paper's symbols; None where it is none."""
-        return _SYMBOLS[self.kind] if self.work != Amount() else None
+        """Its work in the paper's symbols; None where it is none, or of rows alone."""
+        return _SYMBOLS.get(self.kind) if self.work != Amount() else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Facts:
             draws, or pads to the greatest degree, is fitted as well as it goes.
         lists_edges: whether it is given edges in PyG's form, beside the adjacency.
         once: kernels that ran before training began: of a propagation computed ahead.
+        reads: columns of neighbours' rows that it reads, hop by hop.
+        ahead: columns of its rows that were computed before training began.
     """
 
     name: str
@@ -87,6 +89,20 @@ class Facts:
     is_exact: bool = True
     lists_edges: bool = False
     once: tuple[Kernel, ...] = ()
+    reads: tuple[int, ...] = ()
+    ahead: int = 0
+
+    def evaluated(self) -> Facts:
+        """The same where nothing is trained: no gradient, and nothing kept for one."""
+        return replace(
+            self,
+            backward=(),
+            keeps=NOTHING,
+            keeps_inputs=(False,) * len(self.keeps_inputs),
+            keeps_output=False,
+            workspace_backward=NOTHING,
+            learns=False,
+        )
 
 
 def dense(wide: int, out: int, element: int) -> Kernel:
@@ -98,7 +114,7 @@ def dense(wide: int, out: int, element: int) -> Kernel:
 def features(out: int, element: int) -> Kernel:
     """Sparse features times a matrix of so many columns; a row of it is read for every entry."""
     moved = Amount(entry=element * (out + 1) + INDEX, node=element * out + POINTER)
-    return Kernel("features", Amount(entry=out), moved, (out,), Depth(1, arriving=(0,)))
+    return Kernel("features", Amount(entry=out), moved, (out,), Depth(1, listed=1))
 
 
 def weight_gradient(product: Kernel) -> Kernel:

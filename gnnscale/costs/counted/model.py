@@ -34,16 +34,31 @@ class Value(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A phase in its model: its facts, and the numbers of the values that it takes and gives."""
+    """A phase in its model.
+
+    Attributes:
+        facts: what it costs.
+        takes: the numbers of the values that it takes.
+        gives: of that which it gives.
+        slot: where that stays for later phases; "" where it does not.
+    """
 
     facts: Facts
     takes: tuple[int, ...]
     gives: int
+    slot: str = ""
 
 
 class Crossing(NamedTuple):
-    """What goes from a block to the next, in bytes of a node: values, and their gradients."""
+    """What goes from a block to the next.
 
+    Attributes:
+        values: their numbers.
+        forward: bytes of a node's.
+        backward: bytes of a node's gradients.
+    """
+
+    values: frozenset[int]
     forward: int
     backward: int
 
@@ -58,6 +73,7 @@ class ModelCosts:
         crossings: what goes from every block but the last to the next.
         parameters: how many numbers every block learns, and the head last.
         element: bytes of a number.
+        carried: bytes of the values of edges and nodes that come with a batch.
     """
 
     blocks: tuple[tuple[Placed, ...], ...]
@@ -65,6 +81,27 @@ class ModelCosts:
     crossings: tuple[Crossing, ...]
     parameters: tuple[int, ...]
     element: int
+    carried: Amount
+
+    @property
+    def placed(self) -> list[Placed]:
+        """The phases of all blocks, one after the other."""
+        return [placed for block in self.blocks for placed in block]
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a phase takes the features."""
+        return any(0 in placed.takes for placed in self.placed)
+
+    @property
+    def ahead(self) -> int:
+        """Columns of what was computed before training, that phases read."""
+        return sum(placed.facts.ahead for placed in self.placed)
+
+    @property
+    def reads(self) -> list[int]:
+        """Columns of the neighbours' rows that a forward pass reads, hop by hop."""
+        return [columns for placed in self.placed for columns in placed.facts.reads]
 
     @property
     def forward(self) -> Amount:
@@ -90,8 +127,7 @@ class ModelCosts:
     @property
     def estimated(self) -> list[str]:
         """The layers whose costs are no sum over nodes and edges: LSTMs over neighbours."""
-        placed = (placed for block in self.blocks for placed in block)
-        return [own.facts.name for own in placed if not own.facts.is_exact]
+        return [own.facts.name for own in self.placed if not own.facts.is_exact]
 
     def of_blocks(self, first: int, last: int) -> ModelCosts:
         """The costs of blocks `first` up to `last`, exclusive; the head is the last block."""
@@ -101,11 +137,12 @@ class ModelCosts:
             self.crossings[first : max(first, last - 1)],
             self.parameters[first:last],
             self.element,
+            self.carried,
         )
 
     def kernels(self, *, backward: bool = False) -> Iterator[Kernel]:
         """The kernels of a pass, in the order in which they run."""
-        phases = [placed.facts for block in self.blocks for placed in block]
+        phases = [own.facts for own in self.placed]
         if not backward:
             return (kernel for facts in phases for kernel in facts.forward)
         return (kernel for facts in reversed(phases) for kernel in facts.backward)
@@ -113,16 +150,16 @@ class ModelCosts:
     @property
     def once(self) -> list[Kernel]:
         """The kernels that ran before training began."""
-        phases = (placed.facts for block in self.blocks for placed in block)
-        return [kernel for facts in phases for kernel in facts.once]
+        return [kernel for own in self.placed for kernel in own.facts.once]
 
     def depth(self, sizes: Sizes) -> int:
         """Operations in a row that a forward pass takes at least, whatever runs beside."""
         return longest(self.kernels(), sizes)
 
     def depth_backward(self, sizes: Sizes) -> int:
-        """The same of the backward pass."""
-        return longest(self.kernels(backward=True), sizes)
+        """The same of the backward pass, whose sums are over the edges that leave a node too."""
+        turned = sizes._replace(degree=max(sizes.degree, sizes.leaving))
+        return longest(self.kernels(backward=True), turned)
 
     @property
     def symbols(self) -> tuple[str, str]:
@@ -130,53 +167,39 @@ class ModelCosts:
         work: Counter[str] = Counter()
         depth: Counter[str] = Counter()
         for kernel in self.kernels():
-            if kernel.symbol is not None and kernel.kind != "rows":
+            if kernel.symbol is not None:
                 work[kernel.symbol] += 1
                 if not kernel.aside:
                     depth.update(kernel.depth.symbols)
         return in_symbols(work), in_symbols(depth)
 
     @property
-    def gives(self) -> int:
-        """The number of what it gives."""
-        placed = [placed for block in self.blocks for placed in block]
-        return placed[-1].gives if placed else 0
-
-    @property
     def keeps(self) -> Amount:
         """Bytes kept for the backward pass, each value once; features are the batch's."""
-        kept: set[int] = set()
-        own = []
-        for placed in (placed for block in self.blocks for placed in block):
+        return self.keeps_with(frozenset())
+
+    def keeps_with(self, beside: frozenset[int]) -> Amount:
+        """The same with some values that are kept anyway; features only where among them."""
+        kept, own = set(beside), []
+        for placed in self.placed:
             facts = placed.facts
             own.append(facts.keeps)
-            kept |= {
-                value
-                for value, keeps in zip(placed.takes, facts.keeps_inputs, strict=True)
-                if keeps
-            }
+            taken = zip(placed.takes, facts.keeps_inputs, strict=True)
+            kept |= {value for value, keeps in taken if keeps and value}
             if facts.keeps_output:
                 kept.add(placed.gives)
-        kept.discard(0)
         return total([*own, Amount(node=sum(self.values[value].row for value in kept))])
 
-    @property
-    def widest(self) -> int:
-        """Columns of the widest values that a phase gives."""
-        given = (self.values[placed.gives] for block in self.blocks for placed in block)
-        return max((value.width for value in given), default=0)
-
-    def peak(self, sizes: Sizes) -> float:
+    def peak(self, sizes: Sizes, *, backward: bool = True) -> float:
         """Most bytes of a step at a time: rows, their gradients, what is kept, and workspace.
 
         Forward, rows are there until they are read last, or kept; those in slots until the end.
-        Backward, what a phase keeps goes once its gradients are made.
+        Backward (left out with `backward=False`), what a phase keeps goes once its gradients are
+        made.
         """
-        placed = [placed for block in self.blocks for placed in block]
-        held = _Held(placed, self.values, sizes)
-        return max(
-            [0.0, *map(held.forward, range(len(placed))), *map(held.backward, range(len(placed)))]
-        )
+        held, every = _Held(self.placed, self.values, sizes), range(len(self.placed))
+        there = [0.0, *map(held.forward, every)]
+        return max([*there, *map(held.backward, every)] if backward else there)
 
 
 class _Held:
@@ -188,7 +211,8 @@ class _Held:
         self._made: dict[int, int] = {}  # by value, the phase that makes it
         self._read: dict[int, int] = {}  # the last one that reads it
         self._kept: dict[int, int] = {}  # the first one that keeps it
-        self._slots: set[int] = set()
+        # What a slot holds is there until the end, or until it is read for what comes in its place.
+        self._slots = set({own.slot: own.gives for own in placed if own.slot}.values())
         for at, own in enumerate(placed):
             for value, keeps in zip(own.takes, own.facts.keeps_inputs, strict=True):
                 self._read[value] = at
@@ -200,8 +224,6 @@ class _Held:
                 self._made[own.gives] = at
                 if own.facts.keeps_output:
                     self._kept.setdefault(own.gives, at)
-            elif own.facts.name == "Save":
-                self._slots.add(own.gives)
         self._last = placed[-1].gives if placed else 0
         self._read[self._last] = len(placed)
         # What phases keep beside values, of the first up to each.

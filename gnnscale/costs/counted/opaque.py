@@ -33,7 +33,7 @@ from gnnscale.nn.blocks.phases import Neighbourhood
 from gnnscale.nn.convs.pyg_convs import sage_by_extremum
 
 # Nodes, edges that arrive at each, and nodes with self-loops, that a layer is run on.
-_PIECES = ((8, 1, 0), (16, 1, 0), (8, 2, 0), (16, 2, 4), (8, 1, 3), (40, 16, 0), (40, 32, 0))
+_PIECES = ((8, 1, 0), (16, 1, 0), (8, 1, 3), (16, 2, 4), (20, 16, 0), (40, 16, 0), (40, 32, 0))
 
 
 def neighbourhood_facts(phase: Neighbourhood, inputs: Sequence[Value], setting: Setting) -> Facts:
@@ -60,13 +60,12 @@ def neighbourhood_facts(phase: Neighbourhood, inputs: Sequence[Value], setting: 
             values, partial(_run, own, context), given
         )
     depth = Depth(own.hops, (inputs[-1].width,), (0,) * own.hops)
-    learns = [value.learns and setting.training for value in inputs]
-    found = profiled(
-        type(phase.module).__name__, [copied], learns, runs, ("node", "edge", "loop", "fixed"),
-        depth, gradients=setting.training,
-    )  # fmt: skip
+    learns = [value.learns for value in inputs]
+    name, parts = type(phase.module).__name__, ("node", "edge", "loop", "fixed")
+    found = profiled(name, [copied], learns, runs, parts, depth, gradients=setting.training)
+    found = replace(found, reads=(sum(value.width for value in inputs),) * own.hops)
     if own.on_adjacency is not None:
-        return _by_extremum(phase.module, found, setting)
+        return _by_extremum(phase.module, found, inputs[-1], setting)
     listed = replace(found, lists_edges=True)
     return _attention(phase.module, listed, inputs[-1], setting)
 
@@ -135,8 +134,9 @@ def _attention(module: Any, found: Facts, x: Value, setting: Setting) -> Facts:
     return replace(found, forward=tuple(forward), backward=tuple(backward))
 
 
-def _by_extremum(module: Any, found: Facts, setting: Setting) -> Facts:
-    """GraphSAGE's extremum over neighbours: a comparison an entry, and two walks back."""
+def _by_extremum(module: Any, found: Facts, x: Value, setting: Setting) -> Facts:
+    """GraphSAGE's extremum over neighbours: a comparison an entry; back, two walks to its rows."""
     walk = hop(module.lin_l.weight.size(1), setting.element, diagonal=False, vectors=0)
-    back = (walk, walk) if found.backward and found.keeps_inputs[-1] else ()
+    projected = module.project and any(p.requires_grad for p in module.lin.parameters())
+    back = (walk, walk) if x.learns or projected else ()
     return replace(found, forward=(walk, *found.forward), backward=(*found.backward, *back))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +22,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from typing_extensions import override
 
-from gnnscale.costs.counted.amounts import Amount, Depth, Sizes
+from gnnscale.costs.counted.amounts import Amount, Depth, Sizes, total
 from gnnscale.costs.counted.facts import NOTHING, Facts, Kernel
 from gnnscale.costs.counted.model import Value
 from gnnscale.costs.counted.setting import Setting
 from gnnscale.costs.peak import PeakBytes
+from gnnscale.costs.seconds import fit
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.nn.invariance.stand_in import copy_of
 from gnnscale.nn.modules import draws_put_back
@@ -39,8 +41,15 @@ _SCATTERED = frozenset(
     )
 )
 
-
-_EXACT = 7  # of what is fitted: work, bytes moved and kept; workspaces are the most of several
+_EXACT = 7  # of what is counted: work, bytes moved and kept; workspaces are the most of several
+# What is fitted is no less than 0 for any sizes: self-loops may count less than other edges.
+_UNITS = {
+    "node": Amount(node=1),
+    "edge": Amount(edge=1, loop=-1),
+    "loop": Amount(loop=1),
+    "segment": Amount(segment=1),
+    "fixed": Amount(fixed=1),
+}
 
 
 class Work(TorchDispatchMode):
@@ -131,12 +140,13 @@ def profiled(
         raise InputError(
             f"{name} cannot run on a small piece of a graph, to learn what it costs: {error!r}"
         ) from error
-    at = np.array([[_unit(part).of(sizes) for part in parts] for sizes in runs], float)
+    at = np.array([[_UNITS[part].of(sizes) for part in parts] for sizes in runs], float)
     measured = np.array([own.amounts for own in found], float)
-    fitted = np.linalg.lstsq(at, measured, rcond=None)[0].T
-    off = np.abs(at @ fitted.T - measured)[:, :_EXACT] > 1e-6 * measured[:, :_EXACT] + 1e-3
+    exact = measured[:, :_EXACT]
+    fitted = np.array([fit(at, column) for column in exact.T])
+    off = np.abs(at @ fitted.T - exact) > 1e-6 * exact + 1e-3
     amounts = [
-        Amount(**{part: _rounded(value) for part, value in zip(parts, row, strict=True)})
+        total(_UNITS[part].times(_rounded(value)) for part, value in zip(parts, row, strict=True))
         for row in fitted
     ]
     last = found[-1]
@@ -156,10 +166,6 @@ def profiled(
     )
 
 
-def _unit(part: str) -> Amount:
-    return Amount(**{part: 1})
-
-
 def _rounded(value: float) -> float:
     whole = round(value)
     return whole if math.isclose(value, whole, rel_tol=1e-6, abs_tol=1e-3) else value
@@ -169,15 +175,22 @@ def _steepest(sizes: Iterable[Sizes], most: NDArray[np.float64]) -> Amount:
     """An amount that grows by edges as a peak does where there are many at a node.
 
     The most at a time is of one moment where nodes have few edges, and of another where they have
-    many: no sum of nodes and edges, but below one.
+    many: no sum of nodes and edges, but below one. By nodes it grows as where it is steepest
+    among pieces of as many edges a node.
     """
     by_edges = sorted(zip(sizes, most.tolist(), strict=True), key=lambda own: own[0].edges)
     (fewer, less), (more, greatest) = by_edges[-2:]
-    edge = max(0.0, greatest - less) / max(1, more.edges - fewer.edges)
-    if more.edges == fewer.edges:
-        edge = 0.0
-    node = max((peak - edge * own.edges) / own.nodes for own, peak in by_edges)
-    return Amount(node=node, edge=edge)
+    edge = 0.0
+    if more.edges > fewer.edges:
+        edge = max(0.0, greatest - less) / (more.edges - fewer.edges)
+    beside: dict[float, dict[float, float]] = {}  # by edges a node, and by nodes, at most
+    for own, peak in by_edges:
+        alike = beside.setdefault(own.edges / own.nodes, {})
+        alike[own.nodes] = max(alike.get(own.nodes, 0.0), peak - edge * own.edges)
+    pairs = (pair for alike in beside.values() for pair in pairwise(sorted(alike.items())))
+    node = max([0.0, *((b - a) / (n - m) for (m, a), (n, b) in pairs)])
+    over = (peak - node * nodes for alike in beside.values() for nodes, peak in alike.items())
+    return Amount(node=node, edge=edge, fixed=max(0.0, *over))
 
 
 def _kernels(work: Sequence[Amount], width: int, depth: Depth) -> tuple[Kernel, ...]:
@@ -216,11 +229,11 @@ def _counted(
         with hooks, PeakBytes() as forward, Work() as work:
             out = run.call(inputs)
         own = _storage(out)
-        passes = of_inputs.index(own) if own in of_inputs else None
+        passes = next((at for at, x in enumerate(inputs) if _is_same(x, out)), None)
         kept = sum(size for k, size in saved.items() if k not in {*there, *of_inputs, own})
-        workspace = forward.peak - kept - (0 if passes is not None else out.nbytes)
-        if out.requires_grad:
-            wanted = [v for v in (*inputs, *learnt) if v.requires_grad]
+        workspace = forward.peak - kept - (0 if own in of_inputs else out.nbytes)
+        wanted = [v for v in (*inputs, *learnt) if v.requires_grad]
+        if out.requires_grad and wanted:
             gradient = torch.ones_like(out)
             with PeakBytes() as returned, back:
                 given = torch.autograd.grad(out, wanted, gradient, allow_unused=True)
@@ -230,11 +243,17 @@ def _counted(
     return _Found(
         [float(amount) for amount in amounts],
         tuple(x in saved for x in of_inputs),
-        own in saved and passes is None,
+        own in saved and own not in of_inputs,
         passes,
         out.shape[1],
         out.requires_grad,
     )
+
+
+def _is_same(x: Tensor, out: Tensor) -> bool:
+    """Whether what comes out is what went in: not a view of some of it, nor in another order."""
+    at, own = (x.data_ptr(), x.shape, x.stride()), (out.data_ptr(), out.shape, out.stride())
+    return at == own
 
 
 def _storage(value: Tensor) -> int:

@@ -24,6 +24,7 @@ from gnnscale.costs.counted.facts import (
     weight_gradient,
 )
 from gnnscale.costs.counted.model import Value
+from gnnscale.costs.counted.rows import mapped_facts
 from gnnscale.costs.counted.setting import Setting
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
@@ -92,7 +93,7 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
     weights = [] if p.weight is None else [p.weight]
     weights = [*p.weights] if isinstance(p, Stacked) else weights
     learnt = any(weight.requires_grad for weight in weights)
-    root = _root(p.root, x, element)
+    root = _root(p.root, x, setting)
     hops = _hops(p, shapes, setting)
     products = shapes.products(element)
     if shapes.before and x.sparse:
@@ -105,15 +106,15 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
     backward = [*through, *gradients, *back] if shapes.before else [*gradients, *back, *through]
     if x.learns:  # its gradients from both ways add up
         backward = _ending(backward, root.adds)
-    training = setting.training
-    keeps = root.keeps if training else Amount()
-    if training and learnt and not shapes.before and not computed:
+    keeps = root.keeps
+    if learnt and not shapes.before and not computed:
         keeps += Amount(node=element * shapes.stacked)
     joined = isinstance(p, Stacked) and (shapes.before or not shapes.branched)
-    if training and joined and x.learns:  # the weights side by side, in an array of their own
+    if joined and x.learns:  # the weights side by side, in an array of their own
         keeps += Amount(fixed=element * sum(weight.numel() for weight in weights))
-    takes = training and ((shapes.before and learnt and not x.sparse) or root.takes)
-    beside = element * _workspace(shapes, x, training and learnt and not computed, root.adds)
+    takes = (shapes.before and learnt and not x.sparse) or root.takes
+    kept = setting.training and learnt and not computed
+    beside = element * _workspace(shapes, x, kept, root.adds)
     beside_back = element * _workspace_backward(shapes, x, root.adds)
     width = sum(w.size(0) for w in weights) if shapes.branched else shapes.out
     if not weights and isinstance(p, Stacked):
@@ -129,6 +130,8 @@ def propagation_facts(p: Propagation, computed: bool, x: Value, setting: Setting
         workspace_backward=Amount(node=beside_back),
         learns=learnt or x.learns or root.learns,
         once=tuple(once),
+        reads=() if computed else tuple(shapes.propagated),
+        ahead=x.width * (p.hops + 1 if isinstance(p, Stacked) else 1) if computed else 0,
     )
 
 
@@ -215,15 +218,16 @@ class _Root:
     adds: int = 0
 
 
-def _root(root: Any, x: Value, element: int) -> _Root:
+def _root(root: Any, x: Value, setting: Setting) -> _Root:
     if root is None:
         return _Root()
+    element = setting.element
     backward: list[Kernel] = []
     if isinstance(root, SelfWeight):
-        scaled = over_rows(x.width, element, 3, 1)._replace(aside=True)
-        backward.append(scaled._replace(depth=Depth(1, (x.width,), rows=1)))
-        backward += [scaled] if x.learns else []
         keeps, learns = Amount(fixed=element * x.learns), root.conv.eps.requires_grad
+        scaled = over_rows(x.width, element, 3, 1)._replace(aside=True)
+        summed = scaled._replace(depth=Depth(1, (x.width,), rows=1))
+        backward += [summed] * learns + [scaled] * x.learns
         return _Root((scaled,), tuple(backward), keeps, learns, learns, 1)
     if is_plain_linear(root):
         out, learns = root.weight.size(0), root.weight.requires_grad
@@ -233,4 +237,10 @@ def _root(root: Any, x: Value, element: int) -> _Root:
         beside = product._replace(aside=True)
         takes = learns and not x.sparse
         return _Root((beside,), tuple(backward), NOTHING, takes, learns, 1)
-    return _Root((over_rows(x.width, element)._replace(aside=True),), adds=1)
+    own = mapped_facts(root, x, setting)
+    forward, back = (
+        tuple(kernel._replace(aside=True) for kernel in kernels)
+        for kernels in (own.forward, own.backward)
+    )
+    kept = own.keeps + Amount(node=element * own.width * own.keeps_output)
+    return _Root(forward, back, kept, own.keeps_inputs[-1], own.learns, 1)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.counted.amounts import Amount, Sizes, total
 from gnnscale.costs.counted.model import Crossing, ModelCosts, Placed, Value
 from gnnscale.costs.counted.phases import facts_of
 from gnnscale.costs.counted.setting import Setting
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.adjacency import row_blocks
+from gnnscale.graph.adjacency import EDGE_VALUES, row_blocks
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.nn.blocks.context import computed_in, type_of
@@ -69,30 +69,53 @@ def costs_of(
     reader = _Reader(setting, features)
     blocks = [reader.block(phases) for phases in model.phases]
     parts: Sequence[Any] = model.encoder.blocks if isinstance(model, GraphModel) else model.blocks
-    of_blocks = [sum(p.numel() for p in part.parameters() if p.requires_grad) for part in parts]
-    every = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if len(blocks) == len(of_blocks):  # a `GraphModel` has its head elsewhere
+    if len(blocks) == len(parts):  # a `GraphModel` has its head elsewhere
         blocks.append(())
+    parameters, seen = [], set[int]()  # what several blocks share is the first one's
+    for part in (*parts, model):
+        new = {id(p): p.numel() for p in part.parameters() if p.requires_grad}
+        parameters.append(sum(size for key, size in new.items() if key not in seen))
+        seen |= new.keys()
     return ModelCosts(
         tuple(blocks),
         tuple(reader.values),
         tuple(reader.crossings(model.phases)),
-        (*of_blocks, every - sum(of_blocks)),
+        tuple(parameters),
         setting.element,
+        total(_carried(name, value) for name, value in carried.items()),
     )
+
+
+def _carried(name: str, value: Tensor) -> Amount:
+    """Bytes of a value of edges or nodes."""
+    row = value[:1].numel() * value.element_size()
+    return Amount(edge=row) if name in EDGE_VALUES else Amount(node=row)
 
 
 def sizes_of_graph(graph: Graph) -> Sizes:
     """The sizes of a whole graph; of a stored one, block by block."""
+    adj = graph.adj
     degree = loops = 0
-    for start, stop, rows in row_blocks(graph.adj):
-        degrees = rows.indptr.diff()
-        degree = max(degree, int(degrees.max()) if degrees.numel() else 0)
-        own = torch.arange(start, stop, device=rows.device).repeat_interleave(degrees)
-        loops += int((rows.indices == own).sum())
-    entries = graph.x.nnz if isinstance(graph.x, CSR) else 0
-    segments = 1 if graph.node_ptr is None else graph.num_graphs
-    return Sizes(graph.num_nodes, graph.num_edges, degree, loops, entries, segments)
+    leaving = torch.zeros(graph.num_nodes, dtype=torch.int32, device=adj.device)
+    for rows in _walked(adj):
+        degree = max(degree, int(rows.degrees.max()) if rows.degrees.numel() else 0)
+        loops += int((rows.sources == rows.targets).sum())
+        leaving.index_add_(0, rows.sources, torch.ones_like(rows.sources, dtype=torch.int32))
+    return Sizes(
+        graph.num_nodes,
+        graph.num_edges,
+        degree,
+        loops,
+        entries_of(graph),
+        1 if graph.node_ptr is None else graph.num_graphs,
+        int(leaving.max()) if leaving.numel() else 0,
+        0 if adj.symmetric else graph.num_edges,
+    )
+
+
+def entries_of(graph: Graph) -> int:
+    """Entries of sparse features; 0 of dense ones."""
+    return graph.x.nnz if isinstance(graph.x, CSR) else 0
 
 
 def halo_rows(adj: Adjacency, assignment: Tensor) -> tuple[int, int]:
@@ -107,13 +130,28 @@ def halo_rows(adj: Adjacency, assignment: Tensor) -> tuple[int, int]:
     """
     parts = int(assignment.max()) + 1 if assignment.numel() else 0
     pairs, cut = [], 0
-    for start, stop, rows in row_blocks(adj):
-        readers = assignment[start:stop].repeat_interleave(rows.indptr.diff())
-        sources = rows.indices.long()
-        away = assignment[sources] != readers
-        pairs.append((sources[away] * parts + readers[away]).unique())
+    for rows in _walked(adj):
+        readers = assignment[rows.targets]
+        away = assignment[rows.sources] != readers
+        pairs.append((rows.sources[away] * parts + readers[away]).unique())
         cut += int(away.sum())
     return torch.cat(pairs).unique().numel() if pairs else 0, cut
+
+
+class _Edges(NamedTuple):
+    """The edges that arrive at some nodes one after the other, and how many at each."""
+
+    sources: Tensor
+    targets: Tensor
+    degrees: Tensor
+
+
+def _walked(adj: Adjacency) -> Iterator[_Edges]:
+    """All edges, block by block."""
+    for start, stop, rows in row_blocks(adj):
+        degrees = rows.indptr.diff()
+        targets = torch.arange(start, stop, device=rows.device).repeat_interleave(degrees)
+        yield _Edges(rows.indices.long(), targets, degrees)
 
 
 class _Reader:
@@ -147,11 +185,12 @@ class _Reader:
             gives = len(self.values) - 1
         else:
             gives = takes[facts.passes]
-        if isinstance(phase, Save | Collect):
-            self._slots[phase.slot] = gives
+        slot = phase.slot if isinstance(phase, Save | Collect) else ""
+        if slot:
+            self._slots[slot] = gives
         if not isinstance(phase, Collect):
             self._at = gives
-        return Placed(facts, takes, gives)
+        return Placed(facts, takes, gives, slot)
 
     def crossings(self, phases: Sequence[Sequence[Phase]]) -> list[Crossing]:
         """What goes from each block to the next: the rows, and the slots that are read later."""
@@ -159,10 +198,11 @@ class _Reader:
         for number in range(1, len(phases) - 1):
             later = {slot for block in phases[number:] for p in block for slot in slots_of(p)}
             there = self._after[number - 1]
-            going = {at for name, at in there.items() if not name or name in later}
+            going = frozenset(at for name, at in there.items() if not name or name in later)
             values = [self.values[at] for at in going]
             found.append(
                 Crossing(
+                    going,
                     sum(value.row for value in values),
                     sum(value.row for value in values if value.learns),
                 )

@@ -50,18 +50,20 @@ def mapped_facts(module: Any, x: Value, setting: Setting) -> Facts:
             out,
             (forward,),
             tuple(backward),
-            keeps_inputs=(learnt and setting.training and not x.sparse,),
+            keeps_inputs=(learnt and not x.sparse,),
             learns=learnt or x.learns,
         )
     if isinstance(module, nn.Identity):
         return Facts(name, x.width, learns=x.learns, passes=0)
     context = Context(rings([1], 0), training=setting.training)
+    modules = [module] if isinstance(module, nn.Module) else []
 
     def run(copies: Sequence[nn.Module]) -> Callable[..., Tensor]:
-        return lambda rows, ptr: Rows(copies[0])(rows[-1], context)
+        own = copies[0] if copies else module
+        return lambda rows, ptr: Rows(own)(rows[-1], context)
 
     depth = Depth(6, (x.width, x.width)) if is_norm(module) else _MAP
-    return _measured(name, [module], [x], setting, run, depth=depth)
+    return _measured(name, modules, [x], setting, run, depth=depth)
 
 
 def dropout_facts(phase: Dropout, x: Value, setting: Setting) -> Facts:
@@ -140,12 +142,12 @@ def _measured(
 ) -> Facts:
     """A map of rows, perhaps in segments, as it runs."""
     copies = copies_of(modules, setting)
-    call = run(copies or modules)
+    call = run(copies)
     runs = {}
     for rows, segments in cuts:
         ptr = torch.arange(segments + 1) * (rows // segments)
         values = [ones(value, rows, setting) for value in inputs]
         runs[Sizes(rows, 0, segments=segments)] = Sample(values, partial(call, ptr=ptr), [ptr])
-    learns = [value.learns and setting.training for value in inputs]
+    learns = [value.learns for value in inputs]
     parts = ("node", "fixed") if cuts is _WHOLE else ("node", "segment", "fixed")
     return profiled(name, copies, learns, runs, parts, depth, gradients=setting.training)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch_geometric.nn import ChebConv, GATConv
 
 import gnnscale as gs
 from gnnscale.costs.counted.amounts import Amount, Sizes, total
@@ -22,11 +24,14 @@ from gnnscale.costs.counted.epochs import (
     full_batch,
     layerwise,
     pipeline,
-    step_memory,
+    propagated,
 )
+from gnnscale.costs.counted.memory import step_memory
 from gnnscale.costs.counted.reading import costs_of, sizes_of_graph
 from gnnscale.costs.peak import PeakBytes
-from gnnscale.nn import Context
+from gnnscale.kernels import CSR
+from gnnscale.loader.cluster_loader import draw_batches
+from gnnscale.nn import Block, Context, LayeredGNN
 from gnnscale.parallel.boundaries import boundaries
 from gnnscale.parallel.schedules import make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
@@ -162,9 +167,12 @@ def test_what_was_computed_before_is_no_work_of_a_step():
     hop = total(kernel.work for kernel in before.once)
     assert hop == Amount(edge=5, node=5)
     assert usual.forward.of(whole) - before.forward.of(whole) == hop.of(whole)
+    assert step_memory(before, whole, states=2).features == 4 * 100 * (5 + 5)  # P x beside x
     evaluated = costs_of(model, X, training=False)
     assert evaluation(evaluated, whole).work == usual.forward.of(whole)
     assert evaluation(evaluated, whole).memory.kept == 0
+    both = total(kernel.moved for kernel in usual.kernels())
+    assert evaluation(evaluated, whole).moved == both.of(whole)
 
 
 # Rows that are read twice get two gradients, which torch adds up in place; while its operations are
@@ -197,3 +205,109 @@ def test_what_is_counted_is_numbers_alone():
     """A plan is searched without torch."""
     code = "import sys, gnnscale.costs.counted.epochs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@given(st.integers(1, 40), st.data())
+def test_batches_of_an_epoch_have_all_nodes(parts, data):
+    """Where clusters do not divide evenly, batches differ by one, as the loader deals them."""
+    drawn = data.draw(st.integers(1, parts))
+    costs, whole = costs_of(gs.nn.GCN(5, 6, 2, 3), X), Sizes(100, 700, 9)
+    dealt = draw_batches(torch.ones(parts).long(), drawn, shuffle=True, seed=1, epoch=0)
+    sizes = [drawn_sizes(whole, parts, len(batch), 0.4) for batch in dealt]
+    assert sum(own.nodes for own in sizes) == pytest.approx(100)
+    found = clusters(costs, whole, parts, drawn, 0.4)
+    assert found.work == pytest.approx(sum(map(costs.step.of, sizes)))
+    assert found.moved == pytest.approx(sum(map(costs.moved.of, sizes)))
+    most = max(step_memory(costs, own, states=2).total for own in sizes)
+    assert found.memory.total == pytest.approx(most)
+    assert found.dropped == pytest.approx(1 - sum(own.edges for own in sizes) / 700)
+    known = clusters(costs, whole, parts, drawn, 0.4, largest=whole)
+    assert known.memory == step_memory(costs, whole, states=2)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_batch_has_in_memory_what_is_said(directed, sparse):
+    edges = torch.randint(0, 50, (2, 400))
+    edges = edges if directed else torch.cat([edges, edges.flip(0)], 1)
+    x = torch.randn(50, 6) * (torch.rand(50, 6) < 0.5)
+    graph = gs.Graph.from_arrays(
+        edges, CSR.from_dense(x) if sparse else x, edge_attr=torch.randn(edges.size(1), 3)
+    )
+    model = gs.nn.GCN(6, 8, 2, 3)
+    sizes = sizes_of_graph(graph)
+    said = step_memory(costs_of(model, graph.x, graph.carried), sizes, states=2)
+    model(graph.x, graph.adj).sum().backward()
+    assert (graph.adj._t is not None) == directed
+    own = [graph.adj, graph.adj._t] if directed else [graph.adj]
+    structure = sum(adj.indptr.nbytes + adj.indices.nbytes for adj in own)
+    vectors = said.adjacency - structure - graph.edge_attr.nbytes
+    assert 0 <= vectors <= 12 * 50
+    rows = [graph.x.indptr, graph.x.indices, graph.x.values] if sparse else [x]
+    held = sum(part.nbytes for part in rows)
+    assert said.features >= held if sparse else said.features == held
+
+
+def test_stages_hold_all_batches_of_a_step_and_what_goes_over_their_ends():
+    costs = costs_of(gs.nn.GCN(5, 16, 3, 3), X)
+    sizes = [Sizes(50, 300, 9), Sizes(40, 200, 9), Sizes(60, 100, 9)]
+    stages = pipeline(costs, sizes, [1, 2])
+    alone = [costs.of_blocks(0, 1), costs.of_blocks(1, 2), costs.of_blocks(2, 4)]
+    for number, (stage, memory) in enumerate(zip(alone, stages.memory, strict=True)):
+        each = [step_memory(stage, own, states=2) for own in sizes]
+        assert memory.adjacency == sum(own.adjacency for own in each)
+        assert memory.features == (4 * 5 * 150 if number == 0 else 0)
+        ends = 4 * 16 * (1 if number in (0, 2) else 2)
+        for own, kept in zip(sizes, stages.kept[number], strict=True):
+            assert ends * own.nodes <= kept <= stage.keeps.of(own) + ends * own.nodes
+
+
+def test_a_layer_alone_reads_its_weights_in_every_step():
+    costs, whole = costs_of(gs.nn.GCN(5, 8, 2, 3), X, computed="each"), Sizes(100, 700, 9)
+    first, second, _ = layerwise(costs, whole, 40, 16)
+    block = costs.of_blocks(0, 1)
+    rows = block.moved.of(Sizes(40, 0)) - block.moved.fixed
+    assert first.epoch.moved == pytest.approx(3 * block.moved.fixed + rows)
+    assert first.ahead.memory.adjacency > 0 and second.epoch.memory.features == 4 * 8 * 16
+    both = 4 * 100 * (5 + 8)  # what was propagated, and the output
+    assert first.ahead.memory.features + first.ahead.memory.workspace >= both
+
+
+def test_opaque_layers_are_sent_the_rows_that_they_take():
+    model = LayeredGNN([Block(GATConv(5, 8, heads=2)), Block(ChebConv(16, 4, K=3), act=None)])
+    hops = 4  # two propagations, degrees, and edges that leave
+    sent, rounds = propagated(costs_of(model, X), 10)
+    assert (sent, rounds) == (4 * 10 * (5 + hops * 16), 1 + hops)
+
+
+def test_what_a_peak_has_beside_rows_is_no_row_s():
+    """Weights that a layer makes larger for itself: once, however many nodes."""
+
+    class Widening(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 6))
+
+        def forward(self, x):
+            return x @ self.weight.repeat(1, 500).reshape(500, 6, 6).mean(0)
+
+    model = LayeredGNN([Block(Widening(), act=None)])
+    costs = costs_of(model, torch.randn(3, 6))
+    few, many = (costs.peak(Sizes(nodes, 0)) for nodes in (10, 1010))
+    assert many - few <= 1000 * 4 * 6 * 4
+    assert few >= 500 * 36 * 4
+
+
+def test_rows_stay_in_slots_whatever_layers_are_called():
+    class Save(nn.Module):
+        def forward(self, x):
+            return x
+
+    def peak(middle):
+        wide, narrow = Block(nn.Linear(6, 64), act=None), Block(nn.Linear(64, 2), act=None)
+        model = LayeredGNN([wide, Block(middle, act=None), narrow], head=nn.Linear(2, 99))
+        return costs_of(model, torch.randn(3, 6), training=False).peak(Sizes(50, 0))
+
+    assert peak(Save()) == peak(nn.Identity())
+    costs = costs_of(MODELS["jumping"](), X)
+    assert {placed.slot for placed in costs.placed} > {""}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -17,7 +17,8 @@ from gnnscale.costs.counted.amounts import Amount, Sizes
 from gnnscale.costs.counted.epochs import propagated
 from gnnscale.costs.counted.reading import costs_of, halo_rows, sizes_of_graph
 from gnnscale.errors import InputError
-from gnnscale.nn import Block, Context, LayeredGNN
+from gnnscale.kernels import CSR
+from gnnscale.nn import Block, Context, LayeredGNN, Sum
 from tests.helpers import scalars
 from tests.helpers.strategies import graphs
 
@@ -35,6 +36,9 @@ def reference(name, tape, x, edges, nodes, conv, eps):
         return scalars.attention(
             tape, x, edges, nodes, own["lin.weight"], *scored, own["bias"], conv.heads
         )
+    if name == "SAGE max":
+        weight, bias, root = own["lin_l.weight"], own["lin_l.bias"], own["lin_r.weight"]
+        return scalars.extremal(tape, x, edges, nodes, weight, bias, root)
     if name == "GIN":
         rows = scalars.factors(tape, edges, nodes, "sum", 1 + eps)
         out = scalars.convolution(tape, x, rows, own["nn.0.weight"], own["nn.0.bias"])
@@ -63,6 +67,7 @@ def gin(wide, out):
 CONVOLUTIONS = {
     "GCN": pyg.GCNConv,
     "SAGE": pyg.SAGEConv,
+    "SAGE max": partial(pyg.SAGEConv, aggr="max"),
     "GIN": gin,
     "GAT": lambda wide, out: pyg.GATConv(wide, out, heads=2),
     "ClusterGCN": gs.nn.ClusterGCNConv,
@@ -97,8 +102,9 @@ def test_work_and_depth_are_those_of_the_loops(name, graph, widths):
     sizes = sizes_of_graph(graph)
     assert costs.forward.of(sizes) == tape.work
     assert costs.backward.of(sizes) == tape.backward()
-    # Sums of nothing take no time, and GAT counts all self-loops of a node as one.
-    if sizes.edges and (name != "GAT" or not sizes.loops):
+    # Sums of nothing take no time, GAT counts all self-loops of a node as one, and what is beside
+    # an extremum is profiled.
+    if sizes.edges and name != "SAGE max" and (name != "GAT" or not sizes.loops):
         assert costs.depth(sizes) == tape.depth()
 
 
@@ -107,10 +113,7 @@ def test_work_and_depth_are_those_of_the_loops(name, graph, widths):
 @given(graphs(min_nodes=1, max_nodes=6, max_edges=10, features=IN, weighted=False), WIDTHS)
 def test_gradients_wait_no_longer_than_is_said(name, graph, widths):
     tape, costs, _, out = executed(name, graph, *widths)
-    sizes = sizes_of_graph(graph)
-    leaving = torch.bincount(graph.adj.indices.long(), minlength=1).max()
-    sizes = sizes._replace(degree=max(sizes.degree, int(leaving)))
-    assert tape.depth_backward(out) <= costs.depth_backward(sizes)
+    assert tape.depth_backward(out) <= costs.depth_backward(sizes_of_graph(graph))
 
 
 @pytest.mark.parametrize("name", ["GCN", "ClusterGCN", "SGC"])
@@ -199,7 +202,10 @@ def test_what_is_kept_is_what_torch_saves(name, graph):
     assert costs.keeps.of(sizes_of_graph(graph)) == kept_by_torch(model, graph, context)
     model.eval()
     with torch.no_grad():
-        assert costs_of(model, graph.x, graph.carried, training=False).keeps == Amount()
+        evaluated = costs_of(model, graph.x, graph.carried, training=False)
+    assert evaluated.keeps == evaluated.backward == Amount()
+    assert not any(value.learns for value in evaluated.values)
+    assert evaluated.forward == costs.forward
 
 
 def _edges(in_channels, out_channels):
@@ -263,9 +269,9 @@ class Stated(nn.Module):
         source, target = edge_index
         return self.lin(x.new_zeros(x.shape).index_add(0, target, x[source]))
 
-    def costs(self, width):
+    def gnnscale_costs(self, width):
         assert width == 5
-        return self.says
+        return self.says() if callable(self.says) else self.says
 
 
 def test_a_layer_states_its_own_and_is_profiled_for_the_rest():
@@ -278,8 +284,39 @@ def test_a_layer_states_its_own_and_is_profiled_for_the_rest():
     assert (stated.forward, stated.keeps) == (says["forward"], says["keeps"])
     assert stated.backward == found.backward
     assert stated.depth(sizes) == found.depth(sizes)
-    with pytest.raises(InputError, match=r"Stated.costs\(5\) returned"):
+    with pytest.raises(InputError, match=r"Stated.gnnscale_costs\(5\) returned"):
         costs_of(LayeredGNN([Block(Stated({"work": 3}), act=None)]), x)
+    with pytest.raises(InputError, match=r"Stated.gnnscale_costs\(5\) failed: ZeroDivisionError"):
+        costs_of(LayeredGNN([Block(Stated(lambda: 1 / 0), act=None)]), x)
+
+
+class Rated(nn.Module):
+    """A map of rows whose `costs` are something else, and that states its own work."""
+
+    def __init__(self, work):
+        super().__init__()
+        self.work = work
+
+    def forward(self, x):
+        return x.sin()
+
+    def costs(self):
+        raise AssertionError
+
+    def gnnscale_costs(self, width):
+        return {"forward": self.work}
+
+
+@pytest.mark.parametrize("work", [Amount(node=3), Amount(edge=2), Amount()])
+def test_work_that_is_stated_is_of_the_kernels_that_do_it(work):
+    model = LayeredGNN([Block(nn.Linear(5, 4)), Block(Rated(work), act=None)])
+    costs = costs_of(model, torch.randn(7, 5))
+    *_, block, _ = costs.blocks
+    (placed,) = block
+    kinds = {k.kind for k in placed.facts.forward if k.work != Amount()}
+    assert kinds == {kind for kind, there in (("dense", work.node), ("sparse", work.edge)) if there}
+    assert sum(k.moved.node for k in placed.facts.forward) == 4 * 2 * 4  # read and written
+    assert costs.forward == Amount(node=20) + work
 
 
 def test_lazy_models_have_no_costs_yet():
@@ -297,3 +334,94 @@ def test_the_paper_s_symbols():
         (LayeredGNN([Block(pyg.SGConv(8, 8, K=2), act=None)]), "2 mk + nk²", "2 log d + log k"),
     ]:
         assert costs_of(model, x).symbols == (work, depth)
+
+
+class Narrowing(nn.Module):
+    """A map of rows that gives a view of what it takes."""
+
+    def forward(self, x):
+        return x[:, :2]
+
+
+def test_a_view_of_some_columns_is_not_what_went_in():
+    model = LayeredGNN([Block(nn.Linear(5, 4)), Block(Narrowing(), act=None)], head=nn.Linear(2, 3))
+    costs = costs_of(model, torch.randn(7, 5))
+    assert costs.forward == Amount(node=5 * 4 + 2 * 3)
+
+
+class Uneven(nn.Module):
+    """A convolution whose work falls with the edges: no sum over nodes and edges."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(5, 5)
+
+    def forward(self, x, edge_index):
+        for _ in range(max(1, 64 // (1 + edge_index.size(1)))):
+            x = self.lin(x)
+        source, target = edge_index
+        return x.index_add(0, target, x[source])
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**7), st.data())
+def test_no_graph_has_less_than_no_work(nodes, edges, data):
+    costs = _uneven()
+    assert costs.estimated == ["Uneven"]
+    sizes = Sizes(nodes, edges, 9, data.draw(st.integers(0, edges)))
+    for amount in (costs.forward, costs.backward, costs.moved, costs.keeps):
+        assert amount.of(sizes) >= 0
+
+
+@cache
+def _uneven():
+    return costs_of(LayeredGNN([Block(Uneven(), act=None)]), torch.randn(9, 5))
+
+
+def test_what_layers_share_is_counted_once():
+    shared = nn.Linear(4, 4)
+    blocks = [Block(nn.Linear(5, 4)), Block(shared), Block(shared, act=None)]
+    costs = costs_of(LayeredGNN(blocks, head=nn.Linear(4, 2)), torch.randn(7, 5))
+    assert costs.parameters == (24, 20, 0, 10)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_weight_of_a_node_s_own_rows_that_does_not_learn_has_no_gradient(frozen):
+    model = gs.nn.GIN(5, 6, 2, 4, train_eps=True)
+    usual = costs_of(model, torch.randn(3, 5)).backward
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not (frozen and name.endswith("eps")))
+    found = costs_of(model, torch.randn(3, 5)).backward
+    # The first one's rows, too, then learn nothing.
+    assert usual.node - found.node == (5 + 6 + 5 * 6) * frozen
+
+
+class Rooted(nn.Module):
+    """Sums over neighbours, with a network of the node's own rows beside."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 5))
+
+    def forward(self, x, edge_index):
+        source, target = edge_index
+        return x.new_zeros(x.shape).index_add(0, target, x[source]) + self.own(x)
+
+
+gs.nn.register(Rooted, hops=1, propagation=lambda conv: gs.nn.Propagation(Sum(), root=conv.own))
+
+
+def test_what_is_added_to_a_propagation_is_profiled():
+    model = LayeredGNN([Block(nn.Linear(5, 5)), Block(Rooted(), act=None)])
+    costs = costs_of(model, torch.randn(7, 5))
+    assert costs.forward == Amount(node=25 + 2 * 35, edge=5)
+    assert costs.backward == Amount(node=25 + 4 * 35, edge=5)
+
+
+def test_a_row_of_sparse_features_is_a_sum_of_its_entries():
+    x = torch.zeros(64, 100)
+    x[:, :8] = 1
+    costs = costs_of(gs.nn.GCN(100, 4, 1, 4), CSR.from_dense(x))
+    at = [Sizes(64, 640, degree, entries=64 * 8) for degree in (10, 1000)]
+    deeper = costs.depth(at[1]) - costs.depth(at[0])
+    assert deeper == (1001 - 1).bit_length() - (11 - 1).bit_length()  # of the hop alone
+    assert costs.depth(at[0]._replace(entries=64 * 16)) == costs.depth(at[0]) + 1
