@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
+from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.passes import LARGEST, PassCost
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
+from gnnscale.kernels import CSR
 from gnnscale.storage.memory import in_words, memory_bytes
 
 
@@ -19,6 +21,15 @@ def sizes_of(graph: Graph, ids: Tensor) -> tuple[Tensor, Tensor]:
     assert graph.node_ptr is not None
     starts = graph.node_ptr
     return starts.diff()[ids], graph.adj.indptr[starts].diff()[ids]
+
+
+def sizes_of_some(graph: Graph, ids: Tensor) -> Sizes:
+    """What there is in some graphs together."""
+    nodes, edges = (int(sizes.sum()) for sizes in sizes_of(graph, ids))
+    entries = 0
+    if isinstance(graph.x, CSR):
+        entries = int(graph.x.indptr[graph.node_ptr].diff()[ids].sum())
+    return Sizes(nodes, edges, entries=entries, segments=ids.numel())
 
 
 def cut(costs: Tensor, allowed: int) -> list[int]:

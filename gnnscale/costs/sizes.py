@@ -6,9 +6,10 @@ makes the same choice.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.costs.counted.amounts import Sizes
-from gnnscale.costs.counted.reading import costs_of
+from gnnscale.costs.counted.reading import costs_of, entries_of
 from gnnscale.errors import GnnscaleError
-from gnnscale.graph import ClusteredGraph, Graph
+from gnnscale.graph import Adjacency, ClusteredGraph, Graph
 from gnnscale.kernels import CSR
-from gnnscale.nn import LayeredGNN
+from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.storage.mapped import read_rows
 
 # Of the widest activation of a batch, and of a chunk of rows in inference. What is larger leaves
@@ -38,8 +39,8 @@ _PART_NODES = 128
 # Time per unit of inference work over that of training (from the seconds of the quickstart's
 # report: whole layers are fresh memory, a batch's activations are not).
 _INFERENCE_COST = 1.5
-TRAINING = 3  # times a forward pass, of a perceptron on rows: backward costs twice as much
 _ROWS_AT_ONCE = 1 << 20  # of a stored graph that is counted through
+TRAINING = 3  # times a forward pass, of a perceptron on rows: backward costs twice as much
 
 
 def sizes_for(
@@ -128,13 +129,22 @@ class Seen(NamedTuple):
 def _trained(graph: Graph, train: Tensor | None, start: int, stop: int) -> tuple[int, int]:
     """Training nodes among some nodes, and the edges that arrive at them."""
     nodes = edges = 0
-    for a in range(start, stop if train is not None else start, _ROWS_AT_ONCE):
-        assert train is not None
-        b = min(a + _ROWS_AT_ONCE, stop)
-        mask = read_rows(train, a, b)
+    if train is None:
+        return 0, 0
+    for first, degrees in in_degrees(graph.adj, start, stop):
+        mask = read_rows(train, first, first + degrees.numel())
         nodes += int(mask.sum())
-        edges += int((read_rows(graph.adj.indptr, a, b + 1).diff() * mask).sum())
+        edges += int((degrees * mask).sum())
     return nodes, edges
+
+
+def in_degrees(
+    adj: Adjacency, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Edges that arrive at each of some nodes, block by block, with the first node of it."""
+    end = adj.num_nodes if end is None else end
+    for first in range(start, end, _ROWS_AT_ONCE):
+        yield first, read_rows(adj.indptr, first, min(first + _ROWS_AT_ONCE, end) + 1).diff()
 
 
 def row_bytes(model: object, graph: Graph) -> int:
@@ -198,11 +208,10 @@ def choose_sizes(
 
 
 def evaluation_interval(
-    model: LayeredGNN,
-    trained: Graph,
-    evaluated: Sequence[Graph],
-    nodes: int,
-    batches: int,
+    model: LayeredGNN | GraphModel,
+    graph: Graph,
+    trained: Sizes,
+    evaluated: Sizes,
     *,
     first_hop: bool = False,
 ) -> int:
@@ -210,34 +219,37 @@ def evaluation_interval(
 
     Args:
         model: the model.
-        trained: the graph whose nodes are trained on.
-        evaluated: the graphs that the model is run over, each whole.
-        nodes: how many nodes are trained on.
-        batches: in how many batches.
+        graph: any of those that it is run on; what its features and values are like counts.
+        trained: what an epoch trains on.
+        evaluated: what an evaluation runs over, all together.
         first_hop: whether training has the first propagation computed before.
     """
-    assert trained.x is not None
-    share = nodes / max(trained.num_nodes, 1)
-    # Edges between batches are not computed in training.
-    kept = share * (0.7 if batches > 1 else 1.0)
-    seen = Sizes(nodes, kept * trained.num_edges, entries=share * _entries(trained))
-    try:
-        x, carried = trained.x, trained.carried
-        training = costs_of(model, x, carried, computed="first" if first_hop else "none")
-        inference = costs_of(model, x, carried, training=False)
-    except GnnscaleError:  # a layer that does not run on any small piece
-        whole = sum(graph.num_nodes for graph in evaluated)
-        return epochs_between(_INFERENCE_COST * whole, TRAINING * nodes)
-    evaluation = sum(
-        inference.forward.of(Sizes(graph.num_nodes, graph.num_edges, entries=_entries(graph)))
-        for graph in evaluated
+    assert graph.x is not None
+    evaluation = training = 0.0
+    with contextlib.suppress(GnnscaleError):  # of a layer that does not run on any small piece
+        usual = learnt = costs_of(model, graph.x, graph.carried)
+        if first_hop:
+            learnt = costs_of(model, graph.x, graph.carried, computed="first")
+        evaluation, training = usual.forward.of(evaluated), learnt.step.of(trained)
+    if evaluation <= 0 or training <= 0:
+        evaluation, training = evaluated.nodes, TRAINING * trained.nodes
+    return epochs_between(_INFERENCE_COST * evaluation, training)
+
+
+def sizes_in_training(graph: Graph, nodes: int, batches: int) -> Sizes:
+    """What an epoch trains on: some nodes of a graph, in batches of clusters."""
+    share = nodes / max(graph.num_nodes, 1)
+    edges = graph.num_edges * (0.7 if batches > 1 else 1.0)  # those between batches are not there
+    return Sizes(graph.num_nodes, edges, entries=entries_of(graph)).share(share)
+
+
+def sizes_of_all(graphs: Sequence[Graph]) -> Sizes:
+    """Of several graphs, each of which is run over whole."""
+    return Sizes(
+        sum(graph.num_nodes for graph in graphs),
+        sum(graph.num_edges for graph in graphs),
+        entries=sum(map(entries_of, graphs)),
     )
-    return epochs_between(_INFERENCE_COST * evaluation, training.step.of(seen))
-
-
-def _entries(graph: Graph) -> int:
-    """Of sparse features."""
-    return graph.x.nnz if isinstance(graph.x, CSR) else 0
 
 
 def epochs_between(evaluation: float, training: float) -> int:

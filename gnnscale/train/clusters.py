@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
-from gnnscale.costs.sizes import evaluation_interval
+from gnnscale.costs.sizes import evaluation_interval, sizes_in_training, sizes_of_all
 from gnnscale.data.changed import files_of
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, Partition, open_graph
@@ -189,15 +189,10 @@ class Clusters:
 
     def interval(self, evaluated: Sequence[Graph]) -> int:
         """Epochs between evaluations of these graphs for `evaluate_every="auto"`."""
-        nodes, batches = self.seen.num_nodes, len(self.loader)
-        return evaluation_interval(
-            self._setup.model,
-            self.graph,
-            evaluated,
-            nodes,
-            batches,
-            first_hop=self._first is not None,
-        )
+        trained = sizes_in_training(self.graph, self.seen.num_nodes, len(self.loader))
+        whole, model = sizes_of_all(evaluated), self._setup.model
+        ahead = self._first is not None
+        return evaluation_interval(model, self.graph, trained, whole, first_hop=ahead)
 
     def sample(self) -> Batch:
         """A batch of one cluster: that of most training nodes, or the largest where none has."""

@@ -61,6 +61,8 @@ class Loop:
         shown = setup.config.progress and comm.is_main()
         with Progress(total, done, shown) as self._progress:
             for session in sessions:
+                if session.rule.stopped is None:  # what fault there is comes before an epoch
+                    session.interval(setup.config.evaluate_every)
                 while session.rule.stopped is None:
                     self._run_epoch(session)
                 if sessions.close(session):
@@ -149,9 +151,7 @@ class Loop:
         setup.count("train", meter.seconds)
         session.count(row)
         meter.reset()
-        every = config.evaluate_every
-        every = session.validator.interval() if every == "auto" else int(every)
-        due = session.source.epoch % every == 0
+        due = session.source.epoch % session.interval(config.evaluate_every) == 0
         if due:
             self._evaluate(session, row)
         session.step.updates.end_epoch(row)

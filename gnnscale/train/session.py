@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.distributed as dist
@@ -148,6 +148,7 @@ class Session:
         self.layer = layer
         self._before = before
         self._account = {} if account is None else account
+        self._every: int | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -169,6 +170,16 @@ class Session:
         """That epoch in words."""
         of = "" if self.layer is None else f" of layer {self.layer}"
         return f"epoch {self.source.epoch}{of}"
+
+    def interval(self, wanted: int | Literal["auto"]) -> int:
+        """Epochs between evaluations. "auto" chooses once: a layer that a callback freezes in the
+        middle of a run moves none of them, in a resumed run as little as in an uninterrupted one.
+        """
+        if wanted != "auto":
+            return wanted
+        if self._every is None:
+            self._every = self.validator.interval()
+        return self._every
 
     def count(self, row: Row) -> None:
         """Take an epoch into the account."""

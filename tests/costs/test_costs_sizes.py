@@ -10,8 +10,12 @@ from torch_geometric.nn import GATConv, GraphSAGE
 from torch_geometric.utils import subgraph
 
 import gnnscale as gs
-from gnnscale.costs.sizes import Seen, choose_sizes, row_bytes
+from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.graphs import sizes_of_some
+from gnnscale.costs.sizes import Seen, choose_sizes, evaluation_interval, row_bytes
 from gnnscale.graph import Partition, cluster
+from gnnscale.kernels import CSR
+from gnnscale.nn import Block, LayeredGNN
 from gnnscale.train import ClusterTrainer
 from tests.helpers.graphs import several_graphs
 from tests.helpers.small_runs import CLASSES, HIDDEN, IN, small_graph
@@ -96,3 +100,44 @@ def test_clusters_of_a_view_are_counted_where_they_are_given():
     trainer = ClusterTrainer(model, cluster(graph, part), inductive=True)
     assert (trainer.config.num_parts, trainer.config.clusters_per_batch) == (15, 3)
     assert (trainer.loader.clusters_drawn, len(trainer.loader)) == (3, 1)
+
+
+def some_graphs(x):
+    """Twelve rings of 60 nodes, four of which are trained on, and all evaluated."""
+    node = torch.arange(720)
+    ring = (node + 1) % 60 + node // 60 * 60
+    return gs.Graph.from_arrays(
+        torch.stack([node, ring]), x, torch.arange(12) % 2, node_ptr=torch.arange(0, 721, 60),
+        y_level="graph", num_classes=2, train_mask=node < 240,
+        val_mask=(node >= 240) & (node < 480), test_mask=node >= 480,
+    )  # fmt: skip
+
+
+class Picky(torch.nn.Module):
+    """Runs on no small piece."""
+
+    def forward(self, x, edge_index):
+        assert x.size(0) > 50
+        return x
+
+
+def test_graphs_are_evaluated_by_the_work_of_their_features_whatever_form_these_have():
+    x = torch.rand(720, 30) + 1
+    ids = torch.tensor([1, 5])
+    found = {}
+    for name, own in (("dense", x), ("sparse", CSR.from_dense(x))):
+        graph = some_graphs(own)
+        trainer = gs.GraphTrainer(gs.nn.GCN(30, 4, 1, 2), graph, progress=False)
+        found[name] = trainer._evaluator.interval()
+        entries = 120 * 30 if name == "sparse" else 0
+        assert sizes_of_some(graph, ids) == Sizes(120, 120, entries=entries, segments=2)
+    # Three times the graphs, at half the work an edge or so.
+    assert found["sparse"] == found["dense"] and 15 <= found["dense"] <= 30
+
+
+def test_what_runs_on_no_small_piece_is_evaluated_by_the_nodes():
+    model = LayeredGNN([Block(Picky(), act=None)], head=torch.nn.Linear(3, 2))
+    trainer = gs.GraphTrainer(model, some_graphs(torch.rand(720, 3)), progress=False)
+    assert trainer._evaluator.interval() == 15  # 1.5 · 720 nodes beside 3 · 240, ten times
+    nothing = Sizes(0, 0)
+    assert evaluation_interval(gs.nn.GCN(3, 4, 1, 2), trainer.graph, Sizes(240, 240), nothing) == 1

@@ -295,3 +295,54 @@ small_runs.assert_same(small_runs.weights_of(again), small_runs.weights_of(whole
 def test_a_rank_that_stops_within_an_epoch_stops_all(forks, tmp_path):
     """After the next step, in which they agree on it; the rest of the epoch is gone on with."""
     Ranks(forks, ONE_STOPS, 2, str(tmp_path / "run")).finish()
+
+
+class Freezes(Callback):
+    """Freezes a weight in the middle of a run."""
+
+    def on_epoch_end(self, trainer, row):
+        if row["epoch"] == 2:
+            next(trainer.model.parameters()).requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "graph"])
+def test_how_often_to_evaluate_is_chosen_once_before_an_epoch_is_trained(
+    kind, tmp_path, monkeypatch
+):
+    chosen = []
+    plain = trainer_of(kind, evaluate_every="auto", epochs=6)
+    own = type(plain._evaluator)
+    interval = own.interval
+
+    def counted(self):
+        chosen.append(len(self._setup.report.rows))
+        return interval(self)
+
+    monkeypatch.setattr(own, "interval", counted)
+    plain.fit()
+    assert chosen == [0]
+    plain.fit(epochs=8)
+    assert chosen == [0]
+    evaluated = []
+    for callbacks in ([], [Freezes()]):
+        trainer = trainer_of(kind, evaluate_every="auto", epochs=9, callbacks=callbacks)
+        trainer.fit()
+        rows = trainer.report.rows
+        evaluated.append([row["epoch"] for row in rows if "val_accuracy" in row])
+    trainer_of(kind, tmp_path, evaluate_every="auto", epochs=4, callbacks=[Freezes()]).fit()
+    resumed = trainer_of(kind, tmp_path, evaluate_every="auto", epochs=9)
+    rows = resumed.fit().rows
+    evaluated.append([row["epoch"] for row in rows if "val_accuracy" in row])
+    assert evaluated[0] == evaluated[1] == evaluated[2]
+
+
+def test_a_fault_of_what_is_chosen_comes_before_an_epoch_is_trained(monkeypatch):
+    trainer = trainer_of("cluster", evaluate_every="auto")
+
+    def broken(self):
+        raise InputError("no costs")
+
+    monkeypatch.setattr(type(trainer._evaluator), "interval", broken)
+    with pytest.raises(InputError, match="no costs"):
+        trainer.fit()
+    assert trainer.report.rows == []

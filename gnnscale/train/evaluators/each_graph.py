@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
-from gnnscale.costs.counted.amounts import Sizes
-from gnnscale.costs.counted.reading import costs_of
-from gnnscale.costs.graphs import Needs, check_steps, cut, needs, sizes_of
+from gnnscale.costs.graphs import Needs, check_steps, cut, needs, sizes_of, sizes_of_some
 from gnnscale.costs.passes import PassCost, pass_cost
-from gnnscale.costs.sizes import epochs_between
+from gnnscale.costs.sizes import evaluation_interval
 from gnnscale.errors import InputError
 from gnnscale.graph.reading.labels import labelled
 from gnnscale.inference import Metric
@@ -75,13 +73,11 @@ class EachGraph:
         graph, split = self._data.graph, self._data.rows.split(self._setup.config.split)
         if split is None:
             return 1
-        assert graph.x is not None
-        costs = costs_of(self._model, graph.x, graph.carried)
         trained, evaluated = (
-            Sizes(*(int(size.sum()) for size in sizes_of(graph, mask.nonzero().squeeze(1))))
+            sizes_of_some(graph, mask.nonzero().squeeze(1))
             for mask in (split.train, split.train | split.val | split.test)
         )
-        return epochs_between(costs.forward.of(evaluated), costs.step.of(trained))
+        return evaluation_interval(self._model, graph, trained, evaluated)
 
     def validate(self) -> dict[str, dict[str, float]]:
         """See `Validator`."""

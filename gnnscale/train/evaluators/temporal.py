@@ -130,8 +130,7 @@ class Temporal:
             InputError: with the smallest `memory` that would do.
         """
         evaluated = [self._of[name] for name in self.sets()]
-        for one in evaluated:
-            assert one.graph is not None  # what was known then is made now, and counts as held
+        _ = [one.graph for one in evaluated]  # what was known then is made now, and counts as held
         for one in evaluated:
             one.check_room()
 

@@ -6,6 +6,7 @@ The oracle is a graph made by hand of what was known, and trained on by itself.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import Graph
 from gnnscale.graph.store.graph_folder import store_graph
 from gnnscale.train import clusters
-from gnnscale.train.evaluators import full_graph
+from gnnscale.train.evaluators import full_graph, temporal
 from tests.helpers.small_runs import CLASSES, IN, assert_same, same_course, small_graph, weights_of
 
 TRAINERS = {
@@ -222,22 +223,42 @@ def test_room_and_interval_count_the_graphs_that_are_evaluated(tested, monkeypat
     if not tested:
         given_["test"] = torch.zeros(60, dtype=torch.bool)
     graph, checked, counted = made(given_), [], []
-    interval = sizes.evaluation_interval
+    together = sizes.sizes_of_all
 
-    def counting(model, trained, evaluated, *given, **more):
+    def counting(evaluated):
         counted[:] = [g.num_edges for g in evaluated]
-        return interval(model, trained, evaluated, *given, **more)
+        return together(evaluated)
 
     monkeypatch.setattr(
         full_graph, "store_for", lambda model, of, **_: checked.append(of) or BUDGET
     )
     monkeypatch.setattr(full_graph, "check_convolutions", lambda *_: None)
-    monkeypatch.setattr(clusters, "evaluation_interval", counting)
+    monkeypatch.setattr(clusters, "sizes_of_all", counting)
     trainer = TRAINERS["clusters"](MODELS["gat"](), graph, progress=False, memory="1GB")
     trainer.prepare()
     trainer._evaluator.check_room()
     every = trainer._evaluator.interval()
     known = [graph.until(cut).num_edges for cut in CUTS] + [graph.num_edges] * tested
     assert [one.num_edges for one in checked[-len(known) :]] == known == counted
-    of_all = interval(trainer.model, graph.until(CUTS[0]), [graph] * 3, 20, 2)
+    seen = graph.until(CUTS[0])
+    trained_on = sizes.sizes_in_training(seen, 20, 2)
+    of_all = sizes.evaluation_interval(trainer.model, seen, trained_on, together([graph] * 3))
     assert every < of_all
+
+
+def test_what_was_known_then_is_made_before_room_is_checked_without_assertions_too():
+    order, names, code = [], ("train", "val"), inspect.getsource(temporal)
+    optimized: dict = {}
+    exec(compile(code, temporal.__file__, "exec", optimize=1), optimized)
+
+    class Part:
+        graph = property(lambda self: order.append("graph"))
+
+        def check_room(self):
+            order.append("room")
+
+    own = optimized["Temporal"].__new__(optimized["Temporal"])
+    own._of = {name: Part() for name in names}
+    own.sets = lambda: list(names)
+    own.check_room()
+    assert order == ["graph", "graph", "room", "room"]
