@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gnnscale.costs.counted.model import ModelCosts
-from gnnscale.costs.counted.reading import costs_of
 from gnnscale.costs.inference import Budget
 from gnnscale.costs.passes import MARGIN, Growth, growth, repeated, rings
 from gnnscale.costs.peak import PeakBytes
-from gnnscale.errors import GnnscaleError, InputError
+from gnnscale.costs.sizes import in_degrees
+from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
-from gnnscale.graph.adjacency import row_blocks
+from gnnscale.graph.adjacency import row_blocks, slice_rows
 from gnnscale.graph.graph import EDGE_VALUES
 from gnnscale.kernels import CSR, spmm
-from gnnscale.nn import LayeredGNN
-from gnnscale.nn.blocks.context import computed_in, type_of
+from gnnscale.nn import Context, LayeredGNN
+from gnnscale.nn.blocks.context import entering, type_of
 from gnnscale.nn.blocks.phases import Neighbourhood, opaque_of
 from gnnscale.nn.blocks.reach import halo
+from gnnscale.nn.invariance.stand_in import copy_of
 from gnnscale.nn.modules import evaluation_mode
 from gnnscale.storage.mapped import read_rows
 from gnnscale.storage.memory import in_words
@@ -37,9 +38,9 @@ logger = logging.getLogger(__name__)
 
 _HALO_NODE, _HALO_EDGE = 48, 88  # while a halo is gathered: int64 ids, sorted once
 _KEPT_NODE, _KEPT_EDGE = 8, 24  # of a halo while the layer runs on it
+_FEW = 8  # nodes that are enough to learn how wide every layer is
 _SMALL = 1 << 14  # nodes and edges of a graph that is run whole without measuring the layer
 _TRIED = 32  # rows of several hops whose halo is made to learn how large it is
-_ROWS_AT_ONCE = 1 << 20
 
 
 class PieceCost(NamedTuple):
@@ -140,15 +141,14 @@ def check_convolutions(
     """
     if not (opaque_of(model.phases) and is_measured(budget, graph.num_nodes, graph.num_edges)):
         return
-    assert graph.x is not None
-    try:
-        costs = costs_of(model, graph.x, graph.carried, training=False)
-    except GnnscaleError:  # on a graph that it was not made for; on its own it says what is wrong
-        logger.debug("no widths of %s on a few nodes", type(model).__name__, exc_info=True)
-        return
     with evaluation_mode(model):
+        try:
+            found, _ = _widths(model, graph, device)
+        except Exception:  # on a graph that it was not made for; on its own it says what is wrong
+            logger.debug("no widths of %s on a few nodes", type(model).__name__, exc_info=True)
+            return
         refusals = []
-        for phase, widths, dtype in _read_by_opaque(model, graph.x, costs):
+        for phase, widths, dtype in found:
             carried = {k: v for k, v in graph.carried.items() if k in phase.given}
             cost = piece_cost(phase, widths, dtype, carried, device)
             refusals.append(refusal(phase, cost, graph.adj, budget))
@@ -209,7 +209,7 @@ def _costliest_row(hops: int, cost: PieceCost, adj: Adjacency, allowed: int) -> 
 
 def most_edges(adj: Adjacency) -> int:
     """The most edges that arrive at a node."""
-    return max(int(degrees.max()) for _, degrees in _degrees(adj))
+    return max(int(degrees.max()) for _, degrees in in_degrees(adj))
 
 
 def reachable_edges(adj: Adjacency, hops: int) -> Tensor:
@@ -218,7 +218,7 @@ def reachable_edges(adj: Adjacency, hops: int) -> Tensor:
     What is reached in several ways counts as often.
     """
     own = torch.empty(adj.num_nodes, 1, dtype=torch.float64, device=adj.device)
-    for start, degrees in _degrees(adj):
+    for start, degrees in in_degrees(adj):
         own[start : start + degrees.numel(), 0] = degrees
     edges = own
     for _ in range(hops - 1):
@@ -230,31 +230,43 @@ def reachable_edges(adj: Adjacency, hops: int) -> Tensor:
     return edges.squeeze(1)
 
 
-def _degrees(adj: Adjacency) -> Iterator[tuple[int, Tensor]]:
-    for start in range(0, adj.num_nodes, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, adj.num_nodes)
-        yield start, read_rows(adj.indptr, start, stop + 1).diff()
-
-
-def output_bytes(model: LayeredGNN, graph: Graph) -> int:
+@torch.no_grad()
+def output_bytes(model: LayeredGNN, graph: Graph, device: torch.device) -> int:
     """Bytes of a row of the model's output; 0 where a few nodes do not tell."""
-    assert graph.x is not None
-    with contextlib.suppress(GnnscaleError):
-        costs = costs_of(model, graph.x, graph.carried, training=False)
-        return costs.values[costs.gives].row
+    if graph.x is None:  # of which the inference will tell
+        return 0
+    with evaluation_mode(model), contextlib.suppress(Exception):
+        _, out = _widths(model, graph, device)
+        return out[:1].nbytes
     return 0
 
 
-def _read_by_opaque(
-    model: LayeredGNN, x: Tensor | CSR, costs: ModelCosts
-) -> Iterator[tuple[Neighbourhood, list[int], torch.dtype]]:
-    """What each opaque convolution reads: columns of its input and of its slots, and their type."""
-    for phases, block in zip(model.phases, costs.blocks, strict=True):
-        for phase, placed in zip(phases, block, strict=True):
-            if isinstance(phase, Neighbourhood):
-                *slots, rows = (costs.values[value] for value in placed.takes)
-                dtype = type_of(x) if rows.whole else computed_in(model) or type_of(x)
-                yield phase, [rows.width, *(slot.width for slot in slots)], dtype
+def _widths(
+    model: LayeredGNN, graph: Graph, device: torch.device
+) -> tuple[list[tuple[Neighbourhood, list[int], torch.dtype]], Any]:
+    """What each opaque convolution reads: columns of its input and of its slots, and their type.
+
+    The model's output on a few nodes comes with it.
+    """
+    nodes = min(_FEW, graph.num_nodes)
+    carried: dict[str, Any] = _values(graph.carried, nodes, nodes, device)
+    ring = rings([nodes]).to(device)
+    ring = Adjacency(ring.indptr, ring.indices, carried.pop("edge_weight", None))
+    ends = torch.tensor([0, nodes], device=device)
+    context = Context(ring, training=False, segments={"cluster": ends, "graph": ends}, **carried)
+    assert graph.x is not None
+    x: Any = graph.x
+    x = slice_rows(x, 0, nodes) if isinstance(x, CSR) else read_rows(x, 0, nodes)
+    x = entering(x.to(device), model)
+    found = []
+    for phase in (phase for block in model.phases for phase in block):
+        if isinstance(phase, Neighbourhood):
+            widths = [x.shape[1], *(context.slots[slot].shape[1] for slot in phase.slots)]
+            found.append((phase, widths, type_of(x)))
+            # The layer itself may keep what it sees first.
+            phase = replace(phase, module=copy_of(phase.module).to(device))
+        x = phase(x, context)
+    return found, x
 
 
 def _values(

@@ -182,7 +182,8 @@ def _taken(
 ) -> int:
     """Bytes that the result takes, where it is not in a file, and the order of its rows."""
     count = graph.num_nodes if wanted is None else wanted.numel()
-    row = output_bytes(model, graph) if out is None and graph.num_nodes else 0
+    device = torch.device(options.get("device", "cpu"))
+    row = output_bytes(model, graph, device) if out is None and graph.num_nodes else 0
     return count * (row + (0 if wanted is None else _ORDERED))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch_geometric import nn as pyg
 
-from gnnscale.costs.convolutions import most_edges, piece_cost, reachable_edges
+from gnnscale.costs.convolutions import most_edges, output_bytes, piece_cost, reachable_edges
 from gnnscale.costs.inference import inference_budget
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.errors import InputError
@@ -146,3 +146,20 @@ def test_the_bound_that_is_named_would_do(piece, held, nodes, files):
 @given(st.integers(0, 10**13))
 def test_sizes_in_words_are_read_back_and_hold_what_they_say(size):
     assert size <= memory_bytes(in_words(max(size, 1))) <= 1.02 * max(size, 1)
+
+
+class Counting(nn.Module):
+    """Counts its runs, whichever copy of it runs."""
+
+    runs = 0
+
+    def forward(self, x, edge_index):
+        Counting.runs += 1
+        return x
+
+
+def test_how_wide_rows_are_is_found_by_one_run_of_each_layer():
+    model = LayeredGNN([Block(Counting(), act=None), Block(Counting(), act=None)])
+    Counting.runs = 0
+    assert output_bytes(model, with_hubs(8, 1, 0.0, 0), torch.device("cpu")) == 8 * IN
+    assert Counting.runs == 2

@@ -17,7 +17,7 @@ from torch_geometric.nn import norm as pyg_norm
 import gnnscale.nn as gsnn
 from gnnscale.errors import InexactConvolution, InputError, StoreError
 from gnnscale.graph import Graph
-from gnnscale.inference import stream
+from gnnscale.inference import predict, stream
 from gnnscale.inference.execution import Execution
 from gnnscale.kernels import CSR
 from gnnscale.nn import (
@@ -344,6 +344,8 @@ def test_what_is_refused():
     bare = Graph.from_arrays(edges, num_nodes=9)
     with pytest.raises(InputError, match="no features x"):
         streamed(gsnn.GCN(5, 4, 2, 2), bare)
+    with pytest.raises(InputError, match="no features x"):
+        predict(gsnn.GCN(5, 4, 2, 2), bare, memory="1GB")
     for name in ("GCN", "GraphSAGE", "GIN", "GAT", "MLP"):
         model = getattr(gsnn, name)(7, 4, 2, out_channels=2)
         with pytest.raises(InputError, match=r"takes 7 features, the graph has 5.*in_channels=5"):
