@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gnnscale.errors import RunMismatch
 from gnnscale.train.run.records import Description
-from gnnscale.train.task import NodeTask, Task
+from gnnscale.train.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,7 @@ def _state_faults(name: str, module: nn.Module) -> list[str]:
 
 
 def _container(task: object, model: nn.Module) -> nn.Module:
-    container, plain = nn.Module(), type(task) is NodeTask
-    if plain and all(own is None or isinstance(own, _OPAQUE) for own in vars(task).values()):
-        return container
+    container = nn.Module()
     known = {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
     for name, part in _walk(task, "", known):
         # Past `register_parameter` and `add_module`, which refuse names that an attribute may have.
