@@ -170,6 +170,8 @@ def files():
         (("edges.csv", "unnamed.csv"), "--id"),
         (("numbers.csv",), "--weight n"),
         (("either.csv",), "--header yes or --header no"),
+        (("edges.csv", "people.csv", "--header", "features=id,age"),
+         "--header features=id,age: .* --header features=yes, --header features=no or a name"),
         (("edges.csv", "--labels", "team"), "--labels team is no column"),
         (("edges.csv", "--id", "person"), "NODES"),
         (("edges.csv", "people.csv", "--sep", ";"), "--sep"),

@@ -138,7 +138,7 @@ def test_what_is_said_by_table_is_read_again(said):
 @quick
 @given(
     st.sampled_from(["sep", "header", "comment", "encoding"]),
-    st.one_of(st.booleans(), st.text(max_size=4)),
+    st.one_of(st.booleans(), st.text(max_size=4), st.lists(st.sampled_from("ab"), max_size=2)),
     st.sampled_from(["features", "labels"]),
 )
 def test_an_option_is_said_of_its_table_once(key, value, table):

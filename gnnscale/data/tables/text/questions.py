@@ -14,7 +14,7 @@ from gnnscale.errors import InputError
 
 _SAID = re.compile(
     r"(?<![\w.'\"?&/=-])(sep|comment|header|encoding)="
-    r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?![{\[(])[\w-]*)"
+    r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[[^\]]*\]|(?![{(])[\w-]*)"
 )
 _SAY = re.compile(r"[;,.]?\s+[Ss]ay .*", re.S)
 
