@@ -192,8 +192,8 @@ def _given(given: object, rows: list[list[str]], width: int, what: str) -> Heade
     names = [given] if isinstance(given, str) else list(given)  # type: ignore[call-overload]
     if not all(isinstance(name, str) for name in names) or (rows and len(names) != width):
         raise InputError(
-            f"header={names!r}: {what} has {width} columns; say header=True, header=False or a name "
-            "for each"
+            f"header={names!r}: {what} has {width} columns; say header=True, header=False or a "
+            "name for each"
         )
     return Header(tuple(names), int(bool(rows) and len(rows[0]) != width))
 
