@@ -202,7 +202,8 @@ def _workspace_backward(shapes: _Shapes, x: Value, adds: int) -> int:
     """The same of gradients."""
     beside = shapes.wide * adds if x.learns else 0
     if shapes.before:
-        return shapes.out * max(1, shapes.weights) + beside
+        # Of several powers each gives one as wide as all, for the columns that it took, to the sum.
+        return shapes.out * (2 * shapes.weights if shapes.weights > 1 else 1) + beside
     return (shapes.stacked * int(shapes.weights > 0) + beside) if x.learns else 0
 
 
