@@ -28,7 +28,7 @@ def read_text(path: Path) -> list[str]:
         with opened(path) as file:
             limit = unpack_limit(size)
             content = file.read(limit + 1)
-    except (OSError, EOFError) as error:
+    except OSError as error:
         raise StoreError(f"could not read {path}: {error}") from error
     if len(content) > limit:
         raise too_large(path, size)
@@ -63,7 +63,7 @@ def number_rows(
     while more:
         try:
             block = file.read(_BLOCK_BYTES)
-        except (OSError, EOFError) as error:
+        except OSError as error:
             raise StoreError(f"{path} cannot be read: {error}") from error
         more = bool(block)
         text = rest + block

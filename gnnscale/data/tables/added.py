@@ -49,6 +49,11 @@ class WithAdded:
         """See `Part`."""
         return self._part.signed
 
+    @property
+    def empty_end(self) -> int:
+        """See `Part`."""
+        return self._part.empty_end
+
     def count(self) -> int:
         """See `Part.count`."""
         return self._part.count()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow, types
+
+#: What an index without a name that pandas wrote is called.
+INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 
 
 class CellMisfit(InputError):
@@ -51,6 +55,11 @@ class Part(Protocol):
     @property
     def signed(self) -> frozenset[int]:
         """The columns in which a cell read so far is a number as none is printed: +7, or -0."""
+        ...
+
+    @property
+    def empty_end(self) -> int:
+        """How many rows of separators alone are left out at its end, once all were read."""
         ...
 
     def count(self) -> int:

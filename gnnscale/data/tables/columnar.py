@@ -28,6 +28,7 @@ class TypedPart:
     words: tuple[str, ...] = ()
     typed = True
     signed: frozenset[int] = frozenset()
+    empty_end = 0
 
     def __init__(self, what: str, schema: pyarrow.Schema) -> None:
         self.what, self.schema = what, schema

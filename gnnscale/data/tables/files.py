@@ -29,10 +29,15 @@ _PACKED = (
     (b"\xfd7zXZ\x00", "xz"),
     (b"PK\x03\x04", "zip"),
 )
-_COLUMNAR = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"FEA1", "arrow"))
+#: How files of columns begin, and what they are.
+COLUMNAR = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"), (b"FEA1", "arrow"))
 _STREAM = b"\xff\xff\xff\xff"  # that of Arrow, before the length of its first message
 #: What is laid beside parts of a table: words for people, and checksums.
-_BESIDE = re.compile(r"(README|LICEN[CS]E|CHANGELOG).*|.*\.(md|crc|md5|sha\d*)", re.I)
+_BESIDE = re.compile(
+    r"(README|LICEN[CS]E|CHANGELOG)(\.(md|txt|rst))?|.*\.(md|crc|md5|sha\d*)", re.I
+)
+#: What readers of packed files raise where one is damaged, or packed in a way they do not know.
+_UNREADABLE = (OSError, EOFError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -96,7 +101,7 @@ def file_kind(path: Path) -> str:
             mark = file.read(32)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
-    for start, kind in _COLUMNAR:
+    for start, kind in COLUMNAR:
         if mark.startswith(start):
             return kind
     if mark.startswith(_STREAM) and len(mark) > 8:
@@ -104,7 +109,7 @@ def file_kind(path: Path) -> str:
     _refuse_unread(path, mark)
     if packing(path) is not None:
         mark = next(read_bytes(path, 32), b"")
-        if mark.startswith((*(start for start, _ in _COLUMNAR), _STREAM)):
+        if mark.startswith((*(start for start, _ in COLUMNAR), _STREAM)):
             raise InputError(f"{path} is a Parquet or Arrow file that is packed again: unpack it")
         _refuse_unread(path, mark)
     return "text"
@@ -129,7 +134,7 @@ def read_bytes(path: Path, most: int) -> Iterator[bytes]:
         with opened(path) as file:
             while block := file.read(most):
                 yield block
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
@@ -138,19 +143,30 @@ def opened(path: Path) -> IO[bytes]:
 
     Raises:
         InputError: it is a zip of several files.
-        StoreError: it is damaged; while it is read, also that it unpacks to too much.
+        StoreError: it cannot be read; while it is, also that it is damaged or unpacks to too much.
     """
-    kind = packing(path)
-    if kind is None:
-        return open(path, "rb", buffering=0)
-    source: IO[bytes]
-    if kind == "xz":
-        source = lzma.open(path)  # noqa: SIM115 - what is returned closes it
-    elif kind == "zip":
-        source = _only_member(path)
-    else:
-        source = pyarrow.input_stream(str(path), compression=kind)
+    try:
+        kind = packing(path)
+        if kind is None:
+            return open(path, "rb")
+        source = _unpacked(path, kind)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     return io.BufferedReader(_Bounded(path, source.read, source.close), 1 << 16)
+
+
+def _unpacked(path: Path, kind: str) -> IO[bytes]:
+    if kind == "xz":
+        return lzma.open(path)
+    if kind == "zip":
+        return _only_member(path)
+    source: IO[bytes] = pyarrow.input_stream(str(path), compression=kind)
+    return source
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    why = error.strerror if isinstance(error, OSError) else None
+    return StoreError(f"{path} cannot be read: {why or error or type(error).__name__}")
 
 
 class _Bounded(io.RawIOBase):
@@ -168,7 +184,10 @@ class _Bounded(io.RawIOBase):
 
     @override
     def readinto(self, buffer: Any) -> int:
-        block = self._read(len(buffer))
+        try:
+            block = self._read(len(buffer))
+        except _UNREADABLE as error:
+            raise _unreadable(self._path, error) from error
         self._room -= len(block)
         if self._room < 0:
             raise too_large(self._path, self._compressed)
@@ -185,8 +204,8 @@ class _Bounded(io.RawIOBase):
 def _only_member(path: Path) -> IO[bytes]:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise StoreError(f"{path} cannot be unpacked: {error}") from error
+    except ValueError as error:  # of places that are before the file
+        raise zipfile.BadZipFile(str(error)) from error
     check_archive(archive, path, path.stat().st_size)
     names = [
         name

@@ -161,6 +161,11 @@ class Table:
                 self._rows = sum(part.count() for part in self._parts)
         return self._rows
 
+    @property
+    def empty_end(self) -> int:
+        """How many rows of separators alone are left out at ends of texts, once all were read."""
+        return sum(part.empty_end for part in self._parts)
+
     def column(self, name_or_number: str | int) -> Column:
         """The column of a name, or of a number from 0.
 

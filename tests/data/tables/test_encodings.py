@@ -108,3 +108,10 @@ def test_zeros_in_a_text_are_named_with_their_line(tmp_path):
     (tmp_path / "e.csv").write_bytes(b"source,target\n1,2\n2,3\n\0\0\0\0")
     with pytest.raises(InputError, match="line 4 holds a zero byte"):
         gs.from_edge_list(tmp_path / "e.csv")
+
+
+def test_a_long_cell_is_looked_at_once(tmp_path):
+    """Of 200 KB, which a search from each of its characters would not end with."""
+    text = f"source,target\n{'a' * 100_000},b\nMüller,{'word ' * 20_000}\n"
+    (tmp_path / "e.csv").write_bytes(text.encode("latin-1"))
+    assert gs.from_edge_list(tmp_path / "e.csv").num_nodes == 4

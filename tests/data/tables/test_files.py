@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import io
+import lzma
 import os
 import secrets
 import sys
 import zipfile
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gnnscale as gs
+from gnnscale.data.tables.id_list import read_id_list
 from gnnscale.data.tables.table import open_table
-from gnnscale.errors import InputError, StoreError
+from gnnscale.errors import GnnscaleError, InputError, StoreError
+from gnnscale.graph.names import NodeNames
 
 quick = settings(
     deadline=None,
@@ -226,3 +232,56 @@ def test_separators_alone_and_backslashes_in_single_quotes(tmp_path, text, messa
     (tmp_path / "e.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         gs.from_edge_list(tmp_path / "e.csv")
+
+
+PACKED = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zip": lambda content: zipped(e_txt=content.decode()),
+}
+FORMATS = {
+    "e.txt": "1 2\n2 3\n3 1\n",
+    "e.graph": "3 3\n2 3\n1 3\n1 2\n",
+    "e.adjlist": "1 2\n2 3\n3 1\n",
+    "out.e": "% sym unweighted\n1 2\n2 3\n3 1\n",
+    "e.mtx": "%%MatrixMarket matrix coordinate pattern general\n3 3 3\n1 2\n2 3\n3 1\n",
+    "e.edgelist": "1 2 {}\n2 3 {}\n3 1 {}\n",
+}
+
+
+@quick
+@given(st.sampled_from(sorted(PACKED)), st.sampled_from(sorted(FORMATS)), st.data())
+def test_a_packed_file_that_is_damaged_is_refused_by_name(tmp_path, kind, name, data):
+    text = FORMATS[name] * (1 if name != "e.txt" else data.draw(st.sampled_from([1, 2000])))
+    path = tmp_path / f"{name}.{kind}"
+    content = PACKED[kind](text.encode())
+    path.write_bytes(content)
+    ids = tmp_path / f"ids.{kind}"
+    assert gs.load(path).num_nodes == 3
+    at = data.draw(st.integers(0, len(content) - 1))
+    whole = data.draw(st.booleans())
+    broken = bytearray(content if whole else content[:at])
+    if whole:
+        broken[at] ^= data.draw(st.sampled_from([1, 16, 255]))
+    for file in (path, ids):
+        file.write_bytes(broken)
+    for format_ in ("metis", "adjlist", "edgelist", "konect", "matrix-market", "edges", None):
+        said = {} if format_ is None else {"format": format_}
+        with contextlib.suppress(GnnscaleError):
+            gs.load(path, **said)
+    with contextlib.suppress(GnnscaleError):
+        gs.from_edge_list(path)
+    with contextlib.suppress(GnnscaleError):
+        read_id_list(ids, NodeNames(torch.arange(1, 4)))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("license", True), ("licenses_2019", True), ("readmes", True), ("changelog-2020", True),
+     ("LICENSE", False), ("README.md", False), ("changelog.txt", False), ("Licence.rst", False)],
+)  # fmt: skip
+def test_what_is_called_as_words_for_people_is_a_part_where_it_holds_data(tmp_path, name, part):
+    (tmp_path / "apache.csv").write_text(EDGES)
+    (tmp_path / (f"{name}.csv" if part else name)).write_text("source,target\n3,4\n")
+    assert gs.from_edge_list(tmp_path).num_nodes == 3 + part

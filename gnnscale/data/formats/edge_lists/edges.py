@@ -11,7 +11,8 @@ from gnnscale.data.formats import seen
 from gnnscale.data.formats.edge_lists.arguments import arguments_of
 from gnnscale.data.formats.registry import Format
 from gnnscale.data.tables.edge_list import from_edge_list
-from gnnscale.data.tables.files import part_files
+from gnnscale.data.tables.files import COLUMNAR, part_files
+from gnnscale.data.tables.text.comments import MARKS
 from gnnscale.errors import GnnscaleError
 from gnnscale.graph import Graph
 
@@ -19,8 +20,7 @@ _TABLES = frozenset((".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".ar
 _LISTS = frozenset(
     (".edges", ".edgelist", ".edge", ".el", ".wel", ".ncol", ".list", ".dat", ".data", "")
 )
-_COLUMNAR = (b"PAR1", b"ARROW1", b"FEA1")
-_COMMENTS = ("#", "%", "//")
+_BETWEEN_CELLS = re.compile(r"\s*(?:::|[,;|])\s*|\s+")
 
 
 def _read(path: Path, given: Mapping[str, Any]) -> Graph:
@@ -34,7 +34,7 @@ def _recognises(path: Path) -> bool:
     if path.suffix.lower() == ".npy":
         shape, what = seen.shape(path)
         return len(shape) == 2 and 2 in shape and what in "iu"
-    if kind in _TABLES or seen.head(path).startswith(_COLUMNAR):
+    if kind in _TABLES or seen.head(path).startswith(tuple(start for start, _ in COLUMNAR)):
         return True
     return kind in _LISTS and _has_pairs(path)
 
@@ -55,11 +55,11 @@ def _has_pairs(path: Path) -> bool:
     """Whether the first row of a text without a name for tables has several cells."""
     if b"\x00" in seen.head(path)[:4096]:
         return False
-    rows = [line for line in seen.lines(path) if line.strip() and not line.startswith(_COMMENTS)]
+    rows = [line for line in seen.lines(path) if line.strip() and not line.startswith(MARKS)]
     return (
         bool(rows)
         and rows[0].lstrip()[:1] not in "{[<*"
-        and len(re.split(r"::|[,;|\s]\s*", rows[0].strip())) in (2, 3, 4)
+        and len(_BETWEEN_CELLS.split(rows[0].strip())) in (2, 3, 4)
     )
 
 

@@ -10,7 +10,8 @@ from gnnscale.data.tables.text.header import is_usual
 from gnnscale.data.tables.text.separator import Reading, separated
 from gnnscale.errors import InputError
 
-_MARKS = ("#", "%", "//")
+#: What comments begin with.
+MARKS = ("#", "%", "//")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def without_comments(text: str, what: str, suffix: str, sep: str | None, mark: s
             raise InputError(f"comment={mark!r}: give what lines of comments begin with, as '#'")
         start = len(text) - len(_below(text, mark)) if mark else 0
         return Rows(_read(_cleared(text, mark), what, suffix, sep), mark, True, start)
-    mark = next((m for m in _MARKS if text.lstrip().startswith(m)), "")
+    mark = next((m for m in MARKS if text.lstrip().startswith(m)), "")
     below = _below(text, mark) if mark else text
     above = text[: len(text) - len(below)]
     if not mark:
@@ -92,10 +93,10 @@ def without_comments(text: str, what: str, suffix: str, sep: str | None, mark: s
 def _check_first_cells(reading: Reading, what: str) -> None:
     """Of lines that begin with a mark among numbers nobody knows what they are."""
     rows = [row for row in reading.rows[1:] if len(row.cells) == reading.width > 1]
-    marked = [row for row in rows if row.cells[0].startswith(_MARKS)]
-    others = [row for row in rows if not row.cells[0].startswith(_MARKS)]
+    marked = [row for row in rows if row.cells[0].startswith(MARKS)]
+    others = [row for row in rows if not row.cells[0].startswith(MARKS)]
     if marked and others and all(is_number(row.cells[0]) for row in others):
-        mark = next(mark for mark in _MARKS if marked[0].cells[0].startswith(mark))
+        mark = next(mark for mark in MARKS if marked[0].cells[0].startswith(mark))
         raise _asked(what, marked[0], mark)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from gnnscale.data.tables.text.cells import MISSING, Row, filled_cells, is_missi
 from gnnscale.data.tables.text.dialect import Dialect
 from gnnscale.data.tables.text.encoding import not_of
 from gnnscale.data.tables.text.lines import Lines, separator_of
+from gnnscale.data.tables.text.tails import without_tails
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.arrow import csv as arrow_csv
@@ -33,6 +35,7 @@ class Cutter:
     def __init__(self, dialect: Dialect, names: list[str], what: str) -> None:
         self._dialect, self._names, self._what = dialect, names, what
         self.sep = separator_of(dialect)
+        self._has_tails = False
 
     def rows(self, lines: Lines) -> Iterator[Row]:
         """The rows as they are written; slow."""
@@ -45,23 +48,20 @@ class Cutter:
         Raises:
             pyarrow.ArrowInvalid: there are others.
         """
+        known = self._has_tails
         try:
-            return self._by_arrow(lines, kinds)
-        except pyarrow.ArrowInvalid:
-            if (even := self._evened(lines)) is None:
+            return self._by_arrow(self._evened(lines) if known else lines, kinds)
+        except pyarrow.ArrowInvalid as error:
+            if known or re.search(r"Expected \d+ columns, got", str(error)) is None:
                 raise
+            if (even := self._evened(lines)) is lines:
+                raise
+            self._has_tails = True  # as later rows will
             return self._by_arrow(even, kinds)
 
-    def _evened(self, lines: Lines) -> Lines | None:
-        """Without empty cells behind the last column; None where no row has such."""
-        width = len(self._names)
-        rows = [*self.rows(lines)]
-        if not any(len(row.cells) > width >= filled_cells(row) for row in rows):
-            return None
-        if any(filled_cells(row) > width for row in rows):
-            return None
-        text = "".join(self.sep.join(row.raw[:width]) + "\n" for row in rows)
-        return Lines(text.encode(), lines.line)
+    def _evened(self, lines: Lines) -> Lines:
+        """Without empty cells behind the last column, as spreadsheets write them."""
+        return without_tails(lines, self.sep, self._dialect.quote, len(self._names)) or lines
 
     def _by_arrow(
         self, lines: Lines, kinds: Mapping[int, pyarrow.DataType | None]

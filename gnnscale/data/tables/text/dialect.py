@@ -18,12 +18,11 @@ from gnnscale.data.tables.text.plain import (
     plain,
     with_doubled_quotes,
 )
-from gnnscale.data.tables.text.separator import STRONG, Reading, reading_of
+from gnnscale.data.tables.text.separator import STRONG, USUAL, Reading, reading_of
 from gnnscale.errors import InputError
 
 _THOUSANDS = re.compile(r"[-+]?\d{1,3},\d{3}")
 _SINGLE = re.compile(r"(?:^|(?<=[\t;|,]))'[^'\n]*\\'[^'\n]*'(?=[\t;|,]|$)", re.M)
-_USUAL = {".csv": ",", ".tsv": "\t", ".txt": " "}
 _CALLED = {"\t": "tabs", " ": "white space"}
 
 
@@ -171,7 +170,7 @@ def with_line_ends(text: str) -> str:
 
 def _separator_words(reading: Reading, suffix: str) -> list[str]:
     sep = reading.sep
-    if reading.width < 2 or (sep == _USUAL.get(suffix) and not reading.padded):
+    if reading.width < 2 or (sep == {**USUAL, ".txt": " "}.get(suffix) and not reading.padded):
         return []
     with_blanks = " and blanks" if reading.padded else ""
     return [f"separated by {_CALLED.get(sep, repr(sep))}{with_blanks}"]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gnnscale.data.tables.text.cells import is_missing, is_number
 from gnnscale.data.tables.text.plain import visible
-from gnnscale.data.tables.text.separator import Reading
+from gnnscale.data.tables.text.separator import ROWS, Reading
 from gnnscale.errors import InputError
 
 _USUAL = re.compile(
@@ -80,12 +80,25 @@ def header_of(
         names = "" if below.present else f", which names {len(first)} of {width} columns"
         words = (f"its first line ({' '.join(first)}{names}) is passed over",)
         return Header(below.names, 1 + below.present, words)
+    if len(first) == 2 < width and _may_count(first, reading):
+        raise InputError(
+            f"{what}: its first row ({' | '.join(first)}) has 2 cells where others have "
+            f"{width}. If these are the numbers of nodes and edges, say header=True to leave it out"
+        )
     if len(first) != width:
         return Header(plain, 0)  # a row of another length, which reading names
     if given or certain or _is_header(first, rows[1:], what, reading.sep != ","):
         return Header(_named(first), 1)
     numbered = first == ["0", "1"]
     return Header(plain, 0, ("no header",) if numbered else ())
+
+
+def _may_count(first: list[str], reading: Reading) -> bool:
+    """Whether a row may be the numbers of nodes and of edges, as far as those are seen."""
+    if not all(map(str.isdecimal, first)) or reading.fitting < 1:
+        return False
+    edges, seen = int(first[1]), len(reading.rows) - 1
+    return edges == seen or (edges > seen and seen + 1 == ROWS)
 
 
 def is_usual(name: str) -> bool:

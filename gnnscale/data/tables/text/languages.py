@@ -87,10 +87,12 @@ def readings(head: bytes, western: str) -> dict[str, str]:
     bare = re.sub(rb"(?m)^[ \t]*[#%][^\n]*\n?", b"", head) or head
     if bare.isascii():
         return {western: ""}
-    cells, west = _cells(bare, western), Writing(western, _WEST, _WEST_NEVER)
+    pieces = re.split(rb'[\t\r\n;,"]+', bare)
+    beyond = b"\n".join(dict.fromkeys(piece for piece in pieces if not piece.isascii()))
+    cells, west = _cells(beyond, western), Writing(western, _WEST, _WEST_NEVER)
     likely = {western: cells[0]} if cells and _share(cells, west) >= 0.9 else {}
     for other in OTHERS:
-        theirs = _cells(bare, other.encoding)
+        theirs = _cells(beyond, other.encoding)
         if len(theirs) == len(cells):  # of what is read alike, and of a sign, nothing is learned
             pairs = zip(cells, theirs, strict=True)
             theirs = [b for a, b in pairs if a != b and not (western in likely and _is_sign(a))]
@@ -99,16 +101,17 @@ def readings(head: bytes, western: str) -> dict[str, str]:
     return likely
 
 
-def _cells(head: bytes, encoding: str) -> list[str]:
-    """The cells with letters beyond ASCII, each once; none where it is not in this encoding."""
+def _cells(lines: bytes, encoding: str) -> list[str]:
+    """Of lines, the cells with letters beyond ASCII; none where they are not in this encoding."""
     try:
-        text = head.decode(encoding)
+        text = lines.decode(encoding)
     except UnicodeDecodeError as error:
-        if len(head) - error.start > 3:  # else it ends amid a character
+        if len(lines) - error.start > 3:  # else it ends amid a character
             return []
-        text = head[: error.start].decode(encoding)
-    cells = re.findall(r"[^\t\r\n;,|\"]*[^\x00-\x7f\t\r\n;,|\"][^\t\r\n;,|\"]*", text)
-    return list(dict.fromkeys(cell.strip(" ") for cell in cells))[:500]
+        text = lines[: error.start].decode(encoding)
+    # A bar may be the second half of a letter, as long as that is none yet.
+    cells = (cell.strip(" ") for cell in re.split(r"[\n|]", text))
+    return list(dict.fromkeys(cell for cell in cells if not cell.isascii()))[:500]
 
 
 def _share(cells: Sequence[str], writing: Writing) -> float:

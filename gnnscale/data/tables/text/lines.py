@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,38 +73,6 @@ def lines_of(path: Path, dialect: Dialect, what: str) -> Iterator[Lines]:
         if rows and not rows.isspace():
             yield Lines(_cleaned(rows, dialect), line)
         line += text.count(b"\n")
-
-
-def without_empty_end(
-    given: Iterable[Lines], sep: str, told: Callable[[int], None]
-) -> Iterator[Lines]:
-    """Leave out the rows of separators alone that a spreadsheet writes behind the others.
-
-    Args:
-        given: the text.
-        sep: what separates its cells in there.
-        told: called at the end with their number.
-    """
-    sign = rb"\t" if sep == "\t" else re.escape(sep.encode())
-    empty = re.compile(rb'(?:[ \t]|"")*(?:' + sign + rb'(?:[ \t]|"")*)+\r?\n?')
-    held: list[Lines] = []
-    for lines in given:
-        text = lines.text
-        end = len(text)
-        while end:
-            start = text.rfind(b"\n", 0, end - 1) + 1
-            blank = not text[start:end].strip(b" \t\r\n\x1a")
-            if not (blank or empty.fullmatch(text, start, end)):
-                break
-            end = start
-        if end:
-            yield from held
-            held = []
-            yield Lines(text[:end], lines.line)
-        if end < len(text):
-            held.append(Lines(text[end:], lines.line + text.count(b"\n", 0, end)))
-    rows = (row for one in held for row in one.text.splitlines())
-    told(sum(empty.fullmatch(row) is not None for row in rows))
 
 
 def _as_meant(text: bytes, dialect: Dialect, what: str, line: int) -> bytes:

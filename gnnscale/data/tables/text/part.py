@@ -11,19 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gnnscale.data.tables.column import CellMisfit, common_type, kind_of
+from gnnscale.data.tables.column import INDEX, CellMisfit, common_type, kind_of
 from gnnscale.data.tables.files import read_bytes
 from gnnscale.data.tables.text.cells import is_missing, is_number
 from gnnscale.data.tables.text.cutter import Cutter, Kinds
 from gnnscale.data.tables.text.dialect import recognised
 from gnnscale.data.tables.text.encoding import decoded, recognised_encoding
-from gnnscale.data.tables.text.lines import (
-    Lines,
-    lines_of,
-    separator_of,
-    without_empty_end,
-)
+from gnnscale.data.tables.text.lines import Lines, lines_of, separator_of
 from gnnscale.data.tables.text.no_table import refuse_what_is_no_table
+from gnnscale.data.tables.text.tails import without_empty_end
 from gnnscale.data.tables.text.zeros import is_zero_led, zero_led
 from gnnscale.errors import InputError
 from gnnscale.storage.ahead import ahead
@@ -33,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _SAMPLE_BYTES = 1 << 18
 _THREADS = 2
-_INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 
 
 class TextPart:
@@ -86,7 +81,7 @@ class TextPart:
         self._cutter = Cutter(self._dialect, self.names, self.what)
         self.types = [pyarrow.null()] * len(self.names)
         self._rows: int | None = None
-        self._told = False
+        self.empty_end = 0
         self._settled: set[int] = set()
         self._signed = np.zeros(len(self.names), bool)
         every = range(len(self.names))
@@ -100,7 +95,7 @@ class TextPart:
     def row_numbers(self) -> frozenset[int]:
         """See `Part`: first columns without a name, of integers; one each time it was written."""
         names = self.names if self._dialect.first else []
-        first = itertools.takewhile(lambda i: _INDEX.fullmatch(names[i]), range(len(names)))
+        first = itertools.takewhile(lambda i: INDEX.fullmatch(names[i]), range(len(names)))
         return frozenset(i for i in first if kind_of(self.types[i]) in ("integer", "empty"))
 
     @property
@@ -118,15 +113,14 @@ class TextPart:
 
     def settle(self, columns: Sequence[int]) -> None:
         """See `Part.settle`."""
-        wanted = {i: self.types[i] for i in columns if i not in self._settled}
+        wanted = [i for i in columns if i not in self._settled]
         if not wanted:
             return
         rows = 0
         with ThreadPoolExecutor(_THREADS, "gnnscale-text") as threads:
-            given = self._lines()
-            found = ahead(
-                threads, lambda lines: self._counted(lines, dict(wanted)), given, _THREADS
-            )
+            # Types that earlier rows have widened: later ones are read at once as these.
+            given = ((lines, {i: self.types[i] for i in wanted}) for lines in self._lines())
+            found = ahead(threads, lambda one: self._counted(*one), given, _THREADS)
             for count, kinds in found:
                 rows += count
                 for i, kind in kinds.items():
@@ -164,11 +158,11 @@ class TextPart:
         return without_empty_end(given, separator_of(self._dialect), self._tell_left_out)
 
     def _tell_left_out(self, rows: int) -> None:
-        if rows and not self._told:
+        if rows != self.empty_end:
             logger.info(
                 "%s: rows of separators alone at its end are left out (%d)", self.what, rows
             )
-            self._told = True
+            self.empty_end = rows
 
     def _read(self, lines: Lines, kinds: Kinds) -> pyarrow.Table:
         try:
@@ -205,9 +199,8 @@ class TextPart:
             table = self._cutter.parsed(
                 lines, {i: None if kinds[i] == pyarrow.null() else kinds[i] for i in kinds}
             )
-        except pyarrow.ArrowInvalid as error:
-            self._cutter.check_rows(lines, error)
-            table = self._cutter.parsed(lines, dict.fromkeys(kinds))
+        except pyarrow.ArrowInvalid:
+            table = self._inferred(lines, kinds)
         led, signed = self._zero_led(lines), self.signed
         for i, before in kinds.items():
             column = table.column(str(i))
@@ -227,6 +220,13 @@ class TextPart:
             if kind_of(found[i]) == "text" and i == len(self.names) - 1:
                 self._check_behind(lines)
         return found
+
+    def _inferred(self, lines: Lines, kinds: Kinds) -> pyarrow.Table:
+        try:
+            return self._cutter.parsed(lines, dict.fromkeys(kinds))
+        except pyarrow.ArrowInvalid as error:
+            self._cutter.check_rows(lines, error)
+            raise
 
     def _of_integers(self, lines: Lines, number: int) -> pyarrow.DataType:
         """Of numbers with a plus, or so large that floats would make several of them one."""

@@ -11,8 +11,10 @@ from gnnscale.data.tables.text.cells import Row, filled_cells, is_missing, is_nu
 from gnnscale.errors import InputError
 
 STRONG = ("\t", ";", "|", ",", "\x01")  # the last is what Hive writes
-_ROWS = 1_000
-_USUAL = {".csv": ",", ".tsv": "\t"}
+#: How many rows are looked at.
+ROWS = 1_000
+#: What separates cells in a text that is called so.
+USUAL = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def separated(text: str, what: str, suffix: str, sep: str | None) -> Reading:
     signs = [reading.sep for reading in strong]
     if len(strong) == 1:
         return strong[0]
-    if "\t" in signs and _USUAL.get(suffix) != ",":
+    if "\t" in signs and USUAL.get(suffix) != ",":
         return strong[signs.index("\t")]
     if signs == [";", ","] and re.search(r"\D,|,\D", text) is None:
         return strong[0]  # its commas are decimal
@@ -131,7 +133,7 @@ def _ragged(readings: dict[str, Reading], suffix: str) -> Reading:
         if reading.width > 1 and (reading.fitting >= enough or reading.numbers == 1):
             return reading
     several = [r for r in readings.values() if r.sep in STRONG and _is_cut(r.rows)]
-    usual = readings[_USUAL.get(suffix, ",")]
+    usual = readings[USUAL.get(suffix, ",")]
     return several[0] if several and usual not in several else usual
 
 
@@ -168,7 +170,7 @@ def _first_rows(text: str, sep: str, quote: str) -> list[Row]:
     for row in rows_of(text, sep, quote):
         if len(row.cells) == 1 or any(cell.strip() for cell in row.cells):
             found.append(row)
-        if len(found) == _ROWS:
+        if len(found) == ROWS:
             break
     return found
 
