@@ -44,19 +44,25 @@ def refuse_neighbours(path: Path, error: InputError | None = None) -> None:
 
 
 def head_of(path: Path) -> tuple[list[str], bool]:
-    """The first lines of a text without comments of METIS and NetworkX, and whether they are all.
+    """The first lines of a text without comments, and whether they are all.
 
     Nothing of what cannot be read.
     """
     try:
         with opened(path) as file:
             content = file.read(_HEAD + 1)
-    except (OSError, EOFError, GnnscaleError):
+    except (OSError, GnnscaleError):
         return [], False
     whole = len(content) <= _HEAD
     lines = content.decode("utf-8-sig", "replace").splitlines()
     lines = lines if whole else lines[:-1]
-    return [line for line in lines if not line.lstrip().startswith(("%", "#"))], whole
+    return [line for line in lines if not is_comment(line)], whole
+
+
+def is_comment(line: str | bytes) -> bool:
+    """Whether a line is a comment, of METIS or of NetworkX."""
+    mark = line.lstrip()[:1]
+    return mark in ("%", "#") or mark in (b"%", b"#")
 
 
 def layout_of(lines: Sequence[str], whole: bool, *, sure: bool = True) -> str | None:
@@ -70,7 +76,7 @@ def layout_of(lines: Sequence[str], whole: bool, *, sure: bool = True) -> str | 
     filled = [line for line in lines if line.replace(",", " ").strip()]
     if len(filled) > 1 and all(map(_COLON.fullmatch, filled)):
         return "adjlist"
-    if _is_metis(lines, whole):
+    if _is_metis(lines, whole, sure):
         return "metis"
     return None if sure or not _may_be_lists(filled) else "adjlist"
 
@@ -108,7 +114,8 @@ class MetisHead(NamedTuple):
         return self.nodes * self.before + 2 * self.edges * (1 + self.weighted)
 
 
-def _is_metis(lines: Sequence[str], whole: bool) -> bool:
+def _is_metis(lines: Sequence[str], whole: bool, sure: bool) -> bool:
+    """Whether lines name other nodes, and each whose line is there names the first one, too."""
     head = MetisHead.read(lines[0]) if lines else None
     if head is None or not head.edges:
         return False
@@ -118,23 +125,28 @@ def _is_metis(lines: Sequence[str], whole: bool) -> bool:
     if not all(cell.isdecimal() for row in rows for cell in row):
         return False
     named = [row[head.before :: 1 + head.weighted] for row in rows]
-    found = [(i, int(cell)) for i, row in enumerate(named, 1) for cell in row]
-    if not all(1 <= j <= head.nodes for _, j in found):
+    found = {(i, int(cell)) for i, row in enumerate(named, 1) for cell in row}
+    if not all(1 <= j <= head.nodes and i != j for i, j in found):
         return False
-    if not whole:
-        return len(rows) < head.nodes and len({len(row) for row in rows}) > 1
-    counted = len(rows) == head.nodes and sum(map(len, rows)) == head.numbers
-    return counted and {(j, i) for i, j in found} == {*found}
+    if whole and not (len(rows) == head.nodes and sum(map(len, rows)) == head.numbers):
+        return False
+    if not whole and len(rows) >= head.nodes:
+        return False
+    back = {(j, i) for i, j in found if j <= len(rows)}
+    return back <= found and bool(back or not (whole or sure))
 
 
 def _may_be_lists(lines: Sequence[str]) -> bool:
-    """Rows of different lengths, each of a node of its own and others that have rows, too."""
+    """Rows of different lengths, each of a node of its own and others that have rows, too.
+
+    A first line that is shorter than all others may be the numbers of nodes and edges.
+    """
     rows = [line.replace(",", " ").split() for line in lines]
     first = {row[0] for row in rows}
     others = [cell for row in rows for cell in row[1:]]
     return (
         len(first) == len(rows) > 2
-        and len({len(row) for row in rows}) > 1
+        and len({len(row) for row in rows[1:]}) > 1
         and max(map(len, rows)) > 2
         and sum(cell in first for cell in others) > len(others) / 2
     )

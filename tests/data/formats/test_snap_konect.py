@@ -37,7 +37,7 @@ def test_konect(tmp_path_factory, data):
     edges[:, 0] = left, right
     weight = rng.choice([-1.5, 1, 2], 12)
     times = rng.permutation(12) * data.draw(st.sampled_from([0, 1])) + 1_082_040_961
-    times = times * data.draw(st.sampled_from([0, 1]))
+    times = times * data.draw(st.sampled_from([0, 1, rng.permutation(12) % 2, np.arange(12) == 11]))
     rows = [
         [f"{a}", f"{b}", f"{w:g}", f"{t}"][:columns]
         for a, b, w, t in zip(*edges, weight, times, strict=True)
@@ -59,7 +59,7 @@ def test_konect(tmp_path_factory, data):
     assert pairs(graph) == sorted(expected)
     if columns == 4 and times.any():
         read = zip(*graph.edge_index.tolist(), graph.edge_time.tolist(), strict=True)
-        assert sorted(read) == sorted(when)
+        assert sorted((a, b, 0 if np.isnan(t) else t) for a, b, t in read) == sorted(when)
     else:
         assert graph.edge_time is None
     assert graph.num_nodes == left + (right if kind == "bip" else 0)
@@ -138,3 +138,11 @@ def test_what_is_said_of_tables_is_said_of_snap_too(tmp_path, monkeypatch, named
     assert int(graph.train_mask.sum()) == 3 and graph.num_edges == 5 and graph.edge_weight is None
     with pytest.raises(InputError, match="a table of edges takes no sepp"):
         load("./w.txt?sepp=1")
+
+
+def test_times_of_konect_that_begin_late(tmp_path):
+    file = tmp_path / "out.late"
+    rows = [f"{i} {i + 1} 1 {(i > 80) * 1_082_040_961}\n" for i in range(1, 100)]
+    file.write_text("% asym unweighted\n% 99 100 100\n" + "".join(rows))
+    times = load(file).edge_time.numpy()
+    assert np.isnan(times[:80]).all() and (times[80:] == 1_082_040_961).all()

@@ -17,7 +17,7 @@ from gnnscale.data.formats import seen
 from gnnscale.data.formats.attributed.attributes import OPTIONS, Attributed, graph_of_attributes
 from gnnscale.data.formats.registry import Format
 from gnnscale.data.formats.text import read_text
-from gnnscale.data.tables.neighbours import head_of, layout_of
+from gnnscale.data.tables.neighbours import head_of, is_comment, layout_of
 from gnnscale.errors import GnnscaleError, InputError
 from gnnscale.graph import Graph
 
@@ -108,7 +108,7 @@ def _gexf(path: Path) -> networkx.Graph:
 
 
 def _adjlist(path: Path) -> networkx.Graph:
-    lines = [line for line in _text(path).splitlines() if not line.lstrip().startswith("#")]
+    lines = [line for line in _text(path).splitlines() if not is_comment(line)]
     if all(re.match(r"\s*[^\s:]+\s*:(\s|$)", line) for line in lines):  # "node: neighbours"
         lines = [re.sub(r"[,\[\]{}()]", " ", line.replace(":", " ", 1)) for line in lines]
     return networkx.parse_adjlist(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ def _konect(path: Path, given: Mapping[str, Any]) -> Graph:
     left, right = sizes[1], sizes[2]
     left, right = (left, right) if kind == "bip" else (max(left, right),) * 2
     told = {"sym": "undirected", "asym": "directed", "bip": f"{left:,} and {right:,} nodes apart"}
-    timed = _is_timed(head)
-    clock = ", the fourth column is time" if timed else ""
+    timed = _is_timed(path)
+    clock = ", the fourth column is time, 0 an unknown one" if timed else ""
     logger.info("%s: %s, %s%s", path, told[kind], weights, clock)
     offset = left if kind == "bip" else 0
     chunks = partial(_chunks, path, left, right, offset, weights, sizes[0], timed)
@@ -74,10 +74,14 @@ def _konect(path: Path, given: Mapping[str, Any]) -> Graph:
     )
 
 
-def _is_timed(head: Sequence[str]) -> bool:
-    """Whether the fourth column says when an edge came: 0 stands for an unknown time."""
-    rows = [line.split() for line in head if line.strip() and not line.startswith("%")]
-    return any(len(row) > 3 and row[3].strip("0.") for row in rows)
+def _is_timed(path: Path) -> bool:
+    """Whether the fourth column says when an edge came: 0 throughout, it does not."""
+    for rows in _rows(path):
+        if rows.shape[1] < 4:
+            return False
+        if rows[:, 3].any():
+            return True
+    return False
 
 
 def _greatest(path: Path) -> tuple[int, int]:
@@ -110,7 +114,8 @@ def _chunks(
         weight = [rows[:, 2]] if weights != "unweighted" and rows.shape[1] > 2 else []
         ends = ids[:, 0] - 1, ids[:, 1] - 1 + offset
         if timed and rows.shape[1] > 3:
-            yield (*ends, weight[0] if weight else None, rows[:, 3])
+            when = np.where(rows[:, 3] == 0, np.nan, rows[:, 3])
+            yield (*ends, weight[0] if weight else None, when)
         else:
             yield (*ends, *weight)
     if edges and found != edges:

@@ -20,7 +20,7 @@ OPTIONS: Mapping[str, Option] = {
     "memory": Option(str, "512MB"),
 }
 """What may be said of a file of edges."""
-_VERSION = 2
+_VERSION = 3
 
 
 def graph_of_edges(
