@@ -39,7 +39,7 @@ from gnnscale.data.tables.said import (
     recipe_said,
 )
 from gnnscale.data.tables.table import Table
-from gnnscale.data.tables.text.questions import asked_of, of_table
+from gnnscale.data.tables.text.questions import of_table
 from gnnscale.data.tables.values.classes import LabelColumns
 from gnnscale.data.tables.values.recipe import FeatureRecipe
 from gnnscale.errors import InputError
@@ -253,8 +253,21 @@ class Tables:
             by_role = dict(zip([role.role for role in roles], looked_at(table), strict=True))
             if roles:
                 refuse_lists(table, by_role["source"], by_role["target"])
-        _refuse_totals(table, roles)
+            refuse_totals(table, roles)
         return EdgeTable(table, roles)
+
+    def _refuse_odd_end(self, table: Table, roles: Sequence[Role]) -> None:
+        """Refuse rows at the end of a table of nodes that may be none."""
+        if self._told.id is None:
+            refuse_totals(table, roles)
+        if any(role.role == "id" for role in roles) or table.num_rows == self._num_nodes:
+            return
+        if table.empty_end:
+            raise InputError(
+                f"{table.what} ends with {table.empty_end:,} rows of separators alone, and rows "
+                f"are in the order of nodes: take them out, or say num_nodes={table.num_rows}; if "
+                "they are nodes, write NA in their cells"
+            )
 
     def _nodes(self, table: Table, labels: Sequence[ColumnSaid], apart: bool) -> NodeTable:
         first = self.edges.first()
@@ -272,7 +285,7 @@ class Tables:
             no_order=lambda: self._no_order(table, first),
             **self._told_of("features", table),
         )
-        _refuse_totals(table, roles)
+        self._refuse_odd_end(table, roles)
         return NodeTable(table, roles)
 
     def _label_table(self, table: Table, ids: NodeIds) -> NodeTable:
@@ -283,7 +296,7 @@ class Tables:
             no_order=lambda: "" if ids.names is None else "nodes are called by names",
             **self._told_of("labels", table),
         )
-        _refuse_totals(table, roles)
+        self._refuse_odd_end(table, roles)
         return NodeTable(table, roles)
 
     def _told_of(self, key: str, table: Table) -> dict[str, Any]:
@@ -325,15 +338,6 @@ class Tables:
     def _again(self, told: Told) -> list[ColumnSaid]:
         there = {column.name for table in self._tables.values() for column in table.columns}
         return [name for name in told.times_before if name in there]
-
-
-def _refuse_totals(table: Table, roles: Sequence[Role]) -> None:
-    looks = looked_at(table)
-    pairs = zip(looks, roles, strict=True)
-    ids = [look for look, role in pairs if role.role in ("id", "source", "target")]
-    if table.comment != "":
-        with asked_of(table.whose):
-            refuse_totals(table, looks, ids, "comment={}")
 
 
 def _with_recipe(role: Role, recipe: FeatureRecipe | None) -> Role:

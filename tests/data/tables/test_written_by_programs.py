@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import gnnscale as gs
 from gnnscale.data.tables.table import Table, open_table
+from gnnscale.data.tables.text.lines import Lines
+from gnnscale.data.tables.text.tails import without_tails
 from gnnscale.errors import InputError
 
 quick = settings(
@@ -201,3 +203,59 @@ def test_a_row_of_separators_amid_others_is_refused_with_its_line(tmp_path):
         (tmp_path / "e.csv").write_text(f"source,target\na,b\n{row}\nb,c\n")
         with pytest.raises(InputError, match=r"source are empty .line 3 of .*; fill them in"):
             gs.from_edge_list(tmp_path / "e.csv")
+
+
+@quick
+@given(st.lists(st.sampled_from(["", " ", '""', "  "]), min_size=2, max_size=60),
+       st.sampled_from([",", ";", "\t"]))  # fmt: skip
+def test_many_empty_cells_at_the_end_take_no_time(tmp_path, empty, sep):
+    (tmp_path / "e.tsv").write_text(
+        "\n".join(["source" + sep + "target", f"a{sep}b", sep.join(empty)])
+    )
+    assert cells(open_table(tmp_path / "e.tsv", "t")) == {"source": ["a"], "target": ["b"]}
+    (tmp_path / "e.tsv").write_text(f"a{sep}b\nb{sep}c\n{sep.join([*empty, 'x'])}\n")
+    with pytest.raises(InputError):
+        gs.from_edge_list(tmp_path / "e.tsv", sep=sep, header=False)
+
+
+@pytest.mark.parametrize("of", ["features", "labels"])
+def test_rows_without_anything_may_be_nodes(tmp_path, of):
+    text = {"features": "f0,f1\n1,2\n3,4\n5,6\n", "labels": "label,label2\n1,0\n0,1\n1,1\n"}[of]
+    (tmp_path / "n.csv").write_text(text + ",\n,\n")
+    edges = np.array([[0, 1], [1, 2]])
+    with pytest.raises(InputError, match=r"ends with 2 rows of separators alone.*num_nodes=3"):
+        gs.from_edge_list(edges, **{of: tmp_path / "n.csv"})
+    assert gs.from_edge_list(edges, **{of: tmp_path / "n.csv"}, num_nodes=3).num_nodes == 3
+    (tmp_path / "n.csv").write_text(text + "NA,NA\nNA,NA\n")
+    assert gs.from_edge_list(edges, **{of: tmp_path / "n.csv"}, num_nodes=5).num_nodes == 5
+    (tmp_path / "n.csv").write_text("id,f0,f1\n0,1,2\n1,3,4\n2,5,6\n,,\n")
+    assert gs.from_edge_list(edges, tmp_path / "n.csv").num_nodes == 3
+
+
+@quick
+@given(
+    st.lists(st.tuples(*[st.sampled_from(["1", "20", "1.5", '"a,b"', "", '"c""d"'])] * 3),
+             min_size=1, max_size=8),
+    st.lists(st.sampled_from(["", ",", ",,", ", ,", ',""', ",x", ',"x"', ',""""']),
+             min_size=1, max_size=8),
+)  # fmt: skip
+def test_cells_behind_the_last_column(rows, tails):
+    lines = [",".join(row) + tail for row, tail in zip(rows, tails * 8, strict=False)]
+    given_ = Lines("".join(line + "\n" for line in lines).encode(), 1)
+    found = without_tails(given_, ",", '"', 3)
+    used = [tail for _, tail in zip(rows, tails * 8, strict=False)]
+    if not any(used) or {",x", ',"x"', ',""""'} & {*used}:
+        assert found is None
+    else:
+        assert found.text.decode() == "".join(",".join(row) + "\n" for row in rows)
+
+
+@quick
+@given(st.lists(st.sampled_from(["1", "1.5", "", "007", "x", "+7", "20", "true"]), min_size=1,
+                max_size=12), st.booleans())  # fmt: skip
+def test_a_column_is_of_one_type_however_it_is_cut(tmp_path, monkeypatch, written, tail):
+    rows = [f"{i},{cell}{',' * tail}" for i, cell in enumerate(written)]
+    (tmp_path / "t.csv").write_text("id,a\n" + "\n".join(rows) + "\n")
+    wanted = cells(open_table(tmp_path / "t.csv", "t"))
+    monkeypatch.setattr("gnnscale.data.tables.text.lines.BYTES_AT_ONCE", 8)
+    assert cells(open_table(tmp_path / "t.csv", "t")) == wanted

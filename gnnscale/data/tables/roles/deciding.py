@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 
 from gnnscale.data.tables.roles import Role, RoleName
-from gnnscale.data.tables.roles.evidence import Look, looked_at
+from gnnscale.data.tables.roles.evidence import Look, looked_at, nameless
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 
@@ -27,7 +26,7 @@ class Deciding:
     def __init__(self, table: Table, drop: Collection[str] = ()) -> None:
         self.table = table
         self.looks = looked_at(table)
-        self.bare = all(re.fullmatch(f"f?{n}", look.name) for n, look in enumerate(self.looks))
+        self.bare = nameless(self.looks)
         self.faults: list[str] = []
         self._roles: dict[int, Role] = {}
         for look in self.looks:

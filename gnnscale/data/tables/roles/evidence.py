@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from gnnscale.data.tables.column import Column
+from gnnscale.data.tables.column import INDEX, Column
 from gnnscale.data.tables.table import Table
 from gnnscale.storage.arrow import compute, pyarrow, types
 
@@ -46,7 +47,6 @@ _NEO4J = re.compile(
 )
 _NUMBERS = vocabulary("id no nr row rows index idx line edge eid number")
 _FEW = 30
-_INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?.*)?")
 
 
@@ -124,7 +124,7 @@ class Look:
 
         pandas writes an index with a point where it was made of floats.
         """
-        unnamed = self.column.kind == "float" and _INDEX.fullmatch(self.name) is not None
+        unnamed = self.column.kind == "float" and INDEX.fullmatch(self.name) is not None
         return self.column.row_number or (unnamed and self.whole)
 
     @property
@@ -240,6 +240,11 @@ class Look:
         kind = kinds.get(self.column.kind, self.column.kind)
         kind = str(self.column.type) if kind == "other" else kind
         return f"{kind} such as {first!r}" if isinstance(first, str) else kind
+
+
+def nameless(looks: Sequence[Look]) -> bool:
+    """Whether columns have no names but their numbers."""
+    return all(re.fullmatch(f"f?{look.column.number}", look.name) for look in looks)
 
 
 _LOOKED_AT: weakref.WeakKeyDictionary[Table, list[Look]] = weakref.WeakKeyDictionary()

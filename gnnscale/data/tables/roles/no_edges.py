@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gnnscale.data.tables.roles.evidence import Look, as_ids
+from gnnscale.data.tables.roles.evidence import Look, as_ids, nameless
 from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow
@@ -47,7 +47,9 @@ def refuse_counts(table: Table, looks: Sequence[Look]) -> None:
         InputError: the rows below are so many, and name no greater node.
     """
     ends = [look for look in looks if not look.row_number]
-    if len(ends) != 2 or not all(look.whole and look.complete for look in ends):
+    if len(ends) != 2 or not nameless(looks):
+        return
+    if not all(look.whole and look.complete for look in ends):
         return
     nodes, edges = (look.numbers for look in ends)
     if edges.size != nodes.size or edges.size < 3 or edges[0] != edges.size - 1:
