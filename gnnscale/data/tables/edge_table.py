@@ -12,6 +12,7 @@ import numpy as np
 from gnnscale.data.tables.ids.cells import id_batches, is_text, may_be_text
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import as_ids, looked_at
+from gnnscale.data.tables.roles.totals import refuse_last_ids
 from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.values.moments import Clock
 from gnnscale.errors import InputError, StoreError
@@ -50,7 +51,7 @@ class Edges(Protocol):
             text: ids are columns of text; else int64 `[k]`. Weights and times are float `[k]`.
 
         Raises:
-            InputError: a cell is empty, or an id neither.
+            InputError: a cell is empty, or an id neither; or the last is called as a total is.
             StoreError: the file is damaged.
         """
         ...
@@ -88,7 +89,12 @@ class EdgeTable:
         """See `Edges.chunks`."""
         if self._ends:
             clocks = [] if self.clock is None else [self.clock]
-            yield from id_batches(self.table, self._ends, text, self._weight, clocks)
+            last = {}
+            for chunk in id_batches(self.table, self._ends, text, self._weight, clocks):
+                if text and len(chunk[0]):
+                    last = {k.name: c[-1].as_py() for k, c in zip(self._ends, chunk, strict=False)}
+                yield chunk
+            refuse_last_ids(self.table, self.roles, last)
 
     def first(self) -> pyarrow.Array:
         """See `Edges.first`."""

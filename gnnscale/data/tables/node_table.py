@@ -14,6 +14,7 @@ from gnnscale.data.tables.ids.cells import id_batches, is_text
 from gnnscale.data.tables.node_ids import Integers, NodeIds, Numbers, Texts
 from gnnscale.data.tables.roles import Role
 from gnnscale.data.tables.roles.evidence import Look, as_ids, looked_at
+from gnnscale.data.tables.roles.totals import refuse_last_ids
 from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.values.classes import LabelColumns, read_label_columns
 from gnnscale.data.tables.values.moments import Clock
@@ -262,8 +263,10 @@ class NodeTable:
         assert self.id is not None
         parts = [ids for (ids,) in id_batches(self.table, [self.id], text)]
         if text:
-            empty = pyarrow.array([], pyarrow.large_string())
-            return pyarrow.concat_arrays([empty, *parts])
+            ids = pyarrow.concat_arrays([pyarrow.array([], pyarrow.large_string()), *parts])
+            last = {self.id.name: ids[-1].as_py()} if len(ids) else {}
+            refuse_last_ids(self.table, self.roles, last)
+            return ids
         return np.concatenate([np.empty(0, np.int64), *parts])
 
 

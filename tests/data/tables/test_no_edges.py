@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 import gnnscale as gs
 from gnnscale.data.tables.roles.totals import is_total
+from gnnscale.data.tables.table import Table
 from gnnscale.errors import GnnscaleError, InputError
 
 quick = settings(
@@ -263,3 +266,31 @@ def test_a_total_below_a_large_table(tmp_path, of):
     said = {"source": "source", "target": "target"} if of == "edges" else {"id": "id"}
     read_says(lambda: gs.from_edge_list(*files), "may be a total", f"say {next(iter(said))}=")
     assert gs.from_edge_list(*files, **said).num_nodes == n + 1
+
+
+@pytest.mark.parametrize("of", ["edges", "nodes"])
+def test_the_last_of_many_ids_is_seen_without_a_pass_of_its_own(monkeypatch, of):
+    n = 70_000
+    ids = pd.Series(range(n)).astype(str)
+    edges = pd.DataFrame({"source": ids, "target": np.roll(ids, 1)})
+    nodes = pd.DataFrame({"person": ids, "a": 0.5})
+    if of == "edges":
+        edges.loc[n] = "Total"
+    else:
+        nodes.loc[n] = "Total", 0.5
+    tables = [edges] if of == "edges" else [edges, nodes]
+    read_says(lambda: gs.from_edge_list(*tables), "ends with 'Total'")
+    said = {"source": "source", "target": "target"} if of == "edges" else {"id": "person"}
+    assert gs.from_edge_list(*tables, **said).num_nodes == n + 1
+    read, batches = Counter(), Table.batches
+
+    def counted(table, columns=None, types=None):
+        for batch in batches(table, columns, types):
+            read[(table.what, *batch.schema.names)] += batch.num_rows
+            yield batch
+
+    monkeypatch.setattr(Table, "batches", counted)
+    tables[-1] = tables[-1][:n]
+    assert gs.from_edge_list(*tables).num_nodes == n
+    alone = {names: rows for names, rows in read.items() if len(names) == 2 and names[1] != "a"}
+    assert alone == ({} if of == "edges" else {("features", "person"): 3 * n})

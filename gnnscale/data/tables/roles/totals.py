@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ _TOTALS = vocabulary("""
 #: These call people and things, too: of numbers, whose ids are numbers, they are figures.
 _OF_NUMBERS = _TOTALS | vocabulary("count counts minimum maximum min max std median all")
 _BESIDE = vocabulary("grand sub general row rows of the n column columns in col")
+_IDS = ("id", "source", "target")
 _LEAST = 5  # rows above, from which on numbers that are their sums are so for no other reason
 _FOOTERS = 3  # such rows at the end: a total, an average, …
 _ROUNDED = 5e-3
@@ -40,21 +41,15 @@ def refuse_totals(table: Table, roles: Sequence[Role]) -> None:
     five different rows, and stand out. Labels, parts of a split and times are no such numbers.
 
     Args:
-        table: the table; of more rows than were looked at, only a word among numbers is found.
+        table: the table; of more rows than were looked at, see `refuse_last_ids`.
         roles: what its columns are.
 
     Raises:
         InputError: it does, saying how to leave the row out, and how to read it.
     """
     pairs = [*zip(looked_at(table), roles, strict=True)]
-    ids = [look for look, role in pairs if role.role in ("id", "source", "target")]
-    if not ids:
-        return
-    bare = nameless([look for look, _ in pairs])
-    ends = [(role.role, str(k.column.number) if bare else repr(k.name)) for k, role in pairs]
-    kept = ", ".join(f"{role}={name}" for role, name in ends if role in ("id", "source", "target"))
-    if not ids[0].complete:
-        _refuse_word(table, ids, kept)
+    ids = [look for look, role in pairs if role.role in _IDS]
+    if not ids or not ids[0].complete:
         return
     numbers = [look for look, role in pairs if role.role in ("weight", "feature")]
     above = _rows_above([_texts(look) for look in ids], [k for k in numbers if k.is_number])
@@ -64,7 +59,7 @@ def refuse_totals(table: Table, roles: Sequence[Role]) -> None:
     out = f"give the table without it, as table[:{above}]" if table.typed else "take it out"
     raise InputError(
         f"{table.what}: its last row ({shown}) may be a total of those above, or a row like them. "
-        f"To leave it out, {out}; to read it, say {kept}"
+        f"To leave it out, {out}; to read it, say {_named(table, roles)}"
     )
 
 
@@ -98,23 +93,40 @@ def _footers(called: list[list[str]], words: frozenset[str]) -> int:
     return found
 
 
-def _refuse_word(table: Table, ids: Sequence[Look], kept: str) -> None:
-    """Refuse ids that are text only for the last of them, a word for a total."""
-    for look in ids:
+def refuse_last_ids(table: Table, roles: Sequence[Role], last: Mapping[str, str]) -> None:
+    """Refuse ids that are text only for the last of them, a word for a total.
+
+    Args:
+        table: the table; of those that were looked at as a whole, `refuse_totals` has seen the end.
+        roles: what its columns are; of those that are named, all rows are read.
+        last: the last ids, by their columns.
+
+    Raises:
+        InputError: they are, saying how to leave the row out, and how to read it.
+    """
+    if any(role.why == "named" for role in roles if role.role in _IDS):
+        return
+    for look in looked_at(table):
+        word = last.get(look.name, "")
+        if look.complete or look.column.kind != "text" or not is_total(word):
+            continue
         cells = look.cells.drop_null()
-        if look.column.kind != "text" or types.is_dictionary(cells.type):
+        if types.is_dictionary(cells.type):
             continue
-        if not compute.all(compute.match_substring_regex(cells, r"^[-+]?\d+$")).as_py():
-            continue
-        last = ""
-        for batch in table.batches([look.name]):
-            last = str(batch[0][-1].as_py()) if len(batch) else last
-        if is_total(last):
+        if compute.all(compute.match_substring_regex(cells, r"^[-+]?\d+$")).as_py():
             raise InputError(
-                f"{table.what}: {look.name} ends with {last!r} below numbers, which may be a total "
+                f"{table.what}: {look.name} ends with {word!r} below numbers, which may be a total "
                 "of the rows above, or a row like them. To leave it out, take it out of the table; "
-                f"to read it, say {kept}"
+                f"to read it, say {_named(table, roles)}"
             )
+
+
+def _named(table: Table, roles: Sequence[Role]) -> str:
+    """The arguments that name the columns of ids."""
+    looks = looked_at(table)
+    bare = nameless(looks)
+    pairs = [(k, role.role) for k, role in zip(looks, roles, strict=True) if role.role in _IDS]
+    return ", ".join(f"{r}={k.column.number if bare else repr(k.name)}" for k, r in pairs)
 
 
 def _texts(look: Look) -> list[str]:
