@@ -112,3 +112,12 @@ def test_what_cannot_be_is_said(gnnscale, store, given, said):
     np.save("t.npy", np.zeros(3, np.int64))
     done = gnnscale("append", *given, code=2)
     assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_is_asked_of_new_nodes_is_answered_by_their_name(gnnscale, store):
+    store[1][40:].assign(town="fête").to_csv("odd.csv", index=False, encoding="latin-1")
+    given = ("append", "s", "new-edges.csv", "odd.csv", "--sep", "|", "--drop", "town")
+    told = gnnscale(*given, code=2).stderr
+    assert "--encoding features=latin-1" in told and "--encoding features=cp1250" in told
+    gnnscale(*given, "--encoding", "features=latin-1")
+    assert gs.open_graph("s").num_nodes == 50

@@ -27,6 +27,8 @@ quick = settings(
 )
 EDGES = "from,to\n" + "".join(f"{a},{b}\n" for a in range(1, 5) for b in range(1, 5) if a != b)
 ROWS = [(1, "Rome"), (2, "Bonn"), (3, "Oslo"), (4, "Rome")]
+RING = "from,to\n" + "".join(f"{a},{a % 98 + 1}\n" for a in range(1, 99))
+FAR = [*ROWS, *((number, "Bonn") for number in range(5, 99))]
 
 
 def rows(sep=",", head="", cells=ROWS):
@@ -46,6 +48,8 @@ ASKED = {
     ),
     "encoding": (EDGES, rows(head="id,place\n", cells=[(1, "fête"), *ROWS[1:]]), "encoding"),
     "comment": (EDGES, rows(head="id,place\n") + "#5,Rome\n", "comment"),
+    "comment far below": (RING, rows(head="id,place\n", cells=FAR) + "#500,Rome\n", "comment"),
+    "comment above": (RING, "#id,place\n#7,Bonn\n" + rows(cells=FAR) + "#500,Rome\n", "comment"),
 }  # fmt: skip
 
 
@@ -67,6 +71,8 @@ def test_a_question_is_answered_as_it_says(tmp_path, monkeypatch, of, asked):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GNNSCALE_CACHE", str(tmp_path / ".cache"))
     monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setattr("gnnscale.data.tables.text.part._SAMPLE_BYTES", 512)
+    monkeypatch.setattr("gnnscale.data.tables.text.lines.BYTES_AT_ONCE", 512)
     edges, text, keyword = ASKED[asked]
     Path("edges.csv").write_text(edges)
     Path("nodes.csv").write_bytes(text.encode("latin-1"))
