@@ -116,6 +116,17 @@ def test_gradients_wait_no_longer_than_is_said(name, graph, widths):
     assert tape.depth_backward(out) <= costs.depth_backward(sizes_of_graph(graph))
 
 
+def test_gradients_are_sums_over_the_edges_that_leave_a_node():
+    star = torch.stack([torch.zeros(16).long(), torch.arange(1, 17)])
+    graph = gs.Graph.from_arrays(star, torch.randn(17, IN).double())
+    tape, costs, _, out = executed("GCN", graph, 2, 2)
+    sizes = sizes_of_graph(graph)
+    assert (sizes.degree, sizes.leaving) == (1, 16)
+    assert costs.depth(sizes) == tape.depth() < costs.depth(sizes._replace(degree=16))
+    alone = costs.depth_backward(sizes._replace(leaving=0))
+    assert max(alone + 1, tape.depth_backward(out)) <= costs.depth_backward(sizes)
+
+
 @pytest.mark.parametrize("name", ["GCN", "ClusterGCN", "SGC"])
 @pytest.mark.parametrize("nodes", [2, 4, 8])
 def test_gradients_wait_as_long_where_all_nodes_are_alike(name, nodes):
