@@ -12,11 +12,12 @@ import torch
 
 from gnnscale.data.tables.given import Tables
 from gnnscale.data.tables.node_table import NodeArray, NodeTable
-from gnnscale.data.tables.values.recipe import FeatureRecipe
+from gnnscale.data.tables.values.recipe import FeatureRecipe, Ingredient, numbers_of
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import Graph
 from gnnscale.graph.arrays import read_features
 from gnnscale.kernels import CSR
+from gnnscale.storage.arrow import pyarrow
 from gnnscale.storage.files import expanded
 
 
@@ -68,13 +69,27 @@ def read_new_features(
         )
     if isinstance(graph.x, CSR):
         assert matrix is not None
-        return _of_one_kind(graph, graph.x, matrix)
+        sparse = _of_one_kind(graph, graph.x, matrix)
+        if sparse.values is not None:
+            _check_finite(sparse.values.numpy())
+        return sparse
     kind = torch.empty(0, dtype=graph.x.dtype).numpy().dtype
     if matrix is not None:
         x = np.zeros(matrix.shape, kind)
         row = np.repeat(np.arange(new), np.diff(matrix.indptr.numpy()))
         np.add.at(x, (row, matrix.indices.numpy()), 1 if matrix.values is None else matrix.values)
-    return x.astype(kind, copy=False)
+    with np.errstate(over="ignore"):
+        x = x.astype(kind, copy=False)
+    _check_finite(x)
+    return x
+
+
+def _check_finite(values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise InputError(
+            "the new nodes have features that are NaN, infinite or too large for "
+            f"{values.dtype}: nodes="
+        )
 
 
 def _dense(
@@ -83,16 +98,15 @@ def _dense(
     """The features of the rows as the recipe makes them; as they are where the graph has none."""
     if isinstance(rows, NodeTable):
         rows.order = None  # rows are placed by whoever asked for them
-    known = None if graph.schema is None else graph.schema.recipe
-    if known is not None:
-        recipe: FeatureRecipe | None = FeatureRecipe.from_json(known)
-    else:
-        recipe = _as_they_are(graph, tables, rows) if isinstance(rows, NodeTable) else None
-    parts = list(tables.features(recipe, scratch) or ())
+        if graph.schema is None or graph.schema.recipe is None:
+            return _as_they_are(graph, tables, rows)
+    recipe = None if graph.schema is None else graph.schema.recipe
+    made = None if recipe is None else FeatureRecipe.from_json(recipe)
+    parts = list(tables.features(made, scratch) or ())
     return np.concatenate(parts) if parts else np.empty((0, graph.num_features), np.float32)
 
 
-def _as_they_are(graph: Graph, tables: Tables, rows: NodeTable) -> FeatureRecipe | None:
+def _as_they_are(graph: Graph, tables: Tables, rows: NodeTable) -> np.ndarray:
     """Numbers as they stand in the columns, as those of a graph are that were given in an array.
 
     Raises:
@@ -110,7 +124,19 @@ def _as_they_are(graph: Graph, tables: Tables, rows: NodeTable) -> FeatureRecipe
             f"{rows.what}: {', '.join(faults)}; the features of {graph.name} came as an array of "
             "numbers: give numbers alone, as they are there, and leave other columns out, drop="
         )
-    return recipe
+    width = sum(one.width for one in columns.values())
+    parts = [np.empty((0, width))]
+    for batch in rows.table.batches([*columns]) if columns else ():
+        own = [_numbers(batch.column(name), one) for name, one in columns.items()]
+        parts.append(np.concatenate(own, axis=1))
+    return np.concatenate(parts)
+
+
+def _numbers(column: pyarrow.Array, one: Ingredient) -> np.ndarray:
+    """Numbers, or lists of them, float64 `[k, width]`."""
+    if one.type == "list":
+        column = column.flatten().cast(pyarrow.float64())
+    return numbers_of(column, one.type)[0].reshape(-1, one.width)
 
 
 def placed(x: np.ndarray | CSR | None, order: np.ndarray) -> np.ndarray | CSR | None:

@@ -240,13 +240,20 @@ def test_a_second_run_adds_nothing_unless_it_is_said(tmp_path):
 
 
 @settings(max_examples=25)
-@given(st.permutations(range(5)), st.sampled_from(["dense", "sparse"]), st.booleans(), st.data())
+@given(
+    st.permutations(range(5)),
+    st.sampled_from(["dense", "float64", "sparse"]),
+    st.booleans(),
+    st.data(),
+)
 def test_rows_in_any_order_are_of_their_nodes(tmp_path_factory, order, stored, named, data):
     """Of a graph of arrays, and tables of new nodes: numbers stay as they are."""
     folder = tmp_path_factory.mktemp("order")
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     x = np.round(rng.random((13, 3)) * 1e5, 1).astype(np.float32) * (rng.random((13, 3)) < 0.6)
     x[:, 0] = np.arange(13) + 50_000
+    if stored == "float64":
+        x = x.astype(np.float64) + 2**24 + 1 / 3  # more than float32 holds
     y, when, kind = rng.integers(0, 2, 13), rng.integers(1, 99, 13), rng.integers(0, 3, 13)
     y[:2] = 0, 1
     edges = np.stack([np.arange(8), (np.arange(8) + 1) % 8])
@@ -284,5 +291,11 @@ def test_columns_that_are_no_numbers_are_no_array(tmp_path, column, words):
     with pytest.raises(InputError, match=words):
         gs.append(tmp_path / "s", np.array([[2], [0]]), new)
     new["city"] = 0.5
-    grown = gs.append(tmp_path / "s", np.array([[2], [0]]), new).original()
-    assert grown.x[2:].tolist() == [[50_000, 0.5], [60_000, 0.5]]
+    odd = scipy.sparse.csr_array(np.array([[1, np.inf], [0, 0]]))
+    for more in (new.assign(age=[1e39, 0]), np.array([[1, np.nan], [0, 0]]), odd):
+        with pytest.raises(InputError, match="NaN, infinite or too large for float32"):
+            gs.append(tmp_path / "s", np.array([[2], [0]]), more)
+    wide = pd.DataFrame({"id": [2, 3], "both": [[50_000, 0.5], [60_000, 0.5]]})
+    for more in (new, wide):
+        grown = gs.append(tmp_path / "s", np.array([[2], [0]]), more, path=tmp_path / "g")
+        assert grown.original().x[2:].tolist() == [[50_000, 0.5], [60_000, 0.5]]
