@@ -53,6 +53,11 @@ _OPTIONS: Mapping[str, tuple[Any, str, str | None]] = {
         "Of text: utf-8, utf-16, latin-1 …; of NODES, features=cp1250.",
         "NAME",
     ),
+    "decimal": (
+        list[str],
+        "What stands before decimals of numbers in text, where that is asked; of NODES, 'features=,'.",
+        ".|,",
+    ),
     "directed": (bool, "Edges have one direction: no reverse is added.", None),
     "coalesce": (bool, "Merge parallel edges, adding their weights.", None),
     "absent": (str, "Edges of nodes without a row: refuse, or drop.", "refuse|drop"),

@@ -53,6 +53,7 @@ def append(
     comment: str | Mapping[str, str] | None = None,
     header: bool | Sequence[str] | Mapping[str, bool | Sequence[str]] | None = None,
     encoding: str | Mapping[str, str] | None = None,
+    decimal: str | Mapping[str, str] | None = None,
     edge_attr: Any = None,
     edge_type: Any = None,
     node_type: Any = None,
@@ -94,6 +95,7 @@ def append(
         comment: see there.
         header: see there.
         encoding: see there.
+        decimal: see there.
         edge_attr: of a graph that has them: `[edges]` or `[edges, width]`, a row for each of
             `edges`, in an array or an `.npy`. The reverse of an edge has the same.
         edge_type: likewise, integers `[edges]`.
@@ -132,7 +134,13 @@ def append(
     )
     if labels is None:
         labels = _columns(graph, "label", nodes) or None
-    dialect = {"sep": sep, "comment": comment, "header": header, "encoding": encoding}
+    dialect = {
+        "sep": sep,
+        "comment": comment,
+        "header": header,
+        "encoding": encoding,
+        "decimal": decimal,
+    }
     root = clustered.path if path is None else checked_store_path(path)
     assert root is not None
     check_writable(root, f"the store {root}")

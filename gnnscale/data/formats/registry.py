@@ -34,6 +34,7 @@ _HOMES = (
     "gnnscale.data.formats.edge_lists.snap_konect",
     "gnnscale.data.formats.edge_lists.matrix_market",
     "gnnscale.data.formats.edge_lists.metis",
+    "gnnscale.data.formats.edge_lists.dimacs",
     "gnnscale.data.formats.npz_layouts",
     "gnnscale.data.formats.attributed.networkx_files",
     "gnnscale.data.formats.attributed.pajek",

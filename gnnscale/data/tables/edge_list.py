@@ -36,7 +36,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Graph, build_graph, checked_graph_path
 from gnnscale.storage.memory import memory_bytes
 
-VERSION = 5
+VERSION = 6
 """Raised when the same files give another graph: what is kept is then built anew."""
 
 
@@ -58,6 +58,7 @@ def from_edge_list(
     comment: str | Mapping[str, str] | None = None,
     header: bool | Sequence[str] | Mapping[str, bool | Sequence[str]] | None = None,
     encoding: str | Mapping[str, str] | None = None,
+    decimal: str | Mapping[str, str] | None = None,
     id_column: str | int | None = None,
     num_nodes: int | None = None,
     absent: Literal["refuse", "drop"] = "refuse",
@@ -111,10 +112,12 @@ def from_edge_list(
             `{"city": "one-hot", "age": "standardise"}`: see `gnnscale.data.tables.values.recipe`;
             or the `schema` of another graph, for the same features as that has.
         sep: of a text of edges: what stands between cells; without it, it is seen. Of other tables
-            by their names, as `{"features": ";", "labels": ","}`; likewise the next three.
+            by their names, as `{"features": ";", "labels": ","}`; likewise the next four.
         comment: of a text: what lines that are no rows begin with.
         header: of a text: whether the first row names the columns; or their names.
         encoding: of a text.
+        decimal: what stands before decimals, "." or ",", of numbers written as text, where they may
+            be read in two ways, as "1,234".
         id_column: the same as `id`.
         num_nodes: says that ids are numbers below it.
         absent: what becomes of edges that name a node which has no row in the table of nodes:
@@ -180,7 +183,13 @@ def from_edge_list(
             split=split_column(asked),
             recipe=recipe,
         ),
-        dialect={"sep": sep, "comment": comment, "header": header, "encoding": encoding},
+        dialect={
+            "sep": sep,
+            "comment": comment,
+            "header": header,
+            "encoding": encoding,
+            "decimal": decimal,
+        },
         num_nodes=num_nodes,
     )
 

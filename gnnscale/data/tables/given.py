@@ -33,6 +33,7 @@ from gnnscale.data.tables.said import (
     Told,
     dialects,
     labels_said,
+    meant_by,
     name_of,
     named_anywhere,
     opened_table,
@@ -282,6 +283,7 @@ class Tables:
             labels=labels,
             labels_apart=apart,
             features=declared,
+            meant=lambda name: meant_by(recipe, name),
             no_order=lambda: self._no_order(table, first),
             **self._told_of("features", table),
         )
@@ -346,7 +348,8 @@ def _with_recipe(role: Role, recipe: FeatureRecipe | None) -> Role:
     if done is None or not done.why:
         return role
     why = f"standardised, {done.why}; recipe={{{role.column!r}: 'as is'}} leaves it"
-    return replace(role, why=why)
+    marks = "" if role.why == "named" else role.why
+    return replace(role, why="; ".join(filter(None, (marks, why))))
 
 
 def _opened_edges(edges: object, dialect: Mapping[str, Any], told: Told) -> Table | None:

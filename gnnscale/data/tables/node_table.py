@@ -177,8 +177,13 @@ class NodeTable:
         if not (columns := self.those("feature")):
             return None
         if until is None or self.clock is None:
-            return make_recipe(self.table.batches(columns), wanted, self.what)
-        return make_recipe(self._known(columns, until, self.clock), wanted, self.what)
+            batches = self.table.batches(columns)
+        else:
+            batches = self._known(columns, until, self.clock)
+        made = make_recipe(batches, wanted, self.what)
+        for name, one in made.ingredients.items():
+            one.decimal = self.table.marks[name].point if name in self.table.marks else ""
+        return made
 
     def _known(
         self, columns: Sequence[str], until: float, clock: Clock

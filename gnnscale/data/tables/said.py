@@ -13,6 +13,7 @@ import numpy as np
 from gnnscale.data.options import TABLES
 from gnnscale.data.tables.files import is_pattern
 from gnnscale.data.tables.node_table import npy_path
+from gnnscale.data.tables.roles.nodes import Meant
 from gnnscale.data.tables.table import Table, open_table
 from gnnscale.data.tables.text.questions import asked_of
 from gnnscale.data.tables.values.recipe import FeatureRecipe
@@ -172,6 +173,20 @@ def recipe_said(wanted: Any) -> Mapping[str, str] | str | FeatureRecipe | None:
         f"recipe={wanted!r}: give {{column: kind}}, one kind for all columns, or another graph's "
         "schema"
     )
+
+
+def meant_by(recipe: Mapping[str, str] | str | FeatureRecipe | None, column: str) -> Meant:
+    """Whether a recipe makes numbers or text of a column, and the decimal sign of these."""
+    if isinstance(recipe, FeatureRecipe):
+        one = recipe.ingredients.get(column)
+        if one is None or one.type not in ("number", "text"):
+            return "", ""
+        return ("number", one.decimal) if one.type == "number" else ("text", "")
+    declared = {"*": recipe} if isinstance(recipe, str) else recipe or {}
+    kind = declared.get(column, declared.get("*"))
+    if not isinstance(kind, str) or not kind:
+        return "", ""
+    return "text" if kind.startswith(("one-hot", "hash", "drop")) else "number", ""
 
 
 def name_of(edges: object) -> str:

@@ -15,6 +15,7 @@ from gnnscale.data.tables.column import (
     Part,
     column_of,
     common_type,
+    kind_of,
     unique_names,
 )
 from gnnscale.data.tables.columnar import ArrowPart, MemoryPart, ParquetPart
@@ -22,6 +23,7 @@ from gnnscale.data.tables.files import file_kind, hive_columns, part_files
 from gnnscale.data.tables.frames import as_arrow
 from gnnscale.data.tables.text.part import TextPart
 from gnnscale.data.tables.text.questions import asked_of
+from gnnscale.data.tables.values.marks import Marks
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow
 from gnnscale.storage.files import expanded
@@ -35,6 +37,7 @@ def open_table(
     comment: str | None = None,
     header: bool | Sequence[str] | None = None,
     encoding: str | None = None,
+    decimal: str | None = None,
 ) -> Table:
     r"""Open a table, whatever it is in.
 
@@ -48,12 +51,15 @@ def open_table(
         comment: of a text: what lines that are no rows begin with; "" where all are rows.
         header: of a text: whether its first row names the columns; or the names.
         encoding: of a text, as "utf-16" or "latin-1".
+        decimal: what stands before decimals of numbers in text: "." or ",".
             What is not given is recognised.
 
     Raises:
         InputError: it is no table, or can be read in two ways: with the words for each.
         StoreError: it is missing or damaged.
     """
+    if decimal not in (None, ".", ","):
+        raise InputError(f"decimal={decimal!r}: what stands before decimals is '.' or ','")
     if not isinstance(given, str | os.PathLike):
         table = as_arrow(given, what)
         if table is None:
@@ -61,13 +67,20 @@ def open_table(
                 f"{what} is {type(given).__name__}; give a file, a folder or a pattern of files, a "
                 "DataFrame of pandas or polars, or an Arrow table"
             )
-        return Table(what, [with_ranges(MemoryPart(what, table), table.schema)])
+        return Table(what, [with_ranges(MemoryPart(what, table), table.schema)], decimal or "")
     path = expanded(given)
     files = part_files(path)
     in_names = [hive_columns(file, path) if path.is_dir() else {} for file in files]
-    options = {"sep": sep, "comment": comment, "header": header, "encoding": encoding}
+    options = {
+        "sep": sep,
+        "comment": comment,
+        "header": header,
+        "encoding": encoding,
+        "decimal": decimal,
+    }
     parts = [_part(file, options) for file in files]
-    return Table(f"{what} ({path})", _with_constants(parts, in_names))
+    seen = "," if any(isinstance(part, TextPart) and part.decimal == "," for part in parts) else ""
+    return Table(f"{what} ({path})", _with_constants(parts, in_names), decimal or seen)
 
 
 def _part(file: Path, options: Mapping[str, Any]) -> Part:
@@ -111,12 +124,15 @@ class Table:
     Args:
         what: what errors call it, as "features (n.csv)".
         parts: what it consists of, one after the other.
+        decimal: what stands before decimals, where that is known; else "".
 
     Attributes:
         words: what was recognised of a text's dialect where it is not plain, as "separated by ';'".
         whose: of several tables, which one it is, where errors name options: "edges", "features"
             or "labels"; "" where it is one alone.
         comment: what was said that comments begin with; "" where all lines are rows.
+        decimal: see above.
+        marks: how columns of text write the numbers that they are read as, by name.
 
     Raises:
         InputError: parts have other columns than the first.
@@ -125,8 +141,9 @@ class Table:
     whose = ""
     comment: str | None = None
 
-    def __init__(self, what: str, parts: Sequence[Part]) -> None:
-        self.what = what
+    def __init__(self, what: str, parts: Sequence[Part], decimal: str = "") -> None:
+        self.what, self.decimal = what, decimal
+        self.marks: dict[str, Marks] = {}
         self._parts = [part for part in parts if part.names]
         self.words = tuple(dict.fromkeys(word for part in parts for word in part.words))
         self._names = unique_names(self._parts[0].names) if self._parts else []
@@ -218,6 +235,9 @@ class Table:
         for part, places in self._pairs():
             there = [places[number] for number in numbers]
             kinds = dict(zip(there, schema.types, strict=True))
+            for field, place in zip(schema, there, strict=True):
+                if self._marks_of(field) is not None:
+                    kinds[place] = pyarrow.large_string()  # as it is written
             with asked_of(self.whose):
                 for batch in part.read(there, kinds):
                     yield self._as(batch, schema, part)
@@ -296,7 +316,12 @@ class Table:
         if faults:
             raise InputError(faults[:20])
 
+    def _marks_of(self, field: pyarrow.Field) -> Marks | None:
+        return None if kind_of(field.type) == "text" else self.marks.get(field.name)
+
     def _type(self, number: int) -> pyarrow.DataType:
+        if (marks := self.marks.get(self._names[number])) is not None:
+            return marks.type
         kinds = [part.types[places[number]] for part, places in self._pairs()]
         return common_type(kinds) or pyarrow.large_string()
 
@@ -311,17 +336,19 @@ class Table:
     ) -> pyarrow.RecordBatch:
         return pyarrow.RecordBatch.from_arrays(
             [
-                _cast(array, field.type, f"{part.what}: column {field.name}")
+                _cast(array, field.type, f"{part.what}: column {field.name}", self._marks_of(field))
                 for array, field in zip(batch.columns, schema, strict=True)
             ],
             schema=schema,
         )
 
 
-def _cast(array: pyarrow.Array, kind: pyarrow.DataType, what: str) -> pyarrow.Array:
+def _cast(
+    array: pyarrow.Array, kind: pyarrow.DataType, what: str, marks: Marks | None
+) -> pyarrow.Array:
     if array.type == kind:
         return array
     try:
-        return compute.cast(array, kind)
+        return compute.cast(array if marks is None else marks.read(array), kind)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         raise CellMisfit(f"{what} is {array.type}, not {kind}: {error}") from error

@@ -32,6 +32,7 @@ SAMPLES = {
     "a.json": '{"nodes": [{"id": "a"}, {"id": "b"}], "links": [{"source": "a", "target": "b"}]}',
     "a.net": "*Vertices 2\n*Edges\n1 2\n",
     "a.cites": "35\t1033\n",
+    "a.col": "c a comment\np edge 2 1\ne 1 2\n",
     "out1_graph_edges.txt": "node_id\tnode_id\n0\t1\n",
 }
 

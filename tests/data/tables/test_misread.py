@@ -131,8 +131,11 @@ def test_indices_that_pandas_wrote_again_and_again(tmp_path, times, order):
     [
         ("id,label\n1,red\n2,NA\n3,red\n", "holds 'NA': a class, or no label"),
         ("id,label\n1,0\n2,?\n3,1\n", "holds '\\?': a class, or no label"),
-        ('id,label\n1,"0,5"\n2,"0,25"\n3,"1,5"\n', "numbers with a comma are text"),
-        ("id,a\n1,5\n2,?\n3,7\n", "holds '\\?' among numbers"),
+        ('id,label\n1,"1,500"\n2,"2,250"\n3,"1,125"\n', "which may be 1500 or 1.500: say decimal="),
+        (
+            "id,a\n1,5%\n2,5kg\n3,7%\n",
+            "holds '5%' and '5kg', of several units: write all in one way",
+        ),
         ("rank,a\n3,.5\n1,.25\n2,.1\n0,.1\n", "is called as a quantity is"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_company_called_total_is_a_node():
 @quick
 @given(
     st.integers(2, 7),
-    st.sampled_from(["binary", "symmetric", "directed"]),
+    st.sampled_from(["binary", "symmetric", "directed", "weighted", "hollow"]),
     st.sampled_from(["bare", "index", "names", "memory", "memory names"]),
     st.sampled_from([" ", ",", "\t"]),
     st.integers(0, 99),
@@ -133,9 +133,13 @@ def test_a_company_called_total_is_a_node():
 def test_a_matrix_is_no_list_of_edges(tmp_path, n, kind, form, sep, seed):
     rng = np.random.default_rng(seed)
     matrix = rng.integers(0, 2, (n, n)) if kind != "symmetric" else rng.integers(0, 9, (n, n))
-    if kind != "directed":
+    if kind in ("binary", "symmetric"):
         matrix = np.triu(matrix, 1) + np.triu(matrix, 1).T
-    if kind == "symmetric" and n == 2:
+    if kind == "weighted":
+        matrix = rng.integers(1, 99, (n, n)) / 4 + 0.125
+    if kind == "hollow":
+        matrix = rng.integers(2, 99, (n, n)) * (1 - np.eye(n, dtype=int))
+    if kind in ("symmetric", "hollow") and n == 2:
         return  # two edges
     names = [f"n{i}" for i in range(n)]
     frame = pd.DataFrame(matrix, index=names, columns=names)
@@ -144,7 +148,7 @@ def test_a_matrix_is_no_list_of_edges(tmp_path, n, kind, form, sep, seed):
     if sep == " " and form in ("index", "names"):
         return  # a row of names that begins with nothing
     if form == "bare":
-        np.savetxt(path, matrix, fmt="%d", delimiter=sep)
+        np.savetxt(path, matrix, fmt="%d" if kind != "weighted" else "%.3f", delimiter=sep)
     elif form == "index":
         plain.to_csv(path, sep=sep)
     elif form == "names":

@@ -121,3 +121,33 @@ def test_ids_beyond_int64_are_text():
     large = np.array([2**63 + 1, 2**63 + 2, 5], np.uint64)
     graph = gs.from_edge_list(pd.DataFrame({"u": large, "v": large[::-1]}))
     assert graph.names[:].tolist() == ["5", "9223372036854775809", "9223372036854775810"]
+
+
+UNSEEN = "\u200b\ufeff\u00ad\u2060\u200e"
+
+
+@quick
+@given(
+    st.lists(st.text(st.sampled_from("abé"), min_size=2, max_size=4), min_size=3, unique=True),
+    st.sampled_from(UNSEEN),
+    st.integers(0, 9),
+    st.booleans(),
+    st.sampled_from(["edges", "nodes"]),
+)
+def test_characters_that_nobody_sees_in_ids(tmp_path, caplog, ids, sign, which, twin, of):
+    """They are said; two ids that differ by them alone are refused by name."""
+    caplog.clear()
+    own = list(ids)
+    odd = own[which % len(own)]
+    changed = odd[:1] + sign + odd[1:]
+    own = [*own, changed] if twin else [changed if name == odd else name for name in own]
+    edges = pd.DataFrame({"source": own, "target": own[1:] + own[:1]})
+    edges.to_csv(tmp_path / "e.csv", index=False)
+    pd.DataFrame({"id": own, "a": range(len(own))}).to_csv(tmp_path / "n.csv", index=False)
+    files = [tmp_path / "e.csv", *([tmp_path / "n.csv"] if of == "nodes" else [])]
+    if twin:
+        with pytest.raises(InputError, match="differ by characters without width alone"):
+            gs.from_edge_list(*files)
+    else:
+        assert changed in called(gs.from_edge_list(*files))
+        assert f"1 ids hold characters without width, as {changed!r}" in caplog.text

@@ -14,7 +14,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import part_of
 from gnnscale.storage.files import expanded
 
-_OF_TEXTS = ("sep", "comment", "header", "encoding")
+_OF_TEXTS = ("sep", "comment", "header", "encoding", "decimal")
 _HEADERS = {"yes": True, "true": True, "no": False, "false": False}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def graph_of_edges(
     num_nodes: int,
     chunks: Callable[[], Iterable[tuple[np.ndarray | None, ...]]],
     *,
-    undirected: bool,
+    undirected: bool | Literal["unless given"],
     names: Callable[[], NodeNames] | None = None,
     node_type: Callable[[], np.ndarray] | None = None,
 ) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,10 +14,13 @@ from gnnscale.data.tables.roles.evidence import Look, as_ids
 from gnnscale.data.tables.roles.totals import is_total
 from gnnscale.data.tables.table import Table
 from gnnscale.data.tables.text.cells import is_number
+from gnnscale.data.tables.text.plain import NO_WIDTH
 from gnnscale.data.tables.text.questions import asked_of
 from gnnscale.data.tables.values.moments import Clock
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import compute, pyarrow, types
+
+logger = logging.getLogger(__name__)
 
 _EXACT = 2**53  # whole floats below are the integers that were written
 
@@ -114,6 +118,37 @@ def _check_row(error: CellMisfit) -> None:
             f"{error}. It may be a comment or an id; say comment={mark!r} to leave such lines out, "
             "comment='' to read ids as text"
         ) from error
+
+
+def tell_unseen(names: pyarrow.Array, what: str) -> None:
+    """Say that ids hold characters without width, which are part of them.
+
+    Raises:
+        InputError: two ids differ by such alone.
+    """
+    text = names.buffers()[2]
+    if text is None or not text.size or np.frombuffer(text, np.uint8).max() < 0x80:
+        return
+    odd = names.filter(compute.match_substring_regex(names, NO_WIDTH))
+    if not len(odd):
+        return
+    bare = compute.replace_substring_regex(odd, NO_WIDTH, "")
+    same = names.filter(compute.is_in(names, value_set=bare))
+    if not len(same) and len(bare.unique()) < len(bare):
+        counted = bare.value_counts()
+        more = compute.greater(counted.field("counts"), 1)
+        same = counted.field("values").filter(more)
+    if len(same):
+        alike = compute.is_in(compute.replace_substring_regex(names, NO_WIDTH, ""), same[:1])
+        one, other = names.filter(alike).to_pylist()[:2]
+        raise InputError(
+            f"{what}: the ids {one!r} and {other!r} differ by characters without width "
+            "alone, which nobody sees: write a node in one way"
+        )
+    logger.warning(
+        "%s: %s ids hold characters without width, as %r: nobody sees them, and they count",
+        *(what, f"{len(odd):,}", odd[0].as_py()),
+    )
 
 
 def _check_points(table: Table, look: Look) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gnnscale.data.tables.column import CellMisfit
 from gnnscale.data.tables.edge_table import Edges
-from gnnscale.data.tables.ids.cells import check_is_text, may_be_text
+from gnnscale.data.tables.ids.cells import check_is_text, may_be_text, tell_unseen
 from gnnscale.data.tables.ids.integer_set import IntegerSet
 from gnnscale.data.tables.ids.numbered import NumberedEdges
 from gnnscale.data.tables.ids.text_set import TextSet
@@ -44,7 +44,18 @@ class Numbering:
         self._places: np.ndarray | None = None  # of nodes, where the edges say which there are
 
     def node_ids(self, budget: int, scratch: Path) -> NodeIds:
-        """Which nodes there are, and what they are called."""
+        """Which nodes there are, and what they are called.
+
+        Raises:
+            InputError: nothing says which there are, or two ids differ by what nobody sees.
+        """
+        ids = self._node_ids(budget, scratch)
+        if isinstance(ids, Texts):
+            table = isinstance(self._rows, NodeTable) and self._rows.id is not None
+            tell_unseen(ids.names.to_arrow(), self._rows.what if table else self._edges.what)
+        return ids
+
+    def _node_ids(self, budget: int, scratch: Path) -> NodeIds:
         num_nodes = self._num_nodes
         rows = self._rows
         if isinstance(rows, NodeTable) and rows.id is not None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
 
+from gnnscale.data.tables.column import kind_of
 from gnnscale.data.tables.roles import Role, RoleName
 from gnnscale.data.tables.roles.evidence import Look, looked_at, nameless
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.text.questions import of_table
+from gnnscale.data.tables.values.marks import Doubt, Marks, marks_of
 from gnnscale.errors import InputError
+from gnnscale.storage.arrow import pyarrow, types
 
 
 class Deciding:
@@ -63,6 +69,55 @@ class Deciding:
         self.give(look, role, "named")
         return look
 
+    def as_numbers(
+        self,
+        look: Look,
+        otherwise: str,
+        of: Literal["number", "edge", "feature", "label"],
+        decimal: str = "",
+    ) -> Look:
+        """A column of text that holds numbers, read as such: see `marks`; any other as it is.
+
+        Args:
+            look: the column.
+            otherwise: how to say that it is none, for what is asked.
+            of: what it is of. Plain numbers in text are text of features and labels; and "12a" is a
+                number where that is said, asked about in features, and else text.
+            decimal: what stands before decimals, where that is known.
+        """
+        if look.column.kind != "text" or types.is_dictionary(look.column.type):
+            return look
+        found = marks_of(self._cells(look), decimal or self.table.decimal)
+        if isinstance(found, Marks) and found.plain and of in ("feature", "label"):
+            return look
+        if isinstance(found, Marks) and not found.known:
+            if of == "feature":
+                ways = f"for numbers, recipe={{{look.name!r}: 'as is'}}"
+                found = Doubt(f"numbers with {found.unit!r}", ways)
+            elif of != "number":
+                return look
+        if isinstance(found, Doubt):
+            ways = found.ways or "write all in one way"
+            ways = of_table(f"{ways}; {otherwise}", self.table.whose)
+            self.faults.append(f"{self.table.what}: {look.name} holds {found.found}: {ways}")
+            if look.column.number not in self._roles:
+                self.give(look, "left out", "")
+        if not isinstance(found, Marks):
+            return look
+        self.table.marks[look.name] = found
+        column = replace(look.column, type=found.type)
+        cells = found.read(look.cells) if _is_text(look) else look.cells.cast(found.type)
+        own = Look(column, cells, look.complete)
+        self.looks[look.column.number] = own
+        return own
+
+    def _cells(self, look: Look) -> Iterator[pyarrow.Array]:
+        if _is_text(look):
+            yield look.cells
+        if not look.complete:
+            written = {look.name: pyarrow.large_string()}
+            yield from (batch[0] for batch in self.table.batches([look.name], written))
+
     def written(self, look: Look) -> str:
         """A column as the caller may write it: its name, or its number where it has no other."""
         return str(look.column.number) if self.bare else repr(look.name)
@@ -86,4 +141,15 @@ class Deciding:
         """
         if self.faults:
             raise InputError(self.faults)
-        return [self._roles[look.column.number] for look in self.looks]
+        return [self._said(self._roles[look.column.number]) for look in self.looks]
+
+    def _said(self, role: Role) -> Role:
+        marks = self.table.marks.get(role.column)
+        if marks is None or role.role == "left out":
+            return role
+        return replace(role, why="; ".join(filter(None, (role.why, marks.words))))
+
+
+def _is_text(look: Look) -> bool:
+    """Whether the first cells are text, as later ones are."""
+    return kind_of(look.cells.type) == "text"

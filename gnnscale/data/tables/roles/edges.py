@@ -53,19 +53,22 @@ def edge_roles(
     if not deciding.looks:
         return []
     ends = deciding.named(source, "source"), deciding.named(target, "target")
-    weighted = deciding.named(weight, "weight")
-    if weighted is not None and not weighted.is_number and len(weighted.cells):
+    weighted = _numbers(deciding, deciding.named(weight, "weight"))
+    asked = bool(deciding.faults)
+    if weighted is not None and not (weighted.is_number or asked) and len(weighted.cells):
         deciding.faults.append(
             f"{table.what}: column {weighted.name}, named as weight, is {weighted.in_words}; "
             "weights are numbers"
         )
-    timed = deciding.named(time, "time")
+    timed = _numbers(deciding, deciding.named(time, "time"))
     for look in deciding.left():
         if look.row_number:
             deciding.give(look, "left out", "row number")
         elif look.empty:
             deciding.give(look, "left out", "no cells")
     _find_ends(deciding, *ends)
+    for look in deciding.left():
+        deciding.as_numbers(look, _drop(deciding, look), "edge")
     if timed is None:
         _find_time(deciding)
     if weighted is None:
@@ -73,6 +76,17 @@ def edge_roles(
     for look in deciding.left():
         deciding.give(look, "left out", look.in_words)
     return deciding.done()
+
+
+def _numbers(deciding: Deciding, look: Look | None) -> Look | None:
+    """What is said to be numbers, as such where it is text."""
+    if look is None:
+        return None
+    return deciding.as_numbers(look, _drop(deciding, look), "number")
+
+
+def _drop(deciding: Deciding, look: Look) -> str:
+    return f"to leave it out, drop={deciding.written(look)}"
 
 
 def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> None:
@@ -111,7 +125,8 @@ def _find_ends(deciding: Deciding, source: Look | None, target: Look | None) -> 
     else:
         nodes = [look for look in able if not (look.called_quantity or look.moments)]
         nodes = [look for look in nodes if not _counts_edges(look)]
-        chosen = nodes if len(nodes) == needed else able if len(able) == needed else []
+        rest = nodes if len(nodes) <= needed else [look for look in nodes if not look.marked]
+        chosen = next((some for some in (nodes, rest, able) if len(some) == needed), [])
     if not chosen:
         _ask_ends(deciding, able or free)
         return
@@ -150,9 +165,10 @@ def _first_of(free: list[Look], able: list[Look], needed: int) -> list[Look]:
     """The first columns of a table without header, if only they can be the ends."""
     first = free[:needed]
     others = [look for look in free[needed:] if look in able and not look.moments]
-    texts = any(look.column.kind == "text" and not look.constant for look in others)
+    texts = [look for look in others if look.column.kind == "text" and not look.constant]
+    texts = [look for look in texts if not look.marked]
     moments = any(look.moments for look in first) and not all(look.moments for look in first)
-    sure = all(look in able for look in first) and not texts and not (moments and others)
+    sure = all(look in able for look in first) and not (texts or (moments and others))
     return first if sure else []
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from gnnscale.data.tables.column import INDEX, Column
 from gnnscale.data.tables.table import Table
+from gnnscale.data.tables.values.marks import Doubt, marks_of
 from gnnscale.storage.arrow import compute, pyarrow, types
 
 _CELLS_LOOKED_AT = 1 << 21
@@ -131,6 +132,14 @@ class Look:
     def is_number(self) -> bool:
         """Whether the cells are numbers."""
         return self.column.kind in ("integer", "float")
+
+    @cached_property
+    def marked(self) -> bool:
+        """Whether the cells are text that holds numbers with units, thousands apart or the like."""
+        if self.column.kind != "text" or types.is_dictionary(self.column.type):
+            return False
+        found = marks_of([self.cells])
+        return isinstance(found, Doubt) or (found is not None and found.known and not found.plain)
 
     @property
     def may_name_nodes(self) -> bool:

@@ -12,31 +12,42 @@ from gnnscale.data.tables.table import Table
 from gnnscale.errors import InputError
 from gnnscale.storage.arrow import pyarrow
 
+_WIDE = 100  # columns of what is no list of edges, but for its rows
+
 
 def refuse_matrix(table: Table, looks: Sequence[Look]) -> None:
-    """Refuse a square table of numbers that holds zeros and ones alone, or is symmetric.
+    """Refuse a square table of numbers that may be a matrix.
 
-    Its columns have no names but their numbers, or those that stand in front of its rows.
+    Its columns have no names but their numbers, or those that stand in front of its rows. It holds
+    zeros and ones alone, is symmetric, has zeros where a node meets itself, numbers that are not
+    whole where edges have ids, or columns of which nobody knows what edges have them for.
 
     Raises:
         InputError: it is one, saying how to read it as a matrix or as edges.
     """
-    cells, named = _square(looks)
+    cells, named = _square(table, looks)
     size = len(cells)
-    if size < 2 or not cells[0].complete:
+    if size < 2 or any(look.moments for look in cells):
         return
-    values = np.stack([_values(look) for look in cells], axis=1)
-    binary = np.isin(values, (0, 1)).all()
-    # Two edges of which one goes on where the other ends are symmetric, too.
-    symmetric = size > 2 and np.array_equal(values, values.T)
-    if not (binary or symmetric or named) or np.isnan(values).any():
-        return
-    first, second = (repr(look.name) if named else look.column.number for look in cells[:2])
+    if size < _WIDE:
+        values = np.stack([_values(look) for look in cells], axis=1)
+        if np.isnan(values).any():
+            return
+        binary = np.isin(values, (0, 1)).all()
+        # Two edges of which one goes on where the other ends are symmetric, too.
+        like = np.array_equal(values, values.T) or not values.diagonal().any()
+        ids = all(look.whole for look in cells[:2])
+        more = [look for look in cells[2:] if (look.numbers != 1).any()]
+        asked = len(more) > 1 or any(look.whole for look in more)
+        if not (binary or named or not ids or (size > 2 and (like or asked))):
+            return
+    written = [repr(look.name) if named else look.column.number for look in cells[:3]]
     raise InputError(
         f"{table.what} has {size} rows and {size} columns of numbers{' and their names' * named}, "
         "as an adjacency matrix has. For a matrix, write its entries, scipy.sparse.save_npz("
         "'graph.npz', scipy.sparse.csr_array(matrix)), and give gnnscale.load('graph.npz'); for a "
-        f"list of edges, say source={first}, target={second}"
+        f"list of edges, say source={written[0]}, target={written[1]}"
+        + (f", and what the others are, as weight={written[2]}" if size > 2 else "")
     )
 
 
@@ -85,16 +96,21 @@ def refuse_lists(table: Table, source: Look, target: Look) -> None:
     )
 
 
-def _square(looks: Sequence[Look]) -> tuple[list[Look], bool]:
+def _square(table: Table, looks: Sequence[Look]) -> tuple[list[Look], bool]:
     """The columns of a square of numbers; and whether its rows are called as the columns."""
     rest = [look for look in looks if not look.row_number]
     for look in [k for k in looks if k.may_name_nodes or k.row_number]:
         others = [one for one in rest if one is not look]
-        names = as_ids(look.cells).to_pylist() if len(look.cells) == len(others) else []
-        if len(others) > 1 and names == [o.name for o in others] and _numbers(others):
+        if len(others) < 2 or look.complete is not (len(look.cells) == len(others)):
+            continue
+        names = as_ids(look.cells).to_pylist()
+        if names == [o.name for o in others[: len(names)]] and _numbers(others):
             return others, True
     numbered = all(re.fullmatch(f"f?{i}", look.name) for i, look in enumerate(rest))
-    fits = rest and numbered and len(rest[0].cells) == len(rest) and _numbers(rest)
+    numbered = bool(rest) and numbered and _numbers(rest)
+    fits = numbered and len(rest) == (
+        len(rest[0].cells) if rest[0].complete or len(rest) < _WIDE else table.num_rows
+    )
     return (rest if fits else []), False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from gnnscale.data.tables.roles import Role
@@ -13,6 +14,8 @@ from gnnscale.errors import InputError
 from gnnscale.graph.reading.nodes import part_of
 from gnnscale.storage.arrow import compute, pyarrow
 
+#: Whether a column is said to be "number" or "text", and its decimal sign; or "".
+Meant = tuple[Literal["number", "text", ""], str]
 #: Of columns, by name, how much of what they should hold they hold: see `node_roles`.
 Shares = Callable[[Sequence[Look]], Mapping[str, float]]
 
@@ -34,6 +37,7 @@ def node_roles(
     features: Collection[str] = (),
     labels_apart: bool = False,
     rest: Literal["feature", "label", "split"] = "feature",
+    meant: Callable[[str], Meant] = lambda _: ("", ""),
     no_order: Callable[[], str] = str,
 ) -> list[Role]:
     """What each column of a table of nodes is, in their order; without an id, rows are in order.
@@ -54,6 +58,8 @@ def node_roles(
         features: the names of columns that are said to be features.
         labels_apart: whether labels are given elsewhere: columns called so are then left out.
         rest: what other columns are.
+        meant: of a feature's name, whether it is said to be "number" or "text", and what stands
+            before its decimals; empty where nothing says it.
         no_order: why rows cannot be in the order of nodes, in words; empty where they can.
 
     Raises:
@@ -82,6 +88,7 @@ def node_roles(
         raise InputError(
             f"{table.what}: column {named.name}, named as id, has {twice}; give each node one row"
         )
+    _find_numbers(deciding, rest, meant)
     for look in deciding.left():
         if look.empty:
             deciding.give(look, "left out", "no cells")
@@ -92,6 +99,36 @@ def node_roles(
         else:
             deciding.give(look, rest, "")
     return deciding.done()
+
+
+def _find_numbers(
+    deciding: Deciding, rest: Literal["feature", "label", "split"], meant: Callable[[str], Meant]
+) -> None:
+    """Read labels, times and features that are numbers in text as such."""
+    of_labels = {look.column.number for look in deciding.those("label")}
+    values = [*deciding.those("feature"), *deciding.those("time")]
+    values += deciding.left() if rest != "split" else []
+    numbers = [*of_labels, *(look.column.number for look in values)]
+    for column in deciding.table.settled(numbers):
+        look = replace(deciding.looks[column.number], column=column)
+        own = deciding.written(look)
+        labels = column.number in of_labels or rest == "label"
+        said, decimal = ("", "") if labels else meant(look.name)
+        if said == "text":
+            continue
+        text = f"for text, recipe={{{own}: 'one-hot'}}"
+        of: Literal["label", "feature"] = "label" if labels else "feature"
+        deciding.as_numbers(
+            look, f"or drop={own}" if labels else text, "number" if said else of, decimal
+        )
+        marks = deciding.table.marks.get(look.name)
+        if labels and marks is not None and marks.missing:
+            word = marks.missing[0]
+            deciding.faults.append(
+                f"{deciding.table.what}: {look.name} holds {word!r}: a class, or no label? "
+                "Leave the cell empty where there is none, and write a class otherwise, as "
+                f"'class {word}'"
+            )
 
 
 def _find_labels(deciding: Deciding, apart: bool) -> None:

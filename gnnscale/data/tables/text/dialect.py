@@ -73,6 +73,7 @@ def recognised(
     sep: str | None,
     comment: str | None,
     header: bool | Sequence[str] | None,
+    decimal: str | None,
 ) -> Dialect:
     """The dialect of a text.
 
@@ -85,6 +86,7 @@ def recognised(
         sep: the separator, where it is given.
         comment: the mark of comments, where it is given.
         header: whether there is a header, or its names, where it is given.
+        decimal: what stands before decimals, where it is given.
 
     Raises:
         InputError: there are two ways to read it.
@@ -111,7 +113,7 @@ def recognised(
     first = reading.rows[head.present - 1] if head.present else None
     if first is not None and not rows.header:
         start += first.end
-    decimal = _decimal(reading, head.present, what)
+    decimal = _decimal(reading, head.present, what, decimal)
     return Dialect(
         encoding=encoding,
         sep=reading.sep,
@@ -176,9 +178,9 @@ def _separator_words(reading: Reading, suffix: str) -> list[str]:
     return [f"separated by {_CALLED.get(sep, repr(sep))}{with_blanks}"]
 
 
-def _decimal(reading: Reading, header: int, what: str) -> str:
+def _decimal(reading: Reading, header: int, what: str, said: str | None) -> str:
     """The decimal sign of a text whose separator is no comma."""
-    if reading.sep == ",":
+    if reading.sep == "," or said == ".":
         return "."
     rows = [row.cells for row in reading.rows[header:] if len(row.cells) == reading.width]
     written, pointed = [], ""
@@ -188,14 +190,15 @@ def _decimal(reading: Reading, header: int, what: str) -> str:
             written += [cell for cell in cells if "," in cell]
         elif any("." in cell for cell in cells) and all(map(is_number, cells)):
             pointed = next(cell for cell in cells if "." in cell)
-    if written and pointed:
+    if written and pointed and said is None:
         raise InputError(
             f"{what} has numbers written as {written[0]} and as {pointed}; write all with a "
             "decimal point, or all with a decimal comma"
         )
-    if written and all(map(_THOUSANDS.fullmatch, written)):
+    if written and all(map(_THOUSANDS.fullmatch, written)) and said is None:
         raise InputError(
-            f"{what}: {written[0]} may be a number with a decimal comma or with thousands "
-            "apart; write it with a decimal point, or without the comma"
+            f"{what}: {written[0]} may be a number with a decimal comma or with thousands apart: "
+            f"say decimal=',' for {written[0].replace(',', '.')}, decimal='.' for "
+            f"{written[0].replace(',', '')}"
         )
     return "," if written else "."

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from gnnscale.data.tables.text.cells import is_missing, is_number
 from gnnscale.data.tables.text.plain import visible
 from gnnscale.data.tables.text.separator import ROWS, Reading
+from gnnscale.data.tables.values.marks import NO_NUMBER, is_marked
 from gnnscale.errors import InputError
 
 _USUAL = re.compile(
@@ -118,12 +119,8 @@ def _is_header(first: list[str], body: list[list[str]], what: str, comma: bool) 
     columns = [[row[i] for row in cells] for i in range(len(first))]
     # A header may stand there again, where files were put together: reading names its line.
     numeric = [i for i in range(len(first)) if _is_numeric([r[i] for r in cells if r != first])]
-    named = [
-        i
-        for i in numeric
-        if not is_number(first[i], comma) and not (first[i] and is_missing(first[i]))
-    ]
-    counted = [i for i in numeric if is_number(first[i], comma)]
+    counted = [i for i in numeric if _is_value(first[i])]
+    named = [i for i in numeric if i not in counted and not (first[i] and is_missing(first[i]))]
     if all(is_number(cell, comma) for cell in first):
         return _is_range(first, columns, what)
     if not first[0] and body and all(columns[0]):
@@ -181,8 +178,13 @@ def _is_range(first: list[str], columns: list[list[str]], what: str) -> bool:
 
 
 def _is_numeric(cells: list[str]) -> bool:
-    numbers = [is_number(cell, comma=True) for cell in cells if not is_missing(cell)]
-    return bool(numbers) and all(numbers)
+    filled = [cell for cell in cells if cell.lower() not in NO_NUMBER]
+    return bool(filled) and all(map(_is_value, filled))
+
+
+def _is_value(cell: str) -> bool:
+    """Whether a cell is a number, also with a unit or the like."""
+    return is_number(cell, comma=True) or is_marked(cell)
 
 
 def _is_rule(cells: list[str]) -> bool:

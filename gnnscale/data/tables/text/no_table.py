@@ -19,6 +19,8 @@ _CALL = re.compile(
     r"frozenset|deque|graph|sparse)\s*(\(|\{)"
 )
 _DRAWING = re.compile(r"\s*(strict\s+)?(di)?graph\b[^\n,;\t]*\{", re.I)
+#: The first lines of a graph of DIMACS.
+DIMACS = re.compile(r"(?:[ \t]*(?:c.*)?\n)*p[ \t]+[a-z]+[ \t]+\d+[ \t]+\d+[ \t]*(?:\r?\n|\Z)")
 _BEGINS = re.compile(r"""[\[({\s]+(["'\-+.\d]|$)""")
 _LINES = 50
 
@@ -34,6 +36,10 @@ def refuse_what_is_no_table(text: str, what: str) -> None:
     if start.startswith(("<!doctype", "<html", "<?xml")):
         raise InputError(
             f"{what} is a page of HTML or XML, perhaps in place of the file: look at it"
+        )
+    if DIMACS.match(text.replace("\r", "")):
+        raise InputError(
+            f"{what} is a graph as DIMACS gives it, and no table: gnnscale.load({what!r}) reads it"
         )
     lines = (line for line in text.splitlines() if re.match(r"\s*(?!#|%|//)\S", line))
     first = list(itertools.islice(lines, _LINES))

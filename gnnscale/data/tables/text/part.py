@@ -40,6 +40,10 @@ class TextPart:
         comment: what comments begin with, where it is known.
         header: whether there is a header, or its names, where it is known.
         encoding: how it is written, where it is known.
+        decimal: what stands before decimals, where it is known.
+
+    Attributes:
+        decimal: likewise, as recognised.
 
     Raises:
         InputError: it can be read in two ways.
@@ -56,6 +60,7 @@ class TextPart:
         comment: str | None = None,
         header: bool | Sequence[str] | None = None,
         encoding: str | None = None,
+        decimal: str | None = None,
     ) -> None:
         self._path, self.what = path, str(path)
         # Packed texts may come in short pieces.
@@ -75,7 +80,9 @@ class TextPart:
             sep=sep,
             comment=comment,
             header=header,
+            decimal=decimal,
         )
+        self.decimal = self._dialect.decimal
         self.words = (*known.words, *self._dialect.words)
         self.names = list(self._dialect.names)
         self._cutter = Cutter(self._dialect, self.names, self.what)
@@ -272,10 +279,10 @@ class TextPart:
 
     def _check_behind(self, lines: Lines) -> None:
         """Of text in the last column: whether it is numbers with comments behind some of them."""
-        if not re.search(rb"\d[ \t]+(#|%|//)", lines.text):
+        if not re.search(rb"\d[ \t]+(#|%[ \t]*[^ \t\r\n]|//)", lines.text):
             return
         written = self._cutter.texts(lines, len(self.names) - 1)
-        bare = [re.sub(r"\s+(#|%|//).*", "", cell) for cell in written]
+        bare = [re.sub(r"\s+(#|%(?=.*\w)|//).*", "", cell) for cell in written]
         if all(is_number(cell) or is_missing(cell) for cell in bare):
             found = next(cell for cell, number in zip(written, bare, strict=True) if cell != number)
             raise InputError(

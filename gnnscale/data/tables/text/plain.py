@@ -22,7 +22,8 @@ _AROUND = re.compile(rb"\A" + _BESIDE + rb"|" + _BESIDE + rb"\Z")
 _THOUSANDS = re.compile(
     rb"[-+]?\d{1,3}(?:(?:\xc2\xa0|\xe2\x80[\x87\x89\xaf])\d{3})+(?:[.,]\d*)?(?:[eE][-+]?\d+)?"
 )
-_NO_WIDTH = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
+#: Characters without width, as Arrow and Python know patterns.
+NO_WIDTH = "[\u00ad\u200b\u200e\u200f\u2060\ufeff]"
 _AMID = re.compile(rb"(?<=\d)(?:\xc2\xad|\xe2\x80[\x8b\x8e\x8f]|\xe2\x81\xa0|\xef\xbb\xbf)(?=\d)")
 
 
@@ -55,7 +56,7 @@ def has_formulas(text: bytes) -> bool:
 
 def visible(name: str) -> str:
     """A name without characters that have no width, nor blanks around it."""
-    return _NO_WIDTH.sub("", name).strip()
+    return re.sub(NO_WIDTH, "", name).strip()
 
 
 def with_doubled_quotes(text: bytes, sep: str) -> bytes:

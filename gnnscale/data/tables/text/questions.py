@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from gnnscale.errors import InputError
 
 _SAID = re.compile(
-    r"(?<![\w.'\"?&/=-])(sep|comment|header|encoding)="
+    r"(?<![\w.'\"?&/=-])(sep|comment|header|encoding|decimal)="
     r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[[^\]]*\]|(?![{(])[\w-]*)"
 )
 _SAY = re.compile(r"[;,.]?\s+[Ss]ay .*", re.S)

@@ -107,6 +107,8 @@ def separated(text: str, what: str, suffix: str, sep: str | None) -> Reading:
         return fitting[0] if fitting else _ragged(readings, suffix)  # "::" before blanks
     best = max(reading.numbers for reading in strong)
     blank = fitting[-1] if fitting[-1].sep == " " and not fitting[-1].joins() else None
+    if blank is not None and blank.names_fewer() and not all(r.names_fewer() for r in strong):
+        blank = None  # "1;2 345" under two names
     tabs = strong[0].sep == "\t"  # which are blanks too: "user 1", a tab, "user 2"
     if blank is not None and blank.numbers > best and (blank.numbers == 1 or not tabs):
         return blank  # "1,5 2,5"

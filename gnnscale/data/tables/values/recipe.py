@@ -45,6 +45,7 @@ class Ingredient:
         deviation: likewise; 1 where it is constant.
         missing: whether a number was missing, so that a column says where.
         why: why it is done, where nobody said it.
+        decimal: what stood before decimals of numbers that were written as text.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Ingredient:
     deviation: float = 1.0
     missing: bool = False
     why: str = ""
+    decimal: str = ""
 
     def names(self, column: str) -> list[str]:
         """What its features are called."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from gnnscale.data.tables.text.cells import is_missing, is_number
+from gnnscale.data.tables.values.marks import NO_NUMBER, is_marked
 from gnnscale.data.tables.values.recipe import (
     KINDS,
     FeatureRecipe,
@@ -32,7 +32,6 @@ incomes from 0.70 to 0.51; standardised, it was 0.69 or more of all.
 """
 _MOST = 1 << 16  # different values that are counted: beyond, nobody wants a column for each
 _BUCKETS = 64
-_NO_NUMBER = {"?", "-", "--", ".", "*", "none", "missing", "unknown", "na", "n/a", "n.a."}
 _LARGEST = 1e140  # whose square is a number, and the sum of many
 
 
@@ -152,10 +151,9 @@ class _Seen:
                 )
 
     def _check_numbers(self, values: list[str]) -> None:
-        others = [value for value in values if not is_number(value)]
-        few = len(others) <= len(values) / 20 or all(
-            is_missing(value) or value.strip().lower() in _NO_NUMBER for value in others
-        )
+        others = [value for value in values if not is_marked(value)]
+        words = all(value.strip().lower() in NO_NUMBER for value in others)
+        few = words or len(others) <= len(values) / 20
         codes = any(re.match(r"[-+]?0\d", value) for value in values)  # 007 is text anyway
         if few and not codes and (others or self._many) and len(others) < len(values):
             kind = "hash" if self._many else "one-hot"
