@@ -51,8 +51,9 @@ class Numbering:
         """
         ids = self._node_ids(budget, scratch)
         if isinstance(ids, Texts):
-            table = isinstance(self._rows, NodeTable) and self._rows.id is not None
-            tell_unseen(ids.names.to_arrow(), self._rows.what if table else self._edges.what)
+            rows = self._rows
+            named = rows if isinstance(rows, NodeTable) and rows.id is not None else self._edges
+            tell_unseen(ids.names.to_arrow(), named.what)
         return ids
 
     def _node_ids(self, budget: int, scratch: Path) -> NodeIds:

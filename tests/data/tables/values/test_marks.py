@@ -174,6 +174,9 @@ def test_features_weights_and_labels_are_the_plain_ones(tmp_path, numbers, style
     cells, wanted = column(numbers, style)
     ends = {"source": ids, "target": ids[1:] + ids[:1]}
     whole, _ = column(numbers, {**style, "word": ""})
+    found = [marks_of([pyarrow.array(texts)]) for texts in (whole, cells)]
+    if sep == "memory" and any(isinstance(marks, Marks) and marks.plain for marks in found):
+        return  # numbers that somebody made text of stay text
 
     def graph(weights, values, labels, **options):
         tables = {
@@ -193,7 +196,7 @@ def test_features_weights_and_labels_are_the_plain_ones(tmp_path, numbers, style
     try:
         read = graph(whole, cells, whole, **({"decimal": dict.fromkeys(("edges", "features"), sign_of(style))} if told else {}))
     except InputError as error:
-        assert "decimal=" in str(error) or "write all" in str(error) or "apart" in str(error)
+        assert any(word in str(error) for word in ("decimal=", "write all", "; say sep="))
         return
     assert read.feature_names == plain.feature_names
     assert read.x.flatten().tolist() == pytest.approx(plain.x.flatten().tolist(), rel=1e-5)
