@@ -55,7 +55,7 @@ _OPTIONS: Mapping[str, tuple[Any, str, str | None]] = {
     ),
     "decimal": (
         list[str],
-        "What stands before decimals of numbers in text, where that is asked; of NODES, 'features=,'.",
+        "What stands before decimals, where numbers in text do not tell; of NODES, 'features=,'.",
         ".|,",
     ),
     "directed": (bool, "Edges have one direction: no reverse is added.", None),

@@ -194,7 +194,12 @@ def test_features_weights_and_labels_are_the_plain_ones(tmp_path, numbers, style
     scale = 10 ** style["places"]
     plain = graph([k / scale for k in numbers], wanted, [k / scale for k in numbers])
     try:
-        read = graph(whole, cells, whole, **({"decimal": dict.fromkeys(("edges", "features"), sign_of(style))} if told else {}))
+        read = graph(
+            whole,
+            cells,
+            whole,
+            **({"decimal": dict.fromkeys(("edges", "features"), sign_of(style))} if told else {}),
+        )
     except InputError as error:
         assert any(word in str(error) for word in ("decimal=", "write all", "; say sep="))
         return
@@ -241,7 +246,8 @@ def test_another_table_is_read_as_the_first_was():
     ("table", "words"),
     [
         (nodes(a=["1,234", "2,345", "3,456", "4,567"]),
-         ["which may be 1234 or 1.234", "decimal={'features': '.'}", "decimal={'features': ','}", "recipe={'a': 'one-hot'}"]),
+         ["which may be 1234 or 1.234", "decimal={'features': '.'}", "decimal={'features': ','}",
+          "recipe={'a': 'one-hot'}"]),
         (nodes(a=["12x", "13x", "14x", "15x"]),
          ["numbers with 'x'", "recipe={'a': 'as is'}", "recipe={'a': 'one-hot'}"]),
         (nodes(label=["1", "2", "unknown", "1"]), ["holds 'unknown': a class, or no label"]),
