@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from gnnscale.data.formats import seen
 from gnnscale.data.formats.registry import list_formats
+from gnnscale.data.tables.files import read_bytes
 from gnnscale.data.unread import NO_CODE, TO_TABLES, UNPACK, not_read, unread_kind
 from gnnscale.errors import InputError
 
@@ -36,7 +38,11 @@ _NAMES = {
 
 
 def unrecognised(path: Path) -> InputError:
-    """The error for a path that exists and is of no format."""
+    """The error for a path that exists and is of no format.
+
+    Raises:
+        StoreError: it is packed, and damaged.
+    """
     if path.is_dir():
         names = sorted(seen.files(path))
         inside = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
@@ -48,6 +54,9 @@ def unrecognised(path: Path) -> InputError:
     first = seen.head(path)
     if path.stat().st_size == 0:
         return InputError(f"{path} is empty")
+    if not first:
+        with contextlib.suppress(InputError):  # of a zip of several files
+            next(read_bytes(path, 1), b"")
     known = unread_kind(first) or _NAMES.get(seen.kind(path)) or _NAMES.get(path.suffix.lower())
     if known is None and first.startswith(b"PK\x03\x04"):
         known = ("a zip archive", UNPACK)

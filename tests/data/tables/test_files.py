@@ -285,3 +285,12 @@ def test_what_is_called_as_words_for_people_is_a_part_where_it_holds_data(tmp_pa
     (tmp_path / "apache.csv").write_text(EDGES)
     (tmp_path / (f"{name}.csv" if part else name)).write_text("source,target\n3,4\n")
     assert gs.from_edge_list(tmp_path).num_nodes == 3 + part
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_packed_file_that_is_cut_is_called_so(tmp_path, name):
+    for kind, pack in PACKED.items():
+        content = pack(FORMATS[name].encode())
+        (tmp_path / f"{name}.{kind}").write_bytes(content[: len(content) // 2])
+        with pytest.raises(StoreError, match=r"cannot be read: "):
+            gs.load(tmp_path / f"{name}.{kind}")
