@@ -206,4 +206,6 @@ def _check_filled(cells: pyarrow.Array, table: Table, name: str) -> None:
         empty = compute.sum(compute.or_(compute.equal(length, 0), blank)).as_py() or 0
     if empty:
         first = f" ({at})" if (at := table.empty_at(name)) else ""
-        raise InputError(f"{empty:,} cells of {table.what}: {name} are empty{first}; fill them in")
+        words = table.marks[name].missing[:3] if name in table.marks else ()
+        none = " or ".join(["empty", *map(repr, words)])
+        raise InputError(f"{empty:,} cells of {table.what}: {name} are {none}{first}; fill them in")

@@ -104,6 +104,8 @@ class Deciding:
                 self.give(look, "left out", "")
         if not isinstance(found, Marks):
             return look
+        if of == "label":
+            found = replace(found, whole=False)  # 12% is no class number
         self.table.marks[look.name] = found
         column = replace(look.column, type=found.type)
         cells = found.read(look.cells) if _is_text(look) else look.cells.cast(found.type)

@@ -12,11 +12,12 @@ import numpy as np
 
 from gnnscale.data.tables.column import INDEX, Column
 from gnnscale.data.tables.table import Table
-from gnnscale.data.tables.values.marks import Doubt, marks_of
+from gnnscale.data.tables.values.marks import Doubt, is_marked, marks_of
 from gnnscale.storage.arrow import compute, pyarrow, types
 
 _CELLS_LOOKED_AT = 1 << 21
 _MOST_ROWS, _LEAST_ROWS = 1 << 16, 1 << 10
+_SHOWN = 1_000  # cells among which one is looked for that shows what a column is
 
 
 def vocabulary(text: str) -> frozenset[str]:
@@ -244,7 +245,9 @@ class Look:
         if numbers.size:
             kind = "whole numbers" if self.whole else "numbers"
             return f"{kind} from {numbers.min():.12g} to {numbers.max():.12g}"
-        first = next((cell.as_py() for cell in self.cells if cell.is_valid), None)
+        some = self.cells[:_SHOWN].drop_null().to_pylist()
+        odd = (cell for cell in some if isinstance(cell, str) and not is_marked(cell))
+        first = next(odd, next(iter(some), None))
         kinds = {"bool": "booleans", "list": "lists", "empty": "no cells"}
         kind = kinds.get(self.column.kind, self.column.kind)
         kind = str(self.column.type) if kind == "other" else kind

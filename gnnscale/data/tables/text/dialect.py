@@ -193,7 +193,8 @@ def _decimal(reading: Reading, header: int, what: str, said: str | None) -> str:
     if written and pointed and said is None:
         raise InputError(
             f"{what} has numbers written as {written[0]} and as {pointed}; write all with a "
-            "decimal point, or all with a decimal comma"
+            "decimal point, or all with a decimal comma; where thousands are apart, "
+            "say decimal=',' or decimal='.'"
         )
     if written and all(map(_THOUSANDS.fullmatch, written)) and said is None:
         raise InputError(

@@ -291,3 +291,24 @@ def test_edges_with_marked_numbers_are_asked_about_as_others():
         gs.from_edge_list(EDGES.assign(fee=["$1", "$2", "$3", "$4"]))
     weighted = gs.from_edge_list(EDGES.assign(fee=["$1", "$2", "$3", "$4"]), weight="fee")
     assert sorted(weighted.edge_weight.tolist()) == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (["5", "n.a.", "7", "9"], "1 cells of edges: weight are empty or 'n.a.'"),
+        (["5", "many", "7", "9"], "column 'weight' .text such as 'many'. is called as weights are"),
+        (["1,234", "2,345", "1,000", "9"], "may be 1234 or 1.234: say decimal='.' for the first"),
+        (["5kg", "300g", "1kg", "2kg"], "'5kg' and '300g', of several units: write all in one way"),
+    ],
+)
+def test_weights_that_are_asked_about(weights, message):
+    with pytest.raises(InputError, match=message):
+        gs.from_edge_list(EDGES.assign(weight=weights))
+
+
+def test_labels_with_marks_are_quantities_or_asked():
+    with pytest.raises(InputError, match="classes, or quantities"):
+        gs.from_edge_list(EDGES, nodes(label=["10%", "20%", "10%", "30%"]))
+    graph = gs.from_edge_list(EDGES, nodes(label=["10%", "20%", "10%", "30%"]), task="regression")
+    assert graph.y.flatten().tolist() == [10, 20, 10, 30]
