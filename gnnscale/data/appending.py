@@ -17,7 +17,7 @@ from gnnscale.data.additions import read_addition
 from gnnscale.data.kept import scratch_in
 from gnnscale.data.new_features import read_sparse
 from gnnscale.data.tables.given import Tables
-from gnnscale.data.tables.said import Told
+from gnnscale.data.tables.said import Told, listed
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, open_graph
 from gnnscale.graph.store.cluster_folder import FORMAT, checked_store_path, store_meta
@@ -48,7 +48,7 @@ def append(
     target: str | int | None = None,
     weight: str | int | None = None,
     time: str | int | Sequence[str | int] | None = None,
-    drop: str | int | Sequence[str | int] = (),
+    drop: str | int | Sequence[str | int] | Mapping[str, Any] = (),
     sep: str | Mapping[str, str] | None = None,
     comment: str | Mapping[str, str] | None = None,
     header: bool | Sequence[str] | Mapping[str, bool | Sequence[str]] | None = None,
@@ -127,9 +127,9 @@ def append(
         source=source,
         target=target,
         weight=weight,
-        time=[] if time is None else [time] if isinstance(time, str | int) else list(time),
+        time=listed([] if time is None else time),
         times_before=[] if schema is None else schema.columns_of("time"),
-        drop=[drop] if isinstance(drop, str | int) else list(drop),
+        drop=drop if isinstance(drop, Mapping) else listed(drop),
         recipe=schema if schema is not None and schema.recipe is not None else None,
     )
     if labels is None:

@@ -19,7 +19,7 @@ among them, or other text, ids are text. A Parquet file has types of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from gnnscale.data.kept import built_or_kept, scratch_in
 from gnnscale.data.tables.given import Tables
 from gnnscale.data.tables.node_ids import NodeIds
 from gnnscale.data.tables.node_splits import read_splits_given, split_column
-from gnnscale.data.tables.said import Told
+from gnnscale.data.tables.said import Told, listed
 from gnnscale.data.tables.time_splits import apart, with_cuts
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph, build_graph, checked_graph_path
@@ -51,7 +51,7 @@ def from_edge_list(
     target: str | int | None = None,
     weight: str | int | None = None,
     time: str | int | Sequence[str | int] | None = None,
-    drop: str | int | Sequence[str | int] = (),
+    drop: str | int | Sequence[str | int] | Mapping[str, Any] = (),
     splits: Any = None,
     recipe: Any = None,
     sep: str | Mapping[str, str] | None = None,
@@ -97,7 +97,7 @@ def from_edge_list(
         time: the column that says when an edge or a node became known, or one of each: dates,
             times, or numbers. Without it, of edges one of dates or times. They are kept as
             `edge_time` and `node_time`, in seconds since 1970 or as the numbers that they are.
-        drop: columns to leave out, of any of the tables.
+        drop: columns to leave out, of any of the tables; or of one, as `{"features": [0, "age"]}`.
         splits: by time, as "time:60/20/20" or "time:2018-12-31/2019-12-31", where training and
             validation end: a day, a month or a year is known to its end, and training sees no edge,
             node and label that is later. Where edges alone have times, nodes are split as well, as
@@ -178,8 +178,8 @@ def from_edge_list(
             source=source,
             target=target,
             weight=weight,
-            time=_listed([] if time is None else time),
-            drop=_listed(drop),
+            time=listed([] if time is None else time),
+            drop=drop if isinstance(drop, Mapping) else listed(drop),
             split=split_column(asked),
             recipe=recipe,
         ),
@@ -240,11 +240,6 @@ def from_edge_list(
     if path is None:
         return built_or_kept(given.name, arguments, VERSION, build)
     return build(path)
-
-
-def _listed(named: str | int | Sequence[str | int]) -> list[str | int]:
-    """One name, or several."""
-    return list(named) if isinstance(named, Collection) and not isinstance(named, str) else [named]
 
 
 def _labelled(y: np.ndarray | None, ids: NodeIds, task: str | None) -> np.ndarray:

@@ -175,7 +175,7 @@ class Tables:
     def recipe(self, wanted: Any, until: float | None = None) -> FeatureRecipe | None:
         """How columns become features, by the rows known until then; None where there are none."""
         if isinstance(self._rows, NodeTable):
-            made = self._rows.recipe(recipe_said(wanted), until)
+            made = self._rows.recipe(recipe_said(wanted, self._rows.table), until)
             self._rows.roles = tuple(_with_recipe(role, made) for role in self._rows.roles)
             return made
         if wanted is not None:
@@ -272,7 +272,7 @@ class Tables:
 
     def _nodes(self, table: Table, labels: Sequence[ColumnSaid], apart: bool) -> NodeTable:
         first = self.edges.first()
-        recipe = recipe_said(self._told.recipe)
+        recipe = recipe_said(self._told.recipe, table)
         if isinstance(recipe, FeatureRecipe):
             declared = set(recipe.ingredients)
         else:

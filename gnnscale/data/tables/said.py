@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Told:
     weight: ColumnSaid | None = None
     time: Sequence[ColumnSaid] = ()
     times_before: Sequence[str] = ()
-    drop: Sequence[ColumnSaid] = ()
+    drop: Sequence[ColumnSaid] | Mapping[str, Any] = ()
     split: ColumnSaid | None = None
     recipe: Any = None
 
@@ -68,14 +68,28 @@ def dialects(dialect: Mapping[str, Any], told: Told) -> dict[str, dict[str, Any]
     return found
 
 
+def listed(named: ColumnSaid | Sequence[ColumnSaid]) -> list[ColumnSaid]:
+    """One column, or several."""
+    return list(named) if isinstance(named, Collection) and not isinstance(named, str) else [named]
+
+
 def named_anywhere(
-    tables: Mapping[str, Table], keyword: str, wanted: Sequence[ColumnSaid]
+    tables: Mapping[str, Table],
+    keyword: str,
+    wanted: Sequence[ColumnSaid] | Mapping[str, Any],
 ) -> dict[str, list[str]]:
-    """The columns of these names, by table; a number is of the first table.
+    """The columns of these names, by table; a number is of the first table, unless one is said.
 
     Raises:
         InputError: no table has one.
     """
+    if isinstance(wanted, Mapping):
+        if absent := [key for key in wanted if key not in tables]:
+            raise InputError(f"{keyword}: {absent[0]!r} is none of {', '.join(tables)}")
+        return {
+            key: [tables[key].column(one).name for one in listed(named)]
+            for key, named in wanted.items()
+        }
     found: dict[str, list[str]] = {}
     for one in wanted:
         if isinstance(one, bool) or not isinstance(one, str | int):
@@ -157,17 +171,22 @@ def _of_series(labels: Any) -> object:
     return labels.rename("label").rename_axis("id").reset_index()
 
 
-def recipe_said(wanted: Any) -> Mapping[str, str] | str | FeatureRecipe | None:
-    """What is said of features.
+def recipe_said(wanted: Any, table: Table) -> Mapping[str, str] | str | FeatureRecipe | None:
+    """What is said of features, by the names of their columns.
 
     Raises:
-        InputError: it is no recipe.
+        InputError: it is no recipe; or there is no such column.
     """
     if isinstance(wanted, Schema):
         if wanted.recipe is None:
             raise InputError("recipe: this schema has none; its features were no columns")
         return FeatureRecipe.from_json(wanted.recipe)
-    if wanted is None or isinstance(wanted, str | Mapping | FeatureRecipe):
+    if isinstance(wanted, Mapping):
+        return {
+            table.column(one).name if isinstance(one, int) else one: kind
+            for one, kind in wanted.items()
+        }
+    if wanted is None or isinstance(wanted, str | FeatureRecipe):
         return wanted
     raise InputError(
         f"recipe={wanted!r}: give {{column: kind}}, one kind for all columns, or another graph's "

@@ -164,3 +164,25 @@ def test_a_file_of_which_nothing_can_be_said_is_written_otherwise(tmp_path):
     path.write_text("1;a,train\n2;b,val\n")
     with pytest.raises(InputError, match="2 ways; write it in UTF-8, with commas"):
         gs.from_edge_list(np.array([[0, 1], [1, 0]]), splits=path)
+
+
+def test_columns_of_nodes_by_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("edges.csv").write_text("1,2,0.5\n2,3,1.5\n3,1,2.5\n")
+    Path("nodes.csv").write_text("1,4,30\n2,4,40\n3,5,50\n")
+    told = {"drop": {"features": 2}, "recipe": {1: "one-hot"}}
+    wanted = gs.from_edge_list("edges.csv", "nodes.csv", **told)
+    assert wanted.feature_names == ("f1=4", "f1=5") and wanted.edge_weight is not None
+    said = ["--drop", "features=2", "--feature-recipe", "1=one-hot"]
+    done = called("import", "edges.csv", "nodes.csv", *said, "--out", "g")
+    assert done.exit_code == 0 and gs.load("./g").fingerprint() == wanted.fingerprint()
+    both = gs.from_edge_list("edges.csv", "nodes.csv", drop={"edges": [2], "features": ["f1", 2]})
+    assert both.edge_weight is None and both.x is None
+    with pytest.raises(InputError, match="drop: 'labels' is none of edges, features"):
+        gs.from_edge_list("edges.csv", "nodes.csv", drop={"labels": 1})
+    with pytest.raises(InputError, match="has no column 7"):
+        gs.from_edge_list("edges.csv", "nodes.csv", recipe={7: "one-hot"})
+    for own in ("2", "[1, 2]"):
+        told = of_table(f"may be two things; say drop={own}", "features")
+        assert told == f"may be two things; say drop={{'features': {own}}}"
+        assert of_table(told, "features") == told

@@ -49,8 +49,11 @@ def as_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     told = dict(given)
     for name in ("drop", "labels", "time"):
         value = told.get(name)
-        if isinstance(value, str) and "," in value and not os.path.exists(value):
-            told[name] = [int(part) if part.isdecimal() else part for part in value.split(",")]
+        value = by_table(value) if name == "drop" and isinstance(value, str) else value
+        if isinstance(value, Mapping) and name == "drop":
+            told[name] = {table: _columns(str(own)) for table, own in value.items()}
+        elif isinstance(value, str) and "," in value and not os.path.exists(value):
+            told[name] = _columns(value)
     for name in _OF_TEXTS:
         value = told.get(name)
         value = by_table(value) if isinstance(value, str) else value
@@ -59,6 +62,10 @@ def as_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None:
             told[name] = _said(name, value)
     return told
+
+
+def _columns(text: str) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in text.split(",")]
 
 
 def _said(name: str, value: Any) -> Any:
@@ -81,8 +88,9 @@ def _by_values(text: str) -> Any:
     return column, {name: values.split("+") for name, _, values in pairs}
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str | int, str]:
     name, equals, kind = text.rpartition("=")
     if not equals:
         raise InputError(f"recipe={text!r}: write column=kind,column=kind")
-    return name.strip(), kind.strip()
+    name = name.strip()
+    return int(name) if name.isdecimal() else name, kind.strip()

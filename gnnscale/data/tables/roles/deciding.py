@@ -98,8 +98,9 @@ class Deciding:
                 return look
         if isinstance(found, Doubt):
             ways = found.ways or "write all in one way"
-            ways = of_table(f"{ways}; {otherwise}", self.table.whose)
-            self.faults.append(f"{self.table.what}: {look.name} holds {found.found}: {ways}")
+            self.faults.append(
+                f"{self.table.what}: {look.name} holds {found.found}: {ways}; {otherwise}"
+            )
             if look.column.number not in self._roles:
                 self.give(look, "left out", "")
         if not isinstance(found, Marks):
@@ -142,7 +143,7 @@ class Deciding:
             InputError: something is not decided.
         """
         if self.faults:
-            raise InputError(self.faults)
+            raise InputError([of_table(fault, self.table.whose) for fault in self.faults])
         return [self._said(self._roles[look.column.number]) for look in self.looks]
 
     def _said(self, role: Role) -> Role:

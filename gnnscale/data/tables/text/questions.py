@@ -16,6 +16,7 @@ _SAID = re.compile(
     r"(?<![\w.'\"?&/=-])(sep|comment|header|encoding|decimal)="
     r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[[^\]]*\]|(?![{(])[\w-]*)"
 )
+_NUMBERED = re.compile(r"(?<![\w.'\"?&/=-])drop=(\d+|\[\d+(?:, \d+)*\])")
 _SAY = re.compile(r"[;,.]?\s+[Ss]ay .*", re.S)
 
 
@@ -27,6 +28,7 @@ def of_table(message: str, table: str) -> str:
     """
     if table in ("", "edges"):
         return message
+    message = _NUMBERED.sub(rf"drop={{{table!r}: \1}}", message)
     return _SAID.sub(lambda m: f"{m[1]}={{{table!r}: {m[2] or '…'}}}", message)
 
 
