@@ -119,13 +119,15 @@ def taken(given: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _merged(texts: Sequence[str]) -> str | dict[str, str]:
+def _merged(texts: Sequence[str]) -> str:
     """What is said of the text of several tables, each by its name; of edges without one."""
     found: dict[str, str] = {}
     for text in texts:
         own = by_table(text)
         found |= own if isinstance(own, dict) else {"edges": own}
-    return found["edges"] if found.keys() == {"edges"} else found
+    if found.keys() == {"edges"}:
+        return found["edges"]
+    return ",".join(f"{table}={own}" for table, own in found.items())
 
 
 def opened_as(dataset: str | None, files: Sequence[str] | None, given: dict[str, Any]) -> str:

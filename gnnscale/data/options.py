@@ -148,8 +148,6 @@ def as_query(options: Mapping[str, object]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={_text(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
     return str(value)
