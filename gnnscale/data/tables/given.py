@@ -246,7 +246,8 @@ class Tables:
         drop, time = self._drop.get("edges", ()), self._only_time("edges")
         if told.source is None and told.target is None:
             left = [look for look in looked_at(table) if look.name not in drop]
-            refuse_matrix(table, left)
+            if told.weight is None:  # who names one has edges
+                refuse_matrix(table, left)
             if not (table.typed or self._headed):
                 refuse_counts(table, left)
         roles = edge_roles(table, **named, time=time, drop=drop)
