@@ -245,7 +245,7 @@ class Look:
         if numbers.size:
             kind = "whole numbers" if self.whole else "numbers"
             return f"{kind} from {numbers.min():.12g} to {numbers.max():.12g}"
-        some = self.cells[:_SHOWN].drop_null().to_pylist()
+        some = [cell for cell in self.cells[:_SHOWN].to_pylist() if cell is not None]
         odd = (cell for cell in some if isinstance(cell, str) and not is_marked(cell))
         first = next(odd, next(iter(some), None))
         kinds = {"bool": "booleans", "list": "lists", "empty": "no cells"}

@@ -153,7 +153,7 @@ def marks_of(chunks: Iterable[pyarrow.Array], decimal: str = "") -> Marks | Doub
     """
     shapes: dict[str, str] = {}
     for cells in itertools.chain.from_iterable((some[:_FIRST], some) for some in chunks):
-        bare = _bare(cells.drop_null())
+        bare = _bare(cells).drop_null()
         led = compute.replace_substring_regex(bare, r"^([^0-9.,]*)0([0-9.,]|$)", "\\1\x01\\2")
         found = compute.replace_substring_regex(led, r"[0-9]", "9")
         for shape in found.unique().to_pylist():

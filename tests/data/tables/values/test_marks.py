@@ -6,6 +6,7 @@ import csv
 import logging
 
 import pandas as pd
+import polars
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -226,6 +227,7 @@ def test_it_is_said_in_the_line_of_the_column(caplog):
         "to 2.34568e+06; recipe={'income': 'as is'} leaves it)"
     ) in caplog.text
     assert "`age`: feature (numbers, each with 'kg')" in caplog.text
+    assert gs.from_edge_list(EDGES, polars.from_pandas(table)).x.tolist() == graph.x.tolist()
     assert graph.feature_names == ("income", "income missing", "age")
 
 
