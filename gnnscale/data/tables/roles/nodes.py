@@ -109,10 +109,15 @@ def _find_numbers(
     values = [*deciding.those("feature"), *deciding.those("time")]
     values += deciding.left() if rest != "split" else []
     numbers = [*of_labels, *(look.column.number for look in values)]
-    for column in deciding.table.settled(numbers):
-        look = replace(deciding.looks[column.number], column=column)
+    looks = [deciding.looks[number] for number in numbers]
+    if not (deciding.table.typed or all(look.complete for look in looks)):
+        known = deciding.table.settled(numbers)
+        looks = [replace(k, column=column) for k, column in zip(looks, known, strict=True)]
+    for look in looks:
+        if look.column.kind != "text":
+            continue
         own = deciding.written(look)
-        labels = column.number in of_labels or rest == "label"
+        labels = look.column.number in of_labels or rest == "label"
         said, decimal = ("", "") if labels else meant(look.name)
         if said == "text":
             continue
