@@ -93,6 +93,31 @@ def test_lists_of_edges_without_names(tmp_path, pairs, form, least):
     assert edges_of(graph) == sorted((str(a), str(b)) for a, b in rows)
 
 
+NO_NAMES = ["Ida", "Cid", "Madrid", "David", "Idaho", "Astrid", "Max", "Covid", "idle"]
+
+
+@quick
+@given(shapes(), seps, st.booleans(), st.sampled_from(["", "date", "weight"]))
+def test_rows_of_names_and_of_dates_are_no_header(tmp_path, pairs, form, text, third):
+    sep, suffix = form
+    called = NO_NAMES if text else [*range(1, 10)]
+    rows = [(str(called[a]), str(called[b])) for a, b in pairs]
+    behind = {"": [""], "date": ["2020-01-05", "2020-02-17"], "weight": ["0.5", "1.5"]}[third]
+    assume(text or third == "date")
+    # Of names that are nowhere again, and are above nothing but names, nobody knows.
+    assume(third or {*rows[0]} & {one for row in rows[1:] for one in row})
+    path = tmp_path / f"e{suffix}"
+    path.write_text(
+        "".join(
+            sep.join([*row, behind[i % 2 % len(behind)]]).rstrip(sep) + "\n"
+            for i, row in enumerate(rows)
+        )
+    )
+    graph = gs.from_edge_list(path, undirected=False)
+    assert edges_of(graph) == sorted(rows)
+    assert (graph.edge_time is not None) == (third == "date")
+
+
 @quick
 @given(few, begin, st.booleans(), seps, st.data())
 def test_tables_of_nodes(tmp_path, n, least, text, form, data):

@@ -16,8 +16,12 @@ from gnnscale.errors import InputError
 
 _USUAL = re.compile(
     r"(source|target|src|dst|dest|destination|from|to|head|tail|sender|receiver|origin|[uv]|"
-    r"n?(node|vertex|id|user|item|edge|paper|author|entity|person)s?[_ ]?\d*|[a-z]+[ _.-]?ids?|"
-    r"ids?[ _.-]?\w+|(source|target|from|to|src|dst|node|user|start|end)[ _.-]\w+|"
+    r"n?(node|vertex|id|user|item|edge|paper|author|entity|person)s?[_ ]?\d*|"
+    r"[a-z]+[ _.-]ids?|(?-i:\w*[a-z](Id|ID)s?|[a-z]ids?|[A-Z]IDs?)|"  # and neither Cid nor Madrid
+    r"(user|node|paper|item|author|vertex|person|account|customer|entity|page|product|source|"
+    r"target|src|dst|from|to|edge|movie|member|group|document|article|post|start|end)ids?|"
+    r"ids?[ _.-]\w+|ids?\d+|(?-i:id[A-Z]\w*)|"
+    r"(source|target|from|to|src|dst|node|user|start|end)[ _.-]\w+|"
     r"\w*[ _-](from|to)|"
     r"(node|edge)?[ _]?(names?|labels?|types?|weights?|class|classes|features?|splits?|texts?)|"
     r"w|y|x|value|values|rating|score|time|timestamp|date|year|category|kind|group|team|title|"
@@ -27,6 +31,9 @@ _USUAL = re.compile(
 )
 _NEO4J = re.compile(r"(\w*):(START_ID|END_ID|TYPE|ID|LABEL)(\(.*\))?")
 _RULE = re.compile(r":?-{2,}:?|:-+:?|-+:")
+_DATE = re.compile(
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d{2}(:\d{2})?.*)?|\d{1,2}:\d{2}(:\d{2})?"
+)
 _COUNT = re.compile(r"\d{1,4}")
 _NUMBERED = re.compile(r"(.*\D)(\d{1,2}|[abAB])")
 
@@ -110,7 +117,7 @@ def is_usual(name: str) -> bool:
 
 
 def _is_header(first: list[str], body: list[list[str]], what: str, comma: bool) -> bool:
-    """By the columns of numbers: whether the first row has names over them.
+    """By the columns of numbers and dates: whether the first row has names over them.
 
     Raises:
         InputError: some say so, some not; or there is none, and nothing else says.
@@ -183,8 +190,8 @@ def _is_numeric(cells: list[str]) -> bool:
 
 
 def _is_value(cell: str) -> bool:
-    """Whether a cell is a number, also with a unit or the like."""
-    return is_number(cell, comma=True) or is_marked(cell)
+    """Whether a cell is a number, also with a unit or the like, a date or a time."""
+    return is_number(cell, comma=True) or is_marked(cell) or _DATE.fullmatch(cell) is not None
 
 
 def _is_rule(cells: list[str]) -> bool:
