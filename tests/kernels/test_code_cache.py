@@ -1,9 +1,7 @@
 """Kernels on disk: no signature is given another's code, whoever writes, whatever is cut."""
 
 import contextlib
-import multiprocessing
 import os
-import random
 from pathlib import Path
 
 import pytest
@@ -18,27 +16,27 @@ def files_in(folder: Path, stamp: str = "a source") -> IndexDataCacheFile:
     return IndexDataCacheFile(str(folder), "kernel", stamp)
 
 
-def write(folder: Path, keys: list[int], start: "multiprocessing.synchronize.Barrier") -> None:
-    start.wait()
-    for key in keys:
-        code_cache.save(files_in(folder), key, f"code of {key}")
+WRITES = """
+import sys, time
+from pathlib import Path
+from numba.core.caching import IndexDataCacheFile
+from gnnscale.kernels import code_cache
+folder, *keys = sys.argv[1:]
+while not Path(folder, "go").exists():
+    time.sleep(0.001)
+for key in keys:
+    files = IndexDataCacheFile(folder, "kernel", "a source")
+    code_cache.save(files, key, f"code of {key}")
+"""
 
 
-def test_processes_that_write_at_once_keep_every_signature_under_its_own_code(tmp_path):
-    keys = list(range(60))
-    random.shuffle(keys)
-    context = multiprocessing.get_context("fork")
-    start = context.Barrier(3)
-    writers = [
-        context.Process(target=write, args=(tmp_path, keys[i::3], start), daemon=True)
-        for i in range(3)
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+def test_processes_that_write_at_once_keep_every_signature_under_its_own_code(tmp_path, forks):
+    keys = [str(key) for key in range(60)]
+    writers = [forks.start(WRITES, str(tmp_path), *keys[i::3]) for i in range(3)]
+    (tmp_path / "go").touch()
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
     files = files_in(tmp_path)
-    assert [code_cache.load(files, key) for key in range(60)] == [f"code of {k}" for k in range(60)]
+    assert [code_cache.load(files, key) for key in keys] == [f"code of {key}" for key in keys]
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,16 +96,21 @@ def test_who_is_stopped_while_it_writes_stops_nobody(tmp_path, monkeypatch):
 
 
 def test_a_lock_ends_though_a_fork_has_its_descriptor(tmp_path, monkeypatch):
-    files, context = files_in(tmp_path), multiprocessing.get_context("fork")
-    done = context.Event()
-    with code_cache._locked(files, shared=False):
-        child = context.Process(target=done.wait, daemon=True)
-        child.start()
+    files, opened, kept = files_in(tmp_path), os.open, []
+
+    def shared(*arguments):
+        descriptor = opened(*arguments)
+        kept.append(os.dup(descriptor))  # of the same open file, as a fork's is
+        return descriptor
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", shared)
+        with code_cache._locked(files, shared=False):
+            pass
     monkeypatch.setattr(code_cache, "PATIENCE", 0.01)
     code_cache.save(files, "key", "code")
-    done.set()
-    child.join()
-    assert code_cache.load(files, "key") == "code"
+    assert code_cache.load(files, "key") == "code" and len(kept) == 1
+    os.close(kept[0])
 
 
 def test_functions_that_numba_does_not_compile_stay_as_they_are():
