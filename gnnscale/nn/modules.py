@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from gnnscale.errors import InputError
+
 logger = logging.getLogger(__name__)
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -34,6 +36,20 @@ OVERRIDABLE = (
     "propagate",
 )
 _BYPASSED = frozenset(OVERRIDABLE)
+
+
+def check_materialised(model: nn.Module, what: str) -> None:
+    """Refuse lazy parameters, whose widths ``what`` (a plural) needs.
+
+    Raises:
+        InputError: naming them.
+    """
+    names = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
+    if names:
+        raise InputError(
+            f"{what} need the widths of the model, and {', '.join(names)} have none yet: build it "
+            "with in_channels=, the number of features, or run it on one batch first"
+        )
 
 
 def is_intercepted(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
@@ -15,7 +15,7 @@ from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.context import entering, run_phases
 from gnnscale.nn.blocks.phases import Collect, Read, Save
 from gnnscale.nn.convs.propagation import densify
-from gnnscale.nn.modules import evaluation_mode
+from gnnscale.nn.modules import check_materialised, evaluation_mode
 
 _ROWS = 8  # of a drawn graph; any number tells widths
 
@@ -64,7 +64,7 @@ def boundaries(model: LayeredGNN, sample: Batch | None = None) -> list[Boundary]
     Raises:
         InputError: a parameter is lazy, or the model does not run on the ring.
     """
-    check_materialised(model)
+    check_materialised(model, "stages")
     if sample is not None:
         return _run(model, sample.x, Context.of(sample, training=False))
     try:
@@ -74,21 +74,6 @@ def boundaries(model: LayeredGNN, sample: Batch | None = None) -> list[Boundary]
             f"the widths between the blocks could not be found by running the model on a ring of "
             f"{_ROWS} nodes with zeros as features: {error!r}; give sample=, a small batch"
         ) from error
-
-
-def check_materialised(model: nn.Module) -> None:
-    """Refuse lazy parameters.
-
-    Raises:
-        InputError: naming them.
-    """
-    lazy = nn.parameter.UninitializedParameter
-    names = [name for name, p in model.named_parameters() if isinstance(p, lazy)]
-    if names:
-        raise InputError(
-            f"stages need the widths of the model, and {', '.join(names)} have none yet: build it "
-            "with in_channels=, the number of features, or run it on one batch first"
-        )
 
 
 def _run(model: LayeredGNN, x: Any, context: Context) -> list[Boundary]:

@@ -38,16 +38,12 @@ class Sizes(NamedTuple):
 
     def share(self, share: float) -> Sizes:
         """Of some nodes: a share of all that there is, in as many segments."""
-        nodes, edges, degree, loops, entries, segments, leaving, transposed = self
-        return Sizes(
-            share * nodes,
-            share * edges,
-            degree,
-            share * loops,
-            share * entries,
-            segments,
-            leaving,
-            share * transposed,
+        return self._replace(
+            nodes=share * self.nodes,
+            edges=share * self.edges,
+            loops=share * self.loops,
+            entries=share * self.entries,
+            transposed=share * self.transposed,
         )
 
 

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnscale.costs.counted.amounts import Amount, Sizes, total
 from gnnscale.costs.counted.model import Crossing, ModelCosts, Placed, Value
 from gnnscale.costs.counted.phases import facts_of
 from gnnscale.costs.counted.setting import Setting
-from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import EDGE_VALUES, row_blocks
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.nn.blocks.context import computed_in, type_of
 from gnnscale.nn.blocks.phases import Collect, Phase, Read, Save, slots_of
+from gnnscale.nn.modules import check_materialised
 
 
 def costs_of(
@@ -45,13 +45,7 @@ def costs_of(
     Raises:
         InputError: a parameter is lazy.
     """
-    lazy = nn.parameter.UninitializedParameter
-    names = [name for name, p in model.named_parameters() if isinstance(p, lazy)]
-    if names:
-        raise InputError(
-            f"costs need the widths of the model, and {', '.join(names)} have none yet: build it "
-            "with in_channels=, the number of features, or run it on one batch first"
-        )
+    check_materialised(model, "costs")
     dtype = computed_in(model) or type_of(x)
     carried = {} if carried is None else dict(carried)
     setting = Setting(

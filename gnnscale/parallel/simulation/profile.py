@@ -21,7 +21,8 @@ from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader import Assembler
 from gnnscale.nn import LayeredGNN
-from gnnscale.parallel.boundaries import Boundary, boundaries, check_materialised
+from gnnscale.nn.modules import check_materialised
+from gnnscale.parallel.boundaries import Boundary, boundaries
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.storage.formats import Format
 
@@ -176,7 +177,7 @@ def profile(
     Raises:
         InputError: an argument is out of range, the graph has no features, or a parameter is lazy.
     """
-    check_materialised(model)
+    check_materialised(model, "stages")
     measured = block_seconds(
         model, clustered, clusters_per_batch, loss=loss, repeats=repeats, seed=seed
     )
