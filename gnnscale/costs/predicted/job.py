@@ -1,0 +1,131 @@
+"""What is planned for: a graph, a model, and what is learnt of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor
+
+from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.counted.model import ModelCosts
+from gnnscale.costs.counted.reading import costs_of, sizes_of_graph
+from gnnscale.costs.predicted.batches import Batches, batches_of
+from gnnscale.costs.predicted.configuration import Configuration
+from gnnscale.errors import InputError
+from gnnscale.graph import ClusteredGraph, Graph, subgraph
+from gnnscale.nn import GraphModel, LayeredGNN, as_layered
+
+_STATES = {"adam": 2, "adamw": 2, "sgd": 1}  # arrays of the size of the parameters; sgd's momentum
+
+
+class Job:
+    """A model that is to be trained on a graph, whatever the way.
+
+    What is asked of it is found out once, when it is first asked.
+
+    Args:
+        data: the graph, in memory or in files; a clustered graph, whose clusters are then used; or
+            many graphs in one, of which `GraphTrainer` takes some at a time.
+        model: what `as_layered` takes, or a `GraphModel`; its lazy parameters materialised.
+        split: the split set; the default one where there is no such set.
+        inductive: whether training nodes alone are trained on.
+        optimizer: its name, or a function that makes one; which is taken for Adam-like.
+        seed: of partition and draws.
+        method: partitioner.
+        balance: what the partitioner evens out.
+
+    Attributes:
+        data: as given.
+        graph: the whole graph.
+        clustered: its clusters, or None where they are to be made.
+        model: the model, in blocks.
+        optimizer_states: numbers that the optimizer keeps of every parameter.
+    """
+
+    def __init__(
+        self,
+        data: Graph | ClusteredGraph,
+        model: object,
+        *,
+        split: str = "default",
+        inductive: bool = False,
+        optimizer: str | Callable = "adam",
+        seed: int = 0,
+        method: str | Callable = "auto",
+        balance: str | float = "nodes",
+    ) -> None:
+        self.data = data
+        self.clustered = data if isinstance(data, ClusteredGraph) else None
+        self.graph: Graph = data.graph if isinstance(data, ClusteredGraph) else data
+        self.model: LayeredGNN | GraphModel = (
+            model if isinstance(model, GraphModel) else as_layered(model)
+        )
+        if self.clustered is not None and split == "default":
+            split = self.clustered.split
+        self.split = split if split in self.graph.splits else "default"
+        self.inductive = inductive or (
+            self.clustered is not None and self.clustered.view_name == "train"
+        )
+        self.optimizer_states = _STATES.get(optimizer, 2) if isinstance(optimizer, str) else 2
+        self.seed, self.method, self.balance = seed, method, balance
+        self._costs: dict[tuple[bool, str], ModelCosts] = {}
+        self._batches: dict[Configuration, Batches] = {}
+
+    def costs(
+        self, *, training: bool = True, computed: Literal["none", "first", "each"] = "none"
+    ) -> ModelCosts:
+        """What the model's phases cost: see `costs_of`.
+
+        Raises:
+            InputError: the graph has no features, or a parameter is lazy.
+        """
+        key = training, computed
+        if key not in self._costs:
+            x = self.graph.x
+            if x is None:
+                raise InputError("the graph has no features x: give it some, Graph.from_arrays(x=)")
+            carried = self.graph.carried
+            self._costs[key] = costs_of(
+                self.model, x, carried, training=training, computed=computed
+            )
+        return self._costs[key]
+
+    @property
+    def of_graphs(self) -> bool:
+        """Whether it is the outputs of graphs, rather than of nodes, that are learnt."""
+        return isinstance(self.model, GraphModel)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Of the whole graph, which is evaluated."""
+        return sizes_of_graph(self.graph)
+
+    @cached_property
+    def trained(self) -> Sizes:
+        """Of what is trained on: the whole graph, or the subgraph of the training nodes."""
+        return sizes_of_graph(self.seen) if self.inductive else self.sizes
+
+    @cached_property
+    def seen(self) -> Graph:
+        """The graph that is trained on."""
+        train = self._train
+        return subgraph(self.graph, train) if self.inductive and train is not None else self.graph
+
+    @cached_property
+    def train_rows(self) -> int:
+        """Nodes whose labels are learnt; every node where there is no split."""
+        train = self._train
+        return self.graph.num_nodes if train is None else int(train.sum())
+
+    @property
+    def _train(self) -> Tensor | None:
+        chosen = self.graph.split(self.split)
+        return None if chosen is None else chosen.train
+
+    def batches(self, configuration: Configuration) -> Batches:
+        """How large the batches of an epoch are."""
+        if configuration not in self._batches:
+            self._batches[configuration] = batches_of(self.trained, self.train_rows, configuration)
+        return self._batches[configuration]
