@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
+from gnnscale.storage.allocator import buffers_within, kept_buffers
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.loop import Loop
 from gnnscale.train.options import TrainerOptions
@@ -33,9 +34,7 @@ from gnnscale.train.run.identity import (
 )
 from gnnscale.train.run.process import (
     MemoryMeter,
-    buffers_within,
     deferred_interrupt,
-    kept_buffers,
     memory_use,
     repeatable,
     resident_arrays,
