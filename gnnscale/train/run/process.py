@@ -20,10 +20,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 import psutil
-import torch
 from torch import Tensor
 
 from gnnscale.graph import ClusteredGraph, Graph
@@ -61,35 +60,6 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Filling(Protocol):
-    """What torch has as a module whose attribute is a property, which no checker sees."""
-
-    fill_uninitialized_memory: bool
-
-
-@contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """Have torch add up in a fixed order on the CPU, so that a run that goes on ends the same.
-
-    It matters to what is not ours, in a layer or a loss: the backward pass of `x[index]` adds rows
-    in the order in which threads come. On a GPU many operations have no fixed order.
-    """
-    if device.type != "cpu":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    memory = cast(_Filling, torch.utils.deterministic)
-    filled = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=warned if before else True)
-    memory.fill_uninitialized_memory = filled and before
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warned)
-        memory.fill_uninitialized_memory = filled
 
 
 resource = posix("resource")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
+from gnnscale.nn.modules import repeatable
 from gnnscale.storage.allocator import buffers_within, kept_buffers
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.loop import Loop
@@ -36,7 +37,6 @@ from gnnscale.train.run.process import (
     MemoryMeter,
     deferred_interrupt,
     memory_use,
-    repeatable,
     resident_arrays,
 )
 from gnnscale.train.run.records import Description, State
