@@ -10,8 +10,7 @@ import torch
 import gnnscale as gs
 from gnnscale.loader import Batch
 from gnnscale.nn import as_layered
-from gnnscale.storage.allocator import kept_buffers
-from gnnscale.train.run.process import MemoryMeter
+from gnnscale.train.run.process import MemoryMeter, kept_buffers
 from peers.contest import SEED, Contestant, Field, Setup
 
 

@@ -20,8 +20,6 @@ from torch import Tensor
 
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
-from gnnscale.nn.modules import repeatable
-from gnnscale.storage.allocator import buffers_within, kept_buffers
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.loop import Loop
 from gnnscale.train.options import TrainerOptions
@@ -35,8 +33,11 @@ from gnnscale.train.run.identity import (
 )
 from gnnscale.train.run.process import (
     MemoryMeter,
+    buffers_within,
     deferred_interrupt,
+    kept_buffers,
     memory_use,
+    repeatable,
     resident_arrays,
 )
 from gnnscale.train.run.records import Description, State
