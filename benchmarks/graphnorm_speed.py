@@ -29,7 +29,7 @@ from torch_geometric.nn import GraphNorm
 
 import gnnscale as gs
 from gnnscale.nn.norms.segments import segment_of_rows
-from gnnscale.train.run.process import kept_buffers
+from gnnscale.storage.allocator import kept_buffers
 
 ROWS, CHANNELS = 100_000, 256
 SEGMENTS = (500, 1)

@@ -240,7 +240,7 @@ def _measured(channel: socket.socket, setting: dict[str, Any]) -> None:
     from plan_cases import Case, build, given, stored
 
     from gnnscale import comm
-    from gnnscale.train.run.process import return_freed_memory
+    from gnnscale.storage.allocator import return_freed_memory
 
     case = Case(**setting["case"])
     if setting.get("predict"):
@@ -437,7 +437,7 @@ class Clock:
 
     def _evaluate(self, trainer: Any) -> None:
         from gnnscale import comm
-        from gnnscale.train.run.process import return_freed_memory
+        from gnnscale.storage.allocator import return_freed_memory
 
         while len(self._evaluations) < 3:
             return_freed_memory()

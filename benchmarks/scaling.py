@@ -26,8 +26,9 @@ from rich.table import Table
 
 import gnnscale as gs
 from gnnscale.graph import is_store
+from gnnscale.storage.allocator import kept_buffers
 from gnnscale.storage.files import write_json
-from gnnscale.train.run.process import MemoryMeter, kept_buffers, resident_arrays
+from gnnscale.train.run.process import MemoryMeter, resident_arrays
 from gnnscale.train.run.report import environment
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"

@@ -10,7 +10,8 @@ import torch
 import gnnscale as gs
 from gnnscale.loader import Batch
 from gnnscale.nn import as_layered
-from gnnscale.train.run.process import MemoryMeter, kept_buffers
+from gnnscale.storage.allocator import kept_buffers
+from gnnscale.train.run.process import MemoryMeter
 from peers.contest import SEED, Contestant, Field, Setup
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnscale.choices import whole_faults
 from gnnscale.errors import InputError
@@ -82,7 +82,7 @@ def block_seconds(
     if faults:
         raise InputError(faults)
     batches = _draw(clustered, clusters_per_batch, seed, model)
-    with _left_as_it_was(model):
+    with left_as_it_was(model):
         model.train()
         rounds = [
             [_measure(model, batch, loss, seed) for batch in batches] for _ in range(repeats + 1)
@@ -168,7 +168,7 @@ def _now(batch: Batch) -> float:
 
 
 @contextlib.contextmanager
-def _left_as_it_was(model: LayeredGNN) -> Iterator[None]:
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
     """Put gradients, buffers, modes and generators back afterwards."""
     gradients = {parameter: parameter.grad for parameter in model.parameters()}
     buffers = {buffer: buffer.clone() for buffer in model.buffers()}

@@ -16,7 +16,9 @@ from gnnscale.kernels.structure import asymmetry
 from gnnscale.storage.mapped import is_mapped, read_rows, release
 
 EDGE_VALUES = ("edge_weight", "edge_attr", "edge_type")  # of a graph, in the order of its edges
-_MOST = 1 << 22  # entries of a block, and rows: what is derived of each takes tens of bytes
+# Entries and rows of a block: what is derived of each takes tens of bytes, or a hundred.
+_MOST, _MOST_ROWS = 1 << 18, 1 << 16
+_ON_DEVICE = 1 << 22  # of either that are one block on a GPU, which then waits for no sizes
 
 
 class Adjacency(CSR):
@@ -211,17 +213,18 @@ def release_all(*values: torch.Tensor | CSR | None) -> None:
 
 
 def row_blocks(a: CSR) -> Iterator[tuple[int, int, CSR]]:
-    """Yield `(start, stop, rows)` over a matrix, in blocks of some million entries, or of one row.
+    """Yield `(start, stop, rows)` over a matrix, in blocks of 2^18 entries at most, or of one row.
 
     What takes several bytes an entry stays small that way, whatever the graph.
     """
     rows, start = a.shape[0], 0
-    if max(rows, a.nnz) <= _MOST and not is_mapped(a.indices):  # a GPU waits for no sizes then
-        yield 0, rows, a
+    small = rows <= _MOST_ROWS and a.nnz <= _MOST
+    if small or (a.device.type != "cpu" and max(rows, a.nnz) <= _ON_DEVICE):
+        yield 0, rows, a if not is_mapped(a.indices) else slice_rows(a, 0, rows)
         return
     while start < rows:
         room = int(a.indptr[start]) + _MOST
         stop = int(torch.searchsorted(a.indptr, room, right=True)) - 1
-        stop = min(max(stop, start + 1), start + _MOST, rows)
+        stop = min(max(stop, start + 1), start + _MOST_ROWS, rows)
         yield start, stop, slice_rows(a, start, stop)
         start = stop

@@ -26,12 +26,19 @@ from gnnscale.graph.store.graph_folder import (
     open_stored_graph,
 )
 from gnnscale.graph.store.streamed import FEATURE_TYPES, Narrowing, write_in_order
-from gnnscale.kernels import CSR
-from gnnscale.kernels.rows.cpu import order_by_part
+from gnnscale.kernels.rows.cpu import (
+    copy_rows,
+    order_by_part,
+    renumber,
+    sort_rows,
+    sorting_order,
+)
 from gnnscale.storage.array_folder import write_arrays
 from gnnscale.storage.files import checked_path
 from gnnscale.storage.mapped import prove, release
 from gnnscale.storage.memory import memory_bytes
+
+_ROWS_AT_ONCE = 1 << 18
 
 
 @dataclass(eq=False)
@@ -295,24 +302,46 @@ def _layout(graph: Graph, part: Partition, split: str) -> Layout:
 
 def reorder(graph: Graph, order: Tensor) -> Graph:
     """The same graph with its nodes renumbered: new node i is old node `order[i]`."""
-    adj, edges = _renumber(graph.adj, order)
+    carried = graph.carries_by_edge or graph.edge_time is not None
+    adj, edges = _renumber(graph.adj, order, carried)
     return dataclasses.replace(graph.taken(adj, order, edges), node_ptr=None)
 
 
-def _renumber(adj: Adjacency, order: Tensor) -> tuple[Adjacency, Tensor]:
-    """The adjacency in the new numbering, rows sorted, and where each of its edges stood."""
+def _renumber(adj: Adjacency, order: Tensor, carried: bool) -> tuple[Adjacency, Tensor | None]:
+    """The adjacency in the new numbering, rows sorted, and where each of its edges stood.
+
+    Beside the result it takes 28 bytes a node; what belongs to edges, 8 an edge more.
+
+    Args:
+        adj: the adjacency.
+        order: int64, new node i is old node `order[i]`.
+        carried: whether anything belongs to edges: else nobody asks where they stood.
+    """
+    adj.prove()
     new_id = torch.empty(adj.num_nodes, dtype=adj.indices.dtype)
     new_id[order] = torch.arange(adj.num_nodes, dtype=adj.indices.dtype)
-    adj.prove()
-    rows = CSR(adj.indptr, adj.indices, torch.arange(adj.nnz), adj.shape).select_rows(order)
-    unsorted = CSR(rows.indptr, new_id[rows.indices.long()], None, adj.shape)
-    # Transposing by counting sort twice sorts every row in O(nodes + edges).
-    transposed = unsorted.t()
-    ordered = transposed.t()
-    assert rows.values is not None
-    edges = rows.values[unsorted.t_permutation[transposed.t_permutation]]
+    starts, stops = adj.indptr[order], adj.indptr[1:][order]
+    indptr = torch.zeros_like(adj.indptr)
+    torch.cumsum(stops - starts, 0, out=indptr[1:])
+    indices = torch.empty_like(adj.indices)
+    put = indptr[:-1].numpy()
+    copy_rows(starts.numpy(), stops.numpy(), adj.indices.numpy(), 1, put, indices.numpy())
+    release(adj.indices)
+    renumber(indices.numpy(), new_id.numpy())
+    del new_id, stops
+    if not carried:
+        sort_rows(indptr.numpy(), indices.numpy())
+        return Adjacency(indptr, indices, None, symmetric=adj.symmetric), None
+    edges = torch.empty(adj.nnz, dtype=torch.int64)
+    sorting_order(indptr.numpy(), indices.numpy(), edges.numpy())
+    indices = indices[edges]
+    moved_by = starts - indptr[:-1]
+    for start in range(0, adj.num_nodes, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, adj.num_nodes)
+        own = slice(int(indptr[start]), int(indptr[stop]))
+        edges[own] += moved_by[start:stop].repeat_interleave(indptr[start : stop + 1].diff())
     weight = None if adj.values is None else adj.values[edges]
-    return Adjacency(ordered.indptr, ordered.indices, weight, symmetric=adj.symmetric), edges
+    return Adjacency(indptr, indices, weight, symmetric=adj.symmetric), edges
 
 
 def _check_order_of_graphs(node_ptr: Tensor, part: Partition, node_id: Tensor) -> None:

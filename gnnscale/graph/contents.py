@@ -115,6 +115,9 @@ def _split_faults(name: str, split: Split, graph: Contents, otherwise_whole: boo
 # --- fingerprints -------------------------------------------------------------------------------
 
 
+_AT_ONCE = 1 << 18  # entries
+
+
 class _Digest:
     """A hash of named values and arrays, read in blocks; the same whatever they lie in."""
 
@@ -133,8 +136,8 @@ class _Digest:
         narrow = array.dtype == torch.int32  # index width is a storage choice: hash as 64-bit
         self.add("int64" if narrow else str(array.dtype).removeprefix("torch."), tuple(array.shape))
         flat = array.detach().cpu().reshape(-1)
-        for start in range(0, flat.numel(), 1 << 20):
-            block = read_rows(flat, start, min(start + (1 << 20), flat.numel()))
+        for start in range(0, flat.numel(), _AT_ONCE):
+            block = read_rows(flat, start, min(start + _AT_ONCE, flat.numel()))
             block = block.long() if narrow else block
             self._hash.update(block.contiguous().view(torch.uint8).numpy().data)
 

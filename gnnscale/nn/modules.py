@@ -8,7 +8,7 @@ import inspect
 import logging
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -153,3 +153,32 @@ def settle_unused(model: nn.Module) -> None:
                     rows = (module.out_channels,) if hasattr(module, "out_channels") else ()
                     value.materialize((*rows, 0))
                     logger.info("%s.%s is not used and stays empty", type(module).__name__, name)
+
+
+class _Filling(Protocol):
+    """What torch has as a module whose attribute is a property, which no checker sees."""
+
+    fill_uninitialized_memory: bool
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Have torch add up in a fixed order on the CPU, so that a run that goes on ends the same.
+
+    It matters to what is not ours, in a layer or a loss: the backward pass of `x[index]` adds rows
+    in the order in which threads come. On a GPU many operations have no fixed order.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory = cast(_Filling, torch.utils.deterministic)
+    filled = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=warned if before else True)
+    memory.fill_uninitialized_memory = filled and before
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        memory.fill_uninitialized_memory = filled

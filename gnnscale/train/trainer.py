@@ -18,6 +18,7 @@ from gnnscale.graph import Graph, NodeNames
 from gnnscale.inference import Metric
 from gnnscale.inference.evaluation import wanted_rows
 from gnnscale.inference.metrics import ByClass
+from gnnscale.storage.allocator import buffers_within
 from gnnscale.storage.files import check_writable, checked_path
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.evaluators.full_graph import SETS
@@ -25,7 +26,6 @@ from gnnscale.train.options import TrainerOptions
 from gnnscale.train.predictions import is_table, numbers_of, write_table
 from gnnscale.train.run.callbacks import Callback
 from gnnscale.train.run.folder import RunFolder
-from gnnscale.train.run.process import buffers_within
 from gnnscale.train.run.records import Description
 from gnnscale.train.run.report import Report
 from gnnscale.train.run.training_run import TrainingRun

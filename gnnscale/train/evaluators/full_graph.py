@@ -16,9 +16,9 @@ from gnnscale.inference import Metric, evaluate, predict
 from gnnscale.inference.engine import store_for
 from gnnscale.nn.blocks.phases import opaque_of
 from gnnscale.nn.modules import evaluation_mode
+from gnnscale.storage.allocator import return_freed_memory
 from gnnscale.storage.mapped import release
 from gnnscale.train.contracts import Evaluated
-from gnnscale.train.run.process import return_freed_memory
 from gnnscale.train.session import Setup
 from gnnscale.train.task import Task
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.inference import Metric
+from gnnscale.storage.allocator import return_freed_memory
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluated
 from gnnscale.train.evaluators.full_graph import FullGraph, Interval
 from gnnscale.train.known import Known
-from gnnscale.train.run.process import return_freed_memory
 from gnnscale.train.session import Setup
 
 

@@ -28,8 +28,10 @@ from gnnscale.train.layerwise.training import TrainedSection
 _Part = Tensor | CSR | activations.Activations
 _Span = tuple[int, np.ndarray, np.ndarray]  # its first block's place, its blocks, the rows' order
 
-# Of rows that are shuffled among each other; up to three times as much is read at a time.
-_SHUFFLED_BYTES = 64 << 20
+# Of rows that are shuffled among each other, with their order; three times as much is there at a
+# time. The same whatever the bound: what is learnt does not depend on it.
+SHUFFLED_BYTES = 16 << 20
+_ORDER = 40  # bytes a row: its turn, place, position, number and label
 _CHUNK_ROWS = 1 << 14  # of validation nodes at once
 
 
@@ -116,8 +118,8 @@ class TrainingRows:
         self._y = None if y is None else y.to(device)
         self._rank, self._ranks = comm.rank(), comm.world_size()
         self._every: tuple[Tensor, Tensor] | None = None  # mask and index of a batch's rows
-        bytes_a_row = sum(_bytes_a_row(part) for part in rows.parts.values())
-        self._blocks_at_once = max(1, _SHUFFLED_BYTES // max(1, bytes_a_row * batch_rows))
+        bytes_a_row = _ORDER + sum(_bytes_a_row(part) for part in rows.parts.values())
+        self._blocks_at_once = max(1, SHUFFLED_BYTES // (bytes_a_row * batch_rows))
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -167,14 +169,7 @@ class TrainingRows:
 
     def _own(self, number: int, begin: int) -> Iterator[RowBatch]:
         """This rank's of an epoch's batches, from one of them on."""
-        random = np.random.default_rng((*self._seed, number))
-        blocks = random.permutation(self.num_batches)
-        spans = []
-        for first in range(0, self.num_batches, self._blocks_at_once):
-            chosen = blocks[first : first + self._blocks_at_once]
-            spans.append((first, chosen, random.permutation(self._rows_in(chosen))))
-        spans = [span for span in spans if span[0] + span[1].size > begin]
-        for (first, chosen, order), parts in self._read_ahead(spans):
+        for (first, chosen, order), parts in self._read_ahead(self._spans(number, begin)):
             index = torch.from_numpy(order).to(self._device)
             nodes = torch.from_numpy(self._positions(chosen)[order]).to(self._device)
             # Labels and ids of a span are drawn at once: a step of few rows is mostly calls.
@@ -188,6 +183,16 @@ class TrainingRows:
                     read = {slot: _pick(part, picked, of_rows) for slot, part in parts.items()}
                     turn = (first + at) // self._ranks
                     yield self._batch(read, y[at], ids[at], number, turn)
+
+    def _spans(self, number: int, begin: int) -> Iterator[_Span]:
+        """The spans of an epoch, in their order, from that of a batch on."""
+        random = np.random.default_rng((*self._seed, number))
+        blocks = random.permutation(self.num_batches)
+        for first in range(0, self.num_batches, self._blocks_at_once):
+            chosen = blocks[first : first + self._blocks_at_once]
+            order = random.permutation(self._rows_in(chosen))
+            if first + chosen.size > begin:
+                yield first, chosen, order
 
     def _batch(
         self,
@@ -215,7 +220,7 @@ class TrainingRows:
             norm=self._rows.norm,
         )
 
-    def _read_ahead(self, spans: list[_Span]) -> Iterator[tuple[_Span, dict[str, _Part]]]:
+    def _read_ahead(self, spans: Iterator[_Span]) -> Iterator[tuple[_Span, dict[str, _Part]]]:
         """Every span with its rows: those of files are read while the last are trained on."""
         in_files = any(isinstance(part, ActivationsInFile) for part in self._rows.parts.values())
         if not in_files:
@@ -223,12 +228,15 @@ class TrainingRows:
             yield from ((span, in_memory) for span in spans)
             return
         with ThreadPoolExecutor(1) as reader:
-            ahead = [reader.submit(self._read, span[1]) for span in spans[:1]]
-            for at, span in enumerate(spans):
-                parts = ahead.pop().result()
-                if at + 1 < len(spans):
-                    ahead.append(reader.submit(self._read, spans[at + 1][1]))
+            following = next(spans, None)
+            ahead = following and reader.submit(self._read, following[1])
+            while (span := following) is not None:
+                assert ahead is not None
+                parts = ahead.result()
+                following = next(spans, None)
+                ahead = following and reader.submit(self._read, following[1])
                 yield span, parts
+                del parts
 
     def _read(self, blocks: np.ndarray) -> dict[str, _Part]:
         ranges = [self._range(block) for block in blocks]

@@ -138,6 +138,7 @@ class Stream:
             phases, layer, ours = section.row_phases, self._aggregated, True
             for slot in section.input_slots:
                 self.slots[slot] = [self.layer]
+            self.layer = layer  # the one before it goes, unless a slot holds it
         # In a file the layer before is gone only when nothing refers to it.
         self._aggregated = None
         kept = any(layer in parts for parts in self.slots.values())

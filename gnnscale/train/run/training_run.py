@@ -20,6 +20,8 @@ from torch import Tensor
 
 from gnnscale import comm
 from gnnscale.errors import InputError, RunMismatch
+from gnnscale.nn.modules import repeatable
+from gnnscale.storage.allocator import buffers_within, kept_buffers
 from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.loop import Loop
 from gnnscale.train.options import TrainerOptions
@@ -33,11 +35,8 @@ from gnnscale.train.run.identity import (
 )
 from gnnscale.train.run.process import (
     MemoryMeter,
-    buffers_within,
     deferred_interrupt,
-    kept_buffers,
     memory_use,
-    repeatable,
     resident_arrays,
 )
 from gnnscale.train.run.records import Description, State

@@ -61,8 +61,8 @@ def assert_belongs_together(batch: RowBatch) -> None:
 @pytest.fixture(params=["one span", "some blocks", "one block"])
 def shuffled(request, monkeypatch):
     """How many rows are shuffled among each other."""
-    bound = {"one span": 1 << 28, "some blocks": 400, "one block": 1}[request.param]
-    monkeypatch.setattr(rows_module, "_SHUFFLED_BYTES", bound)
+    bound = {"one span": 1 << 28, "some blocks": 900, "one block": 1}[request.param]
+    monkeypatch.setattr(rows_module, "SHUFFLED_BYTES", bound)
 
 
 PLACES = ["memory", "file", "sparse"]
@@ -142,7 +142,7 @@ def test_half_rows_are_computed_with_as_float32(tmp_path):
 
 
 def test_an_epoch_left_early_leaves_no_thread_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_module, "_SHUFFLED_BYTES", 1)
+    monkeypatch.setattr(rows_module, "SHUFFLED_BYTES", 1)
     rows = training_rows(40, 4, "file", str(tmp_path))
     before = threading.active_count()  # files have writers of their own
     epoch = rows.epoch(0)

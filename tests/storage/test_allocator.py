@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from gnnscale.train.run import process as allocator
+from gnnscale.storage import allocator
 
 _ALONE = """
 import resource
 import time
 import torch
-from gnnscale.train.run.process import buffers_within, kept_buffers
+from gnnscale.storage.allocator import buffers_within, kept_buffers
 
 SIZE = 40 << 20  # above what the library keeps by itself
 PAGES = SIZE // resource.getpagesize()

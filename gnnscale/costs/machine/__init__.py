@@ -1,0 +1,1 @@
+"""The machine: rates at which it computes, moves and sends, measured once and kept."""

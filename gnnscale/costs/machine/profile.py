@@ -1,0 +1,133 @@
+"""Machine: the rates of a machine, by which the seconds of a kernel follow from its sizes.
+
+Numbers alone, no torch: `measured.measure` makes one, `cached` keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.counted.facts import Kernel
+from gnnscale.costs.machine.table import Table
+from gnnscale.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as measured: seconds a unit of work by operation, and what is fixed.
+
+    Attributes:
+        processor: its name.
+        device: "cpu", or the name of the GPU.
+        threads: of torch, at which all was measured.
+        processors: that there are.
+        torch: version.
+        gnnscale: version, whose kernels were measured.
+        tables: by operation, the seconds a unit, as a step runs it forward or back:
+            "dense" and "matrix gradient" a multiply-add, by rows, columns in and out;
+            "sparse" an entry and column (a row counts as one more), by rows, entries a row,
+            columns;
+            "features" and "features gradient" likewise, by entries a row, columns, features;
+            "dropout", "dropout gradient" and "rows" a byte read or written, by bytes;
+            "gathered" a byte of rows taken or added by index, by bytes.
+            The last axis of each is the bytes that a step goes through: what is more than the
+            caches hold comes from memory every time.
+        fixed: seconds whatever the size: of a "phase" forward and of its "gradient", the loss of a
+            "step", what goes on about one ("loop"), the "optimizer", each array ("parameter") and
+            each "number" in it, and a "batch" to be put together.
+        batch: seconds of a batch's assembly, of a "node", an "edge", an "entry" of sparse features
+            and a "byte" of rows.
+        copied: seconds a byte of memory that is copied.
+        fresh: seconds a byte of memory that comes from the system and goes back.
+        read: seconds a byte of a file that is not cached.
+        cores: by number of processes that compute at once, one thread each where there are as many
+            cores, how much more all of them do together than one does with one thread.
+        alone: by number of threads, how much more a process does than with one.
+        latency: seconds of a message between two processes.
+        sent: seconds a byte of it.
+        measured_in: seconds that measuring took.
+    """
+
+    processor: str
+    device: str
+    threads: int
+    processors: int
+    torch: str
+    gnnscale: str
+    tables: Mapping[str, Table]
+    fixed: Mapping[str, float]
+    batch: Mapping[str, float]
+    copied: float
+    fresh: float
+    read: float
+    cores: Mapping[int, float] = field(default_factory=lambda: {1: 1.0})
+    alone: Mapping[int, float] = field(default_factory=lambda: {1: 1.0})
+    latency: float = 0.0
+    sent: float = 0.0
+    measured_in: float = 0.0
+
+    def seconds(
+        self, kernel: Kernel, sizes: Sizes, *, working: float = 0.0, wide: int = 0
+    ) -> float:
+        """What a kernel takes.
+
+        Args:
+            kernel: the kernel.
+            sizes: of what it runs on.
+            working: bytes that the step goes through; those of the kernel alone, at least.
+            wide: columns of sparse features.
+        """
+        nodes, moved = max(sizes.nodes, 1.0), kernel.moved.of(sizes)
+        work, working = kernel.work.of(sizes), max(working, moved, 1.0)
+        gradient = kernel.depth.rows > 0
+        if kernel.kind == "dense" and work:
+            rows = max(1.0, work / max(1, kernel.columns[0] * kernel.columns[1]))
+            name = "matrix gradient" if gradient else "dense"
+            return work * self.tables[name].at(rows, *kernel.columns, working)
+        if kernel.kind == "sparse" and work:
+            width = kernel.columns[0]
+            entries = work / max(1, width)
+            degree = max(entries / nodes, 1e-3)
+            return (work + nodes * width) * self.tables["sparse"].at(nodes, degree, width, working)
+        if kernel.kind == "features" and work:
+            width = kernel.columns[0]
+            entries = work / max(1, width)
+            name = "features gradient" if gradient else "features"
+            # A gradient is made for every feature, whatever the entries.
+            return (work + max(nodes, wide * gradient) * width) * self.tables[name].at(
+                entries / nodes, width, max(wide, 1), working
+            )
+        return self.over(moved, working) if moved else 0.0
+
+    def over(self, moved: float, working: float = 0.0, name: str = "rows") -> float:
+        """What a pass over rows takes that reads and writes so many bytes."""
+        if moved <= 0:
+            return 0.0
+        return moved * self.tables[name].at(moved, max(working, moved))
+
+    def message(self, size: float, rounds: float = 1) -> float:
+        """Seconds of messages that carry so many bytes, in so many rounds one after the other."""
+        return rounds * self.latency + size * self.sent
+
+    def to_json(self) -> dict[str, Any]:
+        """What JSON keeps of it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Machine:
+        """Read what `to_json` gave.
+
+        Raises:
+            StoreError: it is none.
+        """
+        try:
+            read = dict(content)
+            read["tables"] = {k: Table.from_json(v) for k, v in read["tables"].items()}
+            for name in ("cores", "alone"):
+                read[name] = {int(k): float(v) for k, v in read[name].items()}
+            return cls(**read)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise StoreError(f"these are no rates of a machine: {error!r}") from error

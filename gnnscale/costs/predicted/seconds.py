@@ -1,0 +1,362 @@
+"""How long an epoch and an exact evaluation take, on a machine that has been measured.
+
+A step is the forward kernels of every phase, those of its gradients, the loss, the update of the
+weights, and what the loop and the loader add. The machine's tables give each by its sizes. Where
+the model has been tried on pieces of its graph (`trial`), its passes are put right by that: over 34
+configurations the median error of a step was 13 % by tables alone (67 % at most: a user's layer,
+whose kernels no table has) and 7 % (26 %) with a trial.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.counted.epochs import averaged
+from gnnscale.costs.counted.model import ModelCosts, Placed
+from gnnscale.costs.machine.profile import Machine
+from gnnscale.costs.predicted.configuration import Configuration
+from gnnscale.costs.predicted.job import Job
+from gnnscale.costs.predicted.trial import Tried
+
+Bound = Literal["compute", "memory", "disk", "network", "overhead"]
+
+
+class Parts(defaultdict[str, float]):
+    """Seconds by what takes them."""
+
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        super().__init__(float, {} if seconds is None else seconds)
+
+    def __add__(self, other: Mapping[str, float]) -> Parts:
+        """Both, one after the other."""
+        found = Parts(self)
+        for name, seconds in other.items():
+            found[name] += seconds
+        return found
+
+    def times(self, factor: float) -> Parts:
+        """So often."""
+        return Parts({name: factor * seconds for name, seconds in self.items()})
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return sum(self.values())
+
+
+_KEPT, _RETURNED = (
+    256 << 20,
+    128 << 10,
+)  # bytes above which a buffer is new each time: see allocator
+_EVALUATED = 1.5  # time a unit of exact inference's work, over that of training
+_BOUNDS: dict[str, Bound] = {
+    "dense": "compute",
+    "sparse": "memory",
+    "features": "memory",
+    "rows": "memory",
+    "fresh": "memory",
+    "loading": "memory",
+    "read": "disk",
+    "network": "network",
+    "overhead": "overhead",
+    "update": "overhead",
+    "waiting": "overhead",
+}
+
+
+@dataclass(frozen=True)
+class RunSeconds:
+    """Seconds of a run.
+
+    Attributes:
+        epoch: of an epoch; of one of every layer, where each is trained by itself.
+        evaluation: of an exact evaluation of the whole graph.
+        setup: of what is computed once before training; partitioning is not in it.
+        parts: of an epoch, by what takes them: "dense" products, "sparse" ones of the graph and of
+            "features", passes over "rows", "fresh" memory, "loading" of batches and what is "read"
+            from files for them, as far as steps wait for it, "network", "overhead" of phases and
+            the loop, "update" of the weights, and "waiting" of a pipeline's stages.
+    """
+
+    epoch: float
+    evaluation: float
+    setup: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bound_by(self) -> Bound:
+        """What takes most of an epoch."""
+        sums: dict[Bound, float] = defaultdict(float)
+        for name, seconds in self.parts.items():
+            sums[_BOUNDS.get(name, "overhead")] += seconds
+        return max(sums, key=lambda bound: sums[bound]) if sums else "overhead"
+
+
+def run_seconds(
+    job: Job, configuration: Configuration, machine: Machine, tried: Sequence[Tried] = ()
+) -> RunSeconds:
+    """Seconds of an epoch and of an exact evaluation.
+
+    Args:
+        job: what is planned for.
+        configuration: how it is trained.
+        machine: as it was measured.
+        tried: what `trial.try_steps` found of the model; without it, tables alone are gone by.
+    """
+    rates = _Rates(job, configuration, machine, tried)
+    if configuration.trainer == "layerwise":
+        parts, setup = rates.layers()
+    elif configuration.trainer == "pipeline":
+        parts, setup = rates.pipeline(), rates.ahead()
+    else:
+        parts, setup = rates.batches(), rates.ahead()
+    return RunSeconds(parts.total, rates.evaluation(), setup, dict(parts))
+
+
+def from_steps(job: Job, configuration: Configuration, step: float) -> RunSeconds:
+    """The same by the mean seconds of a run's first steps, where no machine has been measured."""
+    batches = job.batches(configuration)
+    costs = job.costs(computed=configuration.computed)
+    work = costs.step.of(batches.mean) or batches.mean.nodes
+    evaluated = job.costs(training=False).forward.of(job.sizes) or job.sizes.nodes
+    epoch = step * math.ceil(batches.number / max(1, configuration.ranks))
+    return RunSeconds(epoch, _EVALUATED * step * evaluated / work)
+
+
+def corrected(predicted: RunSeconds, epoch: float) -> RunSeconds:
+    """A prediction put right by the measured seconds of an epoch: all of it, in proportion."""
+    factor = epoch / predicted.epoch if predicted.epoch > 0 else 1.0
+    return RunSeconds(
+        epoch,
+        factor * predicted.evaluation,
+        factor * predicted.setup,
+        {name: factor * seconds for name, seconds in predicted.parts.items()},
+    )
+
+
+class _Rates:
+    """A job under a configuration on a machine."""
+
+    def __init__(
+        self, job: Job, configuration: Configuration, machine: Machine, tried: Sequence[Tried]
+    ) -> None:
+        self._job, self._chosen, self._machine = job, configuration, machine
+        self._arrays = sum(1 for p in job.model.parameters() if p.requires_grad)
+        self._kept = _KEPT if configuration.memory is None else _RETURNED
+        self._tried = tried
+        self._ratios = {
+            way: [self._ratio(own, way) for own in tried]
+            for way in ("forward", "backward", "evaluated")
+        }
+        # Of several ranks each has its share of the cores.
+        self._threads = threads = max(1, machine.threads // configuration.ranks)
+        apart = machine.cores.get(configuration.ranks, 1.0) / configuration.ranks
+        with_all = machine.alone.get(machine.threads, 1.0)
+        with_own = machine.alone.get(threads, 1.0)
+        self._slower = 1.0 if configuration.ranks == 1 else with_all / with_own / min(apart, 1.0)
+
+    # --- what is trained ------------------------------------------------------------------------
+
+    def batches(self) -> Parts:
+        """An epoch of batches: clusters, graphs, or the whole graph."""
+        chosen, batches = self._chosen, self._job.batches(self._chosen)
+        costs = self._job.costs(computed=chosen.computed)
+        step = self.passes(costs, batches.mean)
+        step["overhead"] += self._machine.fixed["loop"]
+        per_rank = math.ceil(batches.number / chosen.ranks)
+        updates = math.ceil(per_rank / chosen.accumulate)
+        found = step.times(per_rank)
+        found["update"] += updates * self.update(costs)
+        found += self.exchange(costs).times(updates)
+        found += self.loading(costs, batches.mean, step.total).times(per_rank)
+        return found
+
+    def layers(self) -> tuple[Parts, float]:
+        """An epoch of every layer, and what is computed once before each."""
+        chosen, job = self._chosen, self._job
+        costs, batches = job.costs(computed="each"), job.batches(chosen)
+        found, setup = Parts(), 0.0
+        steps = math.ceil(batches.number / chosen.ranks)
+        for number in range(len(costs.blocks)):
+            block = costs.of_blocks(number, number + 1)
+            if not block.placed:
+                continue
+            step = self.passes(block, batches.mean)
+            step["rows"] += self._machine.over(2 * 4 * block.ahead * batches.mean.nodes)
+            step["overhead"] += self._machine.fixed["loop"]
+            found += step.times(steps)
+            found["update"] += steps * self.update(block)
+            found += self.exchange(block).times(steps)
+            for kernel in (*block.once, *block.kernels()):
+                setup += self._machine.seconds(
+                    kernel, job.sizes, working=block.peak(job.sizes), wide=self._wide(block)
+                )
+        return found, setup * self._slower
+
+    def pipeline(self) -> Parts:
+        """An epoch of a pipeline's steps: the slowest stage's turn after turn, and the filling."""
+        chosen, batches = self._chosen, self._job.batches(self._chosen)
+        costs, machine = self._job.costs(computed=chosen.computed), self._machine
+        steps = max(1, math.ceil(batches.number / chosen.micro_batches))
+        each = batches.number / steps
+        ends = [0, *chosen.stages, len(costs.blocks)]
+        stages = [self.passes(costs.of_blocks(a, b), batches.mean) for a, b in pairwise(ends)]
+        totals = [stage.total for stage in stages]
+        sent = sum(
+            machine.message(crossing.forward * batches.mean.nodes)
+            + machine.message(crossing.backward * batches.mean.nodes)
+            for crossing in (costs.crossings[cut - 1] for cut in chosen.stages)
+        )
+        found = Parts()
+        if chosen.ranks == 1:  # stages take turns in one process
+            for stage in stages:
+                found += stage.times(each)
+        else:
+            found += stages[totals.index(max(totals))].times(each)
+            found["waiting"] += sum(totals) - max(totals)
+            found["network"] += sent * (1 + (each - 1) / max(1, len(stages)))
+        found["overhead"] += each * machine.fixed["loop"]
+        found["update"] += self.update(costs)
+        found += self.loading(costs, batches.mean, max(totals)).times(each)
+        return found.times(steps)
+
+    # --- its parts ------------------------------------------------------------------------------
+
+    def passes(self, costs: ModelCosts, sizes: Sizes) -> Parts:
+        """The forward and the backward pass of a step, and the loss between them."""
+        chosen, machine = self._chosen, self._machine
+        forward = self._pass(costs, sizes, back=False)
+        backward = self._pass(costs, sizes, back=True)
+        forward = forward.times(self._put_right("forward", sizes))
+        backward = backward.times(self._put_right("backward", sizes))
+        found = forward + backward
+        if chosen.checkpoint:
+            found += forward
+        classes = costs.values[-1].width if costs.values else 1
+        nodes = sizes.segments if self._job.of_graphs else sizes.nodes
+        found["overhead"] += machine.fixed["step"]
+        found["rows"] += machine.over(24 * classes * nodes)
+        return found.times(self._slower)
+
+    def evaluation(self) -> float:
+        """An exact forward pass over the whole graph."""
+        costs, sizes = self._job.costs(training=False), self._job.sizes
+        found = self._pass(costs, sizes, back=False)
+        seconds = found.total * self._put_right("evaluated", sizes)
+        classes = costs.values[-1].width if costs.values else 1
+        written = sum(own.facts.width for own in costs.placed if own.facts.passes is None)
+        rows = 8 * sizes.nodes * (written + 2 * classes)
+        return (seconds + rows * self._machine.copied) * self._slower
+
+    def update(self, costs: ModelCosts) -> float:
+        """Of the weights."""
+        arrays = self._arrays * sum(costs.parameters) / max(1, self._learnt)
+        fixed = self._machine.fixed
+        numbers = fixed["number"] * sum(costs.parameters)
+        return fixed["optimizer"] + fixed["parameter"] * arrays + numbers
+
+    def exchange(self, costs: ModelCosts) -> Parts:
+        """Of gradients among ranks, and of what they agree on in a step."""
+        ranks = self._chosen.ranks
+        if ranks == 1:
+            return Parts()
+        sent, rounds = averaged(costs.element * sum(costs.parameters), ranks)
+        agreed = 2 * self._machine.latency
+        return Parts({"network": self._machine.message(sent / ranks, rounds) + agreed})
+
+    def loading(self, costs: ModelCosts, sizes: Sizes, computing: float) -> Parts:
+        """What a step waits for its batch: all of it, or as far as it is not prepared beside."""
+        of, x = self._machine.batch, costs.values[0]
+        rows = 0 if x.sparse else x.row * sizes.nodes
+        seconds = self._machine.fixed["batch"] + sum(
+            of[name] * size
+            for name, size in (
+                ("node", sizes.nodes),
+                ("edge", sizes.edges),
+                ("entry", sizes.entries),
+                ("byte", rows),
+            )
+        )
+        read = 0.0
+        if self._chosen.storage == "files":
+            read = self._machine.copied * (rows + 4 * sizes.edges + 8 * sizes.entries)
+        # Where every processor has a thread of the step, what prepares batches takes one from it.
+        spare = self._machine.processors > self._chosen.ranks * self._threads
+        if self._chosen.prefetch and spare and not self._chosen.is_full_batch:
+            beside = max(0.0, seconds + read - computing) / max(seconds + read, 1e-12)
+            seconds, read = beside * seconds, beside * read
+        return Parts({"loading": seconds, "read": read})
+
+    def ahead(self) -> float:
+        """The first hop, where it is computed before training."""
+        if self._chosen.computed != "first":
+            return 0.0
+        costs, sizes = self._job.costs(computed="first"), self._job.trained
+        kernels = (k for own in costs.placed for k in own.facts.once)
+        return sum(self._machine.seconds(k, sizes, wide=self._wide(costs)) for k in kernels)
+
+    # --- kernels --------------------------------------------------------------------------------
+
+    def _pass(self, costs: ModelCosts, sizes: Sizes, *, back: bool) -> Parts:
+        found = Parts()
+        working = costs.peak(sizes)
+        for own in costs.placed:
+            found += self._phase(own, sizes, working, self._wide(costs), back)
+        turned = back and any(k.kind == "sparse" for k in costs.kernels(backward=True))
+        if turned and sizes.transposed:
+            found["sparse"] += self._machine.batch["transposed"] * sizes.transposed
+        return found
+
+    def _phase(self, own: Placed, sizes: Sizes, working: float, wide: int, back: bool) -> Parts:
+        machine, facts = self._machine, own.facts
+        kernels = facts.backward if back else facts.forward
+        found = Parts()
+        if facts.passes is not None or not kernels:
+            return found
+        for kernel in kernels:
+            if facts.name == "Dropout" and kernel.kind == "rows":
+                name = "dropout gradient" if back else "dropout"
+                found["rows"] += machine.over(kernel.moved.of(sizes), working, name)
+            else:
+                found[kernel.kind] += machine.seconds(kernel, sizes, working=working, wide=wide)
+        found["overhead"] += machine.fixed["gradient" if back else "phase"]
+        made = [4 * facts.width * sizes.nodes]
+        if wide and 0 in own.takes and not any(k.kind == "features" for k in kernels) and not back:
+            made.append(4 * wide * sizes.nodes)  # sparse features are made dense for it
+        found["fresh"] += machine.fresh * sum(size for size in made if size > self._kept)
+        return found
+
+    @staticmethod
+    def _wide(costs: ModelCosts) -> int:
+        return costs.values[0].width if costs.values[0].sparse else 0
+
+    @property
+    def _learnt(self) -> int:
+        return sum(self._job.costs().parameters)
+
+    # --- what was tried -------------------------------------------------------------------------
+
+    def _ratio(self, own: Tried, way: str) -> tuple[float, float]:
+        """Of the logarithms of nodes and of what was measured over what the tables say."""
+        costs = self._job.costs(training=way != "evaluated")
+        said = self._pass(costs, own.sizes, back=way == "backward").total
+        measured = float(getattr(own, way))
+        ratio = math.log(measured / said) if said > 0 and measured > 0 else 0.0
+        return math.log(max(own.sizes.nodes, 1)), ratio
+
+    def _put_right(self, way: str, sizes: Sizes) -> float:
+        """The factor of a pass: between the pieces that were tried, else that of the nearest."""
+        points = self._ratios[way]
+        if not points:
+            return 1.0
+        at = math.log(max(sizes.nodes, 1))
+        for (before, low), (after, high) in pairwise(points):
+            if before <= at <= after:
+                return math.exp(low + (high - low) * (at - before) / (after - before))
+        return math.exp(points[0][1] if at < points[0][0] else points[-1][1])
