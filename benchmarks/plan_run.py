@@ -286,23 +286,23 @@ def predicted(case: Any, graph: Any) -> dict[str, Any]:
     """What is predicted of a case: seconds by the cached profile, where there is one; bytes."""
     from plan_cases import build, job_of
 
+    from gnnscale.costs.machine.cached import known
     from gnnscale.costs.predicted.memory import run_memory
+    from gnnscale.costs.predicted.seconds import run_seconds
+    from gnnscale.costs.predicted.trial import try_steps
 
     started = time.monotonic()
     job, configuration = job_of(case, graph, build(case, getattr(graph, "graph", graph)))
     memory = run_memory(job, configuration)
     found = {"memory": memory.total, "moment": memory.moment, "moments": memory.moments}
-    try:
-        from gnnscale.costs.machine.cached import known
-        from gnnscale.costs.predicted.seconds import run_seconds
-    except ImportError:
-        machine = None
-    else:
-        machine = known()
-    if machine is not None:
-        seconds = run_seconds(job, configuration, machine)
+    if (machine := known()) is not None:
+        clustered = configuration.trainer != "layerwise" and not configuration.is_full_batch
+        tried = try_steps(job.model, job.graph, clustered=clustered)
+        seconds = run_seconds(job, configuration, machine, tried)
+        tables = run_seconds(job, configuration, machine)
         found |= {name: getattr(seconds, name) for name in ("epoch", "evaluation", "setup")}
-        found["bound by"] = seconds.bound_by
+        found |= {"bound by": seconds.bound_by, "parts": dict(seconds.parts)}
+        found |= {"by tables": tables.epoch}
     return {**found, "took": time.monotonic() - started}
 
 
