@@ -44,7 +44,7 @@ MAKESPAN: dict[str, Any] = {
     "clusters_per_batch": 10,
     "schedules": ["1f1b", "gpipe", "interleaved"],
     "micro_batches": [4, 8, 16],
-    "steps": 8,
+    "steps": 30,
 }
 DEVICES, SHAPES = (2, 4), ("uniform", "skewed")
 

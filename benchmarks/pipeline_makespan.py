@@ -1,17 +1,20 @@
 """What one pipeline does step by step, beside what the simulator says; for pipeline.py.
 
-Runs on every rank. Costs and makespans are of the same run but not of the same steps: seconds of
-every (stage, micro-batch) are medians over every other step, and go into the simulator; the
-makespan is the median over the steps between them. Beside it stands what the simulator makes of
-every step's own costs, which leaves out that costs differ from step to step.
+Runs on every rank. Costs and makespans are of the same run but not of the same steps: the simulator
+is given the seconds of every (stage, micro-batch) of every other step, and says for each how long
+that step takes; the median of these is the prediction. Measured is the median over the steps
+between them. Messages have the costs of the link, measured beforehand (`measure_link`). Beside it
+stands what the simulator makes of the same steps, which leaves out that steps differ.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -29,19 +32,13 @@ from gnnscale.parallel import Event, Timeline, make_schedule, simulate
 from gnnscale.parallel.engine.distributed import TorchEngine
 from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.schedules import Kind, Schedule
+from gnnscale.parallel.simulation.links import measure_link
 from gnnscale.parallel.simulation.profile import Profile, profile
 from gnnscale.parallel.stages import cut
 from gnnscale.train.steps.batch_step import training_context
 from gnnscale.train.task import NodeTask
 
 _WARM_UP = 2  # steps: memory is allocated, kernels are compiled, connections made
-
-
-class Link(NamedTuple):
-    """What a message takes between two ranks: latency + bytes / bandwidth."""
-
-    latency: float
-    bandwidth: float
 
 
 def makespans(
@@ -81,9 +78,12 @@ def makespans(
     loader = gs.ClusterLoader(clustered, clusters_per_batch, seed=0, prefetch=0)
     batches = [batch.to(place) for batch in loader if batch is not None][: max(micro_batches)]
     loss = NodeTask().loss
-    known: Profile = comm.from_main(
-        lambda: profile(network, clustered, clusters_per_batch, loss=loss)
-    )
+
+    def profiled() -> Profile:
+        return profile(network, clustered, clusters_per_batch, loss=loss)
+
+    # Where ranks compute beside each other, they are measured so: they share memory and caches.
+    known = _mean(profiled()) if computing == "real" else comm.from_main(profiled)
     waiting = run_phases if computing == "real" else _waiting(network, known, batches, classes)
     found = []
     for name in schedules:
@@ -98,19 +98,18 @@ def makespans(
         for number in micro_batches:
             schedule = make_schedule(name, comm.world_size(), number, stages)
             crossing = known.costs(cuts, [(b.num_nodes, b.adj.num_edges) for b in batches[:number]])
-            link = _link(place, int(crossing.sent.mean()))
+            link = measure_link(place, compute=None if computing == "real" else _asleep)
             timelines, sent = _run(engine, schedule, batches[:number], computation, steps)
-            costs, measured = timelines[::2], timelines[1::2]
+            measured = timelines[1::2]
             middle = _middle(measured)
             between: dict[str, Any] = {
                 "sent": crossing.sent, "returned": crossing.returned,
-                "latency": link.latency, "bandwidth": link.bandwidth,
-                "sends": "rendezvous",  # gloo and NCCL move a message once it is asked for
+                **link._asdict(), "ahead": 1 if device == "cpu" else 0,  # as the engine asks
             }  # fmt: skip
-            predicted = simulate(schedule, _seconds(costs, schedule), **between)
-            of_same_step = [
-                simulate(schedule, _seconds([step], schedule), **between).makespan / step.makespan
-                for step in timelines
+            simulated = [simulate(schedule, _seconds(s, schedule), **between) for s in timelines]
+            predicted = _middle(simulated[::2])
+            same = [
+                ours.makespan / s.makespan for ours, s in zip(simulated, timelines, strict=True)
             ]
             modelled = {"forward": crossing.forward, "backward": crossing.backward}
             if picture and number == 8 and name == schedules[0] and comm.is_main():
@@ -122,15 +121,14 @@ def makespans(
                     "cuts": cuts,
                     "measured": [timeline.makespan for timeline in measured],
                     "predicted": predicted.makespan,
-                    "same_step": statistics.median(of_same_step),
+                    "same_step": statistics.median(same),
                     "profiled": simulate(schedule, modelled, **between).makespan,
                     "measured_bubble": statistics.median(t.bubble for t in measured),
                     "predicted_bubble": predicted.bubble,
                     "measured_bytes": sent,
                     "predicted_bytes": int(predicted.bytes_sent.sum()),
                     "activations": predicted.peak_activations,
-                    "latency": link.latency,
-                    "bandwidth": link.bandwidth,
+                    "link": {k: v if math.isfinite(v) else None for k, v in link._asdict().items()},
                 }
             )
     return {
@@ -178,42 +176,21 @@ def _middle(timelines: Sequence[Timeline]) -> Timeline:
     return sorted(timelines, key=lambda timeline: timeline.makespan)[len(timelines) // 2]
 
 
-def _seconds(timelines: Sequence[Timeline], schedule: Schedule) -> dict[Kind, NDArray[np.float64]]:
-    """Medians by kind, `[stages, micro_batches]`."""
+def _seconds(timeline: Timeline, schedule: Schedule) -> dict[Kind, NDArray[np.float64]]:
+    """What a step's computations took, by kind, `[stages, micro_batches]`."""
     kinds: set[Kind] = {action.kind for row in schedule.table for action in row}
-    every = {
-        kind: np.empty((len(timelines), schedule.stages, schedule.micro_batches)) for kind in kinds
-    }
-    for number, timeline in enumerate(timelines):
-        event: Event
-        for event in timeline.events:
-            seconds = event.end - event.start
-            every[event.kind][number, event.stage, event.micro_batch] = seconds
-    return {kind: np.median(values, axis=0) for kind, values in every.items()}
+    found = {kind: np.empty((schedule.stages, schedule.micro_batches)) for kind in kinds}
+    event: Event
+    for event in timeline.events:
+        found[event.kind][event.stage, event.micro_batch] = event.end - event.start
+    return found
 
 
-def _link(device: torch.device, size: int, repeats: int = 9) -> Link:
-    """Latency and bandwidth between neighbours, from messages of a few bytes and of a usual size.
-
-    Asked for and sent as the engine does.
-    """
-    other = comm.rank() ^ 1
-    seconds = []
-    for count in (8, size):
-        message = torch.zeros(count, dtype=torch.uint8, device=device)
-        rounds = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            for sends in (comm.rank() < other, comm.rank() > other):
-                work = (distributed.isend if sends else distributed.irecv)(message, other)
-                work.wait()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            rounds.append((time.perf_counter() - started) / 2)
-        seconds.append(statistics.median(rounds))
-    few, usual = comm.sum_numbers(*seconds)
-    ranks = comm.world_size()
-    return Link(few / ranks, size * ranks / max(usual - few, 1e-9))
+def _mean(known: Profile) -> Profile:
+    """The mean of all ranks' profiles."""
+    every = comm.gather_objects((known.forward, known.backward))
+    forward, backward = (np.mean(of_ranks, axis=0) for of_ranks in zip(*every, strict=True))
+    return replace(known, forward=forward, backward=backward)
 
 
 def _context(runner: Callable[..., Any]) -> Callable[[Batch], Context]:
@@ -232,17 +209,22 @@ def _waiting(
     numbers = {id(block): number for number, block in enumerate(network.blocks)}
     widths = [boundary.widths[0][1] for boundary in known.boundaries]
     widths.append(classes)
+    places = {batch.step: place for place, batch in enumerate(batches)}
 
     def run(block: Any, phases: Sequence[Any], x: Any, context: Context) -> Any:
         if block is None:
             return run_phases(block, phases, x, context)
-        number, micro_batch = numbers[id(block)], context.step
+        number, micro_batch = numbers[id(block)], places[context.step // comm.world_size()]
         weight = next(block.parameters())
         return _Wait.apply(
             x, weight, widths[number], forward[number, micro_batch], backward[number, micro_batch]
         )
 
     return run
+
+
+def _asleep(device: torch.device) -> None:
+    time.sleep(2e-3)
 
 
 class _Wait(torch.autograd.Function):

@@ -21,7 +21,8 @@ from gnnscale.parallel.engine.local import LocalExecutor
 from gnnscale.parallel.engine.passes import Computation
 from gnnscale.parallel.micro_batches import BalancedLoader
 from gnnscale.parallel.schedules import CHUNKS, Schedule, make_schedule
-from gnnscale.parallel.simulation.profile import Profile, measure_bandwidth, profile
+from gnnscale.parallel.simulation.links import measure_link
+from gnnscale.parallel.simulation.profile import Profile, profile
 from gnnscale.parallel.simulation.timeline import Timeline
 from gnnscale.parallel.stages import Stage, cut, stage_faults
 from gnnscale.storage.files import read_json, write_json
@@ -211,7 +212,7 @@ class Pipeline:
             return self._known_cuts
         setup = self._setup
         path = None if setup.folder is None else setup.folder.stages
-        bandwidth = measure_bandwidth(setup.device, setup.stage_group)
+        bandwidth = measure_link(setup.device, setup.stage_group).throughput
 
         def find() -> list[int]:
             if data.is_resumed and path is not None and path.exists():

@@ -8,6 +8,11 @@ training nodes. With the tables given, what is left to do is to send and to rece
 Free of deadlock: sends never block a device; receives from a device are posted in the order in
 which it sends, each pair of devices having a group of its own for either direction; so a device
 waits for its input alone, which the check of the schedule has proven to come.
+
+Gloo moves a message once it is asked for, by a thread that waits for a core where all are busy. So
+a device asks for its next message of a link as soon as it has the one before, and computes
+meanwhile: two busy ranks of a two-core machine waited 1.7 ms a message without that, where a
+message takes 0.3 ms. NCCL is asked when the message is needed: its receivers occupy the device.
 """
 
 from __future__ import annotations
@@ -180,6 +185,8 @@ class _Step:
         self._sent: dict[int, list[_Sent]] = {d: [] for d in others}
 
     def run(self) -> None:
+        for device in self._expected:
+            self._ask_ahead(device)
         for action in self._schedule.table[self._engine.rank]:
             source = self._schedule.source_of(action)
             received = None if source is None else self._receive(source)
@@ -194,18 +201,25 @@ class _Step:
         if device == self._engine.rank:
             return self._here.pop(action)
         while action not in self._arriving:
-            self._post(self._expected[device].popleft(), device)
+            self._post(device)
         works, values = self._arriving.pop(action)
         with comm.together():
             for work in works:
                 work.wait()
+        self._ask_ahead(device)
         # Before it sent this, it had received all that is read further left in its row.
         sent, place = self._sent[device], self._place[action]
         _finish([message for message in sent if message.read_at < place])
         self._sent[device] = [message for message in sent if message.read_at >= place]
         return values
 
-    def _post(self, action: Action, device: int) -> None:
+    def _ask_ahead(self, device: int) -> None:
+        if self._expected[device] and self._engine.device.type == "cpu":
+            self._post(device)
+
+    def _post(self, device: int) -> None:
+        """Ask a device for its next message."""
+        action = self._expected[device].popleft()
         engine, rows = self._engine, self._rows[action.micro_batch]
         group, source = engine.links[device, engine.rank], engine.ranks[device]
         works: list[dist.Work] = []

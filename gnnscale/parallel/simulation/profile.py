@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import distributed
 
-from gnnscale import comm
 from gnnscale.costs.seconds import Loss, block_seconds
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import ClusteredGraph
@@ -29,8 +24,6 @@ from gnnscale.storage.formats import Format
 FORMAT = Format(
     "gnnscale-profile", 1, "profile", "gnnscale.parallel.simulation.profile.profile(…).save(path)"
 )
-_MESSAGE = 4 << 20  # some thousand rows of a usual width: what a boundary sends of a micro-batch
-_MESSAGES = 5  # are timed
 
 
 class Costs(NamedTuple):
@@ -230,33 +223,3 @@ def best_cuts(seconds: ArrayLike, traffic: ArrayLike, stages: int) -> list[int]:
         end = begin[end]
         cuts.append(end)
     return cuts[::-1]
-
-
-def measure_bandwidth(device: torch.device, group: distributed.ProcessGroup | None = None) -> float:
-    """Bytes a second between neighbouring ranks, the slowest pair's, the same number on all.
-
-    All ranks of the group take part. Without a process group tensors are handed over within one
-    process, and it is infinite.
-
-    Args:
-        device: where tensors lie that are sent.
-        group: of the ranks of a pipeline; all when None.
-    """
-    size, place = comm.world_size(group), comm.rank(group)
-    if size == 1:
-        return math.inf
-    found, other = math.inf, place ^ 1
-    if other < size:
-        peer = other if group is None else distributed.get_global_rank(group, other)
-        message = torch.zeros(_MESSAGE, dtype=torch.uint8, device=device)
-        steps: list[Callable[..., object]] = [distributed.send, distributed.recv]
-        rounds = []
-        for _ in range(1 + _MESSAGES):  # the first one connects
-            started = time.perf_counter()
-            for step in steps if place < other else reversed(steps):
-                step(message, peer)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            rounds.append(time.perf_counter() - started)
-        found = 2 * _MESSAGE / statistics.median(rounds[1:])
-    return float(comm.all_reduce_(torch.tensor([found], dtype=torch.float64), "min", group))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +14,7 @@ from gnnscale.errors import InputError
 from gnnscale.parallel.schedules import Action, Kind, Schedule
 from gnnscale.parallel.simulation.timeline import Event, Timeline, Transfer
 
-Sends = Literal["overlap", "block", "rendezvous"]
+Link = tuple[int, int]  # from one device to another
 
 
 def simulate(
@@ -24,15 +25,19 @@ def simulate(
     returned: ArrayLike | None = None,
     latency: ArrayLike = 0.0,
     bandwidth: ArrayLike = np.inf,
-    sends: Sends = "overlap",
+    sending: ArrayLike = 0.0,
+    copying: ArrayLike = 0.0,
+    receiving: ArrayLike = 0.0,
+    ahead: float = math.inf,
     activations: ArrayLike | None = None,
 ) -> Timeline:
     """Run a schedule's table on a clock instead of on devices.
 
-    A device runs its row in order; an action starts when the one before it has ended and its input
-    has arrived. A message takes latency + bytes / bandwidth seconds. From one device to another
-    there is one link, whose bandwidth messages have one after another. Stages on one device hand
-    over for nothing.
+    A device runs its row in order; an action starts when the one before it has ended, what that
+    sends has been handed over, and its own input has arrived and been taken. A message takes
+    latency + bytes / bandwidth seconds from being handed over. From one device to another there is
+    one link, whose bandwidth messages have one after another. Stages on one device hand over for
+    nothing.
 
     Args:
         schedule: what runs.
@@ -44,9 +49,13 @@ def simulate(
         returned: bytes of gradients that come back; None: as many.
         latency: seconds a message, `[stages − 1]` or one for all.
         bandwidth: bytes a second, likewise.
-        sends: "overlap": a device computes on while its messages leave, and they wait for nobody;
-            "block": it computes on once its message has arrived; "rendezvous": it computes on, but
-            a message leaves only once its receiver has come to the action that needs it.
+        sending: seconds that a message holds the device that sends it, likewise.
+        copying: seconds a byte that it holds that device besides, likewise.
+        receiving: seconds that it holds the device that takes it, once it is there, likewise.
+        ahead: how many messages of a link a device has asked for beside the one it needs. A message
+            leaves once it is asked for: with 0 when its receiver has come to the action that needs
+            it, as NCCL is asked; with 1 when that has the message before, as gloo is asked; without
+            end at once.
         activations: bytes that a stage holds from a forward to the end of its gradients,
             `[stages, micro_batches]`.
 
@@ -65,8 +74,8 @@ def simulate(
             f"schedule {schedule.name!r} runs {', '.join(missing)}, but seconds has "
             f"{', '.join(seconds) or 'nothing'}; give those of every kind"
         )
-    if sends not in get_args(Sends):
-        faults.append(f"sends must be one of {', '.join(get_args(Sends))}, not {sends!r}")
+    if not ahead >= 0:
+        faults.append(f"ahead={ahead}: how many messages, at least 0")
     durations = {
         kind: _filled(f"seconds[{kind!r}]", seconds[kind], shape, faults)
         for kind in kinds & set(seconds)
@@ -77,13 +86,16 @@ def simulate(
         forward if returned is None else _filled("returned", returned, boundaries, faults),
         _filled("latency", latency, links, faults),
         _filled("bandwidth", bandwidth, links, faults, most=np.inf),
+        _filled("sending", sending, links, faults),
+        _filled("copying", copying, links, faults),
+        _filled("receiving", receiving, links, faults),
     )
     held = None if activations is None else _filled("activations", activations, shape, faults)
     if not np.all(np.asarray(bandwidth) > 0):
         faults.append(f"bandwidth must be above 0 bytes a second, not {np.min(bandwidth)}")
     if faults:
         raise InputError(faults)
-    clock = _Clock(schedule, durations, messages, sends)
+    clock = _Clock(schedule, durations, messages, ahead)
     clock.run()
     return Timeline(
         schedule.placement,
@@ -100,6 +112,9 @@ class _Messages(NamedTuple):
     returned: NDArray[np.float64]
     latency: NDArray[np.float64]
     bandwidth: NDArray[np.float64]
+    sending: NDArray[np.float64]
+    copying: NDArray[np.float64]
+    receiving: NDArray[np.float64]
 
 
 class _Clock:
@@ -110,87 +125,119 @@ class _Clock:
         schedule: Schedule,
         durations: Mapping[Kind, NDArray[np.float64]],
         messages: _Messages,
-        sends: Sends,
+        ahead: float,
     ) -> None:
-        self.schedule, self.durations, self.messages, self.sends = (
-            schedule, durations, messages, sends,
+        self.schedule, self.durations, self.messages, self.ahead = (
+            schedule, durations, messages, ahead,
         )  # fmt: skip
         self.events: list[Event] = []
         self.transfers: list[Transfer] = []
         self._position = [0] * schedule.devices
-        self._free = [0.0] * schedule.devices  # when a device ended its last action
-        self._ended: dict[Action, float] = {}
+        self._free = [0.0] * schedule.devices  # when a device is done with its last action
+        self._done: set[Action] = set()
         # Messages go by the action that takes them.
-        self._posted: dict[Action, Action] = {}  # not moving yet, with their senders
+        self._expected: defaultdict[Link, deque[Action]] = defaultdict(deque)  # not asked for yet
+        for row in schedule.table:
+            for action in row:
+                reader = schedule.reader_of(action)
+                if reader is not None and (link := self._link(action, reader)) is not None:
+                    self._expected[link].append(reader)
+        self._asked: dict[Action, float] = {}
+        # Not moving yet: with who sends it, and since when.
+        self._handed: defaultdict[Link, deque[tuple[Action, Action, float]]] = defaultdict(deque)
         self._arrived: dict[Action, float] = {}
-        self._last_sent: list[Action | None] = [None] * schedule.devices
-        self._link_free: defaultdict[tuple[int, int], float] = defaultdict(float)
+        self._link_free: defaultdict[Link, float] = defaultdict(float)
 
     def run(self) -> None:
+        for link, expected in self._expected.items():
+            for _ in range(int(min(self.ahead, len(expected)))):
+                self._ask(link, 0.0)
         moved = True
         while moved:
             moved = False
-            for reader in list(self._posted):
-                moved |= self._move(reader)
             for device in range(self.schedule.devices):
                 while self._step(device):
                     moved = True
 
-    def _next(self, device: int) -> Action | None:
-        row = self.schedule.table[device]
-        return row[self._position[device]] if self._position[device] < len(row) else None
-
-    def _move(self, reader: Action) -> bool:
-        """Let a message go, if it is known when it can."""
+    def _link(self, sender: Action, reader: Action) -> Link | None:
+        """The two devices that a message goes between; None within one."""
         place = self.schedule.placement
-        sender = self._posted[reader]
         source, target = place[sender.stage], place[reader.stage]
-        start = max(self._ended[sender], self._link_free[source, target])
-        if self.sends == "rendezvous":
-            if self._next(target) != reader:
-                return False
-            start = max(start, self._free[target])
-        boundary, forward = min(sender.stage, reader.stage), reader.stage > sender.stage
-        sizes = self.messages.sent if forward else self.messages.returned
-        size, latency = sizes[boundary, sender.micro_batch], self.messages.latency[boundary]
+        return None if source == target else (source, target)
+
+    def _ask(self, link: Link, now: float) -> None:
+        """Ask for the next message of a link, if there is one more."""
+        if self._expected[link]:
+            self._asked[self._expected[link].popleft()] = now
+
+    def _arrival(self, reader: Action, link: Link) -> float | None:
+        """When the message for an action to which its device has come is there, if it is known."""
+        while reader not in self._asked:
+            self._ask(link, self._free[link[1]])
+        while reader not in self._arrived:
+            if not self._handed[link]:
+                return None
+            self._move(link)
+        return self._arrived.pop(reader)
+
+    def _move(self, link: Link) -> None:
+        """Let the first message of a link go, which is asked for."""
+        sender, reader, handed = self._handed[link].popleft()
+        start = max(handed, self._link_free[link], self._asked[reader])
+        boundary, size = self._crossing(sender, reader)
+        latency = self.messages.latency[boundary]
         end = start + float(latency + size / self.messages.bandwidth[boundary])
+        forward = reader.stage > sender.stage
         self.transfers.append(
-            Transfer(source, target, boundary, forward, sender.micro_batch, int(size), start, end)
+            Transfer(*link, boundary, forward, sender.micro_batch, int(size), start, end)
         )
         # The next message may set out while this one's last byte still travels.
-        self._link_free[source, target] = end - latency
+        self._link_free[link] = end - latency
         self._arrived[reader] = end
-        del self._posted[reader]
-        return True
+
+    def _crossing(self, sender: Action, reader: Action) -> tuple[int, float]:
+        """The boundary that a message crosses, and its bytes."""
+        boundary = min(sender.stage, reader.stage)
+        sizes = self.messages.sent if reader.stage > sender.stage else self.messages.returned
+        return boundary, float(sizes[boundary, sender.micro_batch])
 
     def _step(self, device: int) -> bool:
         """Run a device's next action, if it is known when it can."""
-        action = self._next(device)
-        if action is None:
+        row = self.schedule.table[device]
+        if self._position[device] == len(row):
+            return False
+        action = row[self._position[device]]
+        source = self.schedule.source_of(action)
+        link = None if source is None else self._link(source, action)
+        needs = self.schedule.needs(action)
+        if not all(need in self._done for need in needs if link is None or need != source):
             return False
         start = self._free[device]
-        for need in self.schedule.needs(action):
-            if self.schedule.placement[need.stage] == device:
-                if need not in self._ended:
-                    return False
-            elif action not in self._arrived:
+        if source is not None and link is not None:
+            arrived = self._arrival(action, link)
+            if arrived is None:
                 return False
-            else:
-                start = max(start, self._arrived[action])
-        last = self._last_sent[device]
-        if last is not None and self.sends == "block":
-            if last not in self._arrived:
-                return False
-            start = max(start, self._arrived[last])
+            start = max(start, arrived)
+            if self.ahead:
+                self._ask(link, start)
+            start += float(self.messages.receiving[self._crossing(source, action)[0]])
         end = start + float(self.durations[action.kind][action.stage, action.micro_batch])
         self.events.append(Event(device, *action, start, end))
-        self._ended[action] = self._free[device] = end
+        self._done.add(action)
         self._position[device] += 1
-        reader = self.schedule.reader_of(action)
-        if reader is not None and self.schedule.placement[reader.stage] != device:
-            self._posted[reader] = action
-            self._last_sent[device] = reader
+        self._free[device] = self._handed_over(action, end)
         return True
+
+    def _handed_over(self, action: Action, end: float) -> float:
+        """When a device is done with an action: at its end, or once its message is handed over."""
+        reader = self.schedule.reader_of(action)
+        link = None if reader is None else self._link(action, reader)
+        if reader is None or link is None:
+            return end
+        boundary, size = self._crossing(action, reader)
+        end += float(self.messages.sending[boundary] + size * self.messages.copying[boundary])
+        self._handed[link].append((action, reader, end))
+        return end
 
 
 def _filled(

@@ -16,7 +16,6 @@ from gnnscale.costs.seconds import fit
 from gnnscale.errors import InputError, StoreError
 from gnnscale.nn import Block, LayeredGNN
 from gnnscale.parallel.simulation.profile import Profile, best_cuts, profile
-from tests.helpers.rank_runs import Ranks
 
 IN, HIDDEN, OUT = 5, 8, 3
 seconds = st.floats(0.01, 10)
@@ -137,19 +136,6 @@ def test_a_slow_wire_moves_the_cut_to_where_little_crosses():
     assert found.cut(2, bandwidth=100.0) == [3]
     with pytest.raises(InputError, match="bandwidth=0"):
         found.cut(2, bandwidth=0)
-
-
-MEASURE = """
-from gnnscale.parallel.simulation.profile import measure_bandwidth
-assert measure_bandwidth(torch.device("cpu")) == float("inf")
-comm.start()
-found = measure_bandwidth(torch.device("cpu"))
-assert 0 < found < float("inf") and comm.gather_objects(found) == [found] * 3
-"""
-
-
-def test_ranks_agree_on_the_bandwidth_of_the_slowest_pair(forks):
-    Ranks(forks, MEASURE, 3).finish()
 
 
 def test_faults_are_listed_together():

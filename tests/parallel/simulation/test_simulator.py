@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 
 import networkx
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnscale.errors import InputError, StoreError
-from gnnscale.parallel.schedules import ROWS, Schedule, make_schedule
+from gnnscale.parallel.schedules import ROWS, Action, Schedule, make_schedule
 from gnnscale.parallel.simulation.simulator import simulate
 from gnnscale.parallel.simulation.timeline import Timeline
 
@@ -64,43 +67,106 @@ def test_zbv_leaves_no_gap_between_a_devices_first_and_last_action(devices, micr
         assert own[-1].end - own[0].start == 6 * micro_batches
 
 
-@settings(deadline=None, max_examples=30)
-@given(schedule=schedules(), seed=st.integers(0, 99), latency=st.sampled_from([0.0, 0.3]))
-def test_makespan_is_the_longest_path(schedule, seed, latency):
-    seconds = random_costs(schedule, seed)
+def paths_of(schedule, seconds, sent, returned, cost, ahead) -> networkx.DiGraph:
+    """What waits for what, written without the simulator: starts and ends, asking and arriving.
+
+    Edges have what passes between the two; the longest path is the makespan.
+    """
     paths = networkx.DiGraph()
-    paths.add_node("start")
-    for row in schedule.table:
-        for before, action in zip(("start", *row), row, strict=False):
-            paths.add_edge(before, action, wait=0.0)
-    for row in schedule.table:
-        for action in row:
+    add = paths.add_edge
+    place, position = schedule.placement, {}
+    on_link = defaultdict(list)
+    for device, row in enumerate(schedule.table):
+        before = "start"
+        for number, action in enumerate(row):
+            position[action] = number
+            kind, stage, micro_batch = action
+            add(before, ("come", action), weight=0.0)
+            add(("come", action), ("begin", action), weight=0.0)
+            add(("begin", action), ("end", action), weight=seconds[kind][stage, micro_batch])
+            before = "end", action
+            reader = schedule.reader_of(action)
+            if reader is not None and place[reader.stage] != device:
+                on_link[device, place[reader.stage]].append((action, reader))
+                size = size_of(action, reader, sent, returned)
+                held = cost["sending"] + size * cost["copying"]
+                add(before, ("handed", action), weight=held)
+                before = "handed", action
             for need in schedule.needs(action):
-                apart = schedule.placement[need.stage] != schedule.placement[action.stage]
-                paths.add_edge(need, action, wait=latency if apart else 0.0)
-    for _, after, edge in paths.edges(data=True):
-        kind, stage, micro_batch = after
-        edge["weight"] = edge["wait"] + seconds[kind][stage, micro_batch]
-    timeline = simulate(schedule, seconds, latency=latency)
-    assert timeline.makespan == pytest.approx(networkx.dag_longest_path_length(paths))
+                if place[need.stage] == device:
+                    add(("end", need), ("begin", action), weight=0.0)
+    for messages in on_link.values():
+        taken = sorted((reader for _, reader in messages), key=position.get)
+        earlier = None
+        for action, reader in messages:
+            size = size_of(action, reader, sent, returned)
+            travels = size / cost["bandwidth"]
+            add(("handed", action), ("leaves", reader), weight=0.0)
+            if earlier is not None:
+                add(("sent", earlier), ("leaves", reader), weight=0.0)
+            add(("leaves", reader), ("sent", reader), weight=travels)
+            add(("sent", reader), ("there", reader), weight=cost["latency"])
+            add(("come", reader), ("there", reader), weight=0.0)
+            add(("there", reader), ("begin", reader), weight=cost["receiving"])
+            earlier = reader
+        # By coming to a message a device asks for all up to it; by taking one, for one more.
+        asked = min(ahead, len(messages))
+        for reader in taken:
+            number = [r for _, r in messages].index(reader)
+            for later in messages[asked : number + 1]:
+                add(("come", reader), ("leaves", later[1]), weight=0.0)
+            asked = max(asked, number + 1)
+            if ahead:
+                for later in messages[asked : asked + 1]:
+                    add(("there", reader), ("leaves", later[1]), weight=0.0)
+                asked += 1
+    return paths
+
+
+def size_of(action, reader, sent, returned):
+    boundary = min(action.stage, reader.stage)
+    forward = reader.stage > action.stage
+    return (sent if forward else returned)[boundary, action.micro_batch]
+
+
+def messages_of(schedule: Schedule, seed: int) -> dict:
+    rng = np.random.default_rng(seed)
+    crossing = (schedule.stages - 1, schedule.micro_batches)
+    costs = {name: rng.uniform(0, 0.3) for name in ("latency", "sending", "receiving")}
+    costs |= {"copying": rng.uniform(0, 0.01), "bandwidth": rng.uniform(50, 500)}
+    return {
+        "sent": rng.integers(1, 99, crossing),
+        "returned": rng.integers(1, 99, crossing),
+    } | costs
+
+
+@settings(deadline=None, max_examples=60)
+@given(schedule=schedules(), seed=st.integers(0, 99), ahead=st.sampled_from([0, 1, 2, math.inf]))
+def test_makespan_is_the_longest_path(schedule, seed, ahead):
+    seconds, messages = random_costs(schedule, seed), messages_of(schedule, seed)
+    sent, returned = messages["sent"], messages["returned"]
+    paths = paths_of(schedule, seconds, sent, returned, messages, ahead)
+    timeline = simulate(schedule, seconds, ahead=ahead, **messages)
+    begins = {}
+    for node in networkx.topological_sort(paths):
+        before = [begins[a] + w for a, _, w in paths.in_edges(node, data="weight")]
+        begins[node] = max(before, default=0.0)
+    for event in timeline.events:
+        assert event.end == pytest.approx(begins["end", Action(*event[1:4])])
+    ended = max(time for node, time in begins.items() if node[0] == "end")
+    assert timeline.makespan == pytest.approx(ended)
     assert timeline.busy.sum() == pytest.approx(sum(e.end - e.start for e in timeline.events))
 
 
 @settings(deadline=None, max_examples=30)
 @given(schedule=schedules(), seed=st.integers(0, 99))
 def test_waiting_for_messages_never_saves_time(schedule, seed):
-    seconds = random_costs(schedule, seed)
-    rng = np.random.default_rng(seed)
-    sent = rng.integers(1, 100, (schedule.stages - 1, schedule.micro_batches))
-    messages = {"sent": sent, "latency": 0.01, "bandwidth": 100.0}
-    overlapped = simulate(schedule, seconds, **messages).makespan
-    assert simulate(schedule, seconds).makespan <= overlapped + 1e-9
-    for sends in ("block", "rendezvous"):
-        waiting = simulate(schedule, seconds, sends=sends, **messages)
-        assert overlapped <= waiting.makespan + 1e-9
-        assert waiting.bytes_sent.sum() == 2 * sum(
-            t.num_bytes for t in waiting.transfers if t.forward
-        )
+    seconds, messages = random_costs(schedule, seed), messages_of(schedule, seed)
+    asked = [math.inf, 3, 1, 0]
+    found = [simulate(schedule, seconds, ahead=ahead, **messages) for ahead in asked]
+    spans = [simulate(schedule, seconds).makespan, *(timeline.makespan for timeline in found)]
+    assert all(few <= more + 1e-9 for few, more in pairwise(spans))
+    assert all((t.bytes_sent == found[0].bytes_sent).all() for t in found)
 
 
 @settings(deadline=None, max_examples=20)
@@ -125,14 +191,20 @@ def test_messages_of_a_link_have_its_bandwidth_one_after_another():
 
 
 @pytest.mark.parametrize(
-    ("sends", "makespan"),
+    ("costs", "makespan"),
     # The first device's two forwards, then the second's, each of one second; 0.5 s a message.
-    [("overlap", 3.5), ("block", 4.0), ("rendezvous", 4.0)],
+    [
+        ({"bandwidth": 2.0}, 3.5),
+        ({"bandwidth": 2.0, "ahead": 1}, 3.5),
+        ({"bandwidth": 2.0, "ahead": 0}, 4.0),
+        ({"copying": 0.5}, 4.0),
+        ({"receiving": 0.5}, 5.0),
+    ],
 )
-def test_what_waits_for_a_message(sends, makespan):
+def test_what_waits_for_a_message(costs, makespan):
     schedule = make_schedule("gpipe", 2, 2)
     seconds = {"forward": 1.0, "backward": 0.0}
-    timeline = simulate(schedule, seconds, sent=1, returned=0, bandwidth=2.0, sends=sends)
+    timeline = simulate(schedule, seconds, **{"sent": 1, "returned": 0, **costs})
     assert timeline.makespan == makespan
 
 
@@ -146,12 +218,12 @@ def test_faults_are_named_together():
     with pytest.raises(InputError) as error:
         simulate(
             make_schedule("zbv", 2, 2), {"forward": [[-1.0]], "backward": 1.0},
-            sent=np.ones((4, 2)), bandwidth=0.0, latency=np.nan, sends="later",
+            sent=np.ones((4, 2)), bandwidth=0.0, latency=np.nan, ahead=-1,
         )  # fmt: skip
     assert len(error.value.faults) == 6
     for part in (
         "runs input_grad, weight_grad", "seconds['forward'] has -1.0", "shape [4, 2], not [3, 2]",
-        "not 0.0", "latency has nan", "not 'later'",
+        "not 0.0", "latency has nan", "ahead=-1",
     ):  # fmt: skip
         assert part in str(error.value)
 
