@@ -40,6 +40,7 @@ _HOMES = {
     ),
     "gnnscale.parallel": ("PipelineTrainer",),
     "gnnscale.partitioning": ("partition",),
+    "gnnscale.planning": ("Plan", "plan"),
     "gnnscale.data": ("append", "from_edge_list", "load"),
     "gnnscale.loader": ("Batch", "ClusterLoader"),
     "gnnscale.benchmarking": ("BenchReport", "CrossValidation", "baselines", "bench", "k_fold"),
@@ -109,6 +110,8 @@ if TYPE_CHECKING:  # each by its own name: it is given on
     from gnnscale.loader import ClusterLoader as ClusterLoader
     from gnnscale.parallel import PipelineTrainer as PipelineTrainer
     from gnnscale.partitioning import partition as partition
+    from gnnscale.planning import Plan as Plan
+    from gnnscale.planning import plan as plan
     from gnnscale.statistics import describe as describe
     from gnnscale.train import Callback as Callback
     from gnnscale.train import ClusterTrainer as ClusterTrainer

@@ -19,6 +19,7 @@ from gnnscale.cli.info import info
 from gnnscale.cli.listing import datasets, formats
 from gnnscale.cli.options import Verbose
 from gnnscale.cli.partition import partition
+from gnnscale.cli.plan import plan
 from gnnscale.cli.runs import evaluate, predict
 from gnnscale.cli.train import train
 from gnnscale.cli.words import Words
@@ -120,6 +121,8 @@ def start(
 
     gnnscale info wordnet [dim]# what a data set is, measured[/dim]
 
+    gnnscale plan --dataset wordnet --memory 2GB [dim]# what fits, and how long it takes[/dim]
+
     gnnscale train --dataset wordnet [dim]# train, evaluate exactly, compare with baselines[/dim]
 
     gnnscale predict runs/wordnet-sage --out predictions.csv [dim]# use what was trained[/dim]
@@ -134,7 +137,10 @@ def start(
 
 
 app.command("import")(import_files)
-for command in (train, evaluate, predict, bench, partition, append, info, datasets, formats):
+for command in (
+    *(plan, train, evaluate, predict, bench, partition),
+    *(append, info, datasets, formats),
+):
     app.command()(command)
 
 

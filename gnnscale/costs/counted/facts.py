@@ -48,6 +48,8 @@ class Kernel(NamedTuple):
     @property
     def symbol(self) -> str | None:
         """Its work in the paper's symbols; None where it is none, or of rows alone."""
+        if self.kind == "dense" and self.work.edge:  # a network over edges, as EdgeConv's
+            return "mk²"
         return _SYMBOLS.get(self.kind) if self.work != Amount() else None
 
 
