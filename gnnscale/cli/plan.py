@@ -25,7 +25,7 @@ def plan(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="Those that may be taken, the preferred first: cluster, pipeline, layerwise; graph.",
+            help="Those that may be taken, in order of preference: cluster, layerwise …",
             show_default="all",
         ),
     ] = None,

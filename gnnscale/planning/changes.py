@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gnnscale.costs.machine.profile import Machine
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.predicted.prediction import Prediction
-from gnnscale.planning.search import Asked, Search
+from gnnscale.planning.search import Asked, Here, Search
 from gnnscale.planning.words import seconds, short, way
 from gnnscale.shown import size
 from gnnscale.storage.memory import in_words
@@ -16,25 +15,25 @@ _HELPED = {  # whether more cores help, by what bounds a configuration
     "memory": "but memory's bandwidth bounds it, which cores share",
     "disk": "but the disk bounds it",
     "network": "but messages bound it",
-    "depth": "but what cannot run beside anything else bounds it",
+    "overhead": "but what every step takes, however small, bounds it",
 }
 
 
 def changes(
-    job: Job, asked: Asked, machine: Machine | None, best: Prediction | None, cores: int
+    job: Job, asked: Asked, here: Here | None, best: Prediction | None, cores: int
 ) -> list[str]:
     """What twice as much would bring.
 
     Args:
         job: what is trained.
         asked: within which limits it was planned.
-        machine: where.
+        here: where.
         best: the recommended configuration, if there is one.
         cores: that compute.
     """
-    lines = [_memory(job, asked, machine, best)]
+    lines = [_memory(job, asked, here, best)]
     if best is not None:
-        lines += [_cores(best, cores), _ranks(job, asked, machine, best)]
+        lines += [_cores(here, best, cores), _ranks(job, asked, here, best)]
     return lines
 
 
@@ -47,9 +46,9 @@ def at_most(work: float, depth: float, cores: int) -> float:
     return (work / cores + depth) / (work / (2 * cores) + depth)
 
 
-def _memory(job: Job, asked: Asked, machine: Machine | None, best: Prediction | None) -> str:
+def _memory(job: Job, asked: Asked, here: Here | None, best: Prediction | None) -> str:
     twice = replace(asked, memory=2 * asked.memory)
-    found = Search(job, twice, machine).run().best
+    found = Search(job, twice, here).run().best
     what = f"twice the memory, {in_words(twice.memory)}"
     if found is None:
         return f"{what}: nothing fits either"
@@ -61,17 +60,19 @@ def _memory(job: Job, asked: Asked, machine: Machine | None, best: Prediction | 
     return f"{what}: {_told(found)}{_instead(found, best)}"
 
 
-def _cores(best: Prediction, cores: int) -> str:
+def _cores(here: Here | None, best: Prediction, cores: int) -> str:
     times = at_most(best.epoch.work, best.epoch.depth, cores)
     more = "" if best.seconds is None else _HELPED.get(best.seconds.bound_by, "")
     line = f"twice the cores, {2 * cores}: {times:.2f} times as fast at most, by W/p + D"
+    if here is not None and (gained := here.machine.alone.get(cores, 0.0)) and cores > 1:
+        line += f" (here {cores} are {gained:.2f} times as fast as one)"
     return f"{line}; {more}" if more else line
 
 
-def _ranks(job: Job, asked: Asked, machine: Machine | None, best: Prediction) -> str:
+def _ranks(job: Job, asked: Asked, here: Here | None, best: Prediction) -> str:
     ranks = 2 * best.configuration.ranks
     twice = replace(asked, ranks=ranks, trainers=(best.configuration.trainer,))
-    search = Search(job, twice, machine)
+    search = Search(job, twice, here)
     found = search.best(
         [one for one in search.run().predictions if one.configuration.ranks == ranks]
     )

@@ -25,7 +25,7 @@ COLOURS = {
     "memory": "#e3a857",
     "disk": "#c8553d",
     "network": "#7b5ea7",
-    "depth": "#4c956c",
+    "overhead": "#4c956c",
 }
 _GREY = "#8c8c8c"
 _MARKERS = {"cluster": "o", "layerwise": "s", "pipeline": "^", "graph": "o"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +21,13 @@ from gnnscale.costs.machine.measured import measure
 from gnnscale.costs.machine.profile import Machine
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.predicted.prediction import Prediction
+from gnnscale.costs.predicted.trial import try_steps
 from gnnscale.declared import arguments_of
-from gnnscale.errors import InputError
+from gnnscale.errors import InputError, StoreError
 from gnnscale.planning.changes import changes
 from gnnscale.planning.picture import draw
 from gnnscale.planning.reading import job_of
-from gnnscale.planning.search import Asked, Search
+from gnnscale.planning.search import Asked, Here, Search, kinds
 from gnnscale.planning.staleness import Staleness, staleness
 from gnnscale.planning.table import memory_table, text, theory_table, ways_table
 from gnnscale.planning.words import arguments, settings, way
@@ -35,7 +37,6 @@ from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.session import choose_device
 from gnnscale.train.trainers import TRAINERS
 
-Trainers = Sequence[Literal["cluster", "pipeline", "layerwise", "graph"]]
 _HONEST = (
     "seconds an epoch are not time to accuracy: ways differ in steps an epoch, and layer by "
     "layer another objective is trained"
@@ -56,7 +57,7 @@ class Plan:
         model: as it was given.
         job: what is trained.
         asked: within which limits.
-        machine: whose seconds are predicted, or None.
+        here: where seconds are predicted of, or None.
         predictions: of every configuration that was compared.
         best: the recommended one; None where nothing fits.
         why: in a sentence.
@@ -67,7 +68,7 @@ class Plan:
     model: Any
     job: Job
     asked: Asked
-    machine: Machine | None
+    here: Here | None
     predictions: tuple[Prediction, ...]
     best: Prediction | None
     why: str
@@ -80,7 +81,7 @@ class Plan:
         ways: dict[str, list[Prediction]] = {}
         for one in self.predictions:
             ways.setdefault(way(one.configuration), []).append(one)
-        search = Search(self.job, self.asked, self.machine)
+        search = Search(self.job, self.asked, self.here)
         return [
             search.of_way(some) if self.best not in some else self.best for some in ways.values()
         ]
@@ -140,15 +141,16 @@ class Plan:
     @cached_property
     def changes(self) -> list[str]:
         """What twice the memory, the cores or the ranks would bring, a line each."""
-        cores = os.cpu_count() or 1 if self.machine is None else self.machine.threads
-        return changes(self.job, self.asked, self.machine, self.best, cores)
+        cores = torch.get_num_threads() if self.here is None else self.here.machine.threads
+        return changes(self.job, self.asked, self.here, self.best, cores)
 
     def staleness(self) -> Staleness:
         """What asynchrony would buy, which gnnscale does not do: see `Staleness`."""
         pipelines = [one for one in self.predictions if one.configuration.trainer == "pipeline"]
-        search = Search(self.job, self.asked, self.machine)
+        search = Search(self.job, self.asked, self.here)
         of = search.of_way(pipelines) if pipelines else self.predictions[0]
-        return staleness(self.job, of.configuration, self.machine, max(2, self.asked.ranks))
+        machine = None if self.here is None else self.here.machine
+        return staleness(self.job, of.configuration, machine, max(2, self.asked.ranks))
 
     @override
     def __str__(self) -> str:
@@ -222,10 +224,11 @@ def plan(
     model: Any,
     memory: int | str = "auto",
     *,
-    trainers: Trainers | None = None,
+    trainers: Sequence[str] | None = None,
     ranks: int | None = None,
     devices: str | Sequence[str] = "auto",
     machine: Machine | Literal["auto"] | None = "auto",
+    trial: bool = True,
     split: str = "default",
     inductive: bool = False,
     optimizer: Any = "adam",
@@ -243,7 +246,7 @@ def plan(
 
     Recommended is the fastest epoch among those that run on these ranks, stay within the bound, and
     train about as `ClusterTrainer` does by itself: updates of as many nodes by a factor of 4 at
-    most, and about as many of the edges; of 10,000 nodes or fewer the full batch too. Where none of
+    most, and about as many of the edges; of 10,000 nodes or fewer the full batch. Where none of
     these fits, the one whose updates are nearest in size; where nothing fits that trains all layers
     together, layer by layer. `trainers` restricts that, and says what comes first.
 
@@ -259,8 +262,10 @@ def plan(
             what a second would bring is shown, and not recommended.
         devices: "auto", "cpu", "cuda", "cuda:1" …; or several, for a pipeline in this process.
         machine: its rates, as `gnnscale.costs.machine` measures them; "auto" takes those that are
-            known of this machine, and measures them once where there are none, for some seconds;
+            known of this machine, and measures them once where there are none, for ten seconds;
             None leaves seconds out.
+        trial: whether the model is tried on pieces of the graph, for some seconds, which puts the
+            predicted ones right: no rates know a layer of the user's own.
         split: the split set.
         inductive: whether training nodes alone are trained on.
         optimizer: a trainer's.
@@ -296,13 +301,14 @@ def plan(
     if machine == "auto":
         machine, said = _machine_of(place)
         notes += said
-    predictions, best, why = Search(job, asked, machine).run()
+    here = None if machine is None else _here(job, asked, machine, trial)
+    predictions, best, why = Search(job, asked, here).run()
     given = {"devices": named, "split": split, "optimizer": optimizer, "task": task, "seed": seed}
     given |= {"inductive": job.inductive, "readout": readout}
-    return Plan(model, job, asked, machine, predictions, best, why, tuple(notes), given)
+    return Plan(model, job, asked, here, predictions, best, why, tuple(notes), given)
 
 
-def _trainers(job: Job, trainers: Trainers | None) -> tuple[str, ...]:
+def _trainers(job: Job, trainers: Sequence[str] | None) -> tuple[str, ...]:
     """The trainers that may be taken.
 
     Raises:
@@ -330,10 +336,22 @@ def _trainers(job: Job, trainers: Trainers | None) -> tuple[str, ...]:
     return names
 
 
-def _machine_of(device: torch.device) -> tuple[Machine, list[str]]:
-    """The rates of this machine, measured where they are not known, which is said."""
-    if (there := known(device.type)) is not None:
+def _machine_of(device: torch.device) -> tuple[Machine | None, list[str]]:
+    """The rates of this machine, measured where they are not known, and what is said of it."""
+    if device.type != "cpu":
+        return None, [f"seconds are not predicted on {device.type}: rates are those of processors"]
+    if (there := known()) is not None:
         return there, []
-    found = measure(device=device.type)
-    remember(found)
-    return found, [f"the machine was measured in {found.measured_in:.1f} s, once: gnnscale machine"]
+    found = measure()
+    with contextlib.suppress(StoreError):  # the next plan measures again
+        remember(found)
+    return found, [f"the machine was measured, once, in {found.measured_in:.1f} s"]
+
+
+def _here(job: Job, asked: Asked, machine: Machine, trial: bool) -> Here:
+    """A machine, and how the model does on it."""
+    if not trial:
+        return Here(machine)
+    together = kinds(asked.trainers)[0] == "together"
+    whole = try_steps(job.model, job.graph, clustered=False)
+    return Here(machine, whole, try_steps(job.model, job.graph, clustered=True) if together else ())

@@ -12,6 +12,7 @@ from gnnscale.costs.machine.profile import Machine
 from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.predicted.prediction import Prediction, predict
+from gnnscale.costs.predicted.trial import Tried
 from gnnscale.planning.candidates import candidates, thriftier, usual_sizes
 from gnnscale.planning.words import seconds, short, way
 from gnnscale.shown import size
@@ -23,6 +24,20 @@ NEAR = 4.0
 SMALL = 10_000
 # Of edges dropped: so many times as many as the usual batches drop, and a little.
 _MORE, _LITTLE = 1.25, 0.02
+
+
+class Here(NamedTuple):
+    """Where it is trained.
+
+    Attributes:
+        machine: its rates.
+        whole: what a trial of the model found on pieces of the graph as it is.
+        in_clusters: likewise on pieces with the edges that clusters have.
+    """
+
+    machine: Machine
+    whole: Sequence[Tried] = ()
+    in_clusters: Sequence[Tried] = ()
 
 
 @dataclass(frozen=True)
@@ -71,11 +86,11 @@ class Search:
     Args:
         job: what is trained.
         asked: within which limits.
-        machine: where; None leaves seconds out.
+        here: where; None leaves seconds out.
     """
 
-    def __init__(self, job: Job, asked: Asked, machine: Machine | None) -> None:
-        self._job, self._asked, self._machine = job, asked, machine
+    def __init__(self, job: Job, asked: Asked, here: Here | None) -> None:
+        self._job, self._asked, self._here = job, asked, here
         self._usual = usual_sizes(job)
         self._least_dropped = job.batches(self._as_usual).dropped
 
@@ -104,7 +119,10 @@ class Search:
             yield (found := self._predict(less))
 
     def _predict(self, configuration: Configuration) -> Prediction:
-        return predict(self._job, configuration, self._machine)
+        if self._here is None:
+            return predict(self._job, configuration)
+        tried = self._here.in_clusters if in_clusters(configuration) else self._here.whole
+        return predict(self._job, configuration, self._here.machine, tried)
 
     # --- the rule -----------------------------------------------------------------------------
 
@@ -131,7 +149,9 @@ class Search:
     def _rank(self, prediction: Prediction) -> tuple[float, ...]:
         configuration = prediction.configuration
         order = kinds(self._asked.trainers).index(kind(configuration.trainer))
-        off = 0.0 if self.is_near(prediction) else 1 + abs(math.log2(self.share(prediction)))
+        off = 1 + abs(math.log2(self.share(prediction)))
+        if self.is_near(prediction):
+            off = float(self._job.trained.nodes <= SMALL and not configuration.is_full_batch)
         seconds = self.seconds(prediction)
         # Without seconds: the usual size first, then what needs no thrift.
         likeness = abs(math.log2(self.share(prediction)))
@@ -157,7 +177,7 @@ class Search:
     def is_near(self, prediction: Prediction) -> bool:
         """Whether it trains about as the trainer does by itself: as large updates, as many edges.
 
-        So does the full batch of a small graph.
+        Of a small graph the full batch is what is trained best.
         """
         configuration = prediction.configuration
         if configuration.is_full_batch and self._job.trained.nodes <= SMALL:
@@ -174,7 +194,7 @@ class Search:
         if best is None:
             return self._nothing(predictions, bound)
         configuration = best.configuration
-        order, off, *_ = self._rank(best)
+        order = self._rank(best)[0]
         said = [] if not order else ["nothing fits that trains all layers together"]
         others = [one for one in predictions if self._asked.runs(one.configuration)]
         among = [
@@ -182,15 +202,15 @@ class Search:
         ]
         fitting = [one for one in among if self.fits(one)]
         pace = "" if best.seconds is None else f": {seconds(best.seconds.epoch)} an epoch"
-        if off:
+        if not self.is_near(best):
             said.append(
                 f"of the {len(fitting):,} that fit in {bound} none has updates about as large as "
                 f"the trainer chooses by itself, and this one comes nearest{pace}"
             )
         elif configuration.is_full_batch and self._job.trained.nodes <= SMALL:
             said.append(
-                f"the fastest that fits in {bound}{pace}; graphs of {SMALL:,} nodes or fewer are "
-                "trained better at once than in clusters"
+                f"it fits in {bound}, and graphs of {SMALL:,} nodes or fewer are trained better "
+                f"at once than in clusters{pace}"
             )
         else:
             near = sum(map(self.is_near, fitting))
@@ -212,6 +232,11 @@ class Search:
             f"{way(least.configuration)} ({short(least.configuration)}), of which {most[0]} are "
             f"{size(most[1])} while it is at its {least.memory.moment}"
         )
+
+
+def in_clusters(configuration: Configuration) -> bool:
+    """Whether batches are of clusters, rather than the graph as it is."""
+    return configuration.trainer in ("cluster", "pipeline") and configuration.parts > 1
 
 
 def kind(trainer: str) -> str:

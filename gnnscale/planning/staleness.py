@@ -14,6 +14,7 @@ Bounded staleness, T and l, is that of Besta & Hoefler (arXiv 2205.09702, sectio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -136,19 +137,24 @@ def _pipelined(
     stages = [costs.of_blocks(a, b) for a, b in pairwise(ends)]
     crossed = [costs.crossings[cut - 1] for cut in configuration.stages]
     forward, backward = ([[cost(stage, batch, way)] for stage in stages] for way in (False, True))
-    links = {}
+    sent = returned = [[0.0]] * len(crossed)
+    latency, bandwidth = 0.0, math.inf
     if machine is not None:
-        links = {
-            "latency": machine.message(0),
-            "sent": [[one.forward * batch.nodes] for one in crossed],
-            "returned": [[one.backward * batch.nodes] for one in crossed],
-            "bandwidth": _bandwidth(machine),
-        }
+        latency, bandwidth = machine.message(0), _bandwidth(machine)
+        sent = [[one.forward * batch.nodes] for one in crossed]
+        returned = [[one.backward * batch.nodes] for one in crossed]
     number = configuration.micro_batches
     taken = []
     for updates in UPDATES:
         schedule = make_schedule("1f1b", len(stages), number * (updates + 1))
-        timeline = simulate(schedule, {"forward": forward, "backward": backward}, **links)
+        timeline = simulate(
+            schedule,
+            {"forward": forward, "backward": backward},
+            sent=sent,
+            returned=returned,
+            latency=latency,
+            bandwidth=bandwidth,
+        )
         taken.append(timeline.makespan / (updates + 1))
     return tuple(
         Stale(updates, len(costs.blocks), None if machine is None else one, taken[0] / one)

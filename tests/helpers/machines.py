@@ -1,38 +1,45 @@
-"""A machine that is made up, for tests of what is predicted by one: no seconds are measured."""
-
-from __future__ import annotations
+"""A made-up machine: what is predicted of it is known, and nothing is measured."""
 
 from gnnscale.costs.machine.profile import Machine
 from gnnscale.costs.machine.table import Table
 
-_SIZES = {
-    "dense": 4, "matrix gradient": 4, "sparse": 4, "features": 4, "features gradient": 4,
-    "dropout": 2, "dropout gradient": 2, "rows": 2, "gathered": 2,
-}  # fmt: skip
-_FIXED = ("step", "phase", "gradient", "parameter", "number", "batch", "chunk")
+_WORKING = (4e6, 1e8)
 
 
-def made_up(speed: float = 1.0) -> Machine:
-    """A machine whose every rate is that speed, in some nanoseconds a unit."""
-    axes = {name: tuple((1.0, 1e9) for _ in range(sizes)) for name, sizes in _SIZES.items()}
+def _flat(names, rate):
+    return Table((*names, "bytes of the step"), (*((1.0, 1e6) for _ in names), _WORKING),
+                 (rate,) * 2 ** (len(names) + 1))  # fmt: skip
+
+
+def made_up():
+    """One whose operations take the same a unit whatever the size."""
+    wide = ("rows", "columns in", "columns out")
+    of_features = ("entries a row", "columns", "features")
     tables = {
-        name: Table(tuple(map(str, range(len(own)))), own, (1e-9 / speed,) * 2 ** len(own))
-        for name, own in axes.items()
+        "dense": _flat(wide, 1e-11),
+        "matrix gradient": _flat(wide, 1e-11),
+        "sparse": _flat(("rows", "entries a row", "columns"), 1e-10),
+        "features": _flat(of_features, 1e-10),
+        "features gradient": _flat(of_features, 1e-10),
+        **{name: _flat(("bytes",), 1e-10) for name in ("rows", "dropout", "dropout gradient")},
     }
+    fixed = ("step", "phase", "gradient", "loop", "optimizer", "parameter", "batch")
     return Machine(
         processor="made up",
         device="cpu",
         threads=2,
-        torch="0",
+        processors=2,
+        torch="2",
         gnnscale="0",
         tables=tables,
-        fixed=dict.fromkeys(_FIXED, 1e-6 / speed),
-        batch=dict.fromkeys(("node", "edge", "entry", "byte", "transposed"), 1e-9 / speed),
-        copied=1e-10 / speed,
-        fresh=1e-10 / speed,
-        read=1e-9 / speed,
+        fixed={**dict.fromkeys(fixed, 1e-5), "number": 1e-9},
+        batch=dict.fromkeys(("node", "edge", "entry", "byte", "transposed"), 1e-9),
+        copied=1e-10,
+        fresh=3e-10,
+        read=1e-9,
         cores={1: 1.0, 2: 1.8},
         alone={1: 1.0, 2: 1.6},
-        latency=1e-5,
-        sent=1e-9,
+        latency=5e-5,
+        sent=3e-10,
+        measured_in=5.0,
     )

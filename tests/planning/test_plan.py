@@ -39,7 +39,8 @@ def gcn(graph, width=16, layers=3):
 
 
 def plan(graph, model=None, memory="1GB", machine=MACHINE, **more):
-    return gs.plan(graph, gcn(graph) if model is None else model, memory, machine=machine, **more)
+    model = gcn(graph) if model is None else model
+    return gs.plan(graph, model, memory, machine=machine, trial=False, **more)
 
 
 def rings(numbers):
@@ -155,25 +156,6 @@ def test_work_and_depth_are_what_is_counted(graph):
         assert one.epoch.parallelism == one.epoch.work / one.epoch.depth
     again = [one.configuration.checkpoint for one in plan(graph, memory="100kB").predictions]
     assert any(again)
-
-
-def test_work_of_clusters_is_that_of_their_batches(graph):
-    part = gs.partition(graph, 12, method="contiguous")
-    clustered = gs.cluster(graph, part)
-    costs = costs_of(gcn(graph), graph.x)
-    trainer = gs.ClusterTrainer(gcn(graph), clustered, clusters_per_batch=1)
-    trainer.prepare()
-    work = sum(
-        costs.step.of(sizes_of_graph(graph)._replace(nodes=b.num_nodes, edges=b.adj.num_edges))
-        for b in trainer.loader
-    )
-    found = [
-        one
-        for one in plan(clustered).predictions
-        if one.configuration.clusters == 1 and one.configuration.trainer == "cluster"
-    ]
-    assert found and found[0].epoch.work == pytest.approx(work)
-    assert found[0].epoch.dropped == pytest.approx(part.quality(graph).edge_cut)
 
 
 def test_without_a_machine_there_are_no_seconds(graph, tmp_path):

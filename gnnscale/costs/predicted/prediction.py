@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.predicted.memory import RunMemory, run_memory
 from gnnscale.costs.predicted.seconds import RunSeconds, run_seconds
+from gnnscale.costs.predicted.trial import Tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +51,19 @@ class Prediction:
         return self.memory.total
 
 
-def predict(job: Job, configuration: Configuration, machine: Machine | None = None) -> Prediction:
+def predict(
+    job: Job,
+    configuration: Configuration,
+    machine: Machine | None = None,
+    tried: Sequence[Tried] = (),
+) -> Prediction:
     """Say what a way to train will take.
 
     Args:
         job: what is trained.
         configuration: the way.
         machine: where; None leaves seconds out.
+        tried: what a trial of the model found there (`trial.try_steps`).
 
     Raises:
         InputError: the model's costs cannot be known.
@@ -68,7 +75,7 @@ def predict(job: Job, configuration: Configuration, machine: Machine | None = No
         epoch,
         evaluation(job.costs(training=False), job.sizes),
         run_memory(job, configuration),
-        None if machine is None else run_seconds(job, configuration, machine),
+        None if machine is None else run_seconds(job, configuration, machine, tried),
     )
 
 
