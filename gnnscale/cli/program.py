@@ -19,7 +19,7 @@ from gnnscale.cli.info import info
 from gnnscale.cli.listing import datasets, formats
 from gnnscale.cli.options import Verbose
 from gnnscale.cli.partition import partition
-from gnnscale.cli.plan import plan
+from gnnscale.cli.planning.plan import plan
 from gnnscale.cli.runs import evaluate, predict
 from gnnscale.cli.train import train
 from gnnscale.cli.words import Words

@@ -1,0 +1,1 @@
+"""Commands about what will be: a plan, and the machine that its seconds are of."""
