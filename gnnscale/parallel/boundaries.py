@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from gnnscale.graph import Adjacency
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.blocks.context import entering, run_phases
-from gnnscale.nn.blocks.phases import Collect, Read, Save
+from gnnscale.nn.blocks.crossing import crossing
 from gnnscale.nn.convs.propagation import densify
 from gnnscale.nn.modules import check_materialised, evaluation_mode
 
@@ -80,7 +79,9 @@ def _run(model: LayeredGNN, x: Any, context: Context) -> list[Boundary]:
     found = []
     x = entering(x, model)
     with evaluation_mode(model), torch.enable_grad():
-        for block, phases, same in zip(model.blocks, model.phases, _crossing(model), strict=False):
+        for block, phases, same in zip(
+            model.blocks, model.phases, crossing(model.phases), strict=False
+        ):
             x = run_phases(block, phases, x, context)
             values = {"x": x, **context.slots}
             rows = {name: densify(values[name]) for name, other in same.items() if name == other}
@@ -92,32 +93,6 @@ def _run(model: LayeredGNN, x: Any, context: Context) -> list[Boundary]:
                     max(value.element_size() for value in rows.values()),
                 )
             )
-    return found
-
-
-def _crossing(model: LayeredGNN) -> list[dict[str, str]]:
-    """At every boundary, "x" and the slots read later on: under which name each goes.
-
-    Read off the phases: in evaluation mode dropout gives what it takes, and two values are one.
-    """
-    lifetimes = [(slot.name, slot.first, slot.last) for slot in model.slots]
-    fresh = count()
-    held = {"x": next(fresh)}  # by name, the number of its value
-    found = []
-    for number, phases in enumerate(model.phases[:-2], start=1):
-        for phase in phases:
-            match phase:
-                case Save(slot):
-                    held[slot] = held["x"]
-                case Collect(slot, _, begins):
-                    held[slot] = held["x"] if begins else next(fresh)
-                case Read(slot):
-                    held["x"] = held[slot]
-                case _:
-                    held["x"] = next(fresh)
-        names = ["x", *(name for name, first, last in lifetimes if first < number <= last)]
-        goes: dict[int, str] = {}
-        found.append({name: goes.setdefault(held[name], name) for name in names})
     return found
 
 

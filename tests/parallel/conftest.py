@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.costs.conftest import machine  # noqa: F401  (fixture)
 from tests.helpers.small_runs import bare_runs, drawn, metered  # noqa: F401  (fixtures)
 
 

@@ -191,26 +191,36 @@ def layerwise(
     return found
 
 
-@dataclass(frozen=True)
-class Stages:
-    """What a step costs stage by stage, `[stages][micro_batches]`.
+class StageCosts(NamedTuple):
+    """What a step costs stage by stage, `[stages][micro_batches]`: what a simulator is given.
 
     Attributes:
-        forward: multiply-adds.
-        backward: multiply-adds.
+        forward: multiply-adds, or seconds.
+        backward: likewise.
         sent: bytes of activations over each boundary, `[stages − 1][micro_batches]`.
         returned: bytes of gradients that come back.
-        kept: bytes that a stage keeps from a forward to the end of its gradients: what entered and
-            left it, too.
-        memory: of every stage's step.
-        depth: operations in a row: of the micro-batch that takes most, through all stages.
-        moved: bytes read and written.
     """
 
     forward: list[list[float]]
     backward: list[list[float]]
     sent: list[list[float]]
     returned: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a step costs stage by stage.
+
+    Attributes:
+        costs: multiply-adds, and bytes over the boundaries.
+        kept: bytes that a stage keeps from a forward to the end of its gradients: what entered and
+            left it, too; `[stages][micro_batches]`.
+        memory: of every stage's step.
+        depth: operations in a row: of the micro-batch that takes most, through all stages.
+        moved: bytes read and written.
+    """
+
+    costs: StageCosts
     kept: list[list[float]]
     memory: list[Memory]
     depth: int
@@ -219,10 +229,11 @@ class Stages:
     @property
     def epoch(self) -> Epoch:
         """A step as an epoch: how long stages wait for one another is the simulator's to say."""
-        work = _all(self.forward) + _all(self.backward)
+        forward, backward, *bytes_over = self.costs
+        work = _all(forward) + _all(backward)
         worst = max(self.memory, key=lambda memory: memory.total)
-        sent = _all(self.sent) + _all(self.returned)
-        return Epoch(1, work, self.depth, self.moved, worst, sent, 2 * len(self.sent))
+        sent = sum(map(_all, bytes_over))
+        return Epoch(1, work, self.depth, self.moved, worst, sent, 2 * len(self.costs.sent))
 
 
 def pipeline(
@@ -264,10 +275,12 @@ def pipeline(
         chains.append([stage.depth(b) + stage.depth_backward(b) for b in batches])
     depth = max(map(sum, zip(*chains, strict=True))) + levels(len(batches))
     return Stages(
-        [[stage.forward.of(batch) for batch in batches] for stage in stages],
-        [[stage.backward.of(batch) for batch in batches] for stage in stages],
-        [[crossing.forward * batch.nodes for batch in batches] for crossing in crossed],
-        [[crossing.backward * batch.nodes for batch in batches] for crossing in crossed],
+        StageCosts(
+            [[stage.forward.of(batch) for batch in batches] for stage in stages],
+            [[stage.backward.of(batch) for batch in batches] for stage in stages],
+            [[crossing.forward * batch.nodes for batch in batches] for crossing in crossed],
+            [[crossing.backward * batch.nodes for batch in batches] for crossing in crossed],
+        ),
         kept,
         memory,
         depth,

@@ -17,6 +17,7 @@ from gnnscale.graph.adjacency import EDGE_VALUES, row_blocks
 from gnnscale.kernels import CSR
 from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.nn.blocks.context import computed_in, type_of
+from gnnscale.nn.blocks.crossing import crossing
 from gnnscale.nn.blocks.phases import Collect, Phase, Read, Save, slots_of
 from gnnscale.nn.modules import check_materialised
 
@@ -164,7 +165,7 @@ class _Reader:
             for at in (self._at, *self._slots.values()):
                 self.values[at] = self.values[at]._replace(learns=False)
         placed = tuple(map(self._placed, phases))
-        self._after.append({"": self._at, **self._slots})
+        self._after.append({"x": self._at, **self._slots})
         return placed
 
     def _placed(self, phase: Phase) -> Placed:
@@ -189,10 +190,8 @@ class _Reader:
     def crossings(self, phases: Sequence[Sequence[Phase]]) -> list[Crossing]:
         """What goes from each block to the next: the rows, and the slots that are read later."""
         found = []
-        for number in range(1, len(phases) - 1):
-            later = {slot for block in phases[number:] for p in block for slot in slots_of(p)}
-            there = self._after[number - 1]
-            going = frozenset(at for name, at in there.items() if not name or name in later)
+        for there, names in zip(self._after, crossing(phases), strict=False):
+            going = frozenset(there[name] for name in names)
             values = [self.values[at] for at in going]
             found.append(
                 Crossing(

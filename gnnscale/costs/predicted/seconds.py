@@ -99,7 +99,12 @@ class RunSeconds:
 
 
 def run_seconds(
-    job: Job, configuration: Configuration, machine: Machine, tried: Sequence[Tried] = ()
+    job: Job,
+    configuration: Configuration,
+    machine: Machine,
+    tried: Sequence[Tried] = (),
+    *,
+    waiting: float | None = None,
 ) -> RunSeconds:
     """Seconds of an epoch and of an exact evaluation.
 
@@ -108,15 +113,32 @@ def run_seconds(
         configuration: how it is trained.
         machine: as it was measured.
         tried: what `trial.try_steps` found of the model; without it, tables alone are gone by.
+        waiting: of a step of a pipeline over ranks, what it takes beyond the computations of its
+            slowest stage, as a simulator says; None: the filling, and a message a micro-batch.
     """
     rates = _Rates(job, configuration, machine, tried)
     if configuration.trainer == "layerwise":
         parts, setup = rates.layers()
     elif configuration.trainer == "pipeline":
-        parts, setup = rates.pipeline(), rates.ahead()
+        parts, setup = rates.pipeline(waiting), rates.ahead()
     else:
         parts, setup = rates.batches(), rates.ahead()
     return RunSeconds(parts.total, rates.evaluation(), setup, dict(parts))
+
+
+def stage_seconds(
+    job: Job, configuration: Configuration, machine: Machine, tried: Sequence[Tried] = ()
+) -> list[tuple[float, float]]:
+    """Seconds of the forward and the backward pass of every stage, of a micro-batch in the mean.
+
+    Args:
+        job: what is planned for.
+        configuration: of a pipeline.
+        machine: as it was measured.
+        tried: see `run_seconds`.
+    """
+    rates = _Rates(job, configuration, machine, tried)
+    return [(forward.total, backward.total) for forward, backward in rates.stages()]
 
 
 def from_steps(job: Job, configuration: Configuration, step: float) -> RunSeconds:
@@ -199,50 +221,65 @@ class _Rates:
                 )
         return found, setup * self._slower
 
-    def pipeline(self) -> Parts:
+    def pipeline(self, waiting: float | None) -> Parts:
         """An epoch of a pipeline's steps: the slowest stage's turn after turn, and the filling."""
         chosen, batches = self._chosen, self._job.batches(self._chosen)
         costs, machine = self._job.costs(computed=chosen.computed), self._machine
-        steps = max(1, math.ceil(batches.number / chosen.micro_batches))
-        each = batches.number / steps
-        ends = [0, *chosen.stages, len(costs.blocks)]
-        stages = [self.passes(costs.of_blocks(a, b), batches.mean) for a, b in pairwise(ends)]
+        stages = [forward + backward for forward, backward in self.stages()]
         totals = [stage.total for stage in stages]
-        sent = sum(
-            machine.message(crossing.forward * batches.mean.nodes)
-            + machine.message(crossing.backward * batches.mean.nodes)
-            for crossing in (costs.crossings[cut - 1] for cut in chosen.stages)
-        )
+        beside = max(1, chosen.ranks // len(stages))  # pipelines that share the batches of a step
+        steps = max(1, math.ceil(batches.number / beside / chosen.micro_batches))
+        each = batches.number / beside / steps
         found = Parts()
         if chosen.ranks == 1:  # stages take turns in one process
             for stage in stages:
                 found += stage.times(each)
         else:
             found += stages[totals.index(max(totals))].times(each)
-            found["waiting"] += sum(totals) - max(totals)
-            found["network"] += sent * (1 + (each - 1) / max(1, len(stages)))
+            found["waiting"] += sum(totals) - max(totals) if waiting is None else waiting
+        if chosen.ranks > 1 and waiting is None:
+            sent = sum(
+                machine.message(crossing.forward * batches.mean.nodes)
+                + machine.message(crossing.backward * batches.mean.nodes)
+                for crossing in (costs.crossings[cut - 1] for cut in chosen.stages)
+            )
+            found["network"] += sent * (1 + (each - 1) / len(stages))
         found["overhead"] += each * machine.fixed["loop"]
         found["update"] += self.update(costs)
         found += self.loading(costs, batches.mean, max(totals)).times(each)
         return found.times(steps)
 
+    def stages(self) -> list[tuple[Parts, Parts]]:
+        """The passes of every stage of a pipeline over a micro-batch; the last has the loss."""
+        chosen, sizes = self._chosen, self._job.batches(self._chosen).mean
+        costs = self._job.costs(computed=chosen.computed)
+        ends = [0, *chosen.stages, len(costs.blocks)]
+        found = [self.ways(costs.of_blocks(a, b), sizes) for a, b in pairwise(ends)]
+        forward, backward = found[-1]
+        return [*found[:-1], (forward, backward + self.loss(costs, sizes))]
+
     # --- its parts ------------------------------------------------------------------------------
 
     def passes(self, costs: ModelCosts, sizes: Sizes) -> Parts:
         """The forward and the backward pass of a step, and the loss between them."""
-        chosen, machine = self._chosen, self._machine
-        forward = self._pass(costs, sizes, back=False)
-        backward = self._pass(costs, sizes, back=True)
-        forward = forward.times(self._put_right("forward", sizes))
-        backward = backward.times(self._put_right("backward", sizes))
-        found = forward + backward
-        if chosen.checkpoint:
-            found += forward
+        forward, backward = self.ways(costs, sizes)
+        return forward + backward + self.loss(costs, sizes)
+
+    def ways(self, costs: ModelCosts, sizes: Sizes) -> tuple[Parts, Parts]:
+        """The forward pass of some blocks, and the backward one with what it computes again."""
+        forward = self._pass(costs, sizes, back=False).times(self._put_right("forward", sizes))
+        backward = self._pass(costs, sizes, back=True).times(self._put_right("backward", sizes))
+        if self._chosen.checkpoint:
+            backward += forward
+        return forward.times(self._slower), backward.times(self._slower)
+
+    def loss(self, costs: ModelCosts, sizes: Sizes) -> Parts:
+        """The loss of a step."""
         classes = costs.values[-1].width if costs.values else 1
         nodes = sizes.segments if self._job.of_graphs else sizes.nodes
-        found["overhead"] += machine.fixed["step"]
-        found["rows"] += machine.over(24 * classes * nodes)
-        return found.times(self._slower)
+        seconds = {"overhead": self._machine.fixed["step"]}
+        seconds["rows"] = self._machine.over(24 * classes * nodes)
+        return Parts(seconds).times(self._slower)
 
     def evaluation(self) -> float:
         """An exact forward pass over the whole graph."""

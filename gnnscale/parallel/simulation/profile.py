@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from gnnscale.costs.counted.epochs import StageCosts
 from gnnscale.costs.seconds import Loss, block_seconds
 from gnnscale.errors import InputError, StoreError
 from gnnscale.graph import ClusteredGraph
@@ -24,22 +24,6 @@ from gnnscale.storage.formats import Format
 FORMAT = Format(
     "gnnscale-profile", 1, "profile", "gnnscale.parallel.simulation.profile.profile(…).save(path)"
 )
-
-
-class Costs(NamedTuple):
-    """What a simulator is given of some cuts and micro-batches.
-
-    Attributes:
-        forward: seconds `[stages, micro_batches]`.
-        backward: seconds `[stages, micro_batches]`.
-        sent: bytes of activations over each boundary `[stages − 1, micro_batches]`.
-        returned: bytes of gradients that come back.
-    """
-
-    forward: NDArray[np.float64]
-    backward: NDArray[np.float64]
-    sent: NDArray[np.int64]
-    returned: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +82,8 @@ class Profile:
             (self.forward + self.backward) @ size, np.array(traffic) / bandwidth, stages
         )
 
-    def costs(self, cuts: Sequence[int], batches: Sequence[tuple[int, int]]) -> Costs:
-        """What stages take for micro-batches.
+    def costs(self, cuts: Sequence[int], batches: Sequence[tuple[int, int]]) -> StageCosts:
+        """What stages take for micro-batches, in seconds.
 
         Args:
             cuts: the blocks with which a new stage begins.
@@ -120,7 +104,7 @@ class Profile:
                 [boundary.bytes_backward for boundary in crossed],
             )
         )
-        return Costs(forward, backward, sent, returned)
+        return StageCosts(forward.tolist(), backward.tolist(), sent.tolist(), returned.tolist())
 
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON."""

@@ -120,10 +120,10 @@ def test_stages_send_what_later_ones_read(name):
         }
         stages = pipeline(costs, [Sizes(7, 20, 4), Sizes(9, 30, 4)], [cut])
         rows = sum(costs.values[value].row for value in crossing)
-        assert stages.sent == [[7 * rows, 9 * rows]]
+        assert stages.costs.sent == [[7 * rows, 9 * rows]]
         found = boundaries(model)[cut - 1]
-        assert stages.sent[0] == [7 * found.bytes_forward, 9 * found.bytes_forward]
-        assert stages.returned[0] == [7 * found.bytes_backward, 9 * found.bytes_backward]
+        assert stages.costs.sent[0] == [7 * found.bytes_forward, 9 * found.bytes_forward]
+        assert stages.costs.returned[0] == [7 * found.bytes_backward, 9 * found.bytes_backward]
         assert stages.epoch.work == sum(costs.step.of(Sizes(n, m)) for n, m in ((7, 20), (9, 30)))
         assert len(stages.kept) == len(stages.memory) == 2
     # What two stages both keep is one value more, never less.
@@ -138,15 +138,15 @@ def test_the_simulator_runs_on_the_same_costs(schedule, micro_batches):
     stages = pipeline(costs, [Sizes(50, 300, 9)] * micro_batches, [1, 3], schedule=schedule)
     timeline = simulate(
         make_schedule(schedule, 3, micro_batches),
-        {"forward": stages.forward, "backward": stages.backward},  # a second for each
-        sent=stages.sent,
-        returned=stages.returned,
+        {"forward": stages.costs.forward, "backward": stages.costs.backward},  # a second for each
+        sent=stages.costs.sent,
+        returned=stages.costs.returned,
         activations=stages.kept,
     )
     assert timeline.peak_stage_bytes == [memory.kept for memory in stages.memory]
     assert timeline.bytes_sent.sum() == stages.epoch.sent
     # It takes no less than what the slowest stage does, nor than one micro-batch through all.
-    work = [sum(f) + sum(b) for f, b in zip(stages.forward, stages.backward, strict=True)]
+    work = [sum(f) + sum(b) for f, b in zip(*stages.costs[:2], strict=True)]
     assert timeline.makespan >= max(*work, sum(work) / micro_batches)
 
 
