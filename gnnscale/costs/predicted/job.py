@@ -16,6 +16,7 @@ from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, subgraph
 from gnnscale.nn import GraphModel, LayeredGNN, as_layered
+from gnnscale.nn.blocks.phases import Propagate
 
 _STATES = {"adam": 2, "adamw": 2, "sgd": 1}  # arrays of the size of the parameters; sgd's momentum
 
@@ -118,6 +119,18 @@ class Job:
         """Nodes whose labels are learnt; every node where there is no split."""
         train = self._train
         return self.graph.num_nodes if train is None else int(train.sum())
+
+    @cached_property
+    def validated_rows(self) -> int:
+        """Nodes of the validation set."""
+        chosen = self.graph.split(self.split)
+        return 0 if chosen is None else int(chosen.val.sum())
+
+    @cached_property
+    def propagates(self) -> bool:
+        """Whether a convolution is a propagation, whose coefficients are then kept."""
+        blocks = getattr(self.model, "encoder", self.model).phases
+        return any(isinstance(phase, Propagate) for block in blocks for phase in block)
 
     @property
     def _train(self) -> Tensor | None:
