@@ -15,7 +15,7 @@ from gnnscale import comm
 from gnnscale.costs.passes import PassCost
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
-from gnnscale.storage.mapped import read_rows
+from gnnscale.storage.mapped import is_mapped, read_rows
 from gnnscale.storage.memory import in_words, memory_bytes
 
 logger = logging.getLogger(__name__)
@@ -47,13 +47,22 @@ class Batches:
         edges = self._counted if counted else self._arriving
         return nodes, int(edges.topk(clusters).values.sum())
 
+    def takes(self, cost: PassCost, clusters: int, counted: bool = True) -> int:
+        """Bytes of a step on so many clusters, and of what is read while a batch is prepared."""
+        adj, read = self._seen.graph.adj, 0
+        if is_mapped(adj.indices):  # all that arrives is copied, and then cut
+            entry = adj.indices.element_size()
+            entry += 0 if adj.values is None else adj.values.element_size()
+            read = entry * int(self._arriving.topk(clusters).values.sum())
+        return cost.of(*self.largest(clusters, counted)) + read
+
     def that_fit(self, cost: PassCost, allowed: int) -> int:
         """The most clusters of a batch whose step fits, up to the number given; 0 if none."""
         for counted in (False, True):
-            if cost.of(*self.largest(self._clusters, counted)) <= allowed:
+            if self.takes(cost, self._clusters, counted) <= allowed:
                 return self._clusters
         fewer = range(self._clusters - 1, 0, -1)
-        return next((q for q in fewer if cost.of(*self.largest(q)) <= allowed), 0)
+        return next((q for q in fewer if self.takes(cost, q) <= allowed), 0)
 
     @property
     def _arriving(self) -> Tensor:
@@ -110,7 +119,7 @@ def clusters_that_fit(
         return fit
     instead = f"clusters_per_batch={fit}" if fit else "more and smaller clusters (num_parts)"
     most = min(wanted, seen.num_parts)
-    needed = in_words(0 if cost is None else held + cost.of(*batches.largest(most)))
+    needed = in_words(0 if cost is None else held + batches.takes(cost, most))
     raise InputError(
         f"memory={memory!r}: a step on {wanted} clusters takes up to {needed} with what the run "
         f"holds; give memory={needed!r}, or {instead}"

@@ -19,7 +19,7 @@ from torch import Tensor
 from gnnscale.costs.inference import Budget
 from gnnscale.costs.passes import MARGIN, Growth, growth, repeated, rings
 from gnnscale.costs.peak import PeakBytes
-from gnnscale.costs.sizes import in_degrees
+from gnnscale.costs.sizes import in_degrees, most_edges
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import row_blocks, slice_rows
@@ -205,11 +205,6 @@ def _costliest_row(hops: int, cost: PieceCost, adj: Adjacency, allowed: int) -> 
         sizes = (around.nodes.numel(), around.edges.numel())
         found = max(found, sizes, key=lambda size: cost.of(*size))
     return found
-
-
-def most_edges(adj: Adjacency) -> int:
-    """The most edges that arrive at a node."""
-    return max(int(degrees.max()) for _, degrees in in_degrees(adj))
 
 
 def reachable_edges(adj: Adjacency, hops: int) -> Tensor:

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import torch
 
 from gnnscale import comm
-from gnnscale.costs.sizes import CACHED_BYTES, widest_output
+from gnnscale.costs.sizes import CACHED_BYTES, most_edges, widest_output
 from gnnscale.errors import InputError
-from gnnscale.graph import Graph
+from gnnscale.graph import Adjacency, Graph
 from gnnscale.nn import LayeredGNN
+from gnnscale.nn.blocks.context import computed_in
 from gnnscale.nn.blocks.phases import Collect, Propagate, Save, Statistics, opaque_of, slots_of
+from gnnscale.nn.convs.matrices import coefficients
 from gnnscale.nn.norms import statistics
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.storage.memory import available_memory, in_words, memory_bytes
@@ -75,6 +77,7 @@ def inference_budget(
     *,
     in_files: bool = False,
     held: int = 0,
+    beside: int = 0,
 ) -> Budget:
     """What an inference may have in memory at a time.
 
@@ -85,6 +88,7 @@ def inference_budget(
         memory: bytes, a size such as "1GB", or "auto", which goes by what there is.
         in_files: whether activations are kept in files in any case.
         held: bytes of `memory` that are taken already.
+        beside: what is kept in memory where activations are.
 
     Raises:
         InputError: `memory` is none of these; or too small for what cannot be cut.
@@ -104,9 +108,9 @@ def inference_budget(
                 f"({_listed(model, graph, held)}), and one column of a layer takes "
                 f"{in_words(column)}: give memory={in_words(_bound_for(column, taken))!r} or more"
             )
-        layers = _layers_at_once(model) * layer
-        beside = 1 + _SMALL_LAYERS if opaque_of(model.phases) else 1
-        in_memory = not in_files and layers <= rest // beside
+        layers = _layers_at_once(model) * layer + beside
+        share = 1 + _SMALL_LAYERS if opaque_of(model.phases) else 1
+        in_memory = not in_files and layers <= rest // share
         piece = rest - layers if in_memory else rest
         chunk = max(1, working // _CHUNK_COPIES)
         return Budget(None if in_memory else rest, piece, piece, chunk, layers, taken)
@@ -133,13 +137,36 @@ def node_arrays(model: LayeredGNN, graph: Graph) -> dict[str, int]:
         and not statistics.mergeable(phase.norm)
     ]
     widest = widest_output(model)
+    mapped = is_mapped(graph.adj.indices)
+    entry = graph.adj.indices.element_size()
+    entry += 0 if graph.adj.values is None else graph.adj.values.element_size()
+    batch = graph.node_ptr is not None and any("batch" in phase.given for phase in opaque)
     found = {
         "halos": 8 * nodes if opaque else 0,
         "reach of rows": 40 * nodes if any(phase.hops > 1 for phase in opaque) else 0,
-        "degrees": 24 * nodes if any(isinstance(phase, Propagate) for phase in phases) else 0,
+        "graph of every node": 16 * nodes if batch else 0,
+        "degrees": coefficient_bytes(model, graph),
         "norms without an exact form in chunks": 3 * 4 * widest * nodes if whole else 0,
+        # Read out of a file at once, whatever a chunk is.
+        "edges of the largest node": 2 * entry * most_edges(graph.adj) if mapped else 0,
     }
     return {name: size for name, size in found.items() if size}
+
+
+def coefficient_bytes(model: LayeredGNN, graph: Graph) -> int:
+    """Bytes of the coefficients by which a graph is propagated, which stay with its adjacency."""
+    matrices = {
+        phase.propagation.resolve() for phase in _phases(model) if isinstance(phase, Propagate)
+    }
+    wide = computed_in(model) or torch.float32
+    two = Adjacency(torch.tensor([0, 1, 2]), torch.tensor([0, 1], dtype=torch.int32))
+    made = {
+        id(value): value.element_size()
+        for found in [coefficients(matrix, two, wide) for matrix in matrices]
+        for value in found[:3]
+        if value is not None
+    }
+    return graph.num_nodes * sum(made.values())
 
 
 def default_chunk_rows(model: LayeredGNN, graph: Graph, budget: Budget | None = None) -> int:

@@ -39,7 +39,7 @@ _PART_NODES = 128
 # Time per unit of inference work over that of training (from the seconds of the quickstart's
 # report: whole layers are fresh memory, a batch's activations are not).
 _INFERENCE_COST = 1.5
-_ROWS_AT_ONCE = 1 << 20  # of a stored graph that is counted through
+_ROWS_AT_ONCE = 1 << 18  # of a stored graph that is counted through
 TRAINING = 3  # times a forward pass, of a perceptron on rows: backward costs twice as much
 
 
@@ -145,6 +145,11 @@ def in_degrees(
     end = adj.num_nodes if end is None else end
     for first in range(start, end, _ROWS_AT_ONCE):
         yield first, read_rows(adj.indptr, first, min(first + _ROWS_AT_ONCE, end) + 1).diff()
+
+
+def most_edges(adj: Adjacency) -> int:
+    """The most edges that arrive at a node."""
+    return max((int(degrees.max()) for _, degrees in in_degrees(adj)), default=0)
 
 
 def row_bytes(model: object, graph: Graph) -> int:

@@ -142,19 +142,24 @@ def store_for(
     memory: int | str = "auto",
     scratch: str | Path | None = None,
     held: int = 0,
+    beside: int = 0,
     divided: bool = False,
 ) -> ActivationStore:
     """Where a model's activations over a graph are kept; the arguments are those of `stream`.
 
-    `divided`: whether ranks share the rows; else each computes all.
+    `beside`: bytes that are kept in memory where activations are. `divided`: whether ranks share
+    the rows; else each computes all.
     """
-    device, in_files = torch.device(device), storage is not None
-    budget = inference_budget(model, graph, device, memory, in_files=in_files, held=held)
-    rows = chunk_rows or default_chunk_rows(model, graph, budget)
+    device, taken = torch.device(device), {"held": held, "beside": beside}
+    in_files = storage is not None
+    budget = inference_budget(model, graph, device, memory, in_files=in_files, **taken)
+    rows = default_chunk_rows(model, graph, budget)
+    if chunk_rows is not None:  # a bound holds, whatever chunks are asked for
+        rows = min(rows, chunk_rows) if budget.is_given else chunk_rows
     share = divide(graph, rows) if divided else undivided(graph.num_nodes, rows)
     # Where one rank keeps activations in files all do: they are exchanged from the same device.
     if share.split and comm.any_rank(budget.columns is not None) and budget.columns is None:
-        budget = inference_budget(model, graph, device, memory, in_files=True, held=held)
+        budget = inference_budget(model, graph, device, memory, in_files=True, **taken)
     in_memory = budget.columns is None
     folder = None if in_memory else Path(storage or scratch or scratch_root(graph.adj.indices))
     return ActivationStore(

@@ -25,8 +25,10 @@ from gnnscale.inference.metrics import KeptRows, Metric
 from gnnscale.nn import LayeredGNN
 from gnnscale.storage.files import atomic_write
 from gnnscale.storage.mapped import map_array, read_rows, release
+from gnnscale.storage.memory import memory_bytes
 
-_ORDERED = 32  # bytes a row of a result in another order than the graph's: ids, sorted
+_OF_NEAR = 4  # the part of a bound that what a few nodes depend on may take
+_ORDERED = 48  # bytes a row of a result of some nodes: ids, and their places, sorted
 
 
 def evaluate(
@@ -116,6 +118,7 @@ def predict(
     graph: Graph,
     *,
     position: Tensor | None = None,
+    node_id: Tensor | None = None,
     nodes: Tensor | None = None,
     out: str | Path | None = None,
     **options: Any,
@@ -126,7 +129,9 @@ def predict(
         model: the model.
         graph: the graph, perhaps in another order.
         position: int64 `[num_nodes]`, where each original node stands in `graph`; None where the
-            order is the original.
+            order is the original, or where `node_id` tells it.
+        node_id: int64 `[num_nodes]`, the original id of each node of `graph`: takes less memory
+            where all nodes are wanted.
         nodes: original ids `[k]` to return, in that order, or a mask; None for all.
         out: a `.npy` file to write to instead of memory; the result is then memory-mapped.
         options: of `stream`.
@@ -142,16 +147,21 @@ def predict(
     does not see it there, on a host that shares no folder, has the result in memory.
     """
     wanted = wanted_rows(nodes, graph.num_nodes)
-    if position is not None:
+    order = node_id if nodes is None else None
+    if position is not None and order is None:
         wanted = position if wanted is None else position[wanted]
-    if nodes is not None and wanted is not None and (near := around(model, graph, wanted)):
-        graph, wanted = near
-        options.pop("segments", None)  # of norms, of which there are none over other rows
-    if options.get("memory", "auto") != "auto":
+    bounded = options.get("memory", "auto") != "auto"
+    if nodes is not None and wanted is not None:
+        room = memory_bytes(options["memory"]) // _OF_NEAR if bounded else None
+        if near := around(model, graph, wanted, room):
+            graph, wanted = near
+            options.pop("segments", None)  # of norms, of which there are none over other rows
+            options["held"] = options.get("held", 0) + (room or 0)
+    if bounded:
         options["held"] = options.get("held", 0) + _taken(model, graph, wanted, out, options)
     chunks = stream(model, graph, **options)
     if out is None:
-        return _collect(chunks, graph.num_nodes, wanted, _in_memory)
+        return _collect(chunks, graph.num_nodes, wanted, order, _in_memory)
 
     def write() -> tuple[int, int] | None:
         with atomic_write(out) as file:
@@ -164,12 +174,12 @@ def predict(
                     return torch.from_numpy(array)
                 return map_array(Path(file.name), kind, shape, array.offset, "r+")
 
-            _collect(chunks, graph.num_nodes, wanted, mapped)
+            _collect(chunks, graph.num_nodes, wanted, order, mapped)
         return _version(out)
 
     written = comm.from_main(write)
     if not comm.is_main() and _version(out) != written:
-        return _collect(chunks, graph.num_nodes, wanted, _in_memory)
+        return _collect(chunks, graph.num_nodes, wanted, order, _in_memory)
     return torch.from_numpy(np.load(out, mmap_mode="c", allow_pickle=False))
 
 
@@ -200,7 +210,9 @@ def _in_memory(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def _collect(chunks: Chunks, num_nodes: int, wanted: Tensor | None, make: Any) -> Tensor:
+def _collect(
+    chunks: Chunks, num_nodes: int, wanted: Tensor | None, node_id: Tensor | None, make: Any
+) -> Tensor:
     count = num_nodes if wanted is None else wanted.numel()
     result: Tensor | None = None
     if wanted is not None:
@@ -211,7 +223,10 @@ def _collect(chunks: Chunks, num_nodes: int, wanted: Tensor | None, make: Any) -
         if result is None:
             result = make((count, chunk.size(1)), chunk.dtype)
         if wanted is None:
-            result[start:end] = chunk
+            if node_id is None:
+                result[start:end] = chunk
+            else:
+                result[read_rows(node_id, start, end)] = chunk
             release(result)
             continue
         low, high = torch.searchsorted(ordered, torch.tensor([start, end])).tolist()

@@ -20,9 +20,12 @@ from gnnscale.graph import Adjacency
 from gnnscale.graph.adjacency import slice_rows
 from gnnscale.inference.activation_file import ActivationsInFile
 from gnnscale.inference.activations import Activations, ActivationStore, Chunks, GraphFeatures
-from gnnscale.kernels import spmm
+from gnnscale.kernels import CSR, spmm
 from gnnscale.nn.convs.propagation import Operator, Propagation
 from gnnscale.nn.convs.stacked import Stacked
+from gnnscale.storage.mapped import is_mapped, read_rows
+
+_EDGES_AT_ONCE = 1 << 18  # read out of a file, beside those of the largest node
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,22 @@ class Hops:
     def _block(self, operator: Operator, columns: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         a, left, right, diag = operator
         for start, stop in self.store.ranges():
-            scale, own = (None if v is None else v[start:stop] for v in (left, diag))
-            rows = slice_rows(a, start, stop)
-            yield start, stop, spmm(rows, columns, scale, right, own, columns[start:stop])
+            parts = []
+            for first, last in _cut(a, start, stop):
+                scale, own = (None if v is None else v[first:last] for v in (left, diag))
+                rows = slice_rows(a, first, last)
+                parts.append(spmm(rows, columns, scale, right, own, columns[first:last]))
+            yield start, stop, torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _cut(a: CSR, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Rows `start` to `stop`, of a matrix in a file in pieces of few edges, which are copied."""
+    if not is_mapped(a.indices):
+        yield start, stop
+        return
+    while start < stop:
+        ends = read_rows(a.indptr, start, stop + 1)
+        last = int(torch.searchsorted(ends, int(ends[0]) + _EDGES_AT_ONCE, right=True)) - 1
+        last = start + max(1, min(last, stop - start))
+        yield start, last
+        start = last

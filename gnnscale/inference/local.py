@@ -21,6 +21,7 @@ from gnnscale.nn.invariance.check import as_layer
 
 FEWEST = 1 << 18
 """Edges of a graph below which all rows are computed: that takes no time."""
+_EDGE = 160  # bytes, with what is sorted on the way; of its features, what it brings twice
 SHARE = 8
 """The rows depended on are computed alone where they have less than one edge in so many."""
 
@@ -38,13 +39,16 @@ def reach(model: LayeredGNN) -> int | None:
     return hops
 
 
-def around(model: LayeredGNN, graph: Graph, rows: Tensor) -> tuple[Graph, Tensor] | None:
+def around(
+    model: LayeredGNN, graph: Graph, rows: Tensor, room: int | None = None
+) -> tuple[Graph, Tensor] | None:
     """What the outputs of some nodes depend on, as a graph of its own.
 
     Args:
         model: the model.
         graph: the whole graph.
         rows: int64 `[k]`, nodes of it.
+        room: bytes that it may take; None for as many as there are.
 
     Returns:
         It, and where the nodes are in it; None where it would be much of the graph, or all of it.
@@ -58,7 +62,10 @@ def around(model: LayeredGNN, graph: Graph, rows: Tensor) -> tuple[Graph, Tensor
         return None
     graph.adj.prove()
     unique = rows.unique()
-    near = halo(graph.adj, unique, hops + 1, most=graph.num_edges // SHARE)
+    most = graph.num_edges // SHARE
+    if room is not None:
+        most = min(most, room // (_EDGE + 8 * graph.num_features))
+    near = halo(graph.adj, unique, hops + 1, most=most)
     if near is None:
         return None
     nodes, place = near.nodes.sort()

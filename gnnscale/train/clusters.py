@@ -90,6 +90,7 @@ class Clusters:
         self._hop: Tensor | CSR | None = None
         self._fingerprint: str | None = None
         self._reused: ClusteredGraph | None = None  # of another run on these data
+        self.beside: dict[str, object] = {}  # what a trainer keeps of it, for the report
         self.is_resumed = False  # whether the run in the folder is this one
         self._stored = False  # whether the partition in use is the one in the folder
 
@@ -114,6 +115,11 @@ class Clusters:
     def position(self) -> Tensor | None:
         """See `Data`."""
         return None if self.clustered is None else self.clustered.position
+
+    @property
+    def node_id(self) -> Tensor | None:
+        """See `Data`."""
+        return None if self.clustered is None else self.clustered.node_id
 
     @property
     def seen(self) -> ClusteredGraph:
@@ -315,6 +321,7 @@ class Clusters:
             "given": self.given,
             "first_hop": self._hop,
             **known,
+            **self.beside,
         }
 
 

@@ -188,6 +188,10 @@ class Evaluated(Protocol):
     def position(self) -> Tensor | None:
         """Where each original node stands in `graph`; None for the original order."""
 
+    @property
+    def node_id(self) -> Tensor | None:
+        """The original id of each node of `graph`; None for the original order."""
+
     def segments(self) -> dict[str, Tensor]:
         """What norms run over in `graph`, beside its graphs: see `gnnscale.nn.Context`."""
 

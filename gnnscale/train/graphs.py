@@ -170,7 +170,7 @@ class ManyGraphs:
         loader: the batches of an epoch.
     """
 
-    order = position = None
+    order = position = node_id = None
     is_prepared = True
 
     def __init__(

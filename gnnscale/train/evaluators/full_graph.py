@@ -106,7 +106,8 @@ class FullGraph:
         return predict(
             setup.model,
             data.graph,
-            position=data.position,
+            position=None if ids is None else data.position,
+            node_id=data.node_id,
             nodes=ids,
             out=out,
             head=head,

@@ -28,7 +28,7 @@ class Then:
         then: "val" for what validation knows, "whole" for all of it.
     """
 
-    position = None
+    position = node_id = None
 
     def __init__(self, data: Clusters, known: Known, then: Literal["val", "whole"]) -> None:
         self._data, self._known, self._then = data, known, then

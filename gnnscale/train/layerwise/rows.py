@@ -31,8 +31,8 @@ _Span = tuple[int, np.ndarray, np.ndarray]  # its first block's place, its block
 # Of rows that are shuffled among each other, with their order; three times as much is there at a
 # time. The same whatever the bound: what is learnt does not depend on it.
 SHUFFLED_BYTES = 16 << 20
-_ORDER = 40  # bytes a row: its turn, place, position, number and label
-_CHUNK_ROWS = 1 << 14  # of validation nodes at once
+ORDER = 40  # bytes a row: its turn, place, position, number and label
+CHUNK_ROWS = 1 << 14  # of validation nodes at once
 
 
 @dataclass
@@ -118,7 +118,7 @@ class TrainingRows:
         self._y = None if y is None else y.to(device)
         self._rank, self._ranks = comm.rank(), comm.world_size()
         self._every: tuple[Tensor, Tensor] | None = None  # mask and index of a batch's rows
-        bytes_a_row = _ORDER + sum(_bytes_a_row(part) for part in rows.parts.values())
+        bytes_a_row = ORDER + sum(_bytes_a_row(part) for part in rows.parts.values())
         self._blocks_at_once = max(1, SHUFFLED_BYTES // (bytes_a_row * batch_rows))
 
     def __len__(self) -> int:
@@ -316,7 +316,7 @@ class RowValidation:
         """See `ValidationRows`. Norms whose statistics are not known take those of these rows."""
         known = None if self._rows.norm is None else self._rows.norm.phase
         unknown = [norm for norm in trained.section.norms_over_rows if norm is not known]
-        at_once = self.num_rows if unknown else _CHUNK_ROWS
+        at_once = self.num_rows if unknown else CHUNK_ROWS
         for batch in self._rows.in_order(at_once):
             assert batch.y is not None
             yield trained.evaluated(batch), batch.y

@@ -8,16 +8,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
 from gnnscale import comm
+from gnnscale.costs.inference import coefficient_bytes
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import check_features
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.blocks.phases import Neighbourhood, opaque_of
 from gnnscale.nn.modules import evaluation_mode
+from gnnscale.storage.memory import in_words, memory_bytes
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.controllers.stopping import StopController
 from gnnscale.train.evaluators.full_graph import FullGraph
@@ -114,7 +117,7 @@ class LayerByLayer:
             if data.clustered is None:  # from here on everything runs in their order
                 data.laid_out()
                 self._views = self._make_views()
-        self._evaluator.check_room()
+        self._check_room()
         self._prepared, self._prepared_for = True, data.clustered
 
     def ready(self) -> None:
@@ -129,7 +132,9 @@ class LayerByLayer:
         setup, data = self._setup, self._data
         known = data.known_then
         later = None if known is None else known.val
-        return Views(data.graph, data.position, self._config, setup.task, setup.device, later)
+        views = Views(data.graph, data.node_id, self._config, setup.task, setup.device, later)
+        data.beside = views.held()
+        return views
 
     def _name(self, section: Section) -> str:
         assert isinstance(section.source, Neighbourhood)
@@ -186,7 +191,7 @@ class LayerByLayer:
         """Every section, with the values that it reads; going on freezes it."""
         setup = self._setup
         setup.learnt.to(setup.device)
-        streams = self._views.streams(setup.model, self._evaluator.places())
+        streams = self._views.streams(setup.model, self._places())
         for section in self._sections:
             yield section, streams
             if section.last:
@@ -198,6 +203,32 @@ class LayerByLayer:
                 for stream in streams:
                     stream.advance(section, live, gathered=not later[0].is_separable)
             setup.count("aggregate", time.monotonic() - started)
+
+    def _places(self) -> dict[str, Any]:
+        """Where layers are kept, and what is to be in memory beside them."""
+        views, model = self._views, self._setup.model
+        beside = views.bytes_of_rows(model) + views.bytes_of_steps(model)
+        return {**self._evaluator.places(), "beside": beside}
+
+    def _check_room(self) -> None:
+        """Find before anything runs what has no room within `memory`.
+
+        Raises:
+            InputError: with the smallest `memory` that would do.
+        """
+        self._evaluator.check_room()
+        setup, memory = self._setup, self._config.memory
+        if memory == "auto" or not any(section.is_separable for section in self.trained):
+            return
+        beside = coefficient_bytes(setup.model, self._data.graph)
+        needed = setup.held_bytes(self._data) + beside
+        needed += self._views.bytes_of_steps(setup.model)
+        if needed > memory_bytes(memory):
+            raise InputError(
+                f"memory={memory!r}: training on batch_rows={self._config.batch_rows} rows takes "
+                f"{in_words(needed)} with what the run holds; give memory={in_words(needed)!r} or "
+                "more, or fewer rows a batch"
+            )
 
     def opened(self, section: Section, streams: list[Stream]) -> Session:
         """Aggregate for a section, and make what it is trained with."""
@@ -245,6 +276,8 @@ class LayerByLayer:
         if section.is_separable:
             return self._views.collect(section, streams)
         config, held = self._config, self._setup.held_bytes(self._data)
+        held += coefficient_bytes(self._setup.model, self._data.graph)
+        held += sum(stream.bytes_in_memory() for stream in streams)
         training, validation = self._views.clusters(
             section, streams, self._data.known, self._clusters_per_batch
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import scipy.sparse
@@ -122,6 +122,7 @@ class Stream:
             self._pick(slot, [self.layer], found)
         for slot in section.earlier_slots:
             self._pick(slot, self.slots[slot], found)
+        self.layers.drop_columns()  # steps and their rows take its place
         return found
 
     def advance(self, section: Section, live: set[str], gathered: bool = False) -> None:
@@ -153,7 +154,13 @@ class Stream:
         )
         self._ours = True
         self.slots = {slot: parts for slot, parts in self.slots.items() if slot in live}
+        self.layers.drop_columns()
         release_all(self.graph.adj)
+
+    def bytes_in_memory(self) -> int:
+        """What layers and slots take where they are not in files."""
+        kept = [self.layer, self._aggregated, *chain.from_iterable(self.slots.values())]
+        return sum(part.values.nbytes for part in kept if isinstance(part, ActivationsInMemory))
 
     @property
     def _is_sparse(self) -> bool:

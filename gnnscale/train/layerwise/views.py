@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnnscale.costs.sizes import widest_output
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph, subgraph
 from gnnscale.graph.reading.labels import labelled
@@ -23,10 +24,16 @@ from gnnscale.loader import Batch
 from gnnscale.loader.batch import take_features
 from gnnscale.nn import Context, LayeredGNN
 from gnnscale.nn.modules import evaluation_mode
-from gnnscale.storage.mapped import is_mapped, read_ranges
+from gnnscale.storage.mapped import is_mapped, read_ranges, release
 from gnnscale.train.layerwise.opaque import ClusterBatches, WholeGraph
-from gnnscale.train.layerwise.rows import RowValidation, TrainingRows
-from gnnscale.train.layerwise.sections import Section
+from gnnscale.train.layerwise.rows import (
+    CHUNK_ROWS,
+    ORDER,
+    SHUFFLED_BYTES,
+    RowValidation,
+    TrainingRows,
+)
+from gnnscale.train.layerwise.sections import Section, sections_of
 from gnnscale.train.layerwise.streams import SectionInput, Stream
 from gnnscale.train.layerwise.training import ValidationRows
 from gnnscale.train.options import LayerwiseOptions
@@ -40,6 +47,7 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
 }
 _DRY_NODES = 64
+_STEP_COPIES = 8  # of a batch's rows: read, computed, kept for the backward pass, gradients
 
 
 class Views:
@@ -47,7 +55,7 @@ class Views:
 
     Args:
         graph: the whole graph, with a split.
-        position: where each original node stands in it; None for the original order.
+        node_id: the original id of each node in it; None for the original order.
         config: the trainer's.
         task: what is learnt.
         device: where batches go.
@@ -60,7 +68,7 @@ class Views:
     def __init__(
         self,
         graph: Graph,
-        position: Tensor | None,
+        node_id: Tensor | None,
         config: LayerwiseOptions,
         task: Task,
         device: torch.device,
@@ -72,10 +80,6 @@ class Views:
         self._graph, self._config, self._task, self._device = graph, config, task, device
         self._evaluated = graph if later is None else later
         self._apart = config.inductive or later is not None  # a second stream for validation
-        self._node_id = None
-        if position is not None:
-            self._node_id = torch.empty_like(position)
-            self._node_id[position] = torch.arange(position.numel())
         self._train = split.train.nonzero().squeeze(1)
         if self._train.numel() == 0:
             raise InputError(f"split {config.split!r} has no training nodes")
@@ -86,6 +90,49 @@ class Views:
             nodes = held.val.nonzero().squeeze(1)
             nodes = nodes[labelled(y[nodes], graph.task)]
             self.validation = nodes if nodes.numel() else None
+        # Of what is trained on; what is evaluated apart has the order in which it was given.
+        ids = (node_id, None if later is not None else node_id)
+        of = (self._train, self.validation)
+        self._ids = [
+            nodes if of_nodes is None or nodes is None else of_nodes[nodes]
+            for nodes, of_nodes in zip(of, ids, strict=True)
+        ]
+        labels = (graph.y, y)
+        self._labels = [
+            None if nodes is None or values is None else values[nodes]
+            for nodes, values in zip(of, labels, strict=True)
+        ]
+        for values in (split.train, graph.y, y, node_id):
+            if values is not None:
+                release(values)
+
+    def held(self) -> dict[str, object]:
+        """What it keeps of the nodes that are trained and evaluated on, by name."""
+        return {
+            "nodes of rows": (self._train, self.validation),
+            "ids of rows": tuple(self._ids),
+            "labels of rows": tuple(self._labels),
+        }
+
+    def bytes_of_rows(self, model: LayeredGNN) -> int:
+        """What the rows of a layer take that are kept for training and evaluation."""
+        kept = [nodes.numel() for nodes in (self._train, self.validation) if nodes is not None]
+        slots = max(len(section.slots_read) for section in sections_of(model))
+        size = _DTYPES[self._config.rows_dtype].itemsize
+        return sum(kept) * (1 + slots) * self._widest(model) * size
+
+    def bytes_of_steps(self, model: LayeredGNN) -> int:
+        """What training on rows takes beside what is kept: spans of them, and a step on a batch."""
+        rows = max(self._config.batch_rows, CHUNK_ROWS)
+        row = 4 * self._widest(model)
+        spans = 3 * max(SHUFFLED_BYTES, self._config.batch_rows * (2 * row + ORDER))
+        return spans + _STEP_COPIES * rows * row
+
+    def _widest(self, model: LayeredGNN) -> int:
+        x = self._graph.x
+        assert x is not None
+        features = 2 * x.nnz // max(1, x.shape[0]) if isinstance(x, CSR) else x.shape[1]
+        return max(widest_output(model), features)
 
     def dry_run(self, model: LayeredGNN) -> tuple[Tensor, Batch]:
         """Run a few nodes through the model: widths are checked, lazy parameters get theirs.
@@ -163,11 +210,10 @@ class Views:
             for stream, nodes in zip(streams, wanted, strict=True)
             for rows in stream.collect(section, nodes, self._config.batch_rows)
         ]
-        training = self._batches(found[0], self._graph, self._train, section)
+        training = self._batches(found[0], 0, section)
         if self.validation is None:
             return training, None
-        held = self._batches(found[1], self._evaluated, self.validation, section)
-        return training, RowValidation(held)
+        return training, RowValidation(self._batches(found[1], 1, section))
 
     def clusters(
         self,
@@ -183,21 +229,20 @@ class Views:
         )
         if self.validation is None:
             return training, None
-        y = self._evaluated.y
+        y = self._labels[1]
         assert y is not None
-        return training, WholeGraph(section, streams[-1], self.validation, y[self.validation])
+        return training, WholeGraph(section, streams[-1], self.validation, y)
 
     def _held(self) -> list[Tensor]:
         return [] if self.validation is None else [self.validation]
 
-    def _batches(
-        self, rows: SectionInput, graph: Graph, nodes: Tensor, section: Section
-    ) -> TrainingRows:
-        ids = self._node_id if graph is self._graph else None  # else they are as they were given
+    def _batches(self, rows: SectionInput, of: int, section: Section) -> TrainingRows:
+        ids = self._ids[of]
+        assert ids is not None
         return TrainingRows(
             rows,
-            None if graph.y is None else graph.y[nodes],
-            nodes if ids is None else ids[nodes],
+            self._labels[of],
+            ids,
             self._config.batch_rows,
             self._config.seed,
             section.index,

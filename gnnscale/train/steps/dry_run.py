@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gnnscale import comm
 from gnnscale.costs.clusters import clusters_that_fit
+from gnnscale.costs.inference import coefficient_bytes
 from gnnscale.costs.passes import pass_cost
 from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
@@ -123,10 +124,12 @@ def try_clusters(
     try_loss(setup.learnt, setup.task, out, batch, graph.y_level == "edge")
     evaluator.check_room()
     if config.memory != "auto" or comm.world_size() > 1:  # a rank may have a bound of its own
-        _keep_within(setup, data, batch, fewer, kept)
+        _keep_within(setup, data, evaluator, batch, fewer, kept)
 
 
-def _keep_within(setup: Setup, data: Clusters, batch: Batch, fewer: bool, kept: int) -> None:
+def _keep_within(
+    setup: Setup, data: Clusters, evaluator: Evaluator, batch: Batch, fewer: bool, kept: int
+) -> None:
     """Have the loader draw as many clusters a batch as steps on them stay within `memory`."""
     config, loader = setup.config, data.loader
     runner = checkpointed(run_phases) if config.checkpoint_activations else run_phases
@@ -152,6 +155,14 @@ def _keep_within(setup: Setup, data: Clusters, batch: Batch, fewer: bool, kept: 
         loader.clustered,
         loader.clusters_per_batch,
         config.memory,
-        setup.held_bytes(data),
+        beside_steps(setup, data, evaluator),
         fewer=fewer,
     )
+
+
+def beside_steps(setup: Setup, data: Clusters, evaluator: Evaluator) -> int:
+    """Bytes of `memory` that are taken while a step runs."""
+    kept = 0  # of evaluations, with the graph
+    if evaluator.sets():
+        kept = coefficient_bytes(setup.model, data.graph)
+    return setup.held_bytes(data) + kept
