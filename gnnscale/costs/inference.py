@@ -29,8 +29,9 @@ from gnnscale.storage.memory import available_memory, in_words, memory_bytes
 # adjacency is walked once for every block of columns, but only as long as it is a few.
 _OUT_OF_CORE = 1 << 30
 _LAYERS = 2  # are there at a time: the one that is read and the one that is written
-# Of a chunk, while it is read, computed and written behind.
-_CHUNK_COPIES = 8
+# Of a chunk, while it is read, computed and written behind: what a block of columns is made of and
+# they together, before and behind the transform, and three that are written.
+_CHUNK_COPIES = 11
 _SMALL_LAYERS = 8  # all activations are in memory where pieces beside them have so much more
 _FEWEST_ROWS, _MOST_ROWS = 1024, 1 << 16
 

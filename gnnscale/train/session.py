@@ -78,7 +78,7 @@ class Setup:
         self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
 
     def held_bytes(self, data: Evaluated) -> int:
-        """Bytes of `memory` that are taken by what stays beside an inference or a step, and code."""
+        """Bytes of `memory` that are taken by code, and what stays beside inference or steps."""
         if not self.is_fitting:
             return _CODE
         held = data.held()

@@ -1,4 +1,4 @@
-"""A made-up machine: what is predicted of it is known."""
+"""A made-up machine: what is predicted of it is known. Bounds of small graphs."""
 
 import pytest
 
@@ -9,3 +9,9 @@ from tests.helpers.machines import made_up
 def machine():
     """One whose operations take the same a unit whatever the size."""
     return made_up()
+
+
+@pytest.fixture
+def code_that_takes_nothing(monkeypatch):
+    """Of graphs so small that the code which is loaded would take more than all else."""
+    monkeypatch.setattr("gnnscale.train.session._CODE", 0)

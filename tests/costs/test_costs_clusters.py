@@ -21,6 +21,8 @@ from gnnscale.nn import Block, Context, LayeredGNN
 from tests.helpers.small_runs import small_graph
 from tests.helpers.strategies import graphs
 
+pytestmark = pytest.mark.usefixtures("code_that_takes_nothing")
+
 few = settings(max_examples=15, deadline=None)
 
 

@@ -18,6 +18,8 @@ from gnnscale.errors import InputError
 from gnnscale.nn.blocks.context import run_phases
 from gnnscale.storage.memory import memory_bytes
 
+pytestmark = pytest.mark.usefixtures("code_that_takes_nothing")
+
 SPLIT = {"train": range(40), "val": range(40, 50), "test": range(50, 60)}
 
 

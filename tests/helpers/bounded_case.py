@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import sys
@@ -75,7 +76,7 @@ def model_of(name: str, graph: Graph, hidden: int = 32, layers: int = 2, **more:
     torch.manual_seed(0)
     sizes = [graph.num_features, *[hidden] * (layers - 1), graph.num_classes]
     if name == "EdgeConv":
-        pairs = zip(sizes, sizes[1:], strict=False)
+        pairs = itertools.pairwise(sizes)
         return [pyg.EdgeConv(torch.nn.Linear(2 * a, b)) for a, b in pairs]
     if name == "PNA":
         deg = torch.bincount(graph.adj.indptr.diff().clamp(max=1000))
@@ -84,7 +85,7 @@ def model_of(name: str, graph: Graph, hidden: int = 32, layers: int = 2, **more:
             aggregators=["mean", "max", "std"], scalers=["identity", "amplification"], deg=deg,
         )  # fmt: skip
     if name == "own":
-        return [Own(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        return [Own(a, b) for a, b in itertools.pairwise(sizes)]
     return getattr(gs.nn, name)(graph.num_features, hidden, layers, graph.num_classes, **more)
 
 

@@ -128,7 +128,8 @@ def test_no_halo_reads_more_edges_than_is_said(graph, hops):
 @given(st.integers(1, 10**10), st.integers(0, 10**9), st.integers(1, 10**7), st.booleans())
 def test_the_bound_that_is_named_would_do(piece, held, nodes, files):
     small = with_hubs(8, 1, 0.0, 0)
-    graph: Any = SimpleNamespace(num_nodes=nodes, num_features=IN, x=small.x, adj=small.adj)
+    of_small = {"num_features": IN, "x": small.x, "adj": small.adj, "node_ptr": None}
+    graph: Any = SimpleNamespace(num_nodes=nodes, **of_small)
     model = LayeredGNN([Block(pyg.GATConv(IN, OUT)), Block(pyg.GCNConv(OUT, 3))])
     options = {"in_files": files, "held": held}
     try:

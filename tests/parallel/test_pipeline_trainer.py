@@ -227,7 +227,9 @@ def test_a_device_that_dies_is_named_and_the_run_goes_on(forks, tmp_path):
     Ranks(forks, GONE_ON, *arguments).finish()
 
 
-def test_micro_batches_that_are_kept_together_count_in_memory():
+def test_micro_batches_that_are_kept_together_count_in_memory(monkeypatch):
+    monkeypatch.setattr("gnnscale.train.session._CODE", 0)
+
     def trainer(**options):
         return gs.PipelineTrainer(
             gs.nn.GCN(5, 64, 4, 3), small_graph(600), stages=[2], num_parts=6, clusters_per_batch=2,
