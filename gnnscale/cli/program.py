@@ -19,6 +19,7 @@ from gnnscale.cli.info import info
 from gnnscale.cli.listing import datasets, formats
 from gnnscale.cli.options import Verbose
 from gnnscale.cli.partition import partition
+from gnnscale.cli.planning.machine import machine
 from gnnscale.cli.planning.plan import plan
 from gnnscale.cli.runs import evaluate, predict
 from gnnscale.cli.train import train
@@ -139,7 +140,7 @@ def start(
 app.command("import")(import_files)
 for command in (
     *(plan, train, evaluate, predict, bench, partition),
-    *(append, info, datasets, formats),
+    *(append, info, datasets, formats, machine),
 ):
     app.command()(command)
 

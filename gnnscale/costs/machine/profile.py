@@ -49,6 +49,7 @@ class Machine:
         latency: seconds of a message between two processes.
         sent: seconds a byte of it.
         measured_in: seconds that measuring took.
+        disturbed: share of the runs that took half as long again as others of the same.
     """
 
     processor: str
@@ -68,6 +69,7 @@ class Machine:
     latency: float = 0.0
     sent: float = 0.0
     measured_in: float = 0.0
+    disturbed: float = 0.0
 
     def seconds(
         self, kernel: Kernel, sizes: Sizes, *, working: float = 0.0, wide: int = 0
@@ -96,10 +98,9 @@ class Machine:
             width = kernel.columns[0]
             entries = work / max(1, width)
             name = "features gradient" if gradient else "features"
-            # A gradient is made for every feature, whatever the entries.
-            return (work + max(nodes, wide * gradient) * width) * self.tables[name].at(
-                entries / nodes, width, max(wide, 1), working
-            )
+            # The matrix is turned forward, and filled back, whatever the entries.
+            units = work + (nodes + wide) * width
+            return units * self.tables[name].at(entries / nodes, width, max(wide, 1), working)
         return self.over(moved, working) if moved else 0.0
 
     def over(self, moved: float, working: float = 0.0, name: str = "rows") -> float:

@@ -1,8 +1,14 @@
-"""Timing of kernels as they run within a step: each on arrays that none has just touched."""
+"""Timing of kernels as they run within a step: each on arrays that none has just touched.
+
+A machine is hardly ever left to itself, and may stop a process for seconds. Points of a grid are
+therefore run in turns, round after round, and of each its lower quartile counts: what disturbs one
+round of some points disturbs no other. The first rounds are of all points, whatever they take;
+time that is left is for more.
+"""
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,9 +19,16 @@ from torch import Tensor
 
 from gnnscale.costs.machine.table import Table
 
-WORKING = (4 << 20, 160 << 20)  # bytes that a step goes through: within caches, and far out of them
-_LONGEST = 0.06  # seconds of one run: what would take longer is as a smaller one is, by its work
-_ROUNDS, _SHORT = 3, 1e-3  # at least so many runs, and seconds of all
+# Bytes that a step goes through: within caches, about them, and far out of them.
+WORKING = (4 << 20, 24 << 20, 160 << 20)
+_LEAST, _ROUNDS = 3, 5  # of a grid, at least and at most
+_SHORT = 5e-4  # seconds of a point in a round, at least
+_MOST = 8  # runs of it
+_LONG = 0.01  # seconds of a run that counts though it is the first: what is new to it is little
+_OFF = 1.5  # times the lower quartile: a run that took longer was disturbed
+
+# What makes a kernel ready, untimed, and gives it with its arguments.
+Ready = Callable[[], tuple[Callable[..., object], tuple[object, ...]]]
 
 
 class Pool:
@@ -52,81 +65,96 @@ class Pool:
             self._held -= self._given.popleft().nbytes
 
 
-# Makes a kernel at a point of the grid: what runs before it and is not timed gives its arguments.
-Ready = Callable[[], tuple[Callable[..., object], tuple[object, ...]]]
+class Clock:
+    """Times kernels, and remembers how many runs were disturbed."""
+
+    def __init__(self) -> None:
+        self._runs = self._off = 0
+
+    @property
+    def disturbed(self) -> float:
+        """Share of the runs that took far longer than others of the same."""
+        return self._off / max(1, self._runs)
+
+    def seconds(self, ready: Ready, pool: Pool | None = None, least: int = 7) -> float:
+        """Seconds of a kernel: the lower quartile of some runs, after one that is not counted."""
+        found = self._runs_of(ready, pool, 0)
+        while len(found) < least:
+            found += self._runs_of(ready, pool, least)
+        return self.settled(found)
+
+    def settled(self, runs: Sequence[float]) -> float:
+        """The lower quartile of some runs of the same."""
+        quartile = sorted(runs)[(len(runs) - 1) // 4]
+        self._runs += len(runs)
+        self._off += sum(run > _OFF * quartile for run in runs)
+        return quartile
+
+    def grid(
+        self,
+        names: Sequence[str],
+        axes: Sequence[Sequence[int]],
+        ready: Callable[..., Ready],
+        units: Callable[..., float],
+        touched: Callable[..., float],
+        pool: Pool,
+        until: float,
+    ) -> Table:
+        """Measure a kernel over classes of sizes, in memory and in caches.
+
+        Args:
+            names: of the sizes.
+            axes: the sizes.
+            ready: from a point, what makes a kernel ready.
+            units: from a point, its units of work.
+            touched: from a point, the bytes that it reads and writes.
+            pool: of rows.
+            until: `time.perf_counter()` after which no further round goes on.
+        """
+        points = sorted(product(*axes), key=lambda point: units(*point))
+        fitting = {
+            (*point, working): ready(*point)
+            for working in WORKING
+            for point in points
+            # What does not fit into caches comes from memory, whatever else a step goes through.
+            if (touched(*point) <= working or working == WORKING[-1])
+            and touched(*point) <= WORKING[-1]
+        }
+        runs: dict[tuple[int, ...], list[float]] = {key: [] for key in fitting}
+        for number in range(_ROUNDS):
+            for key, own in fitting.items():
+                pool.working = key[-1]
+                if number < _LEAST or time.perf_counter() < until:
+                    runs[key] += self._runs_of(own, pool, number)
+        found = {key: self.settled(own) / units(*key[:-1]) for key, own in runs.items()}
+        sizes = (*axes, WORKING)
+        values = tuple(found.get(key) or _nearest(found, key) for key in product(*sizes))
+        floats = tuple(tuple(map(float, axis)) for axis in sizes)
+        return Table((*names, "bytes of the step"), floats, values)
+
+    def _runs_of(self, ready: Ready, pool: Pool | None, number: int) -> list[float]:
+        """Some runs one after the other; the first of a first round is not counted."""
+        found: list[float] = []
+        for run in range(_MOST + 1):
+            kernel, arguments = ready()
+            started = time.perf_counter()
+            out = kernel(*arguments)
+            taken = time.perf_counter() - started
+            if pool is not None:
+                pool.hold(out)
+            if run or number or taken > _LONG:
+                found.append(taken)
+            if sum(found) > _SHORT:
+                break
+        return found
 
 
-def median_seconds(ready: Ready, pool: Pool | None = None) -> float:
-    """The median of some runs, after one that is not counted."""
-    found: list[float] = []
-    while len(found) <= _ROUNDS or (len(found) < 20 and sum(found[1:]) < _SHORT):
-        kernel, arguments = ready()
-        started = time.perf_counter()
-        out = kernel(*arguments)
-        found.append(time.perf_counter() - started)
-        if pool is not None:
-            pool.hold(out)
-        if len(found) > 1 and found[-1] > _LONGEST / 2:
-            break
-    return statistics.median(found[1:] or found)
+def _nearest(found: dict[tuple[int, ...], float], key: tuple[int, ...]) -> float:
+    """What was measured at the nearest sizes: that of smaller ones, of equally near ones."""
 
-
-def grid(
-    names: Sequence[str],
-    axes: Sequence[Sequence[int]],
-    ready: Callable[..., Ready],
-    units: Callable[..., float],
-    touched: Callable[..., float],
-    pool: Pool,
-    until: float,
-) -> Table:
-    """Measure a kernel over classes of sizes, in memory and in caches.
-
-    Args:
-        names: of the sizes; the first is that by which its work grows without end.
-        axes: the sizes.
-        ready: from a point, what makes a kernel ready.
-        units: from a point, its units of work.
-        touched: from a point, the bytes that it reads and writes.
-        pool: of rows.
-        until: `time.perf_counter()` at which it is to be done: what is left is as what is nearest.
-    """
-    found: dict[tuple[int, ...], float] = {}
-    points = sorted(product(*axes), key=lambda point: units(*point))
-    for working in WORKING:
-        pool.working = working
-        for point in points:
-            if working > WORKING[0] or not found or touched(*point) <= WORKING[0]:
-                before = _smaller(found, axes, point, working)
-                late = time.perf_counter() > until
-                if before is not None and (late or before * units(*point) > _LONGEST):
-                    found[*point, working] = before
-                    continue
-                found[*point, working] = median_seconds(ready(*point), pool) / units(*point)
-    # What does not fit into caches comes from memory, whatever else a step goes through.
-    for point in points:
-        found.setdefault((*point, WORKING[0]), found[*point, WORKING[-1]])
-    values = tuple(found[point] for point in product(*axes, WORKING))
-    sizes = tuple(tuple(map(float, axis)) for axis in (*axes, WORKING))
-    return Table((*names, "bytes of the step"), sizes, values)
-
-
-def _smaller(
-    found: dict[tuple[int, ...], float],
-    axes: Sequence[Sequence[int]],
-    point: tuple[int, ...],
-    working: int,
-) -> float | None:
-    """What was measured at the nearest point before this one; None where nothing was."""
-    first, *others = point
-    for size in reversed([size for size in axes[0] if size < first]):
-        if (own := found.get((size, *others, working))) is not None:
-            return own
-    if not found:
-        return None
-
-    def distance(other: tuple[int, ...]) -> float:
-        pairs = zip((*point, working), other, strict=True)
-        return sum(abs(torch.tensor(a / b).log().item()) for a, b in pairs)
+    def distance(other: tuple[int, ...]) -> tuple[float, float]:
+        apart = [abs(math.log(a / b)) for a, b in zip(key, other, strict=True)]
+        # Where a kernel is of rows that do not fit, the step is as large as there are.
+        return sum(apart[:-1]) + 0.1 * apart[-1], sum(other)
 
     return found[min(found, key=distance)]

@@ -12,6 +12,7 @@ from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.model import ModelCosts
 from gnnscale.costs.counted.reading import costs_of, sizes_of_graph
 from gnnscale.costs.predicted.batches import Batches, batches_of
+from gnnscale.costs.predicted.chunks import EvaluatedChunks, evaluated_chunks
 from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, subgraph
@@ -102,6 +103,11 @@ class Job:
     def sizes(self) -> Sizes:
         """Of the whole graph, which is evaluated."""
         return sizes_of_graph(self.graph)
+
+    @cached_property
+    def chunks(self) -> EvaluatedChunks:
+        """By which the whole graph is evaluated."""
+        return evaluated_chunks(self.model, self.graph, self.sizes)
 
     @cached_property
     def trained(self) -> Sizes:

@@ -282,14 +282,30 @@ class _Rates:
         return Parts(seconds).times(self._slower)
 
     def evaluation(self) -> float:
-        """An exact forward pass over the whole graph."""
-        costs, sizes = self._job.costs(training=False), self._job.sizes
-        found = self._pass(costs, sizes, back=False)
-        seconds = found.total * self._put_right("evaluated", sizes)
+        """An exact forward pass over the whole graph, chunk by chunk.
+
+        Rows of a chunk stay in the caches; what products gather comes from the whole graph, and an
+        opaque convolution runs on all that is within its reach about a chunk.
+        """
+        costs, whole, chunks = self._job.costs(training=False), self._job.sizes, self._job.chunks
+        working, every = costs.peak(chunks.sizes), costs.peak(whole)
+        wide, seconds = self._wide(costs), 0.0
+        for own in costs.placed:
+            if own.facts.lists_edges:
+                around = self._phase(own, chunks.around, costs.peak(chunks.around), wide, False)
+                seconds += chunks.number * around.total
+                continue
+            of_chunk = self._phase(own, chunks.sizes, working, wide, False)
+            gathered = self._phase(own, whole, every, wide, False)["sparse"]
+            seconds += chunks.number * (of_chunk.total - of_chunk["sparse"]) + gathered
+        seconds *= self._put_right("evaluated", chunks.around)
         classes = costs.values[-1].width if costs.values else 1
-        written = sum(own.facts.width for own in costs.placed if own.facts.passes is None)
-        rows = 8 * sizes.nodes * (written + 2 * classes)
-        return (seconds + rows * self._machine.copied) * self._slower
+        written = sum(own.facts.width for own in costs.placed if own.facts.reads)
+        rows = 8 * whole.nodes * (written + 2 * classes)
+        # What steps have freed has gone back to the system: an evaluation's memory is new.
+        new = costs.peak(whole, backward=False)
+        seconds += rows * self._machine.copied + new * self._machine.fresh
+        return seconds * self._slower
 
     def update(self, costs: ModelCosts) -> float:
         """Of the weights."""

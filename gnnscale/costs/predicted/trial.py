@@ -7,7 +7,6 @@ some steps of the model itself all of it is in the figures.
 
 from __future__ import annotations
 
-import statistics
 import time
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.costs.counted.amounts import Sizes
+from gnnscale.costs.machine.timing import Clock
 from gnnscale.costs.seconds import left_as_it_was
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import slice_rows
@@ -25,8 +25,8 @@ from gnnscale.nn.modules import repeatable
 from gnnscale.storage.allocator import kept_buffers
 from gnnscale.storage.mapped import read_rows
 
-_NODES = (512, 4096, 32768, 131072)
-_ROUNDS = 3
+_NODES = (1024, 4096, 16384, 65536, 262144)
+_WARM, _ROUNDS = 2, 3  # rounds that are not counted, and those that are, at least
 _CLUSTER = 1024  # nodes of a cluster, of which one edge in so many comes from another
 _AWAY = 5
 
@@ -67,11 +67,11 @@ def try_steps(
             spent = time.perf_counter() - began
             if found:
                 per_node = sum(found[-1][1:]) / found[-1].sizes.nodes
-                if spent + 2 * per_node * nodes > seconds:
+                if spent + (_WARM + _ROUNDS) * per_node * nodes > seconds:
                     break
             batch = piece(graph, nodes, clustered)
             if batch.num_nodes:
-                found.append(_tried(model, batch, began + seconds))
+                found.append(_tried(model, batch, seconds / (2 * len(_NODES))))
     return found
 
 
@@ -119,17 +119,19 @@ def piece(graph: Graph, nodes: int, clustered: bool) -> Batch:
     )
 
 
-def _tried(model: LayeredGNN | GraphModel, batch: Batch, until: float) -> Tried:
-    seconds: list[tuple[float, float, float]] = []
-    while len(seconds) < 2 or (len(seconds) <= _ROUNDS and time.perf_counter() < until):
-        seconds.append(_once(model, batch))
-    medians = [statistics.median(way) for way in zip(*seconds[1:], strict=True)]
+def _tried(model: LayeredGNN | GraphModel, batch: Batch, seconds: float) -> Tried:
+    rounds = [_once(model, batch) for _ in range(_WARM + 1)][_WARM:]
+    until = time.perf_counter() + seconds
+    while len(rounds) < _ROUNDS or time.perf_counter() < until:
+        rounds.append(_once(model, batch))
+    clock = Clock()
+    settled = [clock.settled(way) for way in zip(*rounds, strict=True)]
     entries = batch.x.nnz if isinstance(batch.x, CSR) else 0
     adj = batch.adj
     sizes = Sizes(
         batch.num_nodes, adj.nnz, entries=entries, transposed=0 if adj.symmetric else adj.nnz
     )
-    return Tried(sizes, *medians)
+    return Tried(sizes, *settled)
 
 
 def _once(model: LayeredGNN | GraphModel, batch: Batch) -> tuple[float, float, float]:

@@ -109,7 +109,7 @@ def test_seconds_that_are_too_few_are_refused():
 
 @pytest.mark.slow
 def test_this_machine_is_measured():
-    found = measured.measure(3)
+    found = measured.measure(6)
     assert found.threads == torch.get_num_threads()
     assert set(found.tables) >= {"dense", "sparse", "features", "rows", "dropout"}
     assert Machine.from_json(json.loads(json.dumps(found.to_json()))) == found
