@@ -21,6 +21,14 @@ class InputError(GnnscaleError, ValueError):
             super().__init__(f"{len(self.faults)} faults:\n{lines}")
 
 
+class MemoryBound(InputError):
+    """A bound of memory that is too small, said before anything runs; ``needed`` bytes would do."""
+
+    def __init__(self, fault: str, needed: int) -> None:
+        super().__init__(fault)
+        self.needed = needed
+
+
 class StoreError(GnnscaleError):
     """A file or folder on disk that is missing, damaged, truncated or could not be written."""
 

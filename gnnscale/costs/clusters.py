@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gnnscale import comm
 from gnnscale.costs.passes import PassCost
-from gnnscale.errors import InputError
+from gnnscale.errors import MemoryBound
 from gnnscale.graph import ClusteredGraph
 from gnnscale.storage.mapped import is_mapped, read_rows
 from gnnscale.storage.memory import in_words, memory_bytes
@@ -98,7 +98,7 @@ def clusters_that_fit(
         fewer: whether there may be fewer clusters.
 
     Raises:
-        InputError: they do not fit, and may not be fewer; with the smallest bound that would do.
+        MemoryBound: they do not fit, and may not be fewer; with the smallest bound that would do.
     """
     batches, fit = Batches(seen, wanted), wanted
     if cost is not None:
@@ -119,10 +119,12 @@ def clusters_that_fit(
         return fit
     instead = f"clusters_per_batch={fit}" if fit else "more and smaller clusters (num_parts)"
     most = min(wanted, seen.num_parts)
-    needed = in_words(0 if cost is None else held + batches.takes(cost, most))
-    raise InputError(
+    bound = 0 if cost is None else held + batches.takes(cost, most)
+    needed = in_words(bound)
+    raise MemoryBound(
         f"memory={memory!r}: a step on {wanted} clusters takes up to {needed} with what the run "
-        f"holds; give memory={needed!r}, or {instead}"
+        f"holds; give memory={needed!r}, or {instead}",
+        bound,
     )
 
 

@@ -20,7 +20,7 @@ from gnnscale.costs.inference import Budget
 from gnnscale.costs.passes import MARGIN, Growth, growth, repeated, rings
 from gnnscale.costs.peak import PeakBytes
 from gnnscale.costs.sizes import in_degrees, most_edges
-from gnnscale.errors import InputError
+from gnnscale.errors import MemoryBound
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import row_blocks, slice_rows
 from gnnscale.graph.graph import EDGE_VALUES
@@ -137,7 +137,7 @@ def check_convolutions(
         device: where it will run.
 
     Raises:
-        InputError: a row takes more than there is; with the smallest bound that would do.
+        MemoryBound: a row takes more than there is; with the smallest bound that would do.
     """
     if not (opaque_of(model.phases) and is_measured(budget, graph.num_nodes, graph.num_edges)):
         return
@@ -158,7 +158,7 @@ def check_convolutions(
 
 def refusal(
     phase: Neighbourhood, cost: PieceCost, adj: Adjacency, budget: Budget
-) -> tuple[int, InputError] | None:
+) -> tuple[int, MemoryBound] | None:
     """What the row that takes the most takes, and the error to raise; None where it fits.
 
     The error names the smallest bound that would do.
@@ -174,7 +174,7 @@ def refusal(
 
 def too_large(
     phase: Neighbourhood, nodes: int, edges: int, needed: int, budget: Budget
-) -> InputError:
+) -> MemoryBound:
     """Says what a row reads that takes more than there is, and what would do."""
     name = type(phase.module).__name__
     reach = "" if phase.hops == 1 else f" within its {phase.hops} hops"
@@ -182,10 +182,11 @@ def too_large(
         "or take fewer channels or heads, a convolution that needs no message for every edge "
         "(GCN, GraphSAGE, GIN), or drop edges of the largest nodes"
     )
-    return InputError(
+    return MemoryBound(
         f"{name} runs on a node with all that it reads, and one of this graph reads "
         f"{edges:,} edges and {nodes:,} nodes{reach}: {in_words(needed)} at once. "
-        f"{budget.too_small_for(needed)}, {remedy}"
+        f"{budget.too_small_for(needed)}, {remedy}",
+        budget.needed_for(needed),
     )
 
 

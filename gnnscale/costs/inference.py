@@ -15,7 +15,7 @@ import torch
 
 from gnnscale import comm
 from gnnscale.costs.sizes import CACHED_BYTES, most_edges, widest_output
-from gnnscale.errors import InputError
+from gnnscale.errors import MemoryBound
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.blocks.context import computed_in
@@ -60,14 +60,20 @@ class Budget(NamedTuple):
         """Whether the bound was given, rather than found."""
         return self.held is not None
 
+    def needed_for(self, piece: int) -> int:
+        """The smallest bound that would do for a piece; what the piece takes, of one found."""
+        if self.held is None:
+            return piece
+        rest = piece
+        if self.activations <= rest // _SMALL_LAYERS:  # they are then in memory beside it
+            rest += self.activations
+        return _bound_for(rest, self.held)
+
     def too_small_for(self, piece: int) -> str:
         """Says what bound would do for a piece, the smallest one."""
         if self.held is None:
             return f"There are {in_words(self.most)}: take a larger machine"
-        rest = piece
-        if self.activations <= rest // _SMALL_LAYERS:  # they are then in memory beside it
-            rest += self.activations
-        return f"Give memory={in_words(_bound_for(rest, self.held))!r} or more"
+        return f"Give memory={in_words(self.needed_for(piece))!r} or more"
 
 
 def inference_budget(
@@ -92,7 +98,8 @@ def inference_budget(
         beside: what is kept in memory where activations are.
 
     Raises:
-        InputError: `memory` is none of these; or too small for what cannot be cut.
+        InputError: `memory` is none of these.
+        MemoryBound: it is too small for what cannot be cut.
     """
     itemsize = max((p.dtype.itemsize for p in model.parameters()), default=4)
     sparse = not isinstance(graph.x, torch.Tensor)
@@ -104,10 +111,12 @@ def inference_budget(
         column = graph.num_nodes * itemsize
         working = min(_CHUNK_COPIES * CACHED_BYTES, (bound - taken) // 4)
         if (rest := bound - taken - working) < column:
-            raise InputError(
+            needed = _bound_for(column, taken)
+            raise MemoryBound(
                 f"memory={memory!r}: {in_words(taken)} are taken by what cannot be cut "
                 f"({_listed(model, graph, held)}), and one column of a layer takes "
-                f"{in_words(column)}: give memory={in_words(_bound_for(column, taken))!r} or more"
+                f"{in_words(column)}: give memory={in_words(needed)!r} or more",
+                needed,
             )
         layers = _layers_at_once(model) * layer + beside
         share = 1 + _SMALL_LAYERS if opaque_of(model.phases) else 1

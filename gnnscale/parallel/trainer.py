@@ -23,7 +23,7 @@ from gnnscale.train.clusters import clusters_of
 from gnnscale.train.evaluators.temporal import evaluator_of
 from gnnscale.train.options import PipelineOptions
 from gnnscale.train.session import Setup
-from gnnscale.train.steps.dry_run import try_clusters
+from gnnscale.train.steps.dry_run import before_clusters, try_clusters
 from gnnscale.train.trainer import Trainer
 
 
@@ -78,7 +78,8 @@ class PipelineTrainer(Trainer):
         evaluator = evaluator_of(setup, data, data.interval)
         kept, make_step = pipeline.batches_kept(), partial(PipelineStep, config, pipeline, data)
         check = partial(try_clusters, setup, data, evaluator, fewer=given.fewer, kept=kept)
-        sessions = AllLayers(setup, data, evaluator, check, make_step, pipeline.keep)
+        before = partial(before_clusters, setup, data, evaluator, fewer=given.fewer)
+        sessions = AllLayers(setup, data, evaluator, check, make_step, pipeline.keep, before)
         self._put_together(setup, data, evaluator, sessions)
 
     @property

@@ -83,6 +83,7 @@ class AllLayers:
         check: finds before training what does not fit together.
         make_step: makes the step, with a new optimizer.
         keep: writes what a run has to find again.
+        before: refuses what is known not to fit before the data are prepared.
     """
 
     def __init__(
@@ -93,9 +94,11 @@ class AllLayers:
         check: Callable[[], None],
         make_step: MakeStep,
         keep: Callable[[], None] = lambda: None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._setup, self._data, self._evaluator = setup, data, evaluator
         self._check, self._make_step, self.keep = check, make_step, keep
+        self._before = before
         self._rule = EarlyStopping(setup)
         self._meter = Meter(setup.device)
         self._prepared = False
@@ -107,6 +110,7 @@ class AllLayers:
         if self._prepared and self._data.is_prepared:
             return
         setup, evaluator = self._setup, self._evaluator
+        self._before()
         self._data.prepare()
         if setup.config.early_stopping is not None and "val" not in evaluator.sets():
             why = evaluator.without_metrics() or "the split has none"

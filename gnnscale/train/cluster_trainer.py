@@ -14,7 +14,7 @@ from gnnscale.train.evaluators.temporal import evaluator_of
 from gnnscale.train.options import ClusterOptions
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.batch_step import step_of_whole
-from gnnscale.train.steps.dry_run import try_clusters
+from gnnscale.train.steps.dry_run import before_clusters, try_clusters
 from gnnscale.train.trainer import Trainer
 
 
@@ -51,7 +51,8 @@ class ClusterTrainer(Trainer):
         evaluator = evaluator_of(setup, data, data.interval)
         # No lambda: `copy.deepcopy` would leave it with the parts of the trainer it copies.
         check = partial(try_clusters, setup, data, evaluator, fewer=given.fewer)
-        sessions = AllLayers(setup, data, evaluator, check, step_of_whole)
+        before = partial(before_clusters, setup, data, evaluator, fewer=given.fewer)
+        sessions = AllLayers(setup, data, evaluator, check, step_of_whole, before=before)
         self._put_together(setup, data, evaluator, sessions)
 
     @property

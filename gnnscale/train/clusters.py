@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gnnscale import comm
+from gnnscale.costs.layout import check_layout, kept_of_layout, partitioner_room
 from gnnscale.costs.sizes import evaluation_interval, sizes_in_training, sizes_of_all
 from gnnscale.data.changed import files_of
 from gnnscale.errors import InputError
@@ -25,6 +26,7 @@ from gnnscale.loader import Assembler, Batch, ClusterLoader
 from gnnscale.nn import Propagation, first_propagation
 from gnnscale.partitioning import partition
 from gnnscale.storage.mapped import is_mapped
+from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.arguments import Given
 from gnnscale.train.known import Known
 from gnnscale.train.options import ClusterOptions
@@ -184,6 +186,25 @@ class Clusters:
             self.clustered = self._cluster()
         return self.clustered
 
+    def to_come(self) -> int:
+        """See `Evaluated`."""
+        if self.clustered is not None or self._make_loader is None:
+            return 0
+        return kept_of_layout(self.graph, self._path() is not None)
+
+    def check_room(self) -> None:
+        """Find before a graph is partitioned what has no room within `memory`.
+
+        Raises:
+            MemoryBound: with the smallest bound that would do.
+        """
+        config = self._config
+        if config.memory == "auto" or self.clustered is not None or self.is_resumed:
+            return
+        held = self._setup.held_bytes(self) - self.to_come()
+        about = self._num_parts, self._method, config.memory, held
+        check_layout(self.graph, *about, files=self._path() is not None)
+
     def lay_out(self) -> None:
         """See `Data`."""
         if self.is_resumed:  # as the run did, so that its trainer and this one give the same bits
@@ -234,9 +255,7 @@ class Clusters:
 
     def _cluster(self) -> ClusteredGraph:
         part, folder, config = comm.from_main(self._partition), self._setup.folder, self._config
-        path = self._store
-        if path is None and folder is not None and is_mapped(self.graph.adj.indices):
-            path = folder.store
+        path = self._path()
         self._stored |= self.is_resumed
         started = time.monotonic()
         if self.is_resumed and folder is not None and path is not None:
@@ -251,6 +270,13 @@ class Clusters:
         self._setup.count("cluster", time.monotonic() - started)
         return clustered
 
+    def _path(self) -> Path | None:
+        """Where the clusters are written; None for memory."""
+        folder = self._setup.folder
+        if self._store is None and folder is not None and is_mapped(self.graph.adj.indices):
+            return folder.store
+        return self._store
+
     @property
     def _config(self) -> Any:
         return self._setup.config
@@ -261,6 +287,10 @@ class Clusters:
             # The run's own: two-thread KaMinPar differs between runs.
             assert folder is not None
             return Partition.load(folder.partition)
+        room = None
+        if config.memory != "auto":
+            held = self._setup.held_bytes(self) - self.to_come()
+            room = partitioner_room(self.graph, memory_bytes(config.memory), held)
         part = partition(
             self.graph,
             self._num_parts,
@@ -269,7 +299,7 @@ class Clusters:
             balance=self._balance,
             view="train" if self._inductive else "all",
             split=config.split,
-            memory=None if config.memory == "auto" else config.memory,
+            memory=room,
         )
         self._setup.count("partition", part.seconds)
         return part

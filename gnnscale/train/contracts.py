@@ -201,6 +201,9 @@ class Evaluated(Protocol):
     def held(self) -> dict[str, object]:
         """Graphs and arrays that stay while it trains, by name; "" for what is trained on."""
 
+    def to_come(self) -> int:
+        """Bytes that preparing will add to those."""
+
 
 class Data(Evaluated, Protocol):
     """What is trained and evaluated on, as a run keeps it and finds it again.

@@ -243,3 +243,10 @@ class ManyGraphs:
     def held(self) -> dict[str, object]:
         """See `Data`."""
         return {"": self.graph}
+
+    def to_come(self) -> int:
+        """Nothing: a graph is where it is."""
+        return 0
+
+    def check_room(self) -> None:
+        """Nothing: what has no room is found where steps are made."""

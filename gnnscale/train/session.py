@@ -84,8 +84,10 @@ class Setup:
         held = data.held()
         given = {name: value for name, value in held.items() if name == "given"} or held
         made = sum(resident_arrays(held).values()) - sum(resident_arrays(given).values())
-        learnt = sum(tensor.nbytes for tensor in self.learnt.state_dict().values())
-        return _CODE + made + _STATES * learnt
+        state = self.learnt.state_dict().values()
+        lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
+        learnt = sum(tensor.nbytes for tensor in state if not isinstance(tensor, lazy))
+        return _CODE + made + data.to_come() + _STATES * learnt
 
 
 def choose_device(name: str) -> torch.device:

@@ -14,7 +14,8 @@ import gnnscale as gs
 from gnnscale.costs.clusters import Batches
 from gnnscale.costs.passes import on_rings, pass_cost
 from gnnscale.costs.peak import pass_peak
-from gnnscale.errors import InputError
+from gnnscale.costs.layout import check_layout
+from gnnscale.errors import InputError, MemoryBound
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
 from gnnscale.nn import Block, Context, LayeredGNN
@@ -122,8 +123,14 @@ def test_an_opaque_layer_trained_alone_has_the_same_bound(caplog):
 
 
 def test_a_copy_of_the_graph_counts(tmp_path):
-    with pytest.raises(InputError, match=r"takes a copy of it, .*laid out in files") as refused:
-        trainer_with("100kB", 1).fit()
+    trainer = trainer_with("100kB", 1)
+    with pytest.raises(InputError, match=r"a copy of it, .*laid out in files"):
+        check_layout(trainer.graph, 1, "random", "10kB", 0, files=False)
+    # Of what has no room that is said which asks for most, before anything is laid out.
+    with pytest.raises(MemoryBound) as refused:
+        trainer.fit()
+    with pytest.raises(InputError, match="not in clusters yet"):
+        trainer.clustered  # noqa: B018
     bound = re.search(r"give memory='(.*?)'", str(refused.value))[1]
     trainer_with(bound, 1).prepare()
 

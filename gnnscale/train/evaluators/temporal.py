@@ -59,6 +59,10 @@ class Then:
         """See `Evaluated`."""
         return self._data.held()
 
+    def to_come(self) -> int:
+        """See `Evaluated`."""
+        return self._data.to_come()
+
 
 class Temporal:
     """Evaluates training nodes on what training knows, validation nodes on what validation knows.

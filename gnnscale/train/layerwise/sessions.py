@@ -14,7 +14,8 @@ from torch import nn
 
 from gnnscale import comm
 from gnnscale.costs.inference import coefficient_bytes
-from gnnscale.errors import InputError, RunMismatch
+from gnnscale.costs.layout import all_fit
+from gnnscale.errors import InputError, MemoryBound, RunMismatch
 from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import check_features
 from gnnscale.nn import LayeredGNN
@@ -115,6 +116,7 @@ class LayerByLayer:
                 ", ".join(self._name(section) for section in opaque),
             )
             if data.clustered is None:  # from here on everything runs in their order
+                data.check_room()
                 data.laid_out()
                 self._views = self._make_views()
         self._check_room()
@@ -214,20 +216,22 @@ class LayerByLayer:
         """Find before anything runs what has no room within `memory`.
 
         Raises:
-            InputError: with the smallest `memory` that would do.
+            MemoryBound: with the smallest `memory` that would do.
         """
-        self._evaluator.check_room()
+        all_fit(self._evaluator.check_room, self._check_rows)
+
+    def _check_rows(self) -> None:
         setup, memory = self._setup, self._config.memory
         if memory == "auto" or not any(section.is_separable for section in self.trained):
             return
-        beside = coefficient_bytes(setup.model, self._data.graph)
-        needed = setup.held_bytes(self._data) + beside
+        needed = setup.held_bytes(self._data) + coefficient_bytes(setup.model, self._data.graph)
         needed += self._views.bytes_of_steps(setup.model)
         if needed > memory_bytes(memory):
-            raise InputError(
+            raise MemoryBound(
                 f"memory={memory!r}: training on batch_rows={self._config.batch_rows} rows takes "
                 f"{in_words(needed)} with what the run holds; give memory={in_words(needed)!r} or "
-                "more, or fewer rows a batch"
+                "more, or fewer rows a batch",
+                needed,
             )
 
     def opened(self, section: Section, streams: list[Stream]) -> Session:

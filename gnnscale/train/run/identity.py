@@ -9,17 +9,15 @@ import torch.distributed as dist
 from torch import nn
 
 from gnnscale import comm
-from gnnscale.errors import InputError, RunMismatch
+from gnnscale.errors import RunMismatch
 from gnnscale.graph import ClusteredGraph, Graph, Partition, cluster, open_graph
-from gnnscale.storage.memory import in_words, memory_bytes
+from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.contracts import Signals
 from gnnscale.train.options import OF_RANKS, TrainerOptions
 from gnnscale.train.run.folder import RunFolder
-from gnnscale.train.run.process import resident_arrays
 from gnnscale.train.run.records import Description, State
 
 _WRITING = 512 * 10**6  # bytes that writing a clustered graph to files takes at most
-_SORTING = 40  # bytes an edge, while a graph in memory is renumbered
 
 _NESTED = {"updates", "open", "sessions", "step"}  # of a checkpoint's state
 
@@ -126,13 +124,8 @@ def stored_once(
         path: where it is written; None for memory.
         split: whose training nodes come first in a cluster.
         memory: what that may take; "auto" takes no more than writing to files does.
-
-    Raises:
-        InputError: it is to be in memory, and `memory` does not hold it.
     """
     bound = _WRITING if memory == "auto" else memory_bytes(memory)
-    if path is None and memory != "auto":
-        _check_copy(graph, bound)
     budget = max(1, min(_WRITING, bound // 2))
     if path is None or comm.world_size() == 1:
         return cluster(graph, part, path, split=split, memory=budget)
@@ -142,15 +135,3 @@ def stored_once(
 
     comm.from_main(write)
     return open_graph(path)
-
-
-def _check_copy(graph: Graph, bound: int) -> None:
-    arrays = sum(resident_arrays({"": graph}).values())
-    needed = arrays + _SORTING * graph.num_edges + 16 * graph.num_nodes
-    if needed > bound:
-        raise InputError(
-            f"laying a graph in memory out by clusters takes a copy of it, {in_words(needed)} "
-            f"with the sort of its edges, and memory= is {in_words(bound)}: give "
-            f"memory={in_words(needed)!r} or more, or a graph that is laid out in files: "
-            "gnnscale.cluster(graph, gnnscale.partition(graph, …), path=…)"
-        )

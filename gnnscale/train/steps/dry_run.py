@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from gnnscale import comm
 from gnnscale.costs.clusters import clusters_that_fit
 from gnnscale.costs.inference import coefficient_bytes
+from gnnscale.costs.layout import all_fit, check_mean_batch
 from gnnscale.costs.passes import pass_cost
 from gnnscale.errors import GnnscaleError, InexactConvolution, InputError, UnsupportedModel
 from gnnscale.graph import Graph
@@ -122,9 +124,34 @@ def try_clusters(
     level: Level = "whole" if whole else "pieces"
     out = dry_run(setup.model, batch, graph, setup.task, level)
     try_loss(setup.learnt, setup.task, out, batch, graph.y_level == "edge")
-    evaluator.check_room()
+    checks = [evaluator.check_room]
     if config.memory != "auto" or comm.world_size() > 1:  # a rank may have a bound of its own
-        _keep_within(setup, data, evaluator, batch, fewer, kept)
+        checks.append(partial(_keep_within, setup, data, evaluator, batch, fewer, kept))
+    all_fit(*checks)
+
+
+def before_clusters(setup: Setup, data: Clusters, evaluator: Evaluator, *, fewer: bool) -> None:
+    """Refuse, before a graph is partitioned, what has no room within `memory`.
+
+    Args:
+        setup: of the trainer.
+        data: what is trained on.
+        evaluator: of the whole graph.
+        fewer: whether there may be fewer clusters a batch than was asked for.
+
+    Raises:
+        MemoryBound: with the smallest bound that would do, as far as is known by then.
+    """
+    config: Any = setup.config  # a `ClusterOptions`
+    model = setup.model
+    lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
+    held = (*model.parameters(), *model.buffers())
+    if config.memory == "auto" or data.to_come() == 0 or any(isinstance(v, lazy) for v in held):
+        return
+    clusters = 1 if fewer else config.clusters_per_batch
+    beside = beside_steps(setup, data, evaluator)
+    about = model, data.graph, config.num_parts, clusters, config.memory, beside
+    all_fit(data.check_room, evaluator.check_room, partial(check_mean_batch, *about))
 
 
 def _keep_within(
