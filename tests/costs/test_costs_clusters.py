@@ -12,9 +12,9 @@ from torch_geometric import nn as pyg
 
 import gnnscale as gs
 from gnnscale.costs.clusters import Batches
+from gnnscale.costs.layout import check_layout
 from gnnscale.costs.passes import on_rings, pass_cost
 from gnnscale.costs.peak import pass_peak
-from gnnscale.costs.layout import check_layout
 from gnnscale.errors import InputError, MemoryBound
 from gnnscale.inference import predict
 from gnnscale.loader import Assembler, ClusterLoader
@@ -123,7 +123,7 @@ def test_an_opaque_layer_trained_alone_has_the_same_bound(caplog):
 
 
 def test_a_copy_of_the_graph_counts(tmp_path):
-    trainer = trainer_with("100kB", 1)
+    trainer = trainer_with("10kB", 1)
     with pytest.raises(InputError, match=r"a copy of it, .*laid out in files"):
         check_layout(trainer.graph, 1, "random", "10kB", 0, files=False)
     # Of what has no room that is said which asks for most, before anything is laid out.
