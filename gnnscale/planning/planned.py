@@ -24,11 +24,11 @@ from gnnscale.costs.predicted.prediction import Prediction
 from gnnscale.costs.predicted.trial import try_steps
 from gnnscale.declared import arguments_of
 from gnnscale.errors import InputError, StoreError
+from gnnscale.planning.asynchrony import Asynchrony, asynchrony
 from gnnscale.planning.changes import changes
 from gnnscale.planning.picture import draw
 from gnnscale.planning.reading import job_of
 from gnnscale.planning.search import Asked, Here, Search, kinds
-from gnnscale.planning.staleness import Staleness, staleness
 from gnnscale.planning.table import memory_table, text, theory_table, ways_table
 from gnnscale.planning.words import arguments, settings, way
 from gnnscale.storage.memory import available_memory, memory_bytes, scratch_folder
@@ -144,13 +144,12 @@ class Plan:
         cores = torch.get_num_threads() if self.here is None else self.here.machine.threads
         return changes(self.job, self.asked, self.here, self.best, cores)
 
-    def staleness(self) -> Staleness:
-        """What asynchrony would buy, which gnnscale does not do: see `Staleness`."""
+    def staleness(self) -> Asynchrony:
+        """What asynchrony would buy, which gnnscale does not do: see `Asynchrony`."""
         pipelines = [one for one in self.predictions if one.configuration.trainer == "pipeline"]
         search = Search(self.job, self.asked, self.here)
-        of = search.of_way(pipelines) if pipelines else self.predictions[0]
-        machine = None if self.here is None else self.here.machine
-        return staleness(self.job, of.configuration, machine, max(2, self.asked.ranks))
+        of = search.of_way(pipelines).configuration if pipelines else None
+        return asynchrony(self.job, of, self.here, max(2, self.asked.ranks))
 
     @override
     def __str__(self) -> str:

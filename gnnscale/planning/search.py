@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gnnscale.costs.machine.profile import Machine
@@ -13,6 +13,7 @@ from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.predicted.prediction import Prediction, predict
 from gnnscale.costs.predicted.trial import Tried
+from gnnscale.parallel.simulation.predicted import pipeline_seconds
 from gnnscale.planning.candidates import candidates, thriftier, usual_sizes
 from gnnscale.planning.words import seconds, short, way
 from gnnscale.shown import size
@@ -122,7 +123,11 @@ class Search:
         if self._here is None:
             return predict(self._job, configuration)
         tried = self._here.in_clusters if in_clusters(configuration) else self._here.whole
-        return predict(self._job, configuration, self._here.machine, tried)
+        machine = self._here.machine
+        found = predict(self._job, configuration, machine, tried)
+        if configuration.trainer != "pipeline":
+            return found
+        return replace(found, seconds=pipeline_seconds(self._job, configuration, machine, tried))
 
     # --- the rule -----------------------------------------------------------------------------
 
