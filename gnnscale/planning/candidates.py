@@ -59,7 +59,7 @@ def filled(job: Job) -> int:
 
 
 def candidates(
-    job: Job, usual: Usual, trainers: Sequence[str], ranks: int, devices: int, memory: int
+    job: Job, usual: Usual, trainers: Sequence[str], ranks: int, devices: int, memory: int | None
 ) -> list[Configuration]:
     """All that is compared at first: see `thriftier` for what follows where these do not fit.
 
@@ -69,7 +69,7 @@ def candidates(
         trainers: names of those that may be taken.
         ranks: processes that there may be.
         devices: of this process.
-        memory: the bound.
+        memory: the bound, or None.
     """
     found: list[Configuration] = []
     for trainer in trainers:

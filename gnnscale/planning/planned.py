@@ -29,7 +29,7 @@ from gnnscale.planning.changes import changes
 from gnnscale.planning.picture import draw
 from gnnscale.planning.reading import job_of
 from gnnscale.planning.search import Asked, Here, Search, kinds
-from gnnscale.planning.table import memory_table, text, theory_table, ways_table
+from gnnscale.planning.table import as_text, memory_table, theory_table, ways_table
 from gnnscale.planning.words import arguments, settings, way
 from gnnscale.storage.memory import available_memory, memory_bytes, scratch_folder
 from gnnscale.train.options import OPTIONS
@@ -93,7 +93,7 @@ class Plan:
         graph = self.job.graph
         title = f"{graph.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges"
         tables = [ways_table(rows, best, fits, title), theory_table(rows), memory_table(rows)]
-        return text(tables, [*self._lines()])
+        return as_text(tables, [*self._lines()])
 
     def _fits(self, row: Prediction) -> str:
         if row.bytes > self.asked.memory:
@@ -202,7 +202,8 @@ class Plan:
     def _given(self, trainer: str) -> dict[str, Any]:
         """What was given to `plan`, of the arguments that a trainer takes."""
         devices = self.given["devices"]
-        said = {**self.given, "device": devices[0], "memory": self.asked.memory}
+        said = {**self.given, "device": devices[0]}
+        said["memory"] = self.asked.memory if self.asked.bounded else "auto"
         if trainer != "pipeline" or len(devices) == 1:
             del said["devices"]
         taken = arguments_of(OPTIONS[trainer])
@@ -294,7 +295,9 @@ def plan(
     job = job_of(graph, model, task, split, inductive, readout, optimizer=optimizer, seed=seed)
     there = comm.world_size()
     most = there if ranks is None else ranks
-    asked = Asked(_trainers(job, trainers), bound, most, len(named), min(there, most))
+    asked = Asked(
+        _trainers(job, trainers), bound, most, memory != "auto", len(named), min(there, most)
+    )
     job.costs()  # before the machine is measured: a layer's that cannot be known is refused
     notes = [_HONEST]
     if machine == "auto":

@@ -17,7 +17,7 @@ from gnnscale.parallel.simulation.predicted import pipeline_seconds
 from gnnscale.planning.candidates import candidates, thriftier, usual_sizes
 from gnnscale.planning.words import seconds, short, way
 from gnnscale.shown import size
-from gnnscale.storage.memory import in_words
+from gnnscale.storage.memory import in_words, memory_bytes
 
 #: A batch this many times as large as the usual one, or as small, trains about as well.
 NEAR = 4.0
@@ -25,6 +25,7 @@ NEAR = 4.0
 SMALL = 10_000
 # Of edges dropped: so many times as many as the usual batches drop, and a little.
 _MORE, _LITTLE = 1.25, 0.02
+_TURNS = 8  # in which a smallest bound is found
 
 
 class Here(NamedTuple):
@@ -49,6 +50,7 @@ class Asked:
         trainers: names of those that may be taken, in the order in which they are preferred;
             "cluster" and "pipeline", which train the same way, count as one.
         memory: the bound, in bytes.
+        bounded: whether it is asked for; else it is what there is, and trainers go by none.
         ranks: the most processes that may train together.
         devices: of this process.
         least: the fewest: all that there are, where several have been started.
@@ -57,6 +59,7 @@ class Asked:
     trainers: tuple[str, ...]
     memory: int
     ranks: int
+    bounded: bool = True
     devices: int = 1
     least: int = 1
 
@@ -104,12 +107,17 @@ class Search:
 
     def run(self) -> Found:
         """Predict all, and choose."""
-        asked = self._asked
-        limits = (asked.trainers, asked.ranks, asked.devices, asked.memory)
-        first = candidates(self._job, self._usual, *limits)
-        predictions = [each for one in first for each in self._ladder(one)]
+        predictions = self.predictions()
         best = self.best(predictions)
         return Found(tuple(predictions), best, self.why(best, predictions))
+
+    def predictions(self) -> list[Prediction]:
+        """Of every configuration that is compared."""
+        asked = self._asked
+        bound = asked.memory if asked.bounded else None
+        limits = (asked.trainers, asked.ranks, asked.devices, bound)
+        first = candidates(self._job, self._usual, *limits)
+        return [each for one in first for each in self._ladder(one)]
 
     def _ladder(self, configuration: Configuration) -> Iterable[Prediction]:
         """A configuration, and what needs less memory until it fits."""
@@ -227,16 +235,27 @@ class Search:
         return "; ".join(said)
 
     def _nothing(self, predictions: Sequence[Prediction], bound: str) -> str:
-        runs = [one for one in predictions if self._asked.runs(one.configuration)]
-        least = min(runs, key=lambda one: one.bytes, default=None)
-        if least is None:
-            return "no trainer that was asked for runs on so few ranks"
+        if not any(self._asked.runs(one.configuration) for one in predictions):
+            return f"no trainer that was asked for runs on {self._asked.ranks} ranks"
+        needed, least = self._smallest(predictions)
         most = max(least.memory.parts.items(), key=operator.itemgetter(1))
         return (
-            f"nothing fits in {bound}: the least is {in_words(math.ceil(least.bytes))}, "
-            f"{way(least.configuration)} ({short(least.configuration)}), of which {most[0]} are "
-            f"{size(most[1])} while it is at its {least.memory.moment}"
+            f"nothing fits in {bound}: the least is {in_words(needed)}, "
+            f"{way(least.configuration)} ({short(least.configuration)}), of which {most[0]} takes "
+            f"{size(most[1])} at its peak, the {least.memory.moment}"
         )
+
+    def _smallest(self, predictions: Sequence[Prediction]) -> tuple[int, Prediction]:
+        """The smallest bound that would do, and for what: what is needed depends on it, too."""
+        for _ in range(_TURNS):
+            runs = (one for one in predictions if self._asked.runs(one.configuration))
+            least = min(runs, key=lambda one: one.bytes)
+            needed = memory_bytes(in_words(math.ceil(least.bytes)))
+            search = Search(self._job, replace(self._asked, memory=needed), None)
+            predictions = search.predictions()
+            if (found := search.best(predictions)) is not None:
+                return needed, found
+        return needed, least
 
 
 def in_clusters(configuration: Configuration) -> bool:

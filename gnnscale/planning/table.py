@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ WIDTH = 120
 _MARK = "►"
 
 
-def text(tables: Sequence[Table], lines: Sequence[tuple[str, str]]) -> str:
+def as_text(tables: Sequence[Table], lines: Sequence[tuple[str, str]]) -> str:
     """Tables, and below them lines, each with what it is about."""
     from rich.console import Console
     from rich.table import Table
@@ -31,7 +32,8 @@ def text(tables: Sequence[Table], lines: Sequence[tuple[str, str]]) -> str:
     for about, line in lines:
         grid.add_row(Text(about), Text(shown(line)))
     console.print(grid)
-    return "\n".join(row.rstrip() for row in console.export_text().splitlines())
+    text = console.export_text().replace("\N{NO-BREAK SPACE}", " ")
+    return "\n".join(row.rstrip() for row in text.splitlines())
 
 
 def ways_table(
@@ -89,19 +91,26 @@ def theory_table(rows: Sequence[Prediction]) -> Table:
 
 
 def memory_table(rows: Sequence[Prediction]) -> Table:
-    """The peak of memory part by part; parts that no row has are left out."""
-    parts = list(dict.fromkeys(part for row in rows for part in row.memory.parts))
-    parts = [part for part in parts if any(row.memory.parts.get(part, 0) >= 1 for row in rows)]
+    """The peak of memory part by part, the largest first; and that of a step where it is another."""
     table = _table("Memory at its peak")
-    for name in ("way", "when"):
-        table.add_column(name, no_wrap=True)
-    for part in (*parts, "all"):
-        table.add_column(part, justify="right")
+    table.add_column("way", no_wrap=True)
+    table.add_column("when", no_wrap=True)
+    table.add_column("all", justify="right", no_wrap=True)
+    table.add_column("of which")
     for row in rows:
-        there = row.memory.parts
-        cells = [size(there.get(part, 0)) if there.get(part, 0) >= 1 else "" for part in parts]
-        table.add_row(way(row.configuration), row.memory.moment, *cells, size(row.bytes))
+        memory = row.memory
+        for name in dict.fromkeys([memory.moment, *(n for n in ("step",) if n in memory.moments)]):
+            there = memory.moments[name]
+            parts = sorted(there.items(), key=operator.itemgetter(1), reverse=True)
+            told = ", ".join(f"{of} {_joined(size(value))}" for of, value in parts if value >= 1)
+            called = way(row.configuration) if name == memory.moment else ""
+            table.add_row(called, name, size(sum(there.values())), told)
     return table
+
+
+def _joined(text: str) -> str:
+    """Text that is not broken between lines."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _table(title: str) -> Table:
