@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.epochs import averaged
@@ -54,6 +54,8 @@ _KEPT, _RETURNED = (
     256 << 20,
     128 << 10,
 )  # bytes above which a buffer is new each time: see allocator
+_TRUSTED = 8.0  # a trial that differs by more from the tables was disturbed, or they were
+_FEWEST = 1e-3  # edges a node
 _EVALUATED = 1.5  # time a unit of exact inference's work, over that of training
 _BOUNDS: dict[str, Bound] = {
     "dense": "compute",
@@ -171,9 +173,8 @@ class _Rates:
         self._job, self._chosen, self._machine = job, configuration, machine
         self._arrays = sum(1 for p in job.model.parameters() if p.requires_grad)
         self._kept = _KEPT if configuration.memory is None else _RETURNED
-        self._tried = tried
         self._ratios = {
-            way: [self._ratio(own, way) for own in tried]
+            way: [self._ratio(own, way) for own in tried if own.forward or way == "evaluated"]
             for way in ("forward", "backward", "evaluated")
         }
         # Of several ranks each has its share of the cores.
@@ -302,8 +303,9 @@ class _Rates:
         classes = costs.values[-1].width if costs.values else 1
         written = sum(own.facts.width for own in costs.placed if own.facts.reads)
         rows = 8 * whole.nodes * (written + 2 * classes)
-        # What steps have freed has gone back to the system: an evaluation's memory is new.
-        new = costs.peak(whole, backward=False)
+        # What steps have freed has gone back to the system: an evaluation's memory is new, of
+        # every layer what is written, and what it is put together from.
+        new = 2 * costs.peak(whole, backward=False)
         seconds += rows * self._machine.copied + new * self._machine.fresh
         return seconds * self._slower
 
@@ -395,21 +397,48 @@ class _Rates:
 
     # --- what was tried -------------------------------------------------------------------------
 
-    def _ratio(self, own: Tried, way: str) -> tuple[float, float]:
-        """Of the logarithms of nodes and of what was measured over what the tables say."""
+    def _ratio(self, own: Tried, way: str) -> _Point:
+        """What was measured of a piece over what the tables say."""
         costs = self._job.costs(training=way != "evaluated")
         said = self._pass(costs, own.sizes, back=way == "backward").total
-        measured = float(getattr(own, way))
-        ratio = math.log(measured / said) if said > 0 and measured > 0 else 0.0
-        return math.log(max(own.sizes.nodes, 1)), ratio
+        ratio = float(getattr(own, way)) / said if said > 0 else 1.0
+        degree = max(own.sizes.edges / max(own.sizes.nodes, 1), _FEWEST)
+        within = min(max(ratio, 1 / _TRUSTED), _TRUSTED)
+        nodes = math.log(max(own.sizes.nodes, 1))
+        return _Point(nodes, math.log(degree), math.log(within), few=not own.forward)
 
     def _put_right(self, way: str, sizes: Sizes) -> float:
-        """The factor of a pass: between the pieces that were tried, else that of the nearest."""
+        """The factor of a pass: between the pieces that were tried, else that of the nearest.
+
+        An evaluation has been tried with all edges and with few: between these by edges a node.
+        """
         points = self._ratios[way]
         if not points:
             return 1.0
         at = math.log(max(sizes.nodes, 1))
-        for (before, low), (after, high) in pairwise(points):
-            if before <= at <= after:
-                return math.exp(low + (high - low) * (at - before) / (after - before))
-        return math.exp(points[0][1] if at < points[0][0] else points[-1][1])
+        whole = [point for point in points if not point.few]
+        few = [point for point in points if point.few]
+        if not few or not whole:
+            return math.exp(_between(points, at))
+        degree = math.log(max(sizes.edges / max(sizes.nodes, 1), _FEWEST))
+        most, least = whole[-1].degree, few[-1].degree
+        share = min(max((most - degree) / max(most - least, 1e-9), 0.0), 1.0)
+        return math.exp((1 - share) * _between(whole, at) + share * _between(few, at))
+
+
+class _Point(NamedTuple):
+    """Of a piece: logarithms of nodes, edges a node and the ratio; whether it has few edges."""
+
+    nodes: float
+    degree: float
+    ratio: float
+    few: bool
+
+
+def _between(points: Sequence[_Point], at: float) -> float:
+    """The ratio at so many nodes."""
+    for before, after in pairwise(points):
+        if before.nodes <= at <= after.nodes:
+            share = (at - before.nodes) / max(after.nodes - before.nodes, 1e-9)
+            return before.ratio + share * (after.ratio - before.ratio)
+    return points[0].ratio if at < points[0].nodes else points[-1].ratio

@@ -7,6 +7,7 @@ some steps of the model itself all of it is in the figures.
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import NamedTuple
 
@@ -14,19 +15,22 @@ import torch
 from torch import Tensor
 
 from gnnscale.costs.counted.amounts import Sizes
-from gnnscale.costs.machine.timing import Clock
 from gnnscale.costs.seconds import left_as_it_was
+from gnnscale.costs.sizes import row_bytes
 from gnnscale.graph import Adjacency, Graph
 from gnnscale.graph.adjacency import slice_rows
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
 from gnnscale.nn import Context, GraphModel, LayeredGNN
+from gnnscale.nn.blocks.phases import opaque_of
 from gnnscale.nn.modules import repeatable
 from gnnscale.storage.allocator import kept_buffers
 from gnnscale.storage.mapped import read_rows
 
 _NODES = (1024, 4096, 16384, 65536, 262144)
 _WARM, _ROUNDS = 2, 3  # rounds that are not counted, and those that are, at least
+_MOST = 1 << 30  # bytes that a piece takes at most, about
+_AROUND = 8  # nodes of a piece for each that is one of a chunk
 _CLUSTER = 1024  # nodes of a cluster, of which one edge in so many comes from another
 _AWAY = 5
 
@@ -36,8 +40,8 @@ class Tried(NamedTuple):
 
     Attributes:
         sizes: of the piece.
-        forward: of a forward pass in training.
-        backward: of the loss and the backward pass.
+        forward: of a forward pass in training; 0 where it was only evaluated.
+        backward: of the loss and the backward pass; likewise.
         evaluated: of a forward pass that keeps nothing.
     """
 
@@ -63,7 +67,8 @@ def try_steps(
     began = time.perf_counter()
     device = torch.device("cpu")
     with kept_buffers(), repeatable(device), left_as_it_was(model):
-        for nodes in sorted({min(nodes, graph.num_nodes) for nodes in _NODES}):
+        most = max(_NODES[0], _MOST // _node_bytes(model, graph))
+        for nodes in sorted({min(nodes, graph.num_nodes, most) for nodes in _NODES}):
             spent = time.perf_counter() - began
             if found:
                 per_node = sum(found[-1][1:]) / found[-1].sizes.nodes
@@ -72,7 +77,19 @@ def try_steps(
             batch = piece(graph, nodes, clustered)
             if batch.num_nodes:
                 found.append(_tried(model, batch, seconds / (2 * len(_NODES))))
+        if opaque_of(model.phases) and graph.node_ptr is None:
+            # Exact inference runs it on the rows of a chunk and all that they read, whose own
+            # edges are not there.
+            found += [_evaluated(model, piece(graph, int(own.sizes.nodes), False)) for own in found]
     return found
+
+
+def _node_bytes(model: LayeredGNN | GraphModel, graph: Graph) -> int:
+    """Bytes of a node in a step, about."""
+    messages = 1
+    if opaque_of(model.phases):
+        messages += 2 * graph.num_edges // max(1, graph.num_nodes)
+    return 3 * row_bytes(model, graph) * len(model.phases) * messages
 
 
 def piece(graph: Graph, nodes: int, clustered: bool) -> Batch:
@@ -124,14 +141,39 @@ def _tried(model: LayeredGNN | GraphModel, batch: Batch, seconds: float) -> Trie
     until = time.perf_counter() + seconds
     while len(rounds) < _ROUNDS or time.perf_counter() < until:
         rounds.append(_once(model, batch))
-    clock = Clock()
-    settled = [clock.settled(way) for way in zip(*rounds, strict=True)]
+    settled = [statistics.median(way) for way in zip(*rounds, strict=True)]
     entries = batch.x.nnz if isinstance(batch.x, CSR) else 0
     adj = batch.adj
     sizes = Sizes(
         batch.num_nodes, adj.nnz, entries=entries, transposed=0 if adj.symmetric else adj.nnz
     )
     return Tried(sizes, *settled)
+
+
+def _evaluated(model: LayeredGNN | GraphModel, batch: Batch) -> Tried:
+    """Of a piece, where edges arrive at the first of its nodes alone."""
+    rows = max(1, batch.num_nodes // _AROUND)
+    ends = batch.adj.indptr.clone()
+    ends[rows + 1 :] = ends[rows]
+    edges = int(ends[rows])
+    values = batch.adj.values
+    batch.adj = Adjacency(
+        ends, batch.adj.indices[:edges], None if values is None else values[:edges]
+    )
+    for name in ("edge_attr", "edge_type"):
+        if (value := getattr(batch, name)) is not None:
+            setattr(batch, name, value[:edges])
+    assert batch.x is not None
+    runs = []
+    model.eval()
+    for _ in range(_WARM + _ROUNDS):
+        began = time.perf_counter()
+        with torch.no_grad():
+            model(batch.x, batch.adj, context=Context.of(batch, training=False, seed=0))
+        runs.append(time.perf_counter() - began)
+    entries = batch.x.nnz if isinstance(batch.x, CSR) else 0
+    sizes = Sizes(batch.num_nodes, edges, entries=entries)
+    return Tried(sizes, 0.0, 0.0, statistics.median(runs[_WARM:]))
 
 
 def _once(model: LayeredGNN | GraphModel, batch: Batch) -> tuple[float, float, float]:
