@@ -119,7 +119,7 @@ def clusters(
     )
 
 
-def drawn_sizes(whole: Sizes, parts: int, drawn: int, cut: float) -> Sizes:
+def drawn_sizes(whole: Sizes, parts: int, drawn: float, cut: float) -> Sizes:
     """A batch of some clusters, drawn without replacement: sizes in the mean.
 
     It has the edges within its clusters, and of those between clusters the share that joins two of

@@ -92,7 +92,7 @@ def sizes_of_graph(graph: Graph) -> Sizes:
     adj = graph.adj
     degree = loops = 0
     leaving = torch.zeros(graph.num_nodes, dtype=torch.int32, device=adj.device)
-    for rows in _walked(adj):
+    for rows in walked(adj):
         degree = max(degree, int(rows.degrees.max()) if rows.degrees.numel() else 0)
         loops += int((rows.sources == rows.targets).sum())
         leaving.index_add_(0, rows.sources, torch.ones_like(rows.sources, dtype=torch.int32))
@@ -125,7 +125,7 @@ def halo_rows(adj: Adjacency, assignment: Tensor) -> tuple[int, int]:
     """
     parts = int(assignment.max()) + 1 if assignment.numel() else 0
     pairs, cut = [], 0
-    for rows in _walked(adj):
+    for rows in walked(adj):
         readers = assignment[rows.targets]
         away = assignment[rows.sources] != readers
         pairs.append((rows.sources[away] * parts + readers[away]).unique())
@@ -133,20 +133,26 @@ def halo_rows(adj: Adjacency, assignment: Tensor) -> tuple[int, int]:
     return torch.cat(pairs).unique().numel() if pairs else 0, cut
 
 
-class _Edges(NamedTuple):
-    """The edges that arrive at some nodes one after the other, and how many at each."""
+class Edges(NamedTuple):
+    """The edges that arrive at some nodes one after the other, and how many at each.
+
+    Attributes:
+        sources: int64 `[edges]`.
+        targets: int64 `[edges]`.
+        degrees: int64 `[nodes]`.
+    """
 
     sources: Tensor
     targets: Tensor
     degrees: Tensor
 
 
-def _walked(adj: Adjacency) -> Iterator[_Edges]:
+def walked(adj: Adjacency) -> Iterator[Edges]:
     """All edges, block by block."""
     for start, stop, rows in row_blocks(adj):
         degrees = rows.indptr.diff()
         targets = torch.arange(start, stop, device=rows.device).repeat_interleave(degrees)
-        yield _Edges(rows.indices.long(), targets, degrees)
+        yield Edges(rows.indices.long(), targets, degrees)
 
 
 class _Reader:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
+
+import torch
 
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.epochs import drawn_sizes
 from gnnscale.costs.predicted.configuration import Configuration
+from gnnscale.costs.predicted.cuts import Cut, between
+from gnnscale.graph import ClusteredGraph
+from gnnscale.loader.cluster_loader import draw_batches
+
+_DRAWN = 200  # batches that are drawn to see how much they differ
 
 
 class Batches(NamedTuple):
@@ -16,7 +24,7 @@ class Batches(NamedTuple):
     Attributes:
         number: how many.
         mean: sizes in the mean.
-        largest: of the largest that a run is expected to draw.
+        largest: of the largest that a run is expected to draw; each of its figures is the greatest.
         dropped: share of the edges that no batch of an epoch has.
     """
 
@@ -26,22 +34,80 @@ class Batches(NamedTuple):
     dropped: float
 
 
-def batches_of(whole: Sizes, train_rows: int, configuration: Configuration) -> Batches:
-    """The batches that a configuration makes of what is trained on."""
-    if configuration.trainer == "layerwise":
-        rows = min(configuration.batch_rows, train_rows)
-        count = max(1, math.ceil(train_rows / max(1, rows)))
-        nodes = max(1, whole.nodes)
-        mean = whole.share(train_rows / count / nodes)
-        return Batches(count, mean, whole.share(rows / nodes), 0.0)
-    if configuration.trainer == "graph":
-        graphs = max(1, int(whole.segments))
-        drawn = min(configuration.graphs, graphs)
-        count = math.ceil(graphs / drawn)
-        mean = whole.share(1 / count)._replace(segments=graphs / count)
-        return Batches(count, mean, mean, 0.0)
-    parts, drawn = configuration.parts, min(configuration.clusters, configuration.parts)
-    count = math.ceil(parts / drawn)
-    mean = drawn_sizes(whole, parts, drawn, 0.3 if parts > 1 else 0.0)
-    kept = count * mean.edges / whole.edges if whole.edges else 1.0
-    return Batches(count, mean, mean, max(0.0, 1 - kept))
+def rows_of_layers(whole: Sizes, train_rows: int, batch_rows: int) -> Batches:
+    """Batches of rows, of a layer that is trained by itself."""
+    number = max(1, math.ceil(train_rows / max(1, batch_rows)))
+    mean = whole.share(train_rows / number / max(1, whole.nodes))
+    return Batches(number, mean, mean, 0.0)
+
+
+def of_graphs(whole: Sizes, drawn: int) -> Batches:
+    """Batches of whole graphs."""
+    graphs = max(1, int(whole.segments))
+    number = math.ceil(graphs / max(1, drawn))
+    mean = whole.share(1 / number)._replace(segments=graphs / number)
+    return Batches(number, mean, mean, 0.0)
+
+
+def estimated(whole: Sizes, configuration: Configuration, cut: Callable[[int], Cut]) -> Batches:
+    """Batches of clusters that are yet to be made.
+
+    Args:
+        whole: of what is trained on.
+        configuration: the number of parts, and of clusters a batch.
+        cut: what parts are like, by their number.
+    """
+    parts = min(configuration.parts, max(1, int(whole.nodes)))
+    number = math.ceil(parts / max(1, min(configuration.clusters, parts)))
+    drawn = math.ceil(parts / number)
+    like = cut(parts)
+    mean = drawn_sizes(whole, parts, parts / number, like.share)
+    largest = drawn_sizes(whole, parts, drawn, like.share)
+    # The greatest of so many draws, of sums of parts without replacement.
+    draws = max(2, number * configuration.epochs)
+    off = math.sqrt(2 * math.log(draws)) * math.sqrt(max(0.0, 1 - drawn / parts) / drawn)
+    nodes, edges = 1 + like.nodes * off, 1 + like.edges * off
+    largest = largest._replace(
+        nodes=min(whole.nodes, largest.nodes * nodes),
+        edges=min(whole.edges, largest.edges * edges),
+        entries=min(whole.entries, largest.entries * nodes),
+        transposed=min(whole.transposed, largest.transposed * edges),
+    )
+    kept = number * mean.edges / whole.edges if whole.edges else 1.0
+    return Batches(number, mean, largest, max(0.0, 1 - kept))
+
+
+def counted(seen: ClusteredGraph, whole: Sizes, configuration: Configuration, seed: int) -> Batches:
+    """Batches of the clusters that there are, as a run of this seed draws them.
+
+    Args:
+        seen: what is trained on.
+        whole: its sizes.
+        configuration: the number of clusters a batch.
+        seed: of the draws.
+    """
+    drawn = seen.sizes.nonzero().squeeze(1)
+    parts, clusters = drawn.numel(), min(configuration.clusters, max(1, drawn.numel()))
+    number = math.ceil(parts / clusters)
+    counts, sizes = between(seen), seen.sizes.double()
+    nodes, edges = [], []
+    epochs = min(configuration.epochs, math.ceil(_DRAWN / number))
+    for epoch in range(epochs):
+        order = draw_batches(
+            seen.train_counts[drawn], clusters, shuffle=True, seed=seed, epoch=epoch
+        )
+        for batch in order:
+            own = drawn[batch]
+            nodes.append(float(sizes[own].sum()))
+            edges.append(float(counts[own.numpy()][:, own.numpy()].sum()))
+    among = float(counts.sum())
+
+    def sizes_of(nodes: float, edges: float) -> Sizes:
+        share = whole.share(nodes / max(1, whole.nodes))
+        transposed = edges if whole.transposed else 0
+        segments = math.ceil(parts / number)
+        return share._replace(edges=edges, transposed=transposed, segments=segments)
+
+    mean = torch.tensor([nodes, edges], dtype=torch.float64).mean(1).tolist()
+    dropped = 1 - sum(edges) / max(1.0, epochs * among)
+    return Batches(number, sizes_of(*mean), sizes_of(max(nodes), max(edges)), max(0.0, dropped))

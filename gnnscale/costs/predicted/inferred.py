@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.model import ModelCosts, Placed
+from gnnscale.costs.inference import default_chunk_rows
 from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.sizes import CACHED_BYTES
+from gnnscale.nn import GraphModel
 
 _CHUNK_COPIES = 5  # of the rows that are computed at once
 _PIECE = 1 << 30  # of what an opaque convolution has on a piece of the graph, at most
@@ -19,10 +21,11 @@ _PIECE = 1 << 30  # of what an opaque convolution has on a piece of the graph, a
 def inference(job: Job, configuration: Configuration) -> float:
     """Bytes that an evaluation has at a time."""
     costs, sizes = job.costs(training=False), job.sizes
-    if configuration.trainer == "graph":
+    if isinstance(job.model, GraphModel):
         chunk = min(1.0, 65536 / max(1.0, sizes.nodes))
         return costs.peak(sizes.share(chunk), backward=False)
-    layers = _layers(costs, sizes)
+    rows = min(sizes.nodes, default_chunk_rows(job.model, job.graph))
+    layers = _layers(costs, sizes, rows)
     bound = configuration.memory
     chunk = min(
         CACHED_BYTES, max((value.row for value in costs.values[1:]), default=0) * sizes.nodes
@@ -32,7 +35,7 @@ def inference(job: Job, configuration: Configuration) -> float:
     return layers + _CHUNK_COPIES * chunk
 
 
-def _layers(costs: ModelCosts, sizes: Sizes) -> float:
+def _layers(costs: ModelCosts, sizes: Sizes, chunk: float) -> float:
     """Bytes of layers, slots and pieces where they are most."""
     values, placed = costs.values, costs.placed
     there = most = 0.0  # the layer that is read
@@ -46,9 +49,11 @@ def _layers(costs: ModelCosts, sizes: Sizes) -> float:
         most = max(most, there + read + sum(slots.values()))  # written while the last is read
         piece = 0.0
         if own.facts.lists_edges:
-            edges = own.facts.workspace.of(sizes) + 24 * sizes.edges
+            edges = sizes.edges * chunk / max(1.0, sizes.nodes)
+            halo = sizes._replace(nodes=min(sizes.nodes, chunk + edges), edges=edges)
             rows = sum(values[value].row for value in own.takes) + values[own.gives].row
-            piece = min(_PIECE, edges + rows * sizes.nodes)
+            piece = own.facts.workspace.of(halo) + 24 * edges + rows * halo.nodes
+            piece = min(_PIECE, piece)
         there = read
         most = max(most, there + piece + sum(slots.values()))
     return max(most, there + sum(slots.values()))

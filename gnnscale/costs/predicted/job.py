@@ -11,9 +11,16 @@ from torch import Tensor
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.model import ModelCosts
 from gnnscale.costs.counted.reading import costs_of, sizes_of_graph
-from gnnscale.costs.predicted.batches import Batches, batches_of
+from gnnscale.costs.predicted.batches import (
+    Batches,
+    counted,
+    estimated,
+    of_graphs,
+    rows_of_layers,
+)
 from gnnscale.costs.predicted.chunks import EvaluatedChunks, evaluated_chunks
 from gnnscale.costs.predicted.configuration import Configuration
+from gnnscale.costs.predicted.cuts import Cuts
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, subgraph
 from gnnscale.nn import GraphModel, LayeredGNN, as_layered
@@ -143,8 +150,27 @@ class Job:
         chosen = self.graph.split(self.split)
         return None if chosen is None else chosen.train
 
+    @cached_property
+    def cuts(self) -> Cuts:
+        """What partitions of what is trained on would be like."""
+        return Cuts(self.seen, self.method, self.balance, self.seed)
+
     def batches(self, configuration: Configuration) -> Batches:
-        """How large the batches of an epoch are."""
+        """How large the batches of an epoch are.
+
+        Of a clustered graph it is counted, for the draws of a run of this seed. Of others it is
+        estimated, from partitions of it, or of a piece of it, which take seconds and are cached.
+        """
         if configuration not in self._batches:
-            self._batches[configuration] = batches_of(self.trained, self.train_rows, configuration)
+            self._batches[configuration] = self._find(configuration)
         return self._batches[configuration]
+
+    def _find(self, configuration: Configuration) -> Batches:
+        if configuration.trainer == "layerwise":
+            return rows_of_layers(self.trained, self.train_rows, configuration.batch_rows)
+        if configuration.trainer == "graph":
+            return of_graphs(self.trained, configuration.graphs)
+        if self.clustered is not None:
+            view = self.clustered.view("train") if self.inductive else self.clustered
+            return counted(view, self.trained, configuration, self.seed)
+        return estimated(self.trained, configuration, self.cuts.of)

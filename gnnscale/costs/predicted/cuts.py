@@ -1,0 +1,162 @@
+"""What parts of a graph are like: how even they are, and how many edges go between them.
+
+Of clusters that there are it is counted. Of those yet to be made it is learnt from partitions into
+some numbers of parts, which stay in the cache of partitions, and read off between them: what is cut
+grows about evenly with the logarithm of the number of parts. Of a large graph a piece is cut, into
+parts of the same size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from gnnscale.costs.counted.reading import walked
+from gnnscale.graph import Adjacency, ClusteredGraph, Graph, subgraph
+from gnnscale.partitioning import partition
+
+_LARGEST_CUT = 3_000_000  # edges of a graph that is cut whole: some seconds
+_PIECE_EDGES = 1_500_000
+_STEP = 4  # between two numbers of parts that are tried
+
+
+class Cut(NamedTuple):
+    """Parts of a graph.
+
+    Attributes:
+        share: of the edges, that go from one part to another.
+        nodes: standard deviation of the nodes of a part, as a share of the mean.
+        edges: the same of the edges that it has by itself.
+    """
+
+    share: float
+    nodes: float
+    edges: float
+
+
+def between(seen: ClusteredGraph) -> sparse.csr_array:
+    """How many edges go from each cluster of a view to each, int64 `[num_parts, num_parts]`."""
+    cluster_of, inside = seen.cluster_of.long(), None
+    if seen.view_name == "train":
+        own = torch.arange(seen.graph.num_nodes) - seen.offsets[cluster_of]
+        inside = own < seen.sizes[cluster_of]
+    return _between(seen.graph.adj, cluster_of, seen.num_parts, inside)
+
+
+def _between(
+    adj: Adjacency, part_of: Tensor, parts: int, inside: Tensor | None = None
+) -> sparse.csr_array:
+    found = sparse.csr_array((parts, parts), dtype=np.int64)
+    for rows in walked(adj):
+        sources, targets = rows.sources, rows.targets
+        if inside is not None:
+            kept = inside[sources] & inside[targets]
+            sources, targets = sources[kept], targets[kept]
+        pairs = part_of[targets] * parts + part_of[sources]
+        pairs, counts = pairs.unique(return_counts=True)
+        at = (pairs // parts).numpy(), (pairs % parts).numpy()
+        found = found + sparse.csr_array((counts.numpy(), at), shape=(parts, parts))
+    return found
+
+
+class Cuts:
+    """What partitions of a graph would be like, by the number of parts.
+
+    Args:
+        graph: what is partitioned.
+        method: partitioner.
+        balance: what it evens out.
+        seed: of it.
+    """
+
+    def __init__(self, graph: Graph, method: object, balance: str | float, seed: int) -> None:
+        self._graph, self._method, self._balance, self._seed = graph, method, balance, seed
+        self._piece: Graph | None = None
+        self._known: dict[int, Cut] = {}
+
+    def of(self, parts: int) -> Cut:
+        """What so many parts are like; measured at two numbers around it, once each."""
+        nodes = self._graph.num_nodes
+        if parts <= 1 or not self._graph.num_edges:
+            return Cut(0.0, 0.0, 0.0)
+        if parts >= nodes:
+            return Cut(1.0, 0.0, 0.0)
+        low = _STEP ** int(math.log(parts, _STEP) + 1e-9)
+        high = min(low * _STEP, nodes)
+        if low == parts:
+            return self._measured(low)
+        one, other = (self._measured(number) for number in (low, high))
+        at = math.log(parts / low) / math.log(high / low)
+        return Cut(*(a + at * (b - a) for a, b in zip(one, other, strict=True)))
+
+    def _measured(self, parts: int) -> Cut:
+        if parts not in self._known:
+            self._known[parts] = self._measure(parts)
+        return self._known[parts]
+
+    def _measure(self, parts: int) -> Cut:
+        if parts <= 1:
+            return Cut(0.0, 0.0, 0.0)
+        if self._piece is None:
+            self._piece = _piece_of(self._graph)
+        piece = self._piece
+        share = piece.num_nodes / max(1, self._graph.num_nodes)
+        here = min(max(1, round(parts * share)), piece.num_nodes)
+        if here == 1:  # a part is larger than the piece: cut less than the fewest here
+            return Cut(self._measured(parts * _STEP).share * 0.7, 0.02, 0.1)
+        method = self._method if isinstance(self._method, str) else "auto"
+        part = partition(
+            piece, here, method=method, balance=self._balance, seed=self._seed
+        ).assignment.long()
+        counts = _between(piece.adj, part, here)
+        inside = counts.diagonal()
+        sizes = torch.bincount(part, minlength=here).double().numpy()
+        total = max(1, int(counts.sum()))
+        return Cut(1 - inside.sum() / total, _spread(sizes), _spread(inside.astype(float)))
+
+
+def _spread(values: np.ndarray) -> float:
+    mean = float(values.mean())
+    return float(values.std()) / mean if mean else 0.0
+
+
+def _piece_of(graph: Graph) -> Graph:
+    """The structure of a graph, or of what is near some node of it where it is large."""
+    bare = dataclasses.replace(
+        graph, x=None, y=None, edge_attr=None, edge_type=None, node_type=None, splits={}
+    )
+    if graph.num_edges <= _LARGEST_CUT:
+        return bare
+    taken = torch.zeros(graph.num_nodes, dtype=torch.bool)
+    for nodes in _outwards(graph.adj, taken):
+        taken[nodes] = True
+    return subgraph(dataclasses.replace(bare, node_ptr=None), taken)
+
+
+def _outwards(adj: Adjacency, taken: Tensor) -> Iterator[Tensor]:
+    """Nodes around one, ring by ring, until they have edges enough."""
+    degrees = adj.indptr.diff()
+    edges, start = 0, 0
+    ring = torch.zeros(0, dtype=torch.int64)
+    while edges < _PIECE_EDGES:
+        if not ring.numel():  # the next component
+            while start < adj.num_nodes and bool(taken[start]):
+                start += 1
+            if start == adj.num_nodes:
+                return
+            ring = torch.tensor([start])
+        room = _PIECE_EDGES - edges
+        within = degrees[ring].cumsum(0) <= max(room, int(degrees[ring[0]]))
+        ring = ring[within]
+        yield ring
+        edges += int(degrees[ring].sum())
+        reached = [adj.indices[adj.indptr[i] : adj.indptr[i + 1]].long() for i in ring.tolist()]
+        ring = torch.cat(reached).unique() if reached else ring[:0]
+        ring = ring[~taken[ring]]
