@@ -1,4 +1,4 @@
-"""What can be shown: text of others' files, as a terminal acts on some characters; and sizes."""
+"""What can be shown: text of others' files, on which a terminal acts; sizes and times."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: "3 min 20 s"."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

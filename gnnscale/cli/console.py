@@ -112,3 +112,4 @@ def show_log(verbose: bool) -> None:
     handler.addFilter(_InWords())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("gnnscale.train.run.expected").setLevel(logging.INFO)

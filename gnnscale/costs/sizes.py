@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.costs.counted.amounts import Sizes
-from gnnscale.costs.counted.reading import costs_of, entries_of
+from gnnscale.costs.counted.model import ModelCosts
+from gnnscale.costs.counted.reading import entries_of
 from gnnscale.errors import GnnscaleError
 from gnnscale.graph import Adjacency, ClusteredGraph, Graph
 from gnnscale.kernels import CSR
-from gnnscale.nn import GraphModel, LayeredGNN
 from gnnscale.storage.mapped import read_rows
 
 # Of the widest activation of a batch, and of a chunk of rows in inference. What is larger leaves
@@ -213,29 +213,21 @@ def choose_sizes(
 
 
 def evaluation_interval(
-    model: LayeredGNN | GraphModel,
-    graph: Graph,
-    trained: Sizes,
-    evaluated: Sizes,
-    *,
-    first_hop: bool = False,
+    costs: Callable[..., ModelCosts], trained: Sizes, evaluated: Sizes, *, first_hop: bool = False
 ) -> int:
     """Epochs between evaluations such that their work stays under a tenth of training's.
 
     Args:
-        model: the model.
-        graph: any of those that it is run on; what its features and values are like counts.
+        costs: of the model: `Job.costs`.
         trained: what an epoch trains on.
         evaluated: what an evaluation runs over, all together.
         first_hop: whether training has the first propagation computed before.
     """
-    assert graph.x is not None
     evaluation = training = 0.0
     with contextlib.suppress(GnnscaleError):  # of a layer that does not run on any small piece
-        usual = learnt = costs_of(model, graph.x, graph.carried)
-        if first_hop:
-            learnt = costs_of(model, graph.x, graph.carried, computed="first")
-        evaluation, training = usual.forward.of(evaluated), learnt.step.of(trained)
+        learnt = costs(computed="first" if first_hop else "none")
+        evaluation = costs(training=False).forward.of(evaluated)
+        training = learnt.step.of(trained)
     if evaluation <= 0 or training <= 0:
         evaluation, training = evaluated.nodes, TRAINING * trained.nodes
     return epochs_between(_INFERENCE_COST * evaluation, training)

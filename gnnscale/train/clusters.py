@@ -217,9 +217,8 @@ class Clusters:
     def interval(self, evaluated: Sequence[Graph]) -> int:
         """Epochs between evaluations of these graphs for `evaluate_every="auto"`."""
         trained = sizes_in_training(self.graph, self.seen.num_nodes, len(self.loader))
-        whole, model = sizes_of_all(evaluated), self._setup.model
-        ahead = self._first is not None
-        return evaluation_interval(model, self.graph, trained, whole, first_hop=ahead)
+        whole, costs = sizes_of_all(evaluated), self._setup.job(self).costs
+        return evaluation_interval(costs, trained, whole, first_hop=self._first is not None)
 
     def sample(self) -> Batch:
         """A batch of one cluster: that of most training nodes, or the largest where none has."""

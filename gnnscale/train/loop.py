@@ -30,6 +30,9 @@ class Keeper(Protocol):
     def checkpoint(self) -> None:
         """Write the state to go on from, unless it is no longer finite. On every rank."""
 
+    def told(self, steps: int, of: int, seconds: float) -> None:
+        """Take note of a step: how many of an epoch there have been, and what they took."""
+
     def checkpoint_is_due(self) -> bool:
         """Whether it is time for a checkpoint at the end of an epoch. On every rank."""
 
@@ -61,8 +64,6 @@ class Loop:
         shown = setup.config.progress and comm.is_main()
         with Progress(total, done, shown) as self._progress:
             for session in sessions:
-                if session.rule.stopped is None:  # what fault there is comes before an epoch
-                    session.interval(setup.config.evaluate_every)
                 while session.rule.stopped is None:
                     self._run_epoch(session)
                 if sessions.close(session):
@@ -112,7 +113,8 @@ class Loop:
             signals = session.step(batch, done, len(source))
             now = time.monotonic()
             meter.seconds += now - before
-            before = now
+            self._keeper.told(done, len(source), meter.seconds)
+            before = time.monotonic()
             at, _, where = self._sessions.shown(session)
             self._progress.step(at, where, meter.mean_loss, meter.nodes_per_second)
             self._steps_since_checkpoint += 1

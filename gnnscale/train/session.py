@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from gnnscale import comm
+from gnnscale.costs.predicted.job import Job
 from gnnscale.errors import InputError
+from gnnscale.graph import ClusteredGraph
 from gnnscale.nn import LayeredGNN
-from gnnscale.train.contracts import Evaluated, Source, Step, StopRule, Trained, Validator
+from gnnscale.train.contracts import Data, Evaluated, Source, Step, StopRule, Trained, Validator
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.callbacks import Told
 from gnnscale.train.run.folder import RunFolder
@@ -67,11 +69,29 @@ class Setup:
         self.until = config.epochs
         self.is_fitting = False
         self.interrupted: Callable[[], bool] = lambda: False
+        self._job: Job | None = None
 
     @property
     def learnt(self) -> Learnt:
         """The model, and what its task has besides that is trained or kept."""
         return Learnt(self.model, self.task)
+
+    def job(self, data: Data) -> Job:
+        """What is planned for: its costs are counted once, for all who ask."""
+        config: Any = self.config
+        if self._job is None:
+            given: Any = data.held().get("given", data.held()[""])
+            self._job = Job(
+                given,
+                self.model,
+                split=config.split,
+                inductive=getattr(config, "inductive", False),
+                optimizer=config.optimizer,
+                seed=config.seed,
+            )
+        made = data.held()[""]
+        self._job.clustered = made if isinstance(made, ClusteredGraph) else None
+        return self._job
 
     def count(self, name: str, seconds: float) -> None:
         """Add to the report's seconds of a phase."""

@@ -77,7 +77,7 @@ class EachGraph:
             sizes_of_some(graph, mask.nonzero().squeeze(1))
             for mask in (split.train, split.train | split.val | split.test)
         )
-        return evaluation_interval(self._model, graph, trained, evaluated)
+        return evaluation_interval(self._setup.job(self._data).costs, trained, evaluated)
 
     def validate(self) -> dict[str, dict[str, float]]:
         """See `Validator`."""

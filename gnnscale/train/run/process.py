@@ -109,6 +109,7 @@ class MemoryMeter:
 
     def __init__(self) -> None:
         self.peak = Footprint()
+        self._before = Footprint()
         self._highest = 0  # RSS since the last reset: growth beyond it is looked at
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -116,7 +117,7 @@ class MemoryMeter:
 
     def __enter__(self) -> MemoryMeter:
         self._stop.clear()
-        self.look()
+        self._before = self.look()
         self._thread = threading.Thread(target=self._watch, name="gnnscale-memory", daemon=True)
         self._thread.start()
         return self
@@ -126,6 +127,11 @@ class MemoryMeter:
         assert self._thread is not None
         self._thread.join()
         self.look()
+
+    @property
+    def added(self) -> int:
+        """Anonymous memory at its peak, beyond what there was when it began."""
+        return self.peak.anonymous - self._before.anonymous
 
     def look(self) -> Footprint:
         """Take a sample now."""

@@ -177,6 +177,11 @@ class Report:
             as clustered, the first hop) that were in memory rather than in a file, by name.
         stopped: why training ended: "epochs", "early stopping", "callback", "layers"; None while it
             runs.
+        predicted: what was, before its first step by the machine's profile, or "by" its "first
+            steps": seconds of an "epoch" and of an exact "evaluation", bytes of "memory" that it
+            adds to the process, at which "moment" that is, and its "parts".
+        measured: the same, as it was: the median of epochs after the first, the evaluation at the
+            end, and anonymous memory beyond what there was, imports included.
         notes: what is to be known of it, in sentences: why there are no metrics, for one.
         run: what was run: model, graph, configuration, versions, threads, device.
     """
@@ -191,6 +196,8 @@ class Report:
     run: Description = field(default_factory=dict)
     layers: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    predicted: Description = field(default_factory=dict)
+    measured: Description = field(default_factory=dict)
 
     @override
     def __repr__(self) -> str:

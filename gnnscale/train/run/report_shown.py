@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from gnnscale.shown import shown
 from gnnscale.storage.pictures import CURVES, curves
+from gnnscale.train.run.evidence import compared
 from gnnscale.train.run.records import Description, Row
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Recorded(Protocol):
     final: dict[str, dict[str, float]]
     notes: list[str]
     run: Description
+    predicted: Description
+    measured: Description
 
 
 def report_text(report: Recorded) -> str:
@@ -40,6 +43,8 @@ def report_text(report: Recorded) -> str:
     for where, metrics in report.final.items():
         told = f"{where}: " + ", ".join(f"{k} {_text(v)}" for k, v in metrics.items())
         console.print(shown(told), markup=False)
+    for told in compared(report.predicted, report.measured):
+        console.print(told, markup=False, highlight=False)
     for note in report.notes:
         console.print(shown(note), markup=False, highlight=False)
     return console.export_text()

@@ -12,8 +12,10 @@ import contextlib
 import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +28,8 @@ from gnnscale.train.contracts import Data, Evaluator
 from gnnscale.train.loop import Loop
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.callbacks import Told
+from gnnscale.train.run.evidence import measured
+from gnnscale.train.run.expected import Expectation
 from gnnscale.train.run.going_on import check_epochs, is_over, snapshot, unchanged
 from gnnscale.train.run.identity import (
     check_same_on_all_ranks,
@@ -195,6 +199,10 @@ class TrainingRun:
         setup = self._setup
         for callback in setup.callbacks:
             callback.on_fit_start(trainer)
+        stages: Sequence[Any] = getattr(trainer, "stages", ())
+        cuts = tuple(stage.numbers.start for stage in stages[1:])
+        self._expectation = Expectation(setup, self._data, self._sessions, cuts)
+        self._expectation.begin()
         bounded = setup.config.memory != "auto"
         buffers = contextlib.nullcontext() if bounded else kept_buffers()
         with buffers, repeatable(setup.device), deferred_interrupt() as interrupted:
@@ -293,8 +301,11 @@ class TrainingRun:
         if (best := self._sessions.best()) is not None:
             state["model"] = self._last = snapshot(state["model"])
             learnt.take(best)
+        started = time.monotonic()
         report.final = self._evaluator.evaluate(self._evaluator.sets())
+        evaluation = time.monotonic() - started if report.final else None
         memory.look()
+        report.measured = measured(report.rows, evaluation, memory.added)
         arrays = resident_arrays(self._data.held())
         report.memory = {**memory_use(memory), "arrays": arrays}
         report.seconds["total"] = sum(
@@ -309,6 +320,10 @@ class TrainingRun:
             callback.on_fit_end(trainer, report)
 
     # --- state ------------------------------------------------------------------------------
+
+    def told(self, steps: int, of: int, seconds: float) -> None:
+        """See `Keeper`."""
+        self._expectation.after(steps, of, seconds)
 
     def checkpoint_is_due(self) -> bool:
         """See `Keeper`."""
