@@ -12,6 +12,7 @@ from torch_geometric.utils import subgraph
 import gnnscale as gs
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.graphs import sizes_of_some
+from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.sizes import Seen, choose_sizes, evaluation_interval, row_bytes
 from gnnscale.graph import Partition, cluster
 from gnnscale.kernels import CSR
@@ -140,4 +141,9 @@ def test_what_runs_on_no_small_piece_is_evaluated_by_the_nodes():
     trainer = gs.GraphTrainer(model, some_graphs(torch.rand(720, 3)), progress=False)
     assert trainer._evaluator.interval() == 15  # 1.5 · 720 nodes beside 3 · 240, ten times
     nothing = Sizes(0, 0)
-    assert evaluation_interval(gs.nn.GCN(3, 4, 1, 2), trainer.graph, Sizes(240, 240), nothing) == 1
+    assert (
+        evaluation_interval(
+            Job(trainer.graph, gs.nn.GCN(3, 4, 1, 2)).costs, Sizes(240, 240), nothing
+        )
+        == 1
+    )

@@ -146,6 +146,8 @@ def with_functions(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class _NoMeter:
+    added = 0
+
     def __enter__(self) -> _NoMeter:
         return self
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import gnnscale as gs
 from gnnscale.costs import sizes
+from gnnscale.costs.predicted.job import Job
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.graph import Graph
 from gnnscale.graph.store.graph_folder import store_graph
@@ -242,7 +243,8 @@ def test_room_and_interval_count_the_graphs_that_are_evaluated(tested, monkeypat
     assert [one.num_edges for one in checked[-len(known) :]] == known == counted
     seen = graph.until(CUTS[0])
     trained_on = sizes.sizes_in_training(seen, 20, 2)
-    of_all = sizes.evaluation_interval(trainer.model, seen, trained_on, together([graph] * 3))
+    costs = Job(seen, trainer.model).costs
+    of_all = sizes.evaluation_interval(costs, trained_on, together([graph] * 3))
     assert every < of_all
 
 
