@@ -119,7 +119,7 @@ class Cuts:
         inside = counts.diagonal()
         sizes = torch.bincount(part, minlength=here).double().numpy()
         total = max(1, int(counts.sum()))
-        return Cut(1 - inside.sum() / total, _spread(sizes), _spread(inside.astype(float)))
+        return Cut(float(1 - inside.sum() / total), _spread(sizes), _spread(inside.astype(float)))
 
 
 def _spread(values: np.ndarray) -> float:

@@ -13,9 +13,12 @@ from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.sizes import CACHED_BYTES
 from gnnscale.nn import GraphModel
+from gnnscale.storage.mapped import is_mapped
 
 _CHUNK_COPIES = 5  # of the rows that are computed at once
-_PIECE = 1 << 30  # of what an opaque convolution has on a piece of the graph, at most
+_OUT_OF_CORE = _PIECE = (
+    1 << 30
+)  # of what an opaque convolution has on a piece of the graph, at most
 
 
 def inference(job: Job, configuration: Configuration) -> float:
@@ -26,6 +29,14 @@ def inference(job: Job, configuration: Configuration) -> float:
         return costs.peak(sizes.share(chunk), backward=False)
     rows = min(sizes.nodes, default_chunk_rows(job.model, job.graph))
     layers = _layers(costs, sizes, rows)
+    values = costs.values
+    stored = configuration.storage == "files" or is_mapped(job.graph.adj.indices)
+    if stored and configuration.memory is None and configuration.trainer != "layerwise":
+        # Layers are in files then, and one is read, as many columns of it as fit.
+        widest = max([value.row for value in values[1:]], default=0)
+        layers = min(float(_OUT_OF_CORE), widest * sizes.nodes)
+    elif stored and not values[0].sparse:  # the features are read, and stay until the first layer
+        layers = max(layers, values[0].row * sizes.nodes + _layers(costs, sizes, rows, first=True))
     bound = configuration.memory
     chunk = min(
         CACHED_BYTES, max((value.row for value in costs.values[1:]), default=0) * sizes.nodes
@@ -35,7 +46,7 @@ def inference(job: Job, configuration: Configuration) -> float:
     return layers + _CHUNK_COPIES * chunk
 
 
-def _layers(costs: ModelCosts, sizes: Sizes, chunk: float) -> float:
+def _layers(costs: ModelCosts, sizes: Sizes, chunk: float, first: bool = False) -> float:
     """Bytes of layers, slots and pieces where they are most."""
     values, placed = costs.values, costs.placed
     there = most = 0.0  # the layer that is read
@@ -55,6 +66,8 @@ def _layers(costs: ModelCosts, sizes: Sizes, chunk: float) -> float:
             piece = own.facts.workspace.of(halo) + 24 * edges + rows * halo.nodes
             piece = min(_PIECE, piece)
         there = read
+        if first and own.takes[-1]:
+            return most
         most = max(most, there + piece + sum(slots.values()))
     return max(most, there + sum(slots.values()))
 
