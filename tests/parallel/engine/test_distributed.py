@@ -179,6 +179,46 @@ def test_pipelines_train_as_one_process(forks, tmp_path, ranks):
             )
 
 
+# The second message is there before the first one's computation has ended.
+AHEAD = """
+import time
+from tests.parallel import steps
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from gnnscale.parallel import make_schedule
+from gnnscale.parallel.engine.distributed import TorchEngine
+from gnnscale.parallel.stages import cut
+
+comm.start()
+mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("dp", "pp"))
+batches, cpu, asked = steps.micro_batches(), torch.device("cpu"), []
+irecv = dist.irecv
+
+def noting(tensor, *arguments):
+    asked.append(tensor.fill_(float("nan")))
+    return irecv(tensor, *arguments)
+
+def observe(stage, micro_batch):
+    if comm.rank() == 1 and micro_batch < 3:
+        of_message = len(engine.crossing[0])
+        assert len(asked) == (micro_batch + 2) * of_message  # one is held, no more
+        ends = time.monotonic() + 60
+        while any(tensor.isnan().any() for tensor in asked[-of_message:]):
+            assert time.monotonic() < ends
+
+devices, cuts = steps.LAYOUTS["gpipe"]
+stages, whole = cut(steps.model(), cuts), make_schedule("gpipe", devices, 4)
+engine = TorchEngine(stages, whole, mesh, cpu, batches[0], steps.computation())
+dist.irecv = noting
+engine.run(whole, batches, steps.computation(observe=observe))
+comm.barrier()
+"""
+
+
+def test_messages_arrive_while_their_receiver_computes(forks):
+    Ranks(forks, AHEAD, 2).finish()
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_result_that_another_device_needs_is_one_message(name):
     devices, cuts = LAYOUTS[name]
