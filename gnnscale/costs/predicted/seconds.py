@@ -179,7 +179,8 @@ class _Rates:
         }
         # Of several ranks each has its share of the cores.
         self._threads = threads = max(1, machine.threads // configuration.ranks)
-        apart = machine.cores.get(configuration.ranks, 1.0) / configuration.ranks
+        busy = min(configuration.ranks, max(1, job.batches(configuration).number))
+        apart = machine.cores.get(busy, 1.0) / busy
         with_all = machine.alone.get(machine.threads, 1.0)
         with_own = machine.alone.get(threads, 1.0)
         self._slower = 1.0 if configuration.ranks == 1 else with_all / with_own / min(apart, 1.0)
@@ -211,9 +212,9 @@ class _Rates:
             if not block.placed:
                 continue
             step = self.passes(block, batches.mean)
-            step["rows"] += self._machine.over(2 * 4 * block.ahead * batches.mean.nodes)
             step["overhead"] += self._machine.fixed["loop"]
             found += step.times(steps)
+            found += self.drawing(block, batches.mean).times(steps)
             found["update"] += steps * self.update(block)
             found += self.exchange(block).times(steps)
             for kernel in (*block.once, *block.kernels()):
@@ -305,7 +306,7 @@ class _Rates:
         rows = 8 * whole.nodes * (written + 2 * classes)
         # What steps have freed has gone back to the system: an evaluation's memory is new, of
         # every layer what is written, and what it is put together from.
-        new = 2 * costs.peak(whole, backward=False)
+        new = 2 * costs.peak(whole._replace(edges=0, loops=0), backward=False)
         seconds += rows * self._machine.copied + new * self._machine.fresh
         return seconds * self._slower
 
@@ -328,7 +329,8 @@ class _Rates:
     def loading(self, costs: ModelCosts, sizes: Sizes, computing: float) -> Parts:
         """What a step waits for its batch: all of it, or as far as it is not prepared beside."""
         of, x = self._machine.batch, costs.values[0]
-        rows = 0 if x.sparse else x.row * sizes.nodes
+        rows = (0 if x.sparse else x.row) * sizes.nodes
+        rows += costs.element * costs.ahead * sizes.nodes
         seconds = self._machine.fixed["batch"] + sum(
             of[name] * size
             for name, size in (
@@ -341,11 +343,20 @@ class _Rates:
         read = 0.0
         if self._chosen.storage == "files":
             read = self._machine.copied * (rows + 4 * sizes.edges + 8 * sizes.entries)
+            read += sizes.segments * self._machine.fixed["batch"]  # each cluster by itself
         # Where every processor has a thread of the step, what prepares batches takes one from it.
         spare = self._machine.processors > self._chosen.ranks * self._threads
         if self._chosen.prefetch and spare and not self._chosen.is_full_batch:
             beside = max(0.0, seconds + read - computing) / max(seconds + read, 1e-12)
             seconds, read = beside * seconds, beside * read
+        return Parts({"loading": seconds, "read": read})
+
+    def drawing(self, costs: ModelCosts, sizes: Sizes) -> Parts:
+        """Of the rows of a batch, from all over those that a layer is trained on."""
+        machine, rows = self._machine, costs.element * max(1, costs.ahead) * sizes.nodes
+        # They are taken, put into a block and shuffled; from files they are read before.
+        seconds = machine.fixed["batch"] + 3 * machine.batch["byte"] * rows
+        read = machine.copied * rows if self._chosen.storage == "files" else 0.0
         return Parts({"loading": seconds, "read": read})
 
     def ahead(self) -> float:
