@@ -6,6 +6,7 @@
 - `convolutions`: what an opaque convolution takes on a piece of a graph.
 - `clusters`, `graphs`: how many a batch may have within a bound.
 - `inference`: what of an exact inference may be in memory at a time.
+- `predicted`: what a run will take under a configuration: batches, memory by part, seconds.
 - `seconds`: how long every block of a model takes.
 - `sizes`: what is chosen by sizes alone.
 
