@@ -51,7 +51,7 @@ class Added(NamedTuple):
         return None if found is None else found[1]
 
 
-def added(case: dict[str, Any], timeout: float = 240.0) -> Added:
+def added(case: dict[str, Any], timeout: float = 900.0) -> Added:
     """Run a case in a process of its own.
 
     Args:
