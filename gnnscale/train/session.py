@@ -14,6 +14,7 @@ from gnnscale.costs.predicted.job import Job
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.nn import LayeredGNN
+from gnnscale.storage.mapped import is_mapped
 from gnnscale.train.contracts import Data, Evaluated, Source, Step, StopRule, Trained, Validator
 from gnnscale.train.options import TrainerOptions
 from gnnscale.train.run.callbacks import Told
@@ -25,9 +26,9 @@ from gnnscale.train.run.report import Meter, Report
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
 
-# Kernels that are loaded, stacks and heaps of threads, Python's own: measured on graphs of a few
-# nodes, 6 to 8 MB in a process that has done nothing yet.
-_CODE = 8 << 20
+# Kernels that are loaded, stacks and heaps of threads, Python's own; more for what reads files.
+# Measured from outside, on small graphs in a process that has done nothing yet.
+_CODE, _READING = 12 << 20, 12 << 20
 _STATES = 5  # of the weights: gradients, an optimizer's two moments, the best and the last finite
 
 
@@ -99,15 +100,16 @@ class Setup:
 
     def held_bytes(self, data: Evaluated) -> int:
         """Bytes of `memory` that are taken by code, and what stays beside inference or steps."""
+        code = _CODE + (_READING if is_mapped(data.graph.adj.indices) else 0)
         if not self.is_fitting:
-            return _CODE
+            return code
         held = data.held()
         given = {name: value for name, value in held.items() if name == "given"} or held
         made = sum(resident_arrays(held).values()) - sum(resident_arrays(given).values())
         state = self.learnt.state_dict().values()
         lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
         learnt = sum(tensor.nbytes for tensor in state if not isinstance(tensor, lazy))
-        return _CODE + made + data.to_come() + _STATES * learnt
+        return code + made + data.to_come() + _STATES * learnt
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,3 +15,4 @@ def machine():
 def code_that_takes_nothing(monkeypatch):
     """Of graphs so small that the code which is loaded would take more than all else."""
     monkeypatch.setattr("gnnscale.train.session._CODE", 0)
+    monkeypatch.setattr("gnnscale.train.session._READING", 0)

@@ -123,9 +123,11 @@ class Views:
 
     def bytes_of_steps(self, model: LayeredGNN) -> int:
         """What training on rows takes beside what is kept: spans of them, and a step on a batch."""
-        rows = max(self._config.batch_rows, CHUNK_ROWS)
+        rows = min(max(self._config.batch_rows, CHUNK_ROWS), self._train.numel())
         row = 4 * self._widest(model)
+        shuffled = self._train.numel() * (row + ORDER)  # all of it
         spans = 3 * max(SHUFFLED_BYTES, self._config.batch_rows * (2 * row + ORDER))
+        spans = min(spans, 2 * shuffled)
         return spans + _STEP_COPIES * rows * row
 
     def _widest(self, model: LayeredGNN) -> int:
