@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 import torch
@@ -28,7 +30,8 @@ from gnnscale.storage.allocator import kept_buffers
 from gnnscale.storage.mapped import read_rows
 
 _NODES = (1024, 4096, 16384, 65536, 262144)
-_WARM, _ROUNDS = 2, 3  # rounds that are not counted, and those that are, at least
+_PLACES = (0.25, 0.75)
+_WARM, _ROUNDS = 2, 4  # rounds that are not counted, and those that are, at least
 _MOST = 1 << 30  # bytes that a piece takes at most, about
 _AROUND = 8  # nodes of a piece for each that is one of a chunk
 _CLUSTER = 1024  # nodes of a cluster, of which one edge in so many comes from another
@@ -74,9 +77,10 @@ def try_steps(
                 per_node = sum(found[-1][1:]) / found[-1].sizes.nodes
                 if spent + (_WARM + _ROUNDS) * per_node * nodes > seconds:
                     break
-            batch = piece(graph, nodes, clustered)
-            if batch.num_nodes:
-                found.append(_tried(model, batch, seconds / (2 * len(_NODES))))
+            # Of two places in turns: the next batch of a run is never the one that has just been.
+            batches = [piece(graph, nodes, clustered, place) for place in _PLACES]
+            if all(batch.num_nodes for batch in batches):
+                found.append(_tried(model, batches, seconds / (2 * len(_NODES))))
         if opaque_of(model.phases) and graph.node_ptr is None:
             # Exact inference runs it on the rows of a chunk and all that they read, whose own
             # edges are not there.
@@ -92,9 +96,16 @@ def _node_bytes(model: LayeredGNN | GraphModel, graph: Graph) -> int:
     return 3 * row_bytes(model, graph) * len(model.phases) * messages
 
 
-def piece(graph: Graph, nodes: int, clustered: bool) -> Batch:
-    """Some nodes with as many edges as arrive at them, from one another."""
-    start, pointers = (graph.num_nodes - nodes) // 2, torch.tensor([0, nodes])
+def piece(graph: Graph, nodes: int, clustered: bool, place: float = 0.5) -> Batch:
+    """Some nodes with as many edges as arrive at them, from one another.
+
+    Args:
+        graph: the graph.
+        nodes: how many, of whole graphs at most.
+        clustered: see `try_steps`.
+        place: where in the graph they begin, from 0 to 1.
+    """
+    start, pointers = int(place * (graph.num_nodes - nodes)), torch.tensor([0, nodes])
     if graph.node_ptr is not None:  # graphs are taken whole
         count = max(1, int(torch.searchsorted(graph.node_ptr, nodes, right=True)) - 1)
         pointers = graph.node_ptr[: count + 1].clone()
@@ -136,18 +147,25 @@ def piece(graph: Graph, nodes: int, clustered: bool) -> Batch:
     )
 
 
-def _tried(model: LayeredGNN | GraphModel, batch: Batch, seconds: float) -> Tried:
-    rounds = [_once(model, batch) for _ in range(_WARM + 1)][_WARM:]
+def _tried(model: LayeredGNN | GraphModel, batches: Sequence[Batch], seconds: float) -> Tried:
+    turns = cycle(batches)
+    for _ in range(_WARM):
+        _once(model, next(turns))
     until = time.perf_counter() + seconds
-    while len(rounds) < _ROUNDS or time.perf_counter() < until:
-        rounds.append(_once(model, batch))
+    rounds: list[tuple[float, float, float]] = []
+    while len(rounds) < _ROUNDS or len(rounds) % len(batches) or time.perf_counter() < until:
+        rounds.append(_once(model, next(turns)))
     settled = [statistics.median(way) for way in zip(*rounds, strict=True)]
-    entries = batch.x.nnz if isinstance(batch.x, CSR) else 0
-    adj = batch.adj
-    sizes = Sizes(
-        batch.num_nodes, adj.nnz, entries=entries, transposed=0 if adj.symmetric else adj.nnz
+    nodes, edges, entries, turned = (
+        sum(sizes) / len(batches) for sizes in zip(*map(_counts, batches), strict=True)
     )
-    return Tried(sizes, *settled)
+    return Tried(Sizes(nodes, edges, entries=entries, transposed=turned), *settled)
+
+
+def _counts(batch: Batch) -> tuple[int, int, int, int]:
+    """Nodes, edges, entries of sparse features, and edges whose direction gradients turn."""
+    adj, entries = batch.adj, batch.x.nnz if isinstance(batch.x, CSR) else 0
+    return batch.num_nodes, adj.nnz, entries, 0 if adj.symmetric else adj.nnz
 
 
 def _evaluated(model: LayeredGNN | GraphModel, batch: Batch) -> Tried:
