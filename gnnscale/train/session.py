@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gnnscale import comm
 from gnnscale.costs.predicted.job import Job
+from gnnscale.costs.sizes import sizes_in_training
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.nn import LayeredGNN
@@ -92,6 +93,10 @@ class Setup:
             )
         made = data.held()[""]
         self._job.clustered = made if isinstance(made, ClusteredGraph) else None
+        if self._job.inductive and self._job.clustered is not None:
+            # No subgraph is made to count it.
+            graph, batches = self._job.graph, self._job.clustered.num_parts
+            self._job.trained = sizes_in_training(graph, self._job.clustered.num_nodes, batches)
         return self._job
 
     def count(self, name: str, seconds: float) -> None:
