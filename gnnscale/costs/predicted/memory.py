@@ -81,6 +81,7 @@ def run_memory(job: Job, configuration: Configuration) -> RunMemory:
         alike = job.batches(configuration).number == 1
         moments["step"] = _kept(held | step, bounded, _HEAP_ALIKE if alike else _HEAP)
     found = held | {"inference": inference(job, configuration)}
+    found["parameters"] *= 1.5  # at the end, the last ones are remembered beside the best
     found["nodes"] = found.get("nodes", 0.0) + 12 * job.sizes.nodes * job.propagates
     moments["evaluation"] = _kept(found, bounded, _HEAP_INFERENCE)
     return RunMemory(moments)
