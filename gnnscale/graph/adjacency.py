@@ -212,18 +212,20 @@ def release_all(*values: torch.Tensor | CSR | None) -> None:
             release(value)
 
 
-def row_blocks(a: CSR) -> Iterator[tuple[int, int, CSR]]:
+def row_blocks(a: CSR, most: int | None = None) -> Iterator[tuple[int, int, CSR]]:
     """Yield `(start, stop, rows)` over a matrix, in blocks of 2^18 entries at most, or of one row.
 
-    What takes several bytes an entry stays small that way, whatever the graph.
+    What takes several bytes an entry stays small that way, whatever the graph; `most` entries where
+    it takes many.
     """
+    most = most or _MOST
     rows, start = a.shape[0], 0
-    small = rows <= _MOST_ROWS and a.nnz <= _MOST
+    small = rows <= _MOST_ROWS and a.nnz <= most
     if small or (a.device.type != "cpu" and max(rows, a.nnz) <= _ON_DEVICE):
         yield 0, rows, a if not is_mapped(a.indices) else slice_rows(a, 0, rows)
         return
     while start < rows:
-        room = int(a.indptr[start]) + _MOST
+        room = int(a.indptr[start]) + most
         stop = int(torch.searchsorted(a.indptr, room, right=True)) - 1
         stop = min(max(stop, start + 1), start + _MOST_ROWS, rows)
         yield start, stop, slice_rows(a, start, stop)

@@ -21,6 +21,8 @@ from gnnscale.nn.blocks.crossing import crossing
 from gnnscale.nn.blocks.phases import Collect, Phase, Read, Save, slots_of
 from gnnscale.nn.modules import check_materialised
 
+_EDGES_AT_ONCE = 1 << 16  # of which some ten numbers are made each
+
 
 def costs_of(
     model: LayeredGNN | GraphModel,
@@ -149,7 +151,7 @@ class Edges(NamedTuple):
 
 def walked(adj: Adjacency) -> Iterator[Edges]:
     """All edges, block by block."""
-    for start, stop, rows in row_blocks(adj):
+    for start, stop, rows in row_blocks(adj, _EDGES_AT_ONCE):
         degrees = rows.indptr.diff()
         targets = torch.arange(start, stop, device=rows.device).repeat_interleave(degrees)
         yield Edges(rows.indices.long(), targets, degrees)

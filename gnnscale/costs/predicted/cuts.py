@@ -43,7 +43,7 @@ class Cut(NamedTuple):
 
 def between(seen: ClusteredGraph) -> sparse.csr_array:
     """How many edges go from each cluster of a view to each, int64 `[num_parts, num_parts]`."""
-    cluster_of, inside = seen.cluster_of.long(), None
+    cluster_of, inside = seen.cluster_of, None
     if seen.view_name == "train":
         own = torch.arange(seen.graph.num_nodes) - seen.offsets[cluster_of]
         inside = own < seen.sizes[cluster_of]
@@ -59,7 +59,7 @@ def _between(
         if inside is not None:
             kept = inside[sources] & inside[targets]
             sources, targets = sources[kept], targets[kept]
-        pairs = part_of[targets] * parts + part_of[sources]
+        pairs = part_of[targets].long() * parts + part_of[sources]
         pairs, counts = pairs.unique(return_counts=True)
         at = (pairs // parts).numpy(), (pairs % parts).numpy()
         found = found + sparse.csr_array((counts.numpy(), at), shape=(parts, parts))
