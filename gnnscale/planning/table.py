@@ -91,7 +91,7 @@ def theory_table(rows: Sequence[Prediction]) -> Table:
 
 
 def memory_table(rows: Sequence[Prediction]) -> Table:
-    """The peak of memory part by part, the largest first; and that of a step where it is another."""
+    """The peak of memory part by part, the largest first; and a step where that is another time."""
     table = _table("Memory at its peak")
     table.add_column("way", no_wrap=True)
     table.add_column("when", no_wrap=True)
