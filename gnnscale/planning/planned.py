@@ -89,14 +89,15 @@ class Plan:
     def table(self) -> str:
         """What each way costs, what is recommended and why, and what would change it."""
         rows, best = self.rows, self.best
-        fits = [self._fits(row) for row in rows]
+        search = Search(self.job, self.asked, self.here)
+        fits = [self._fits(row, search.fits(row)) for row in rows]
         graph = self.job.graph
         title = f"{graph.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges"
         tables = [ways_table(rows, best, fits, title), theory_table(rows), memory_table(rows)]
         return as_text(tables, [*self._lines()])
 
-    def _fits(self, row: Prediction) -> str:
-        if row.bytes > self.asked.memory:
+    def _fits(self, row: Prediction, within: bool) -> str:
+        if not within:
             return "no"
         if not self.asked.runs(row.configuration):
             return f"on {row.configuration.ranks} ranks"

@@ -25,6 +25,8 @@ NEAR = 4.0
 SMALL = 10_000
 # Of edges dropped: so many times as many as the usual batches drop, and a little.
 _MORE, _LITTLE = 1.25, 0.02
+#: Trainers refuse by what a run takes at most, which is up to a tenth above what it will take.
+SPARE = 1.1
 _TURNS = 8  # in which a smallest bound is found
 
 
@@ -123,7 +125,7 @@ class Search:
         """A configuration, and what needs less memory until it fits."""
         yield (found := self._predict(configuration))
         for less in thriftier(configuration):
-            if found.bytes <= self._asked.memory:
+            if self.fits(found):
                 return
             yield (found := self._predict(less))
 
@@ -140,8 +142,8 @@ class Search:
     # --- the rule -----------------------------------------------------------------------------
 
     def fits(self, prediction: Prediction) -> bool:
-        """Whether it stays within the bound."""
-        return prediction.bytes <= self._asked.memory
+        """Whether it stays within the bound, with a little to spare."""
+        return SPARE * prediction.bytes <= self._asked.memory
 
     def best(self, predictions: Sequence[Prediction]) -> Prediction | None:
         """The recommended one of some.
@@ -250,7 +252,7 @@ class Search:
         for _ in range(_TURNS):
             runs = (one for one in predictions if self._asked.runs(one.configuration))
             least = min(runs, key=lambda one: one.bytes)
-            needed = memory_bytes(in_words(math.ceil(least.bytes)))
+            needed = memory_bytes(in_words(math.ceil(SPARE * least.bytes)))
             search = Search(self._job, replace(self._asked, memory=needed), None)
             predictions = search.predictions()
             if (found := search.best(predictions)) is not None:
