@@ -297,3 +297,22 @@ def test_opaque_layers_and_many_parts(graph):
     clustered = gs.cluster(graph, gs.Partition(alone, graph.num_nodes))
     found = plan(clustered)
     assert found.best is not None and len(found.predictions) < 500
+
+
+def test_work_of_clusters_is_that_of_their_batches(graph):
+    part = gs.partition(graph, 12, method="contiguous")
+    clustered = gs.cluster(graph, part)
+    costs = costs_of(gcn(graph), graph.x)
+    trainer = gs.ClusterTrainer(gcn(graph), clustered, clusters_per_batch=1)
+    trainer.prepare()
+    work = sum(
+        costs.step.of(sizes_of_graph(graph)._replace(nodes=b.num_nodes, edges=b.adj.num_edges))
+        for b in trainer.loader
+    )
+    found = [
+        one
+        for one in plan(clustered).predictions
+        if one.configuration.clusters == 1 and one.configuration.trainer == "cluster"
+    ]
+    assert found and found[0].epoch.work == pytest.approx(work)
+    assert found[0].epoch.dropped == pytest.approx(part.quality(graph).edge_cut)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from gnnscale.costs.counted.amounts import Sizes
@@ -89,17 +90,21 @@ def counted(seen: ClusteredGraph, whole: Sizes, configuration: Configuration, se
     drawn = seen.sizes.nonzero().squeeze(1)
     parts, clusters = drawn.numel(), min(configuration.clusters, max(1, drawn.numel()))
     number = math.ceil(parts / clusters)
-    counts, sizes = between(seen), seen.sizes.double()
-    nodes, edges = [], []
+    counts, sizes = between(seen).tocoo(), seen.sizes.double().numpy()
+    nodes: list[float] = []
+    edges: list[float] = []
     epochs = min(configuration.epochs, math.ceil(_DRAWN / number))
     for epoch in range(epochs):
         order = draw_batches(
             seen.train_counts[drawn], clusters, shuffle=True, seed=seed, epoch=epoch
         )
-        for batch in order:
-            own = drawn[batch]
-            nodes.append(float(sizes[own].sum()))
-            edges.append(float(counts[own.numpy()][:, own.numpy()].sum()))
+        batch_of = np.full(len(sizes), -1)
+        own = drawn[torch.cat(order)].numpy()
+        batch_of[own] = np.repeat(np.arange(len(order)), list(map(len, order)))
+        nodes += np.bincount(batch_of[own], sizes[own], len(order)).tolist()
+        at = batch_of[counts.row]
+        within = (at == batch_of[counts.col]) & (at >= 0)
+        edges += np.bincount(at[within], counts.data[within], len(order)).tolist()
     among = float(counts.sum())
 
     def sizes_of(nodes: float, edges: float) -> Sizes:

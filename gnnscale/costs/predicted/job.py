@@ -80,7 +80,7 @@ class Job:
         self.optimizer_states = _STATES.get(optimizer, 2) if isinstance(optimizer, str) else 2
         self.seed, self.method, self.balance = seed, method, balance
         self._costs: dict[tuple[bool, str], ModelCosts] = {}
-        self._batches: dict[Configuration, Batches] = {}
+        self._batches: dict[tuple[float, ...], Batches] = {}
 
     def costs(
         self, *, training: bool = True, computed: Literal["none", "first", "each"] = "none"
@@ -161,9 +161,14 @@ class Job:
         Of a clustered graph it is counted, for the draws of a run of this seed. Of others it is
         estimated, from partitions of it, or of a piece of it, which take seconds and are cached.
         """
-        if configuration not in self._batches:
-            self._batches[configuration] = self._find(configuration)
-        return self._batches[configuration]
+        chosen = configuration
+        key = (
+            *(chosen.trainer == "layerwise", chosen.trainer == "graph", chosen.parts),
+            *(chosen.clusters, chosen.batch_rows, chosen.graphs, chosen.epochs),
+        )
+        if key not in self._batches:
+            self._batches[key] = self._find(configuration)
+        return self._batches[key]
 
     def _find(self, configuration: Configuration) -> Batches:
         if configuration.trainer == "layerwise":
