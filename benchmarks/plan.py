@@ -2,6 +2,8 @@
 
     python benchmarks/plan.py --part predict time memory    # all cases; goes on where it stopped
     python benchmarks/plan.py --part time --cases 20 --seconds 200      # a quick look
+    python benchmarks/plan.py --part choice                 # is what a plan recommends the fastest?
+    python benchmarks/plan.py --part bound --cases 24       # does memory= hold, from outside?
     python benchmarks/plan.py --table                                   # of the results so far
 
 `predict` writes down what `gnnscale.costs.predicted` says, by the cached profile of the machine
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +34,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from gnnscale.storage.files import read_json, write_json
+from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.run.report import environment
 
 logger = logging.getLogger("plan")
@@ -75,10 +79,59 @@ def run_memory(case: Case, found: Found) -> None:
     found.setdefault("memory", []).append({**most._asdict(), "at": time.time()})
 
 
+def run_choice(case: Case, found: Found) -> None:
+    """A plan's grid for a graph and a model, each run twice in turns; without a bound and with."""
+    for tight in (None, 1.3):
+        asked = {"bound": tight, "others": 3}
+        ((outcome, _),) = measure({"case": case.saved, "predict": asked}, watched=False)
+        for _ in range(2):
+            for one in outcome["grid"]:
+                more = {} if outcome["bound"] is None else {"memory": outcome["bound"]}
+                own = {**case.saved, "options": one["options"]}
+                setting = {"case": own, "seconds": 1.0, "evaluates": False, "more": more}
+                setting["may_refuse"] = True
+                ((took, _),) = measure(setting, watched=False)
+                one.setdefault("measured", []).append(took.get("epoch"))
+        found.setdefault("choice", []).append(outcome)
+
+
+def run_bound(case: Case, found: Found) -> None:
+    """The smallest bound that a trainer names, whether it holds, and one half as large again."""
+    refusals: list[str] = []
+    bound, tries = "1MB", 0
+    while tries < 5:
+        outcome, most = _bounded(case, bound)
+        if "refused" not in outcome:
+            break
+        named = re.findall(r"memory='([^']+)'", outcome["refused"])
+        refusals.append(outcome["refused"])
+        if len(named) < 2 or memory_bytes(named[-1]) <= memory_bytes(bound):
+            break
+        bound, tries = named[-1], tries + 1
+    told: Found = {"refusals": refusals, "bound": memory_bytes(bound), "added": most}
+    if "refused" in outcome:
+        told["still refused"] = True
+    else:
+        wider = int(1.5 * memory_bytes(bound))
+        outcome, most = _bounded(case, wider)
+        told["wider"] = {"bound": wider, "added": most, **outcome}
+    found["bound"] = [told]
+
+
+def _bounded(case: Case, bound: str | int) -> tuple[Found, int]:
+    setting = {"case": case.saved, "seconds": 0.5, "evaluates": False, "warm": True, "anew": True}
+    setting |= {"more": {"memory": bound}, "may_refuse": True, "predicts": True}
+    ranks = measure(setting, watched=True)
+    refused = next((outcome for outcome, _ in ranks if "refused" in outcome), {})
+    return refused, max(peak.added for _, peak in ranks)
+
+
 PARTS: dict[str, tuple[Callable[[Case, Found], None], bool]] = {
     "predict": (predict, False),
     "time": (run_time, True),
     "memory": (run_memory, True),
+    "choice": (run_choice, False),
+    "bound": (run_bound, False),
 }
 _KEPT = {"predict": "predicted"}
 
@@ -94,6 +147,8 @@ def settings(cases: list[Case], parts: list[str], repeats: int) -> Iterator[tupl
 def chosen(args: argparse.Namespace) -> list[Case]:
     """The cases that are asked for."""
     cases = [*plan_cases.written(), *plan_cases.drawn(args.word)]
+    if args.part == ["choice"]:
+        cases = plan_cases.to_choose()
     cases = [case for case in cases if all(word in case.name for word in args.only)]
     if args.cases is not None and args.cases < len(cases):
         cases = [cases[n * len(cases) // args.cases] for n in range(args.cases)]

@@ -121,6 +121,18 @@ def written() -> list[Case]:
     ]
 
 
+def to_choose() -> list[Case]:
+    """Graphs and models that a plan chooses a way for."""
+    graphs = {
+        "wordnet": [("sage", 3, 128), ("gcn", 2, 64), ("cluster_gcn", 4, 64)],
+        "debian": [("gcn", 3, 128), ("sage", 2, 256)],
+        AMAZON.format(0.05): [("gcn", 3, 128), ("sage", 2, 64)],
+        "blocks:20000": [("gcn", 3, 256), ("gin", 4, 64)],
+        "wide:30000": [("gcn", 2, 64)],
+    }
+    return [Case(graph, *model) for graph, models in graphs.items() for model in models]
+
+
 def seed() -> str:
     """The commit that changed last what predicts."""
     command = ["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--", "gnnscale/costs"]

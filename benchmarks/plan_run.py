@@ -243,12 +243,15 @@ def _measured(channel: socket.socket, setting: dict[str, Any]) -> None:
     from gnnscale.storage.allocator import return_freed_memory
 
     case = Case(**setting["case"])
-    if setting.get("predict"):
+    if asked := setting.get("predict"):
         reader = channel.makefile("r")
         channel.sendall(b"ready\n")
         reader.readline()
         graph = given(case.graph, stored(case) if case.given == "store" else None)
-        outcome = predicted(replace(case, **setting["predict"]), graph)
+        if "bound" in asked:
+            outcome = choice(case, graph, asked["bound"], asked["others"])
+        else:
+            outcome = predicted(replace(case, **asked), graph)
         channel.sendall(f"{json.dumps(outcome)}\n".encode())
         reader.readline()
         return
@@ -290,6 +293,7 @@ def predicted(case: Any, graph: Any) -> dict[str, Any]:
     from gnnscale.costs.predicted.memory import run_memory
     from gnnscale.costs.predicted.seconds import run_seconds
     from gnnscale.costs.predicted.trial import try_steps
+    from gnnscale.parallel.simulation.predicted import pipeline_seconds
 
     started = time.monotonic()
     job, configuration = job_of(case, graph, build(case, getattr(graph, "graph", graph)))
@@ -298,12 +302,51 @@ def predicted(case: Any, graph: Any) -> dict[str, Any]:
     if (machine := known()) is not None:
         clustered = configuration.trainer != "layerwise" and not configuration.is_full_batch
         tried = try_steps(job.model, job.graph, clustered=clustered)
-        seconds = run_seconds(job, configuration, machine, tried)
-        tables = run_seconds(job, configuration, machine)
+        of = pipeline_seconds if configuration.trainer == "pipeline" else run_seconds
+        seconds, tables = of(job, configuration, machine, tried), of(job, configuration, machine)
         found |= {name: getattr(seconds, name) for name in ("epoch", "evaluation", "setup")}
         found |= {"bound by": seconds.bound_by, "parts": dict(seconds.parts)}
         found |= {"by tables": tables.epoch}
     return {**found, "took": time.monotonic() - started}
+
+
+def choice(case: Any, graph: Any, tight: float | None, others: int) -> dict[str, Any]:
+    """What a plan recommends, and the next ones of its grid that fit and train as well.
+
+    Args:
+        case: graph and model.
+        graph: the graph.
+        tight: the bound, in the least that anything needs; None for no bound.
+        others: how many.
+
+    Returns:
+        "grid": arguments and seconds predicted, the recommended one first; "bound", in bytes.
+    """
+    from plan_cases import build
+
+    import gnnscale as gs
+    from gnnscale.costs.machine.cached import known
+    from gnnscale.planning.search import Search
+    from gnnscale.planning.words import arguments
+
+    model, here = build(case, graph), known()
+    told: dict[str, Any] = {"trainers": ["cluster"], "ranks": 1, "machine": here}
+    plan = gs.plan(graph, model, **told)
+    bound = None
+    if tight is not None:
+        least = min(one.bytes for one in plan.predictions if one.configuration.ranks == 1)
+        bound = int(tight * least)
+        plan = gs.plan(graph, model, bound, **told)
+    search = Search(plan.job, plan.asked, plan.here)
+    fitting = [one for one in plan.predictions if search.fits(one) and search.is_near(one)]
+    fitting = [one for one in fitting if plan.asked.runs(one.configuration) and one.seconds]
+    fitting.sort(key=lambda one: one.seconds.epoch)
+    grid = [plan.best, *(one for one in fitting if one is not plan.best)][: 1 + others]
+    found = []
+    for one in grid:
+        told = {**arguments(one.configuration), "files": one.configuration.storage == "files"}
+        found.append({"options": told, "predicted": one.seconds.epoch, "bytes": one.bytes})
+    return {"grid": found, "bound": bound, "why": plan.why}
 
 
 def make_trainer(

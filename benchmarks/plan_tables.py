@@ -48,7 +48,9 @@ def in_short(part: str, found: Found) -> str:
         last = found["time"][-1]
         told = f"epoch {_figure('epoch', last['epoch'])} (of {last['epochs']})"
         return f"{told}, evaluation {_figure('evaluation', last['evaluation'])}"
-    return f"{_figure('memory', found['memory'][-1]['added'])}"
+    if part == "memory":
+        return _figure("memory", found["memory"][-1]["added"])
+    return f"done: {found[part]}"[:300]
 
 
 _TOLD = ("epoch", "evaluation", "memory")
@@ -85,6 +87,8 @@ def all_of(known: Sequence[Found]) -> Iterator[RenderableType]:
         table.add_row(_name(found), *row)
     yield table
     yield from summaries(known)
+    yield from choices(known)
+    yield from bounds(known)
     for found in known:
         for part, why in found.get("failed", {}).items():
             yield f"failed: {_name(found)}: {part}: {why}"
@@ -117,6 +121,58 @@ def summaries(known: Sequence[Found]) -> Iterator[str]:
         if late:
             told += f"; {len(late)} were predicted after they were measured"
         yield told
+
+
+def choices(known: Sequence[Found]) -> Iterator[RenderableType]:
+    """What plans recommend, beside the fastest of their grids."""
+    table = Table("graph and model")
+    for head in ("bound", "recommended", "its epoch", "the fastest's", "slower by", "± of 2"):
+        table.add_column(head, justify="right")
+    good = every = 0
+    for found in known:
+        for one in found.get("choice", []):
+            ran = [own for own in one["grid"] if all(own["measured"])]
+            if not ran or ran[0] is not one["grid"][0]:
+                continue
+            middle = [statistics.mean(own["measured"]) for own in ran]
+            off = middle[0] / min(middle) - 1
+            wide = max(max(own["measured"]) / min(own["measured"]) - 1 for own in ran)
+            every, good = every + 1, good + (off <= max(0.1, wide))
+            best = one["grid"][0]["options"]
+            told = ", ".join(f"{k}={v}" for k, v in best.items() if v is not False)
+            bound = "-" if one["bound"] is None else _figure("memory", one["bound"])
+            seconds = [_figure("epoch", value) for value in (middle[0], min(middle))]
+            row = [bound, told, *seconds, _percent(off), f"{100 * wide:.0f} %"]
+            table.add_row(_name(found), *row)
+    if every:
+        yield table
+        told = f"choice: {good} of {every} within 10 % of the fastest of the grid, or the spread"
+        yield f"{told} of its repeats (aim 95 %)"
+
+
+def bounds(known: Sequence[Found]) -> Iterator[RenderableType]:
+    """Whether `memory=` held, and how near to what is needed the bounds are that are named."""
+    held = runs = 0
+    needs = dict[str, float]()
+    broken = []
+    for found in known:
+        for one in found.get("bound", []):
+            tried = [one] if "still refused" not in one else []
+            tried += [one["wider"]] if "wider" in one else []
+            for own in tried:
+                runs += 1
+                held += own["added"] <= own["bound"]
+                if own["added"] > own["bound"]:
+                    broken.append(f"{_name(found)}: {own['added'] / own['bound'] - 1:+.1%}")
+            if "still refused" not in one:
+                needs[_name(found)] = one["bound"] / one["added"] - 1
+    if runs:
+        near = sum(abs(off) <= 0.1 for off in needs.values())
+        yield f"memory=: held in {held} of {runs} runs{': ' * bool(broken)}{'; '.join(broken)}"
+        middle = statistics.median(needs.values()) if needs else 0.0
+        told = f"the smallest bound named: {near} of {len(needs)} within 10 % of what was taken"
+        most = _percent(max(needs.values(), default=0.0))
+        yield f"{told} with it, {_percent(middle)} in the median, {most} at most"
 
 
 def _is_late(found: Found, what: str) -> bool:
