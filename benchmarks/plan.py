@@ -7,8 +7,8 @@
     python benchmarks/plan.py --table                                   # of the results so far
 
 `predict` writes down what `gnnscale.costs.predicted` says, by the cached profile of the machine
-(`gnnscale machine` measures it). `time` and `memory` run each case in a process of its own, three
-times in turns, and keep what they find one by one (see plan_run.py for what is measured, and how;
+(measured here where there is none). `time` and `memory` run each case in a process of its own,
+three times in turns, and keep what they find one by one (see plan_run.py for what is measured, and how;
 plan_cases.py for the cases, half of which are drawn by the last commit that changed the
 predictions). Nothing else should run beside `time`. A case that fails is kept with its error, and
 tried again with --again. Of several ranks the slowest counts, and the one that holds most.
@@ -33,6 +33,8 @@ from plan_run import SECONDS, Failed, measure
 from rich.console import Console
 from rich.logging import RichHandler
 
+from gnnscale.costs.machine.cached import known, remember
+from gnnscale.costs.machine.measured import measure as measured_machine
 from gnnscale.storage.files import read_json, write_json
 from gnnscale.storage.memory import memory_bytes
 from gnnscale.train.run.report import environment
@@ -207,14 +209,17 @@ def main() -> None:
             logger.info("%s", case.name)
             plan_cases.prepare(case)
         return
+    if not args.table and {"predict", "choice"} & {*args.part} and known() is None:
+        logger.info("this machine is measured, once")
+        remember(measured_machine())
     results = Results(args.out, args.word)
     if not args.table:
         run(args, cases, results)
-    known = [results.cases[case.name] for case in cases if case.name in results.cases]
+    found = [results.cases[case.name] for case in cases if case.name in results.cases]
     console = Console(width=None if sys.stdout.isatty() else 170)
-    for table in tables.all_of(known):
+    for table in tables.all_of(found):
         console.print(table)
-    tables.draw(known, args.out.with_suffix(".png"))
+    tables.draw(found, args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
