@@ -8,8 +8,8 @@
 
 `predict` writes down what `gnnscale.costs.predicted` says, by the cached profile of the machine
 (measured here where there is none). `time` and `memory` run each case in a process of its own,
-three times in turns, and keep what they find one by one (see plan_run.py for what is measured, and how;
-plan_cases.py for the cases, half of which are drawn by the last commit that changed the
+three times in turns, and keep what they find one by one (see plan_run.py for what is measured, and
+how; plan_cases.py for the cases, half of which are drawn by the last commit that changed the
 predictions). Nothing else should run beside `time`. A case that fails is kept with its error, and
 tried again with --again. Of several ranks the slowest counts, and the one that holds most.
 """

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__)
-SECONDS, EPOCHS = 1.5, 20  # of epochs that count, and the most of them
+SECONDS, EPOCHS = 1.0, 12  # of epochs that count, and the most of them
 _LIMIT = 120.0  # seconds for a case, before it counts as failed
 _PAUSE = 0.001
 _CHILDREN = 0.02  # seconds between two questions for children
