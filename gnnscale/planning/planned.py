@@ -301,6 +301,11 @@ def plan(
     )
     job.costs()  # before the machine is measured: a layer's that cannot be known is refused
     notes = [_HONEST]
+    if (chosen := job.graph.split(job.split)) is not None and chosen.cuts is not None:
+        notes.append(
+            "the split ends training at a cut: what was known by then is less than what is "
+            "planned for, the whole graph"
+        )
     if machine == "auto":
         machine, said = _machine_of(place)
         notes += said

@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.epochs import drawn_sizes
 from gnnscale.costs.predicted.configuration import Configuration
-from gnnscale.costs.predicted.cuts import Cut, between
+from gnnscale.costs.predicted.cuts import Cut
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader.cluster_loader import draw_batches
 
+_COUNTED = 1 << 23  # pairs of clusters with edges between, over all epochs that are drawn
 _DRAWN = 200  # batches that are drawn to see how much they differ
 
 
@@ -78,11 +80,18 @@ def estimated(whole: Sizes, configuration: Configuration, cut: Callable[[int], C
     return Batches(number, mean, largest, max(0.0, 1 - kept))
 
 
-def counted(seen: ClusteredGraph, whole: Sizes, configuration: Configuration, seed: int) -> Batches:
+def counted(
+    seen: ClusteredGraph,
+    counts: sparse.coo_array,
+    whole: Sizes,
+    configuration: Configuration,
+    seed: int,
+) -> Batches:
     """Batches of the clusters that there are, as a run of this seed draws them.
 
     Args:
         seen: what is trained on.
+        counts: edges from each cluster to each: `cuts.between`.
         whole: its sizes.
         configuration: the number of clusters a batch.
         seed: of the draws.
@@ -90,10 +99,11 @@ def counted(seen: ClusteredGraph, whole: Sizes, configuration: Configuration, se
     drawn = seen.sizes.nonzero().squeeze(1)
     parts, clusters = drawn.numel(), min(configuration.clusters, max(1, drawn.numel()))
     number = math.ceil(parts / clusters)
-    counts, sizes = between(seen).tocoo(), seen.sizes.double().numpy()
+    sizes = seen.sizes.double().numpy()
     nodes: list[float] = []
     edges: list[float] = []
-    epochs = min(configuration.epochs, math.ceil(_DRAWN / number))
+    affordable = max(1, _COUNTED // max(1, counts.nnz))
+    epochs = min(configuration.epochs, math.ceil(_DRAWN / number), affordable)
     for epoch in range(epochs):
         order = draw_batches(
             seen.train_counts[drawn], clusters, shuffle=True, seed=seed, epoch=epoch

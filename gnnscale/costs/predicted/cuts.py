@@ -53,17 +53,19 @@ def between(seen: ClusteredGraph) -> sparse.csr_array:
 def _between(
     adj: Adjacency, part_of: Tensor, parts: int, inside: Tensor | None = None
 ) -> sparse.csr_array:
-    found = sparse.csr_array((parts, parts), dtype=np.int64)
+    found: list[tuple[Tensor, Tensor]] = []
     for rows in walked(adj):
         sources, targets = rows.sources, rows.targets
         if inside is not None:
             kept = inside[sources] & inside[targets]
             sources, targets = sources[kept], targets[kept]
         pairs = part_of[targets].long() * parts + part_of[sources]
-        pairs, counts = pairs.unique(return_counts=True)
-        at = (pairs // parts).numpy(), (pairs % parts).numpy()
-        found = found + sparse.csr_array((counts.numpy(), at), shape=(parts, parts))
-    return found
+        found.append(pairs.unique(return_counts=True))
+    none = torch.empty(0, dtype=torch.int64)
+    pairs = torch.cat([none, *(pairs for pairs, _ in found)])
+    counts = torch.cat([none, *(counts for _, counts in found)])
+    at = (pairs // parts).numpy(), (pairs % parts).numpy()
+    return sparse.csr_array((counts.numpy(), at), shape=(parts, parts))
 
 
 class Cuts:

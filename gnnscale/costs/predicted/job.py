@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Literal
 
+from scipy import sparse
 from torch import Tensor
 
 from gnnscale.costs.counted.amounts import Sizes
@@ -20,7 +21,7 @@ from gnnscale.costs.predicted.batches import (
 )
 from gnnscale.costs.predicted.chunks import EvaluatedChunks, evaluated_chunks
 from gnnscale.costs.predicted.configuration import Configuration
-from gnnscale.costs.predicted.cuts import Cuts
+from gnnscale.costs.predicted.cuts import Cuts, between
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, subgraph
 from gnnscale.nn import GraphModel, LayeredGNN, as_layered
@@ -155,6 +156,13 @@ class Job:
         """What partitions of what is trained on would be like."""
         return Cuts(self.seen, self.method, self.balance, self.seed)
 
+    @cached_property
+    def _clusters(self) -> tuple[ClusteredGraph, sparse.coo_array]:
+        """The clusters that are trained on, and how many edges go from each to each."""
+        assert self.clustered is not None
+        view = self.clustered.view("train") if self.inductive else self.clustered
+        return view, between(view).tocoo()
+
     def batches(self, configuration: Configuration) -> Batches:
         """How large the batches of an epoch are.
 
@@ -176,6 +184,6 @@ class Job:
         if configuration.trainer == "graph":
             return of_graphs(self.trained, configuration.graphs)
         if self.clustered is not None:
-            view = self.clustered.view("train") if self.inductive else self.clustered
-            return counted(view, self.trained, configuration, self.seed)
+            view, between_clusters = self._clusters
+            return counted(view, between_clusters, self.trained, configuration, self.seed)
         return estimated(self.trained, configuration, self.cuts.of)
