@@ -121,7 +121,7 @@ def counted(
         share = whole.share(nodes / max(1, whole.nodes))
         transposed = edges if whole.transposed else 0
         segments = math.ceil(parts / number)
-        return share._replace(edges=edges, transposed=transposed, segments=segments)
+        return share._replace(nodes=nodes, edges=edges, transposed=transposed, segments=segments)
 
     mean = torch.tensor([nodes, edges], dtype=torch.float64).mean(1).tolist()
     dropped = 1 - sum(edges) / max(1.0, epochs * among)
