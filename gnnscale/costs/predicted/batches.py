@@ -13,7 +13,7 @@ from scipy import sparse
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.epochs import drawn_sizes
 from gnnscale.costs.predicted.configuration import Configuration
-from gnnscale.costs.predicted.cuts import Cut
+from gnnscale.costs.predicted.cuts import Division
 from gnnscale.graph import ClusteredGraph
 from gnnscale.loader.cluster_loader import draw_batches
 
@@ -52,7 +52,9 @@ def of_graphs(whole: Sizes, drawn: int) -> Batches:
     return Batches(number, mean, mean, 0.0)
 
 
-def estimated(whole: Sizes, configuration: Configuration, cut: Callable[[int], Cut]) -> Batches:
+def estimated(
+    whole: Sizes, configuration: Configuration, cut: Callable[[int], Division]
+) -> Batches:
     """Batches of clusters that are yet to be made.
 
     Args:

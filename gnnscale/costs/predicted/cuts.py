@@ -27,7 +27,7 @@ _PIECE_EDGES = 1_500_000
 _STEP = 4  # between two numbers of parts that are tried
 
 
-class Cut(NamedTuple):
+class Division(NamedTuple):
     """Parts of a graph.
 
     Attributes:
@@ -81,38 +81,38 @@ class Cuts:
     def __init__(self, graph: Graph, method: object, balance: str | float, seed: int) -> None:
         self._graph, self._method, self._balance, self._seed = graph, method, balance, seed
         self._piece: Graph | None = None
-        self._known: dict[int, Cut] = {}
+        self._known: dict[int, Division] = {}
 
-    def of(self, parts: int) -> Cut:
+    def of(self, parts: int) -> Division:
         """What so many parts are like; measured at two numbers around it, once each."""
         nodes = self._graph.num_nodes
         if parts <= 1 or not self._graph.num_edges:
-            return Cut(0.0, 0.0, 0.0)
+            return Division(0.0, 0.0, 0.0)
         if parts >= nodes:
-            return Cut(1.0, 0.0, 0.0)
+            return Division(1.0, 0.0, 0.0)
         low = _STEP ** int(math.log(parts, _STEP) + 1e-9)
         high = min(low * _STEP, nodes)
         if low == parts:
             return self._measured(low)
         one, other = (self._measured(number) for number in (low, high))
         at = math.log(parts / low) / math.log(high / low)
-        return Cut(*(a + at * (b - a) for a, b in zip(one, other, strict=True)))
+        return Division(*(a + at * (b - a) for a, b in zip(one, other, strict=True)))
 
-    def _measured(self, parts: int) -> Cut:
+    def _measured(self, parts: int) -> Division:
         if parts not in self._known:
             self._known[parts] = self._measure(parts)
         return self._known[parts]
 
-    def _measure(self, parts: int) -> Cut:
+    def _measure(self, parts: int) -> Division:
         if parts <= 1:
-            return Cut(0.0, 0.0, 0.0)
+            return Division(0.0, 0.0, 0.0)
         if self._piece is None:
             self._piece = _piece_of(self._graph)
         piece = self._piece
         share = piece.num_nodes / max(1, self._graph.num_nodes)
         here = min(max(1, round(parts * share)), piece.num_nodes)
         if here == 1:  # a part is larger than the piece: cut less than the fewest here
-            return Cut(self._measured(parts * _STEP).share * 0.7, 0.02, 0.1)
+            return Division(self._measured(parts * _STEP).share * 0.7, 0.02, 0.1)
         method = self._method if isinstance(self._method, str) else "auto"
         part = partition(
             piece, here, method=method, balance=self._balance, seed=self._seed
@@ -121,7 +121,9 @@ class Cuts:
         inside = counts.diagonal()
         sizes = torch.bincount(part, minlength=here).double().numpy()
         total = max(1, int(counts.sum()))
-        return Cut(float(1 - inside.sum() / total), _spread(sizes), _spread(inside.astype(float)))
+        return Division(
+            float(1 - inside.sum() / total), _spread(sizes), _spread(inside.astype(float))
+        )
 
 
 def _spread(values: np.ndarray) -> float:
