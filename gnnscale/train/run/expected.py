@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnnscale import comm
 from gnnscale.costs.sizes import row_bytes
+from gnnscale.errors import RankFailure
 from gnnscale.shown import duration, size
 from gnnscale.storage.memory import available_memory, in_words, memory_bytes
 from gnnscale.train.contracts import Data
@@ -47,14 +48,10 @@ class Expectation:
 
     def begin(self) -> None:
         """Say it before the first step, where the machine is known or memory may be short."""
-        if not comm.is_main():
-            return
-        try:
-            if self._known_machine() or self._may_be_short():
-                self._predict()
-        except Exception as error:  # it is no part of the run
-            logger.debug("nothing is predicted: %r", error)
-            self._said = True
+        is_known, is_short = comm.from_main(self._reasons)
+        if is_known or is_short:
+            self._try()
+        self._said = is_known
 
     def after(self, steps: int, of: int, seconds: float) -> None:
         """Say it after some steps of an epoch, or the second epoch, where that has not been done.
@@ -67,15 +64,28 @@ class Expectation:
         if self._said:
             return
         whole = steps == of and (bool(self._setup.report.rows) or self._setup.until == 1)
-        if not (whole or seconds >= _ENOUGH) or not comm.is_main():
-            return
+        if whole or (seconds >= _ENOUGH and comm.world_size() == 1):  # clocks of ranks differ
+            self._said = True
+            self._try(seconds / steps, of)
+
+    def _try(self, step: float | None = None, steps: int = 1) -> None:
+        """Predict, on all ranks: a norm over all of them talks where its costs are counted."""
         try:
-            self._predict(seconds / steps, of)
-        except Exception as error:
+            self._predict(step, steps)
+        except RankFailure:
+            raise
+        except Exception as error:  # it is no part of the run
             logger.debug("nothing is predicted: %r", error)
-        self._said = True
 
     # --- what is known ----------------------------------------------------------------------
+
+    def _reasons(self) -> tuple[bool, bool]:
+        """Whether the machine is known, and whether memory may be short."""
+        try:
+            return self._known_machine() is not None, self._may_be_short()
+        except Exception as error:
+            logger.debug("nothing is predicted: %r", error)
+            return False, False
 
     def _known_machine(self) -> Any:
         if self._setup.device.type != "cpu":
@@ -116,12 +126,11 @@ class Expectation:
                 "moment": memory.moment,
                 "parts": parts,
             }
-        if step is None and setup.device.type == "cpu":
+        if step is None and setup.device.type == "cpu" and comm.is_main():
             self._warn(memory.total)
-        if found is None:
-            return
-        self._said = True
-        logger.info("%s", self._line(found.epoch, found.evaluation, memory.total, by))
+        if found is not None:
+            line = self._line(found.epoch, found.evaluation, memory.total, by)
+            logger.log(logging.INFO if comm.is_main() else logging.DEBUG, "%s", line)
 
     def _layers(self, job: Job) -> float:
         """What an epoch of every layer takes, in that of the layer in training."""
