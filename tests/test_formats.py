@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 import gnnscale as gs
 from gnnscale.benchmarking.report import BenchReport
 from gnnscale.benchmarking.results import SeedResult
+from gnnscale.costs.machine import cached
 from gnnscale.errors import DamagedStore, StoreError
 from gnnscale.graph.store.cluster_folder import open_first_hop, write_first_hop
 from gnnscale.graph.store.graph_folder import open_stored_graph
@@ -29,6 +30,7 @@ from gnnscale.train.controllers.policy import StopPolicy
 from gnnscale.train.run.checkpoint import load_tree, save_tree
 from gnnscale.train.run.folder import RunFolder
 from gnnscale.train.run.report import Report
+from tests.helpers.machines import made_up
 
 
 def formats() -> dict[str, Format]:
@@ -145,6 +147,7 @@ CASES: dict[str, Case] = {
         Report.load,
     ),
     "gnnscale-bench": (a_bench, in_bench, lambda path: BenchReport.load(path / "results.json")),
+    "gnnscale-machine": (lambda path: cached.save(made_up(), path), in_json, cached.load),
     "gnnscale-profile": (a_profile, in_json, Profile.load),
     "gnnscale stop controller": (
         lambda path: gs.LearnedController(StopPolicy(2, 4, 8), [], {}).save(path),

@@ -15,7 +15,7 @@ import torch
 from typing_extensions import override
 
 from gnnscale import comm
-from gnnscale.choices import whole_faults
+from gnnscale.choices import choices_checked, whole_faults
 from gnnscale.costs.machine.cached import known, remember
 from gnnscale.costs.machine.measured import measure
 from gnnscale.costs.machine.profile import Machine
@@ -220,6 +220,7 @@ class Plan:
         return {"store": folders.enter_context(scratch) / "clusters"}
 
 
+@choices_checked
 def plan(
     graph: Any,
     model: Any,

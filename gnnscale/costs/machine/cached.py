@@ -62,7 +62,7 @@ def known() -> Machine | None:
         path = kind.path
         if not path.exists():
             return None
-        machine = Machine.from_json(FORMAT.unstamped(read_json(path), path))
+        machine = load(path)
     except StoreError as error:
         logger.warning("%s. Predictions go without: `gnnscale machine --again` measures", error)
         return None
@@ -80,5 +80,19 @@ def remember(machine: Machine) -> Path:
     """
     kind = Kind(**{name: getattr(machine, name) for name in Kind.__dataclass_fields__})
     path = kind.path
-    write_json(path, {**FORMAT.stamp, **machine.to_json()})
+    save(machine, path)
     return path
+
+
+def save(machine: Machine, path: Path) -> None:
+    """Write a machine's rates."""
+    write_json(path, {**FORMAT.stamp, **machine.to_json()})
+
+
+def load(path: Path) -> Machine:
+    """Read a machine's rates.
+
+    Raises:
+        StoreError: it cannot be read, or is no such file.
+    """
+    return Machine.from_json(FORMAT.unstamped(read_json(path), path))

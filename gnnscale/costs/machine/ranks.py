@@ -57,7 +57,7 @@ def _run(meet: str, rank: int) -> None:
             found.append((time.perf_counter() - began) / 2)
         seconds.append(statistics.median(found[1:]))
     latency, large = seconds
-    print(latency, max(large - latency, 0.0) / _LARGE, flush=True)
+    sys.stdout.write(f"{latency} {max(large - latency, 0.0) / _LARGE}\n")
 
 
 if __name__ == "__main__":
