@@ -64,6 +64,8 @@ class Loop:
         shown = setup.config.progress and comm.is_main()
         with Progress(total, done, shown) as self._progress:
             for session in sessions:
+                if session.rule.stopped is None:  # what fault there is comes before an epoch
+                    session.interval(setup.config.evaluate_every)
                 while session.rule.stopped is None:
                     self._run_epoch(session)
                 if sessions.close(session):

@@ -24,6 +24,7 @@ from gnnscale.loader import cluster_loader
 from gnnscale.nn.blocks import compiling, phases
 from gnnscale.nn.blocks.context import run_phases
 from gnnscale.train import Callback, NodeTask
+from gnnscale.train.run.expected import Expectation
 from gnnscale.train.run.report import Progress
 from gnnscale.train.run.training_run import TrainingRun
 from gnnscale.train.steps import batch_step
@@ -348,6 +349,8 @@ def test_every_pass_of_training_is_one(kind, checkpointed, monkeypatch):
     """In training mode, with the run's seed, the epoch, the step and the runner asked for."""
     if checkpointed and kind == "layerwise":
         return  # which takes no other runner
+    # Costs are counted by passes of their own, on pieces made up for it: not the run's.
+    monkeypatch.setattr(Expectation, "_try", lambda *_: None)
     seen: set[tuple[Any, ...]] = set()
     options: dict[str, Any] = {"seed": 11, "epochs": 2}
     if checkpointed:
