@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gnnscale import comm
 from gnnscale.costs.convolutions import check_convolutions
-from gnnscale.costs.inference import default_chunk_rows, inference_budget
+from gnnscale.costs.inference import Budget, default_chunk_rows, inference_budget
 from gnnscale.errors import InputError
 from gnnscale.graph import Graph
 from gnnscale.inference.activations import Activations, ActivationStore, Chunks
@@ -56,7 +56,9 @@ def stream(
         model: the model; used in evaluation mode and set back after.
         graph: the graph, in whatever order; rows come in that order.
         device: where to compute. Activations are kept there too unless `storage` is given.
-        chunk_rows: rows computed at once; chosen by size when not given.
+        chunk_rows: rows computed at once; chosen by size when not given. A bound makes them fewer
+            in a process that runs alone; several ranks go by the same chunks, whatever each may
+            take.
         storage: a folder for activations, as temporary files without a name, instead of memory.
         memory: bytes that the inference may add to what the process holds; activations that do not
             fit are kept in files, and opaque convolutions run on pieces that do. "auto" goes by
@@ -124,12 +126,27 @@ def _stream(
 
 def share_of(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> Share:
     """The rows of every layer that this rank computes: all where dividing them would not pay."""
-    return divide(graph, chunk_rows or default_chunk_rows(model, graph))
+    return divide(graph, _rows_at_once(model, graph, chunk_rows))
 
 
 def in_one_chunk(model: LayeredGNN, graph: Graph, chunk_rows: int | None = None) -> bool:
     """Whether all rows of a layer are computed at once."""
-    return (chunk_rows or default_chunk_rows(model, graph)) >= graph.num_nodes
+    return _rows_at_once(model, graph, chunk_rows) >= graph.num_nodes
+
+
+def _rows_at_once(
+    model: LayeredGNN, graph: Graph, wanted: int | None, budget: Budget | None = None
+) -> int:
+    """Rows of a chunk: as many as wanted, but no more than a bound allows.
+
+    Of several ranks each may have a bound of its own, or none, and all go by the same chunks: then
+    it is what is wanted that counts.
+    """
+    rows = default_chunk_rows(model, graph, budget)
+    if wanted is None:
+        return rows
+    bounded = budget is not None and budget.is_given and comm.world_size() == 1
+    return min(rows, wanted) if bounded else wanted
 
 
 def store_for(
@@ -153,9 +170,7 @@ def store_for(
     device, taken = torch.device(device), {"held": held, "beside": beside}
     in_files = storage is not None
     budget = inference_budget(model, graph, device, memory, in_files=in_files, **taken)
-    rows = default_chunk_rows(model, graph, budget)
-    if chunk_rows is not None:  # a bound holds, whatever chunks are asked for
-        rows = min(rows, chunk_rows) if budget.is_given else chunk_rows
+    rows = _rows_at_once(model, graph, chunk_rows, budget)
     share = divide(graph, rows) if divided else undivided(graph.num_nodes, rows)
     # Where one rank keeps activations in files all do: they are exchanged from the same device.
     if share.split and comm.any_rank(budget.columns is not None) and budget.columns is None:

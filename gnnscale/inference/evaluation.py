@@ -153,7 +153,9 @@ def predict(
     bounded = options.get("memory", "auto") != "auto"
     if nodes is not None and wanted is not None:
         room = memory_bytes(options["memory"]) // _OF_NEAR if bounded else None
-        if near := around(model, graph, wanted, room):
+        near = around(model, graph, wanted, room)
+        # Each rank may have a room of its own; all run over the same graph.
+        if not comm.any_rank(near is None) and near is not None:
             graph, wanted = near
             options.pop("segments", None)  # of norms, of which there are none over other rows
             options["held"] = options.get("held", 0) + (room or 0)

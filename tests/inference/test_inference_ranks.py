@@ -12,8 +12,7 @@ from gnnscale.graph import Graph
 from gnnscale.inference import ranks
 from tests.helpers.rank_runs import Ranks
 
-# What every rank computes with the others and then by itself.
-CODE = """
+SETTING = """
 import contextlib, tempfile
 from pathlib import Path
 import numpy as np
@@ -39,7 +38,10 @@ graph = gs.Graph.from_arrays(
     edge_attr=torch.randn(len(targets), 2),
 )
 clusters = torch.tensor([0, 9, 10, 31, 50])
+"""
 
+# What every rank computes with the others and then by itself.
+CODE = """
 def clustered_norm():
     norms = [gs.nn.GraphNorm(4, over=over) for over in ("cluster", "graph")]
     convs = [pyg.SAGEConv(IN, 4), pyg.GCNConv(4, 4), pyg.SAGEConv(4, CLASSES)]
@@ -138,8 +140,38 @@ for chunk_rows in (4, 25):
 """
 
 
+BOUNDS = """
+from gnnscale.inference import local
+
+first = comm.is_main()
+rows = {"some": torch.arange(NODES) % 4 > 0}
+model = LayeredGNN([Block(pyg.SAGEConv(IN, 4)), Block(pyg.SAGEConv(4, CLASSES))])
+engine.default_chunk_rows = lambda *_: 4
+for memory in ("4GB", "4GB" if first else "auto"):
+    for chunk_rows in (None, 2, 25):  # fewer than go by size, and more
+        found = {"some": [make_metric("accuracy")]}
+        options = dict(chunk_rows=chunk_rows, memory=memory)
+        figures = evaluate(model, graph, rows, found, **options)
+        assert comm.gather_objects(figures) == [figures] * 2
+        out = predict(model, graph, **options)
+        assert torch.allclose(out, predict(model, graph, chunk_rows=7), atol=1e-6)
+
+node = torch.arange(NODES)
+ring = gs.Graph.from_arrays(torch.stack([node, (node + 1) % NODES]), graph.x)
+local.FEWEST, local.SHARE = 0, 1
+wanted = predict(model, ring, chunk_rows=4)[[7]]
+for memory in ("4GB" if first else 2000, 2000 if first else "4GB", 2000, "4GB"):
+    out = predict(model, ring, nodes=torch.tensor([7]), chunk_rows=4, memory=memory)
+    assert torch.allclose(out, wanted, atol=1e-6)
+"""
+
+
 def test_shared_inference_is_that_of_one_process(forks, tmp_path):
-    Ranks(forks, CODE + FIGURES, 2, str(tmp_path)).finish()
+    Ranks(forks, SETTING + CODE + FIGURES, 2, str(tmp_path)).finish()
+
+
+def test_ranks_with_bounds_of_their_own_run_the_same_chunks(forks):
+    Ranks(forks, SETTING + BOUNDS, 2).finish()
 
 
 def graph_of(degrees: list[int]) -> Graph:
