@@ -47,7 +47,8 @@ class Matrix(Protocol):
 class RowByRow:
     """A matrix of which a row's coefficients follow from that row: they are made in blocks.
 
-    What is derived on the way takes a hundred bytes a row, of a block rather than of all.
+    What is derived on the way takes a hundred bytes a row, of a block rather than of all. A class
+    that defines `coefficients` anew is asked for those, whatever its rows would have.
     """
 
     def of_rows(self, rows: CSR, first: int) -> Coefficients:
@@ -185,7 +186,7 @@ def _of_type(matrix: Matrix, adj: Adjacency, dtype: torch.dtype) -> Coefficients
     if isinstance(matrix, Unweighted):
         plain = Adjacency(adj.indptr, adj.indices)
         return _of_type(matrix.matrix, plain, dtype)._replace(weighted=False)
-    if isinstance(matrix, RowByRow):
+    if isinstance(matrix, RowByRow) and type(matrix).coefficients is RowByRow.coefficients:
         return _in_blocks(matrix, adj, dtype)
     return _typed(matrix.coefficients(adj), dtype)
 
