@@ -150,6 +150,7 @@ def test_cuts_found_by_a_profile_stay_those_of_the_run(tmp_path, monkeypatch):
         raise AssertionError("it was profiled again")
 
     monkeypatch.setattr(pipelines, "profile", refuse)
+    monkeypatch.setattr(pipelines, "measure_link", refuse)
     again = pipeline(tmp_path, stages=2)
     again._data.resume()
     again.start()

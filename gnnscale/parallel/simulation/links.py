@@ -70,7 +70,7 @@ def measure_link(
             for count in _BYTES:
                 made = torch.zeros(count, dtype=torch.uint8, device=device)
                 way.append(_to_and_fro(made, peer, place < other))
-                sends, takes = _both_ways(made, peer, compute or _products)
+                sends, takes = _both_ways(made, peer, place < other, compute or _products)
                 handed.append(sends)
                 taken.append(takes)
         found = [*_line(way), *_line(handed), statistics.median(taken)]
@@ -103,27 +103,29 @@ def _to_and_fro(made: Tensor, peer: int, begins: bool) -> float:
 
 
 def _both_ways(
-    made: Tensor, peer: int, compute: Callable[[torch.device], object]
+    made: Tensor, peer: int, begins: bool, compute: Callable[[torch.device], object]
 ) -> tuple[float, float]:
     """Seconds that a message holds who sends it, and who takes it, where both compute."""
-    rounds = []
+    handed, taken = [], []
     came = _Asked(made, peer)
+    # NCCL moves one message after the other: what one end sends first the other takes first.
+    first = begins or made.device.type == "cpu"
     for left in reversed(range(_WARM_UP + _ROUNDS)):
-        compute(made.device)
-        values = made + 1
-        times = [time.perf_counter()]
-        sent = distributed.isend(values, peer)
-        times.append(time.perf_counter())
-        compute(made.device)
-        times.append(time.perf_counter())
-        came.wait()
-        if left:
-            came = _Asked(made, peer)
-            times.append(time.perf_counter())
-            rounds.append((times[1] - times[0], times[3] - times[2]))
+        sent: distributed.Work | None = None
+        for sends in (first, not first):
+            compute(made.device)
+            values = made + 1
+            started = time.perf_counter()
+            if sends:
+                sent = distributed.isend(values, peer)
+                handed.append(time.perf_counter() - started)
+                continue
+            came.wait()
+            if left:
+                came = _Asked(made, peer)
+                taken.append(time.perf_counter() - started)
         _wait(sent)
-    handed, taken = map(statistics.median, zip(*rounds[_WARM_UP:], strict=True))
-    return handed, taken
+    return statistics.median(handed[_WARM_UP:]), statistics.median(taken[_WARM_UP:])
 
 
 def _products(device: torch.device) -> None:
@@ -135,14 +137,18 @@ def _products(device: torch.device) -> None:
 
 
 class _Asked:
-    """A message that is asked for."""
+    """A message that is asked for: ahead by Gloo, by NCCL when it is waited for.
+
+    NCCL runs what it is given in order: were both ends to ask first, none would come to send.
+    """
 
     def __init__(self, like: Tensor, peer: int) -> None:
-        self._buffer = torch.empty_like(like)
-        self._work = distributed.irecv(self._buffer, peer)
+        self._buffer, self._peer = torch.empty_like(like), peer
+        ahead = like.device.type == "cpu"
+        self._work = distributed.irecv(self._buffer, peer) if ahead else None
 
     def wait(self) -> None:
-        _wait(self._work)
+        _wait(self._work or distributed.irecv(self._buffer, self._peer))
         if self._buffer.is_cuda:
             torch.cuda.synchronize(self._buffer.device)
 
