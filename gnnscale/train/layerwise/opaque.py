@@ -57,6 +57,8 @@ class ClusterBatches:
         device: where batches go.
     """
 
+    span = 1  # see `TrainingBatches`: clusters are drawn for every step
+
     def __init__(
         self,
         section: Section,

@@ -98,6 +98,9 @@ class TrainingRows:
         seed: of the order.
         layer: enters the order.
         device: where batches go.
+
+    Attributes:
+        span: see `TrainingBatches`.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class TrainingRows:
         self._rank, self._ranks = comm.rank(), comm.world_size()
         self._every: tuple[Tensor, Tensor] | None = None  # mask and index of a batch's rows
         bytes_a_row = ORDER + sum(_bytes_a_row(part) for part in rows.parts.values())
-        self._blocks_at_once = max(1, SHUFFLED_BYTES // (bytes_a_row * batch_rows))
+        self.span = max(1, SHUFFLED_BYTES // (bytes_a_row * batch_rows))
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -188,8 +191,8 @@ class TrainingRows:
         """The spans of an epoch, in their order, from that of a batch on."""
         random = np.random.default_rng((*self._seed, number))
         blocks = random.permutation(self.num_batches)
-        for first in range(0, self.num_batches, self._blocks_at_once):
-            chosen = blocks[first : first + self._blocks_at_once]
+        for first in range(0, self.num_batches, self.span):
+            chosen = blocks[first : first + self.span]
             order = random.permutation(self._rows_in(chosen))
             if first + chosen.size > begin:
                 yield first, chosen, order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -21,9 +22,18 @@ from gnnscale.train.run.records import Row, State
 from gnnscale.train.session import Setup
 from gnnscale.train.steps.batch_step import training_context
 
+logger = logging.getLogger(__name__)
+
 
 class TrainingBatches(Protocol):
-    """What a layer is trained on."""
+    """What a layer is trained on.
+
+    Attributes:
+        span: batches whose rows are shuffled among each other; what is left of an epoch follows
+            from it, so that it stays with a run.
+    """
+
+    span: int
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -83,11 +93,18 @@ class Epochs:
 
     def state_dict(self) -> State:
         """See `Source`."""
-        return {"epoch": self.epoch, "step": self.step}
+        return {"epoch": self.epoch, "step": self.step, "span": self._rows.span}
 
     def load_state_dict(self, state: State) -> None:
         """See `Source`."""
         self.epoch, self.step = state["epoch"], state["step"]
+        if "span" in state:
+            self._rows.span = state["span"]
+        elif self.step and self._rows.span > 1:
+            logger.warning(
+                "the run was kept by an earlier gnnscale, in the midst of an epoch: what is left "
+                "of it may have some rows again, and others not"
+            )
 
 
 class TrainedSection:

@@ -17,6 +17,7 @@ from gnnscale.kernels import CSR
 from gnnscale.train.layerwise import rows as rows_module
 from gnnscale.train.layerwise.rows import RowBatch, TrainingRows
 from gnnscale.train.layerwise.streams import AGGREGATED, SectionInput
+from gnnscale.train.layerwise.training import Epochs
 
 WIDTH = 3
 
@@ -149,3 +150,21 @@ def test_an_epoch_left_early_leaves_no_thread_behind(tmp_path, monkeypatch):
     next(epoch)
     epoch.close()
     assert threading.active_count() == before
+
+
+def test_what_is_left_of_an_epoch_is_that_of_the_run_it_was_begun_in(tmp_path, monkeypatch, caplog):
+    """Whatever is shuffled at a time now: of an earlier gnnscale it was more."""
+    monkeypatch.setattr(rows_module, "SHUFFLED_BYTES", 2000)
+    begun = Epochs(training_rows(60, 4, "memory", str(tmp_path)))
+    kept_at, seen = {}, []
+    for batch in begun:
+        kept_at[begun.step] = begun.state_dict()
+        seen.append(batch.y.tolist())
+    monkeypatch.setattr(rows_module, "SHUFFLED_BYTES", 900)
+    for step, state in kept_at.items():
+        again = Epochs(training_rows(60, 4, "memory", str(tmp_path)))
+        again.load_state_dict(state)
+        assert [batch.y.tolist() for batch in again] == seen[step:]
+    del state["span"]
+    Epochs(training_rows(60, 4, "memory", str(tmp_path))).load_state_dict(state)
+    assert "some rows again" in caplog.text
