@@ -124,8 +124,8 @@ class Partition:
         kept_per_part = torch.zeros(self.num_parts, dtype=torch.int64)
         for start, _, rows in row_blocks(graph.adj):
             target = part[start + rows.row_index]
-            same = target == part[rows.indices.long()]
-            kept_per_part += torch.bincount(target[same], minlength=self.num_parts)
+            same = (target == part[rows.indices.long()]).long()
+            kept_per_part.index_add_(0, target, same)  # blocks are many, and may be parts, too
         kept = int(kept_per_part.sum())
         train_balance = None
         if graph.train_mask is not None and bool(graph.train_mask.any()):
