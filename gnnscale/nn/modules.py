@@ -52,6 +52,11 @@ def check_materialised(model: nn.Module, what: str) -> None:
         )
 
 
+def has_lazy(module: nn.Module) -> bool:
+    """Whether a parameter or buffer of a module has no shape yet."""
+    return any(map(is_lazy, (*module.parameters(), *module.buffers())))
+
+
 def is_intercepted(module: nn.Module) -> bool:
     """Whether hooks, parametrizations or patched methods see calls that a fast path would skip."""
     state = module.__dict__

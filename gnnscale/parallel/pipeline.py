@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from gnnscale.parallel.engine.distributed import TorchEngine
 from gnnscale.parallel.engine.exchange import draws, refuse_synchronised
 from gnnscale.parallel.engine.local import LocalExecutor
 from gnnscale.parallel.engine.passes import Computation
+from gnnscale.parallel.engine.wire import links
 from gnnscale.parallel.micro_batches import BalancedLoader
 from gnnscale.parallel.schedules import CHUNKS, Schedule, make_schedule
 from gnnscale.parallel.simulation.links import measure_link
@@ -212,11 +214,17 @@ class Pipeline:
             return self._known_cuts
         setup = self._setup
         path = None if setup.folder is None else setup.folder.stages
+
+        def kept() -> list[int] | None:
+            if data.is_resumed and path is not None and path.exists():
+                return read_json(path)["cuts"]  # those of the run: timings differ
+            return None
+
+        if (cuts := comm.from_main(kept)) is not None:
+            return cuts
         bandwidth = measure_link(setup.device, setup.stage_group).throughput
 
         def find() -> list[int]:
-            if data.is_resumed and path is not None and path.exists():
-                return read_json(path)["cuts"]  # those of the run: timings differ
             per_batch, task = data.loader.clusters_per_batch, setup.task
             with undone(task, setup.learnt.task, setup.device):
                 self.profile = profile(setup.model, data.seen, per_batch, loss=task.loss)
@@ -272,3 +280,9 @@ class Pipeline:
     def batches_kept(self) -> int:
         """Batches that a step has under way at a time."""
         return self.schedule.batches_kept(in_one_process=self._mesh is None)
+
+    def messages_ahead(self) -> int:
+        """Messages that a process has asked for before it reads them, at most."""
+        if self._mesh is None or self._setup.device.type != "cpu":
+            return 0
+        return max(Counter(reader for _, reader in links(self.schedule)).values(), default=0)

@@ -77,7 +77,10 @@ class PipelineTrainer(Trainer):
         self._clusters = data = clusters_of(setup, given, pipeline.loader)
         evaluator = evaluator_of(setup, data, data.interval)
         kept, make_step = pipeline.batches_kept(), partial(PipelineStep, config, pipeline, data)
-        check = partial(try_clusters, setup, data, evaluator, fewer=given.fewer, kept=kept)
+        check = partial(
+            try_clusters, setup, data, evaluator, fewer=given.fewer, kept=kept,
+            ahead=pipeline.messages_ahead(),
+        )  # fmt: skip
         before = partial(before_clusters, setup, data, evaluator, fewer=given.fewer)
         sessions = AllLayers(setup, data, evaluator, check, make_step, pipeline.keep, before)
         self._put_together(setup, data, evaluator, sessions)

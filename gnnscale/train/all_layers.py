@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from torch import nn
-
 from gnnscale.errors import InputError, RunMismatch
 from gnnscale.loader import ClusterLoader
+from gnnscale.nn.modules import has_lazy
 from gnnscale.train.contracts import Data, Evaluator, Step
 from gnnscale.train.run.callbacks import Told
 from gnnscale.train.run.records import Row, State
@@ -122,9 +121,7 @@ class AllLayers:
     def ready(self) -> None:
         """See `Sessions`."""
         self._data.lay_out()
-        parameters = self._setup.model.parameters()
-        lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters)
-        if lazy or self._data.is_prepared:
+        if has_lazy(self._setup.model) or self._data.is_prepared:
             self.prepare()
         if self.open is not None:
             self.open.step.share()

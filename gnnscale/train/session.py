@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gnnscale import comm
 from gnnscale.costs.predicted.job import Job
@@ -112,8 +113,7 @@ class Setup:
         given = {name: value for name, value in held.items() if name == "given"} or held
         made = sum(resident_arrays(held).values()) - sum(resident_arrays(given).values())
         state = self.learnt.state_dict().values()
-        lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
-        learnt = sum(tensor.nbytes for tensor in state if not isinstance(tensor, lazy))
+        learnt = sum(tensor.nbytes for tensor in state if not is_lazy(tensor))
         return code + made + data.to_come() + _STATES * learnt
 
 

@@ -33,6 +33,7 @@ from gnnscale.nn.blocks.to_pyg import to_sequential
 from gnnscale.nn.blocks.widths import width_after
 from gnnscale.nn.convs.propagation import Propagation
 from gnnscale.nn.convs.taken import CARRIED
+from gnnscale.nn.modules import has_lazy
 from gnnscale.nn.norms.segments import pointers_of
 
 
@@ -260,7 +261,7 @@ def first_propagation(model: LayeredGNN) -> Propagation:
     """
     phases = [phase for block in model.phases for phase in block]
     first = next(phase for phase in phases if not isinstance(phase, Save))
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+    if has_lazy(model):
         raise UnsupportedModel(
             "precompute=True needs the widths of the model: build it with in_channels=, the number "
             "of features"

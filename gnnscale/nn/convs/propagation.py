@@ -18,7 +18,7 @@ from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR, propagate, sparse_linear
 from gnnscale.nn.convs.matrices import Matrix, Unweighted, coefficients, structure
-from gnnscale.nn.modules import OVERRIDABLE, is_intercepted, parameters, required
+from gnnscale.nn.modules import OVERRIDABLE, has_lazy, is_intercepted, parameters, required
 
 Operator = tuple[CSR, Tensor | None, Tensor | None, Tensor | None]  # A, left, right, diag
 
@@ -253,9 +253,7 @@ def propagation_of(conv: nn.Module) -> Propagation | None:
 
 def is_transparent(conv: nn.Module) -> bool:
     """Whether nothing in an instance watches or replaces the calls that a fast path skips."""
-    return not any(is_intercepted(module) for module in conv.modules()) and not any(
-        isinstance(p, nn.parameter.UninitializedParameter) for p in conv.parameters()
-    )
+    return not any(is_intercepted(module) for module in conv.modules()) and not has_lazy(conv)
 
 
 def reach_of(conv: nn.Module) -> int | None:

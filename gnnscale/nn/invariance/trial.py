@@ -31,6 +31,7 @@ from gnnscale.nn.invariance.stand_in import (
     seed_all,
     set_mode,
 )
+from gnnscale.nn.modules import has_lazy
 
 Level = Literal["pieces", "graphs", "whole"]
 
@@ -255,9 +256,7 @@ class StandIn:
 
     def _drawn(self, trial: Trial, draw: Callable[[nn.Module], None]) -> bool:
         base = trial._circle(self.values, trial.phase.hops, both_ways=False)
-        if any(
-            isinstance(p, nn.parameter.UninitializedParameter) for p in self._module.parameters()
-        ):
+        if has_lazy(self._module):
             self.run(base)
         draw(self._module)
         self._kept, self._unused = KeptBuffers(self._module), copy.deepcopy(self._module)

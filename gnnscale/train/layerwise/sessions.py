@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
-
 from gnnscale import comm
 from gnnscale.costs.inference import coefficient_bytes
 from gnnscale.costs.layout import all_fit
@@ -20,7 +18,7 @@ from gnnscale.graph import ClusteredGraph
 from gnnscale.inference.engine import check_features
 from gnnscale.nn import LayeredGNN
 from gnnscale.nn.blocks.phases import Neighbourhood, opaque_of
-from gnnscale.nn.modules import evaluation_mode
+from gnnscale.nn.modules import evaluation_mode, has_lazy
 from gnnscale.storage.memory import in_words, memory_bytes
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.controllers.stopping import StopController
@@ -124,10 +122,9 @@ class LayerByLayer:
 
     def ready(self) -> None:
         """See `Sessions`."""
-        parameters = self._setup.model.parameters()
-        lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters)
         # As the run did, so that its trainer and this one give the same bits.
-        if lazy or (self._data.is_resumed and is_opaque(self._setup.model)):
+        resumed = self._data.is_resumed and is_opaque(self._setup.model)
+        if has_lazy(self._setup.model) or resumed:
             self.prepare()
 
     def _make_views(self) -> Views:

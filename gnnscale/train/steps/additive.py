@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency
 from gnnscale.kernels import CSR
 from gnnscale.loader import Batch
-from gnnscale.nn.modules import evaluation_mode, settle_unused
+from gnnscale.nn.modules import evaluation_mode, has_lazy, settle_unused
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.steps.undone import undone
 from gnnscale.train.task import NodeTask, Task, check_depends, counted, is_additive
@@ -68,7 +68,7 @@ def try_loss(
     if out.size(0) == batch.num_nodes > _ROWS:
         out, batch = out[:_ROWS], shortened(batch, _ROWS, edge_labels)
     with torch.enable_grad(), evaluation_mode(learnt):
-        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in learnt.parameters()):
+        if has_lazy(learnt):
             task.loss(out.clone().requires_grad_(), batch)
             settle_unused(learnt.task)
         with undone(task, learnt.task, out.device):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gnnscale import comm
 from gnnscale.costs.clusters import clusters_that_fit
+from gnnscale.costs.counted.reading import costs_of
 from gnnscale.costs.inference import coefficient_bytes
 from gnnscale.costs.layout import all_fit, check_mean_batch
 from gnnscale.costs.passes import pass_cost
@@ -25,7 +26,7 @@ from gnnscale.nn.blocks.checkpointing import checkpointed
 from gnnscale.nn.blocks.context import entering, run_phases
 from gnnscale.nn.blocks.phases import Features, Phase
 from gnnscale.nn.invariance.check import Level, as_layer, first_rows
-from gnnscale.nn.modules import evaluation_mode, settle_unused
+from gnnscale.nn.modules import evaluation_mode, has_lazy, settle_unused
 from gnnscale.train.clusters import Clusters
 from gnnscale.train.contracts import Evaluator
 from gnnscale.train.session import Setup
@@ -99,7 +100,13 @@ def _refusal(
 
 
 def try_clusters(
-    setup: Setup, data: Clusters, evaluator: Evaluator, *, fewer: bool, kept: int = 1
+    setup: Setup,
+    data: Clusters,
+    evaluator: Evaluator,
+    *,
+    fewer: bool,
+    kept: int = 1,
+    ahead: int = 0,
 ) -> None:
     """Run one batch before anything long begins: widths, reach, loss and memory are checked.
 
@@ -111,6 +118,7 @@ def try_clusters(
         evaluator: of the whole graph.
         fewer: whether there may be fewer clusters a batch than the loader has.
         kept: batches that a step has under way at a time.
+        ahead: messages between stages that a process has asked for before it reads them.
 
     Raises:
         InputError: data and model do not fit together; or a step on the largest batch, or an
@@ -126,7 +134,7 @@ def try_clusters(
     try_loss(setup.learnt, setup.task, out, batch, graph.y_level == "edge")
     checks = [evaluator.check_room]
     if config.memory != "auto" or comm.world_size() > 1:  # a rank may have a bound of its own
-        checks.append(partial(_keep_within, setup, data, evaluator, batch, fewer, kept))
+        checks.append(partial(_keep_within, setup, data, evaluator, batch, fewer, kept, ahead))
     all_fit(*checks)
 
 
@@ -144,9 +152,7 @@ def before_clusters(setup: Setup, data: Clusters, evaluator: Evaluator, *, fewer
     """
     config: Any = setup.config  # a `ClusterOptions`
     model = setup.model
-    lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
-    held = (*model.parameters(), *model.buffers())
-    if config.memory == "auto" or data.to_come() == 0 or any(isinstance(v, lazy) for v in held):
+    if config.memory == "auto" or data.to_come() == 0 or has_lazy(model):
         return
     clusters = 1 if fewer else config.clusters_per_batch
     beside = beside_steps(setup, data, evaluator)
@@ -155,7 +161,13 @@ def before_clusters(setup: Setup, data: Clusters, evaluator: Evaluator, *, fewer
 
 
 def _keep_within(
-    setup: Setup, data: Clusters, evaluator: Evaluator, batch: Batch, fewer: bool, kept: int
+    setup: Setup,
+    data: Clusters,
+    evaluator: Evaluator,
+    batch: Batch,
+    fewer: bool,
+    kept: int,
+    ahead: int,
 ) -> None:
     """Have the loader draw as many clusters a batch as steps on them stay within `memory`."""
     config, loader = setup.config, data.loader
@@ -177,6 +189,8 @@ def _keep_within(
             copies=1 + kept + loader.prefetch,  # those trained on, one handed over
             under_way=kept,
         )
+        if ahead:
+            cost = cost._replace(pair=cost.pair + ahead * _message(setup.model, data.graph))
     loader.clusters_per_batch = clusters_that_fit(
         cost,
         loader.clustered,
@@ -185,6 +199,13 @@ def _keep_within(
         beside_steps(setup, data, evaluator),
         fewer=fewer,
     )
+
+
+def _message(model: LayeredGNN, graph: Graph) -> float:
+    """Bytes a node of the largest that goes from one block to the next."""
+    assert graph.x is not None
+    crossings = costs_of(model, graph.x, graph.carried).crossings
+    return max((crossing.forward for crossing in crossings), default=0.0)
 
 
 def beside_steps(setup: Setup, data: Clusters, evaluator: Evaluator) -> int:
