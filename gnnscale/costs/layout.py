@@ -10,7 +10,7 @@ from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.memory import step_memory
 from gnnscale.costs.counted.reading import costs_of, entries_of
 from gnnscale.costs.passes import MARGIN
-from gnnscale.errors import GnnscaleError, MemoryBound
+from gnnscale.errors import GnnscaleError, MemoryBound, RankFailure
 from gnnscale.graph import Graph
 from gnnscale.nn import LayeredGNN
 from gnnscale.partitioning.native.launch import estimated_peak
@@ -130,6 +130,8 @@ def check_mean_batch(
     try:
         assert graph.x is not None
         costs = costs_of(model, graph.x, graph.carried)
+    except RankFailure:
+        raise
     except GnnscaleError:  # said where a batch is run
         return
     sizes = Sizes(graph.num_nodes, graph.num_edges, entries=entries_of(graph)).share(share)
