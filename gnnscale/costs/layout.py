@@ -44,7 +44,7 @@ def all_fit(*checks: Callable[[], None]) -> None:
 
 def kept_of_layout(graph: Graph, files: bool) -> int:
     """Bytes in memory of a graph in clusters, beside the one that was given."""
-    return (_IN_FILES if files else _KEPT) * graph.num_nodes + (0 if files else _array_bytes(graph))
+    return (_IN_FILES if files else _KEPT) * graph.num_nodes + (0 if files else array_bytes(graph))
 
 
 def partitioner_room(graph: Graph, bound: int, held: int) -> int:
@@ -87,8 +87,7 @@ def check_layout(
         what = "laying a graph out by clusters, in files,"
         remedy = ""
     else:
-        carried = _MOVED_EDGE if graph.carries_by_edge or graph.edge_time is not None else 0
-        layout = _array_bytes(graph) + _MOVED * nodes + carried * edges
+        layout = array_bytes(graph) + _MOVED * nodes + moved_with_edges(graph)
         what = "laying a graph in memory out by clusters takes a copy of it, which with its order"
         remedy = (
             ", or a graph that is laid out in files: "
@@ -148,8 +147,14 @@ def check_mean_batch(
     )
 
 
-def _array_bytes(graph: Graph) -> int:
-    """Bytes of what is copied of a graph."""
+def moved_with_edges(graph: Graph) -> int:
+    """Bytes that a graph's edges take while they move, where anything belongs to them."""
+    carried = graph.carries_by_edge or graph.edge_time is not None
+    return _MOVED_EDGE * graph.num_edges if carried else 0
+
+
+def array_bytes(graph: Graph) -> int:
+    """Bytes of all arrays of a graph that are copied, wherever they are."""
     x, adj = graph.x, graph.adj
     own = [adj.indptr, adj.indices, adj.values, graph.y, graph.node_type, graph.edge_attr]
     own += [graph.edge_type, graph.edge_time, graph.node_time]

@@ -263,6 +263,35 @@ def _candidates(method: Method) -> list[Any]:
     return [method]
 
 
+def native_settings(
+    method: Method, num_nodes: int, num_edges: int, num_parts: int, room: int
+) -> str | None:
+    """The settings, for `estimated_peak`, of the native partitioner that `partition` comes to.
+
+    Args:
+        method: that was asked for.
+        num_nodes: of what is cut.
+        num_edges: of its directed edges.
+        num_parts: how many parts.
+        room: bytes that the partitioner's own process may take.
+
+    Returns:
+        None where it runs in this process.
+    """
+    preset = fitting_preset(num_nodes, num_edges, num_parts, room)
+    for name in _candidates(method):
+        if name not in _MODULES:
+            return None
+        settings = _settings(name, preset)
+        if method != "auto" or estimated_peak(settings, num_nodes, num_edges) <= room:
+            return settings
+    return None
+
+
+def _settings(name: str, preset: str) -> str:
+    return preset if name == "kaminpar" else name
+
+
 def _installed(name: str) -> bool:
     return name not in _MODULES or importlib.util.find_spec(_MODULES[name]) is not None
 
@@ -271,7 +300,7 @@ def _check_room(name: str, job: Job, room: int) -> None:
     """Refuse a native partitioner that would take the memory which other processes have."""
     if name not in _MODULES:
         return
-    settings = job.preset if name == "kaminpar" else name
+    settings = _settings(name, job.preset)
     needs = estimated_peak(settings, job.structure.num_nodes, len(job.structure.indices))
     if needs > room:
         raise PartitionError(

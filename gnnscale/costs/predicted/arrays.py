@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 
-from torch import Tensor
-
+from gnnscale.costs.layout import array_bytes, moved_with_edges, partitioner_room
 from gnnscale.graph import ClusteredGraph, Graph
-from gnnscale.kernels import CSR
-from gnnscale.partitioning.native.launch import estimated_peak, fitting_preset
+from gnnscale.partitioning.dispatch import native_settings
+from gnnscale.partitioning.native.launch import estimated_peak
 from gnnscale.storage.mapped import is_mapped
 from gnnscale.storage.memory import available_memory
 
@@ -20,21 +18,7 @@ _ORDERS = 36  # bytes a node while a graph is renumbered
 # is estimated from above and has mapped files in it.
 _WORKER, _ANONYMOUS = 16e6, 0.5
 _CUT_NODE, _CUT_EDGE = 24, 8  # bytes while the structure is handed to a partitioner
-
-
-def array_bytes(graph: Graph) -> float:
-    """Bytes of all arrays of a graph, wherever they are."""
-    return float(sum(array.nbytes for array in _arrays(graph)))
-
-
-def _arrays(graph: Graph) -> Iterator[Tensor]:
-    own = [graph.adj.indptr, graph.adj.indices, graph.adj.values, graph.y]
-    own += [graph.edge_attr, graph.edge_type, graph.node_type]
-    x = graph.x
-    own += [x.indptr, x.indices, x.values] if isinstance(x, CSR) else [x]
-    splits = (graph.splits[name] for name in graph.splits)
-    masks = itertools.chain.from_iterable((s.train, s.val, s.test) for s in splits)
-    return (array for array in (*own, *masks) if isinstance(array, Tensor))
+_CUT_HERE = 48  # bytes a node of a partitioner in this process
 
 
 def laid_out(graph: Graph, clustered: ClusteredGraph | None, files: bool) -> float:
@@ -51,21 +35,36 @@ def storing(graph: Graph, *, files: bool) -> dict[str, float]:
     orders = float(_ORDERS * graph.num_nodes)
     if files:
         return {"nodes": orders, "workspace": min(_WRITING, 2 * array_bytes(graph))}
-    carried = graph.carries_by_edge or graph.adj.values is not None
     return {
         "nodes": laid_out(graph, None, False),
-        "workspace": orders + 12 * graph.num_edges * carried,
+        "workspace": orders + moved_with_edges(graph),
     }
 
 
-def partitioning(graph: Graph, parts: int) -> dict[str, float]:
-    """Bytes while a graph is partitioned by the native library, in a process of its own."""
-    nodes, edges = graph.num_nodes, graph.num_edges
-    preset = fitting_preset(nodes, edges, parts, available_memory())
+def partitioning(
+    graph: Graph, seen: Graph, parts: int, method: str | Callable, memory: int | None, held: float
+) -> dict[str, float]:
+    """Bytes while a graph is partitioned, by the method that a trainer comes to.
+
+    Args:
+        graph: the whole graph.
+        seen: what is cut of it.
+        parts: that there will be.
+        method: that was asked for.
+        memory: the bound of a run, or None.
+        held: bytes of it that are taken.
+    """
+    nodes, edges = seen.num_nodes, seen.num_edges
+    room = available_memory()
+    if memory is not None:
+        room = partitioner_room(graph, memory, int(held))
+    settings = native_settings(method, nodes, edges, parts, room)
+    if settings is None:
+        return {"workspace": float(_CUT_HERE * nodes)}
     here = _CUT_NODE * nodes + _CUT_EDGE * edges
-    if is_mapped(graph.adj.indices):
+    if is_mapped(seen.adj.indices):
         here += 12 * edges
-    grows = estimated_peak(preset, nodes, edges) - estimated_peak(preset, 0, 0)
+    grows = estimated_peak(settings, nodes, edges) - estimated_peak(settings, 0, 0)
     return {"worker": _WORKER + _ANONYMOUS * grows, "workspace": float(here)}
 
 

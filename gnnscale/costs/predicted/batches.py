@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import sparse
+from torch import Tensor
 
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.epochs import drawn_sizes
@@ -21,7 +22,7 @@ _COUNTED = 1 << 23  # pairs of clusters with edges between, over all epochs that
 _DRAWN = 200  # batches that are drawn to see how much they differ
 
 
-class Batches(NamedTuple):
+class EpochBatches(NamedTuple):
     """The batches of an epoch, of all ranks.
 
     Attributes:
@@ -37,24 +38,40 @@ class Batches(NamedTuple):
     dropped: float
 
 
-def rows_of_layers(whole: Sizes, train_rows: int, batch_rows: int) -> Batches:
+def rows_of_layers(whole: Sizes, train_rows: int, batch_rows: int) -> EpochBatches:
     """Batches of rows, of a layer that is trained by itself."""
     number = max(1, math.ceil(train_rows / max(1, batch_rows)))
     mean = whole.share(train_rows / number / max(1, whole.nodes))
-    return Batches(number, mean, mean, 0.0)
+    return EpochBatches(number, mean, mean, 0.0)
 
 
-def of_graphs(whole: Sizes, drawn: int) -> Batches:
-    """Batches of whole graphs."""
-    graphs = max(1, int(whole.segments))
-    number = math.ceil(graphs / max(1, drawn))
+def of_whole_graphs(whole: Sizes, nodes: Tensor, edges: Tensor, drawn: int) -> EpochBatches:
+    """Batches of whole graphs; the largest are those of most nodes, and of most edges.
+
+    Args:
+        whole: of what is trained on.
+        nodes: of each graph, int64 `[graphs]`.
+        edges: likewise.
+        drawn: graphs of a batch.
+    """
+    graphs = max(1, nodes.numel())
+    most = min(max(1, drawn), graphs)
+    number = math.ceil(graphs / most)
     mean = whole.share(1 / number)._replace(segments=graphs / number)
-    return Batches(number, mean, mean, 0.0)
+    there, arriving = (float(of.topk(min(most, of.numel())).values.sum()) for of in (nodes, edges))
+    largest = whole.share(there / max(1.0, whole.nodes))._replace(
+        nodes=there,
+        edges=arriving,
+        loops=min(arriving, whole.loops),
+        transposed=arriving if whole.transposed else 0,
+        segments=most,
+    )
+    return EpochBatches(number, mean, largest, 0.0)
 
 
 def estimated(
     whole: Sizes, configuration: Configuration, cut: Callable[[int], Division]
-) -> Batches:
+) -> EpochBatches:
     """Batches of clusters that are yet to be made.
 
     Args:
@@ -79,7 +96,7 @@ def estimated(
         transposed=min(whole.transposed, largest.transposed * edges),
     )
     kept = number * mean.edges / whole.edges if whole.edges else 1.0
-    return Batches(number, mean, largest, max(0.0, 1 - kept))
+    return EpochBatches(number, mean, largest, max(0.0, 1 - kept))
 
 
 def counted(
@@ -88,7 +105,7 @@ def counted(
     whole: Sizes,
     configuration: Configuration,
     seed: int,
-) -> Batches:
+) -> EpochBatches:
     """Batches of the clusters that there are, as a run of this seed draws them.
 
     Args:
@@ -117,7 +134,7 @@ def counted(
         at = batch_of[counts.row]
         within = (at == batch_of[counts.col]) & (at >= 0)
         edges += np.bincount(at[within], counts.data[within], len(order)).tolist()
-    among = float(counts.sum())
+    among = epochs * float(counts.sum())
 
     def sizes_of(nodes: float, edges: float) -> Sizes:
         share = whole.share(nodes / max(1, whole.nodes))
@@ -126,5 +143,7 @@ def counted(
         return share._replace(nodes=nodes, edges=edges, transposed=transposed, segments=segments)
 
     mean = torch.tensor([nodes, edges], dtype=torch.float64).mean(1).tolist()
-    dropped = 1 - sum(edges) / max(1.0, epochs * among)
-    return Batches(number, sizes_of(*mean), sizes_of(max(nodes), max(edges)), max(0.0, dropped))
+    dropped = 1 - sum(edges) / among if among else 0.0
+    return EpochBatches(
+        number, sizes_of(*mean), sizes_of(max(nodes), max(edges)), max(0.0, dropped)
+    )

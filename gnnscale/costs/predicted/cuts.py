@@ -8,9 +8,9 @@ parts of the same size.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -47,10 +47,10 @@ def between(seen: ClusteredGraph) -> sparse.csr_array:
     if seen.view_name == "train":
         own = torch.arange(seen.graph.num_nodes) - seen.offsets[cluster_of]
         inside = own < seen.sizes[cluster_of]
-    return _between(seen.graph.adj, cluster_of, seen.num_parts, inside)
+    return _counts_between(seen.graph.adj, cluster_of, seen.num_parts, inside)
 
 
-def _between(
+def _counts_between(
     adj: Adjacency, part_of: Tensor, parts: int, inside: Tensor | None = None
 ) -> sparse.csr_array:
     found: list[tuple[Tensor, Tensor]] = []
@@ -72,7 +72,7 @@ class Cuts:
     """What partitions of a graph would be like, by the number of parts.
 
     Args:
-        graph: what is partitioned.
+        graph: what is partitioned; of several graphs in one, a part never spans two.
         method: partitioner.
         balance: what it evens out.
         seed: of it.
@@ -90,13 +90,20 @@ class Cuts:
             return Division(0.0, 0.0, 0.0)
         if parts >= nodes:
             return Division(1.0, 0.0, 0.0)
-        low = _STEP ** int(math.log(parts, _STEP) + 1e-9)
-        high = min(low * _STEP, nodes)
+        if parts <= self._fewest:
+            return self._measured(self._fewest)
+        power = _STEP ** int(math.log(parts, _STEP) + 1e-9)
+        low, high = max(power, self._fewest), min(power * _STEP, nodes)
         if low == parts:
             return self._measured(low)
         one, other = (self._measured(number) for number in (low, high))
         at = math.log(parts / low) / math.log(high / low)
         return Division(*(a + at * (b - a) for a, b in zip(one, other, strict=True)))
+
+    @cached_property
+    def _fewest(self) -> int:
+        """Parts that there are at least: the graphs with nodes."""
+        return int((_pointers(self._graph).diff() > 0).sum())
 
     def _measured(self, parts: int) -> Division:
         if parts not in self._known:
@@ -104,11 +111,13 @@ class Cuts:
         return self._known[parts]
 
     def _measure(self, parts: int) -> Division:
-        if parts <= 1:
-            return Division(0.0, 0.0, 0.0)
+        if parts <= self._fewest:  # the graphs themselves
+            return _of_graphs(self._graph)
         if self._piece is None:
             self._piece = _piece_of(self._graph)
         piece = self._piece
+        if piece.num_nodes < 2:  # nothing to be learnt from: cut as if by chance
+            return Division(1 - 1 / parts, 0.02, 0.1)
         share = piece.num_nodes / max(1, self._graph.num_nodes)
         here = min(max(1, round(parts * share)), piece.num_nodes)
         if here == 1:  # a part is larger than the piece: cut less than the fewest here
@@ -117,7 +126,7 @@ class Cuts:
         part = partition(
             piece, here, method=method, balance=self._balance, seed=self._seed
         ).assignment.long()
-        counts = _between(piece.adj, part, here)
+        counts = _counts_between(piece.adj, part, here)
         inside = counts.diagonal()
         sizes = torch.bincount(part, minlength=here).double().numpy()
         total = max(1, int(counts.sum()))
@@ -126,41 +135,63 @@ class Cuts:
         )
 
 
+def _pointers(graph: Graph) -> Tensor:
+    """Where each graph begins, and the last one ends."""
+    whole = torch.tensor([0, graph.num_nodes])
+    return whole if graph.node_ptr is None else graph.node_ptr
+
+
+def _of_graphs(graph: Graph) -> Division:
+    """Parts that are the graphs with nodes."""
+    starts = _pointers(graph)
+    nodes, edges = starts.diff(), graph.adj.indptr[starts].diff()
+    sizes, inside = (of[nodes > 0].double().numpy() for of in (nodes, edges))
+    return Division(0.0, _spread(sizes), _spread(inside))
+
+
 def _spread(values: np.ndarray) -> float:
-    mean = float(values.mean())
+    mean = float(values.mean()) if values.size else 0.0
     return float(values.std()) / mean if mean else 0.0
+
+
+def bare(graph: Graph) -> Graph:
+    """The structure of a graph, of one or several, without what belongs to nodes and edges."""
+    return Graph(graph.adj, node_ptr=graph.node_ptr)
 
 
 def _piece_of(graph: Graph) -> Graph:
     """The structure of a graph, or of what is near some node of it where it is large."""
-    bare = dataclasses.replace(
-        graph, x=None, y=None, edge_attr=None, edge_type=None, node_type=None, splits={}
-    )
     if graph.num_edges <= _LARGEST_CUT:
-        return bare
+        return bare(graph)
     taken = torch.zeros(graph.num_nodes, dtype=torch.bool)
     for nodes in _outwards(graph.adj, taken):
         taken[nodes] = True
-    return subgraph(dataclasses.replace(bare, node_ptr=None), taken)
+    return subgraph(Graph(graph.adj), taken)
 
 
 def _outwards(adj: Adjacency, taken: Tensor) -> Iterator[Tensor]:
-    """Nodes around one, ring by ring, until they have edges enough."""
+    """Nodes around one, ring by ring, until they have edges enough.
+
+    Where a component ends, some others begin, each time twice as many. A hub counts for half of
+    all at most: what it is linked to comes with it.
+    """
     degrees = adj.indptr.diff()
-    edges, start = 0, 0
-    ring = torch.zeros(0, dtype=torch.int64)
-    while edges < _PIECE_EDGES:
-        if not ring.numel():  # the next component
-            while start < adj.num_nodes and bool(taken[start]):
-                start += 1
-            if start == adj.num_nodes:
+    costs = degrees.clamp(max=max(1, _PIECE_EDGES // 2)) + 1
+    starts = degrees.nonzero().squeeze(1)  # a node that nothing arrives at leads nowhere
+    spent, first, begun = 0, 0, 1
+    ring = starts[:0]
+    while spent < _PIECE_EDGES:
+        if not ring.numel():  # the next components
+            if first >= starts.numel():
                 return
-            ring = torch.tensor([start])
-        room = _PIECE_EDGES - edges
-        within = degrees[ring].cumsum(0) <= max(room, int(degrees[ring[0]]))
+            some = starts[first : first + begun]
+            first, begun = first + begun, 2 * begun
+            ring = some[~taken[some]]
+            if not ring.numel():
+                continue
+        within = costs[ring].cumsum(0) <= max(_PIECE_EDGES - spent, int(costs[ring[0]]))
         ring = ring[within]
         yield ring
-        edges += int(degrees[ring].sum())
-        reached = [adj.indices[adj.indptr[i] : adj.indptr[i + 1]].long() for i in ring.tolist()]
-        ring = torch.cat(reached).unique() if reached else ring[:0]
-        ring = ring[~taken[ring]]
+        spent += int(costs[ring].sum())
+        reached = adj.indices[adj.row_positions(ring)[1]].long().unique()
+        ring = reached[~taken[reached]]

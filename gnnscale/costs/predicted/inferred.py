@@ -12,41 +12,49 @@ from gnnscale.costs.inference import default_chunk_rows
 from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.sizes import CACHED_BYTES
+from gnnscale.errors import MemoryBound
 from gnnscale.nn import GraphModel
 from gnnscale.storage.mapped import is_mapped
 
-_CHUNK_COPIES = 5  # of the rows that are computed at once
-_OUT_OF_CORE = _PIECE = (
-    1 << 30
-)  # of what an opaque convolution has on a piece of the graph, at most
+_AT_ONCE = 5  # times the rows of a chunk: what it is expected to have, of what it may
 
 
-def inference(job: Job, configuration: Configuration) -> float:
-    """Bytes that an evaluation has at a time."""
+def inference(job: Job, configuration: Configuration, held: float = 0.0) -> float:
+    """Bytes that an evaluation has at a time, beside its arrays of one or more numbers a node.
+
+    Args:
+        job: what is planned for.
+        configuration: how it is trained.
+        held: bytes that are taken beside it.
+    """
     costs, sizes = job.costs(training=False), job.sizes
     if isinstance(job.model, GraphModel):
         chunk = min(1.0, 65536 / max(1.0, sizes.nodes))
         return costs.peak(sizes.share(chunk), backward=False)
-    rows = min(sizes.nodes, default_chunk_rows(job.model, job.graph))
-    layers = _layers(costs, sizes, rows)
-    values = costs.values
+    values, bound = costs.values, configuration.memory
     stored = configuration.storage == "files" or is_mapped(job.graph.adj.indices)
-    if stored and configuration.memory is None and configuration.trainer != "layerwise":
-        # Layers are in files then, and one is read, as many columns of it as fit.
-        widest = max([value.row for value in values[1:]], default=0)
-        layers = min(float(_OUT_OF_CORE), widest * sizes.nodes)
-    elif stored and not values[0].sparse:  # the features are read, and stay until the first layer
-        layers = max(layers, values[0].row * sizes.nodes + _layers(costs, sizes, rows, first=True))
-    bound = configuration.memory
-    chunk = min(
-        CACHED_BYTES, max((value.row for value in costs.values[1:]), default=0) * sizes.nodes
-    )
-    if bound is not None and layers > bound / 2:  # they go to files, a block of columns at a time
-        return bound / 2
-    return layers + _CHUNK_COPIES * chunk
+    in_files = stored and bound is None and configuration.trainer != "layerwise"
+    try:
+        budget = job.budget(bound, int(held), in_files=in_files)
+    except MemoryBound as refused:  # the run is, too
+        return refused.needed - held - job.bytes_of_nodes
+    rows = min(sizes.nodes, default_chunk_rows(job.model, job.graph))
+    layers = _layers(costs, sizes, rows, budget.piece)
+    widest = max([value.row for value in values[1:]], default=0) * sizes.nodes
+    chunks = _AT_ONCE * min(CACHED_BYTES, widest)
+    if budget.columns is not None:  # layers are in files, and one is read, as much of it as fits
+        if bound is None:
+            return min(float(budget.columns), widest) + chunks
+        return (bound - held - job.bytes_of_nodes) / 2
+    if stored and not values[0].sparse:  # the features are read, and stay until the first layer
+        first = _layers(costs, sizes, rows, budget.piece, first=True)
+        layers = max(layers, values[0].row * sizes.nodes + first)
+    return layers + chunks
 
 
-def _layers(costs: ModelCosts, sizes: Sizes, chunk: float, first: bool = False) -> float:
+def _layers(
+    costs: ModelCosts, sizes: Sizes, chunk: float, most_of_piece: float, first: bool = False
+) -> float:
     """Bytes of layers, slots and pieces where they are most."""
     values, placed = costs.values, costs.placed
     there = most = 0.0  # the layer that is read
@@ -64,7 +72,7 @@ def _layers(costs: ModelCosts, sizes: Sizes, chunk: float, first: bool = False) 
             halo = sizes._replace(nodes=min(sizes.nodes, chunk + edges), edges=edges)
             rows = sum(values[value].row for value in own.takes) + values[own.gives].row
             piece = own.facts.workspace.of(halo) + 24 * edges + rows * halo.nodes
-            piece = min(_PIECE, piece)
+            piece = min(most_of_piece, piece)
         there = read
         if first and own.takes[-1]:
             return most

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
+import torch
 from scipy import sparse
 from torch import Tensor
 
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.model import ModelCosts
 from gnnscale.costs.counted.reading import costs_of, sizes_of_graph
+from gnnscale.costs.graphs import sizes_of, sizes_of_some
+from gnnscale.costs.inference import Budget, inference_budget, node_arrays
 from gnnscale.costs.predicted.batches import (
-    Batches,
+    EpochBatches,
     counted,
     estimated,
-    of_graphs,
+    of_whole_graphs,
     rows_of_layers,
 )
 from gnnscale.costs.predicted.chunks import EvaluatedChunks, evaluated_chunks
 from gnnscale.costs.predicted.configuration import Configuration
-from gnnscale.costs.predicted.cuts import Cuts, between
+from gnnscale.costs.predicted.cuts import Cuts, bare, between
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph, Graph, subgraph
+from gnnscale.kernels import CSR
+from gnnscale.loader.graph_loader import of_graphs
 from gnnscale.nn import GraphModel, LayeredGNN, as_layered
-from gnnscale.nn.blocks.phases import Propagate
+from gnnscale.nn.blocks.phases import opaque_of
 
 _STATES = {"adam": 2, "adamw": 2, "sgd": 1}  # arrays of the size of the parameters; sgd's momentum
 
@@ -52,6 +58,9 @@ class Job:
         clustered: its clusters, or None where they are to be made.
         model: the model, in blocks.
         optimizer_states: numbers that the optimizer keeps of every parameter.
+
+    Raises:
+        InputError: there is nothing to train on.
     """
 
     def __init__(
@@ -80,8 +89,12 @@ class Job:
         )
         self.optimizer_states = _STATES.get(optimizer, 2) if isinstance(optimizer, str) else 2
         self.seed, self.method, self.balance = seed, method, balance
+        train = self._train
+        if (self.inductive or self.of_graphs) and train is not None and not bool(train.any()):
+            raise InputError("the training set is empty: train_mask selects no node")
         self._costs: dict[tuple[bool, str], ModelCosts] = {}
-        self._batches: dict[tuple[float, ...], Batches] = {}
+        self._batches: dict[tuple[float, ...], EpochBatches] = {}
+        self._budgets: dict[tuple[int | None, int, bool], Budget] = {}
 
     def costs(
         self, *, training: bool = True, computed: Literal["none", "first", "each"] = "none"
@@ -119,14 +132,36 @@ class Job:
 
     @cached_property
     def trained(self) -> Sizes:
-        """Of what is trained on: the whole graph, or the subgraph of the training nodes."""
-        return sizes_of_graph(self.seen) if self.inductive else self.sizes
+        """Of what is trained on: the whole graph, the training graphs, or `seen`."""
+        if self.of_graphs:
+            some = sizes_of_some(self.graph, self._graphs)
+            share = some.edges / max(1.0, self.sizes.edges)
+            return some._replace(
+                degree=self.sizes.degree,
+                leaving=self.sizes.leaving,
+                loops=share * self.sizes.loops,
+                transposed=some.edges if self.sizes.transposed else 0,
+            )
+        if not self.inductive or self._train is None:
+            return self.sizes
+        x, pointers = self.graph.x, self.seen.node_ptr
+        entries = int(x.indptr.diff()[self._train].sum()) if isinstance(x, CSR) else 0
+        graphs = 1 if pointers is None else int((pointers.diff() > 0).sum())
+        return sizes_of_graph(self.seen)._replace(entries=entries, segments=graphs)
 
     @cached_property
     def seen(self) -> Graph:
-        """The graph that is trained on."""
+        """The structure of the nodes that are trained on."""
+        there, train = bare(self.graph), self._train
+        return subgraph(there, train) if self.inductive and train is not None else there
+
+    @cached_property
+    def _graphs(self) -> Tensor:
+        """Graphs that are trained on; all where there is no split."""
         train = self._train
-        return subgraph(self.graph, train) if self.inductive and train is not None else self.graph
+        if train is None:
+            return torch.arange(self.graph.num_graphs)
+        return of_graphs(self.graph, train).nonzero().squeeze(1)
 
     @cached_property
     def train_rows(self) -> int:
@@ -141,10 +176,30 @@ class Job:
         return 0 if chosen is None else int(chosen.val.sum())
 
     @cached_property
-    def propagates(self) -> bool:
-        """Whether a convolution is a propagation, whose coefficients are then kept."""
-        blocks = getattr(self.model, "encoder", self.model).phases
-        return any(isinstance(phase, Propagate) for block in blocks for phase in block)
+    def bytes_of_nodes(self) -> int:
+        """Of the arrays of one or more numbers a node that an exact evaluation holds."""
+        if isinstance(self.model, GraphModel):
+            return 0
+        return sum(node_arrays(self.model, self.graph).values())
+
+    def budget(self, memory: int | None, held: int, *, in_files: bool) -> Budget:
+        """What an exact evaluation may have at a time: see `inference_budget`.
+
+        Raises:
+            MemoryBound: the bound is too small for what cannot be cut.
+        """
+        key = memory, held, in_files
+        if key not in self._budgets:
+            assert not isinstance(self.model, GraphModel)
+            self._budgets[key] = inference_budget(
+                self.model,
+                self.graph,
+                torch.device("cpu"),
+                "auto" if memory is None else memory,
+                held=held,
+                in_files=in_files,
+            )
+        return self._budgets[key]
 
     @property
     def _train(self) -> Tensor | None:
@@ -163,7 +218,7 @@ class Job:
         view = self.clustered.view("train") if self.inductive else self.clustered
         return view, between(view).tocoo()
 
-    def batches(self, configuration: Configuration) -> Batches:
+    def batches(self, configuration: Configuration) -> EpochBatches:
         """How large the batches of an epoch are.
 
         Of a clustered graph it is counted, for the draws of a run of this seed. Of others it is
@@ -178,11 +233,29 @@ class Job:
             self._batches[key] = self._find(configuration)
         return self._batches[key]
 
-    def _find(self, configuration: Configuration) -> Batches:
+    def layer_batches(self, configuration: Configuration, block: int) -> EpochBatches:
+        """Those of a layer that is trained by itself: rows, or clusters where it is opaque."""
+        if self.is_opaque(block):
+            return self.batches(replace(configuration, trainer="cluster"))
+        return self.batches(configuration)
+
+    def lays_out(self, configuration: Configuration) -> bool:
+        """Whether a run is on the graph in clusters."""
+        if configuration.trainer == "layerwise":
+            return bool(opaque_of(self.model.phases))
+        return configuration.trainer in ("cluster", "pipeline")
+
+    def is_opaque(self, block: int) -> bool:
+        """Whether what a block aggregates depends on what is trained."""
+        return bool(opaque_of(self.model.phases[block : block + 1]))
+
+    def _find(self, configuration: Configuration) -> EpochBatches:
         if configuration.trainer == "layerwise":
             return rows_of_layers(self.trained, self.train_rows, configuration.batch_rows)
         if configuration.trainer == "graph":
-            return of_graphs(self.trained, configuration.graphs)
+            return of_whole_graphs(
+                self.trained, *sizes_of(self.graph, self._graphs), configuration.graphs
+            )
         if self.clustered is not None:
             view, between_clusters = self._clusters
             return counted(view, between_clusters, self.trained, configuration, self.seed)

@@ -20,11 +20,11 @@ from gnnscale.costs.predicted.inferred import inference
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.predicted.sections import sections
 
-Parts = dict[str, float]
+Bytes = dict[str, float]
 
 _LIBRARIES = 6e6  # threads' stacks and heaps, code and objects of a run: measured on 300 nodes
-# What the heap grows to, of what is in use: measured as the median of some twenty runs, which went
-# from 1.5 to 2.8; steps on one batch of always the same sizes leave fewer holes.
+# What the heap grows to, of what is in use: a median of runs, which differ much; steps on one batch
+# of always the same sizes leave fewer holes.
 _HEAP, _HEAP_ALIKE, _HEAP_INFERENCE = 2.1, 1.75, 1.4
 
 
@@ -66,12 +66,15 @@ def run_memory(job: Job, configuration: Configuration) -> RunMemory:
         InputError: the graph has no features, or a parameter is lazy.
     """
     bounded = configuration.memory is not None
-    moments: dict[str, Parts] = {}
+    moments: dict[str, Bytes] = {}
     held = _held(job, configuration)
-    if configuration.trainer in ("cluster", "pipeline") and job.clustered is None:
+    if job.lays_out(configuration) and job.clustered is None:
         own = {"libraries": _LIBRARIES}
         if 1 < configuration.parts < job.graph.num_nodes:
-            moments["partition"] = own | partitioning(job.seen, configuration.parts)
+            taken = sum(held.values()) - held["nodes"]
+            about = job.method, configuration.memory, taken
+            cut = partitioning(job.graph, job.seen, configuration.parts, *about)
+            moments["partition"] = own | cut
         moments["store"] = own | storing(job.graph, files=configuration.storage == "files")
     if configuration.trainer == "layerwise":
         for number, (step, beside) in enumerate(sections(job, configuration)):
@@ -80,14 +83,15 @@ def run_memory(job: Job, configuration: Configuration) -> RunMemory:
         step = _step(job, configuration)
         alike = job.batches(configuration).number == 1
         moments["step"] = _kept(held | step, bounded, _HEAP_ALIKE if alike else _HEAP)
-    found = held | {"inference": inference(job, configuration)}
+    found = dict(held)
     found["parameters"] *= 1.5  # at the end, the last ones are remembered beside the best
-    found["nodes"] = found.get("nodes", 0.0) + 12 * job.sizes.nodes * job.propagates
+    found["inference"] = inference(job, configuration, sum(found.values()))
+    found["nodes"] += job.bytes_of_nodes
     moments["evaluation"] = _kept(found, bounded, _HEAP_INFERENCE)
     return RunMemory(moments)
 
 
-def _kept(parts: Parts, bounded: bool, factor: float, apart: float = 0.0) -> Parts:
+def _kept(parts: Bytes, bounded: bool, factor: float, apart: float = 0.0) -> Bytes:
     """With what the allocator keeps beside what comes and goes, but for what stays all along."""
     if bounded:
         return parts
@@ -96,7 +100,7 @@ def _kept(parts: Parts, bounded: bool, factor: float, apart: float = 0.0) -> Par
     return parts | {"allocator": (factor - 1) * comes}
 
 
-def _held(job: Job, configuration: Configuration) -> Parts:
+def _held(job: Job, configuration: Configuration) -> Bytes:
     """What stays all along."""
     costs = job.costs(computed=configuration.computed)
     learnt = float(costs.element * sum(costs.parameters))
@@ -110,14 +114,14 @@ def _held(job: Job, configuration: Configuration) -> Parts:
         "optimizer": job.optimizer_states * learnt,
         "nodes": 0.0,
     }
-    if configuration.trainer in ("cluster", "pipeline"):
+    if job.lays_out(configuration):
         parts["nodes"] = laid_out(job.graph, job.clustered, configuration.storage == "files")
         if configuration.precompute:
             parts["nodes"] += costs.element * costs.ahead * job.trained.nodes
     return parts
 
 
-def _step(job: Job, configuration: Configuration) -> Parts:
+def _step(job: Job, configuration: Configuration) -> Bytes:
     """What a step has beside that."""
     batches, costs = job.batches(configuration), job.costs(computed=configuration.computed)
     largest = batches.largest
@@ -142,7 +146,7 @@ def _step(job: Job, configuration: Configuration) -> Parts:
 
 def _under_way(
     job: Job, configuration: Configuration, costs: ModelCosts, batch: Sizes, loaded: float
-) -> Parts:
+) -> Bytes:
     """Of a pipeline: all stages in one process, or the stage that has most."""
     micro = max(1, min(configuration.micro_batches, job.batches(configuration).number))
     cuts = configuration.stages or (len(costs.blocks) // 2,)

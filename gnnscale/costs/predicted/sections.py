@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
-from gnnscale.costs.counted.memory import step_memory
+from gnnscale.costs.counted.memory import rows_of, step_memory
+from gnnscale.costs.counted.model import ModelCosts
+from gnnscale.costs.predicted.arrays import labels_of
 from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.kernels import CSR
@@ -26,12 +28,15 @@ def sections(job: Job, configuration: Configuration) -> Iterator[tuple[dict[str,
     written.
     """
     costs, nodes = job.costs(computed="each"), job.sizes.nodes
-    batch = job.batches(configuration).largest
     rows = job.train_rows + job.validated_rows
     for number in range(len(costs.blocks)):
         block = costs.of_blocks(number, number + 1)
         if not any(costs.parameters[number : number + 1]):
             continue
+        if job.is_opaque(number):
+            yield _on_clusters(job, configuration, costs, number)
+            continue
+        batch = job.layer_batches(configuration, number).largest
         first = block.placed[0]
         read = costs.values[first.takes[-1]]
         features = first.takes[-1] == 0
@@ -40,7 +45,7 @@ def sections(job: Job, configuration: Configuration) -> Iterator[tuple[dict[str,
         if features and read.sparse:
             wide = _product_row(job, read.width, bool(block.once))
             product = _COPIES * wide * rows + 12 * (job.sizes.edges + nodes)
-        last = number + 1 == len(costs.blocks) or not any(costs.parameters[number + 1 :])
+        last = _is_last(costs, number)
         layer = 0.0 if features else wide * nodes
         aggregated = 0.0 if last or (features and read.sparse) else wide * nodes
         training = wide * rows + min(_SHUFFLED, wide * job.train_rows)
@@ -59,6 +64,40 @@ def sections(job: Job, configuration: Configuration) -> Iterator[tuple[dict[str,
             },
             stays,
         )
+
+
+def _is_last(costs: ModelCosts, number: int) -> bool:
+    return not any(costs.parameters[number + 1 :])
+
+
+def _on_clusters(
+    job: Job, configuration: Configuration, costs: ModelCosts, number: int
+) -> tuple[dict[str, float], float]:
+    """The same of a layer that is trained on clusters of the rows that it reads."""
+    block, batches = costs.of_blocks(number, number + 1), job.layer_batches(configuration, number)
+    read = costs.values[block.placed[0].takes[-1]]
+    out = costs.values[block.placed[-1].gives].row
+    features = block.placed[0].takes[-1] == 0
+    layer = 0.0 if features else read.row * job.sizes.nodes
+    step = step_memory(block, batches.largest, states=0)
+    # A batch has the rows that it reads, of whichever layer.
+    rows = rows_of(block, batches.largest) if features else read.row * batches.largest.nodes
+    structure = step.adjacency + labels_of(job.graph, batches.largest.nodes)
+    waiting = min(configuration.prefetch, max(0, batches.number - 1)) * (rows + structure)
+    trained = rows + structure + waiting + step.kept + step.workspace
+    advanced = 0.0 if _is_last(costs, number) else out * job.sizes.nodes
+    return (
+        {
+            "nodes": 0.0,
+            "inference": layer + max(0.0, advanced - trained),
+            "features": rows,
+            "adjacency": structure,
+            "loading": waiting,
+            "kept": step.kept,
+            "workspace": step.workspace,
+        },
+        layer,
+    )
 
 
 def _product_row(job: Job, columns: int, propagated: bool) -> float:
