@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gnnscale.costs.machine import cached, measured
+from gnnscale.errors import StoreError
 from tests.helpers.machines import made_up
 
 
@@ -56,3 +57,12 @@ def test_a_disturbed_measurement_is_said(gnnscale, monkeypatch):
     assert "something else was running" not in gnnscale("machine").stdout
     cached.remember(replace(here, disturbed=0.4))
     assert "40% of the runs" in gnnscale("machine").stdout
+
+
+def test_what_was_measured_is_shown_though_it_cannot_be_kept(gnnscale, times_measured, monkeypatch):
+    def fails(machine):
+        raise StoreError("could not write it")
+
+    monkeypatch.setattr(cached, "remember", fails)
+    told = gnnscale("machine").stdout
+    assert "dense products" in told and "could not write it" in told and "kept in" not in told

@@ -28,6 +28,7 @@ def made_up():
         processor="made up",
         device="cpu",
         threads=2,
+        layer="omp",
         processors=2,
         torch="2",
         gnnscale="0",

@@ -8,6 +8,7 @@ import typer
 
 from gnnscale.cli.console import facts, line, listing, out, plain
 from gnnscale.cli.options import Verbose
+from gnnscale.errors import StoreError
 from gnnscale.shown import size
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def machine(
         bool, typer.Option("--again", help="Measure anew, in the place of what is kept.")
     ] = False,
     seconds: Annotated[
-        float, typer.Option(help="Measuring takes so many at most; 6 at least.")
+        float, typer.Option(help="Measuring takes so many at most, beside compiling; 6 at least.")
     ] = 10.0,
     tables: Annotated[
         bool, typer.Option("--tables", help="Show what was measured at every class of sizes.")
@@ -46,28 +47,34 @@ def machine(
     from gnnscale.costs.machine import cached
     from gnnscale.costs.machine.measured import measure
 
-    found = None if again else cached.known()
+    found, unkept = None if again else cached.known(), ""
     if found is None:
-        line("measuring …")
+        line("measuring; what is not compiled yet is compiled first …")
         found = measure(seconds)
-        cached.remember(found)
+        try:
+            cached.remember(found)
+        except StoreError as error:  # what was measured is shown
+            unkept = str(error)
     _show(found)
     if tables:
         for name, table in found.tables.items():
             _show_table(name, table)
     else:
         line("gnnscale machine --tables shows the rates of every class of sizes.")
-    line(f"kept in {cached.Kind.here().path}; gnnscale machine --again measures anew.")
+    if unkept:
+        line(f"it is not kept, and is measured again the next time: {unkept}", style="yellow")
+    else:
+        line(f"kept in {cached.Kind.here().path}; gnnscale machine --again measures anew.")
 
 
 def _show(found: Machine) -> None:
-    widest = max(found.alone)
+    widest, beside = max(found.alone), max(found.cores)
     fixed = found.fixed
     step = sum(fixed[name] for name in ("step", "loop", "optimizer", "batch"))
     facts(
         {
             "processor": found.processor,
-            "threads": f"{found.threads} of {found.processors} processors",
+            "threads": f"{found.threads} of {found.processors} processors, by {found.layer}",
             "versions": f"torch {found.torch}, gnnscale {found.gnnscale}",
             "dense products": f"{_giga(_least(found, 'dense'))} billion multiply-adds a second",
             "sparse products": f"{_giga(_least(found, 'sparse'))} in the caches, "
@@ -78,9 +85,9 @@ def _show(found: Machine) -> None:
             f"{_rate(found.fresh)}",
             "files": f"read at {_rate(found.read)}",
             f"{widest} threads": f"{found.alone[widest]:.2f} times one",
-            f"{widest} processes": f"{found.cores[widest]:.2f} times one",
-            "messages": "two processes did not find together"
-            if not found.sent
+            f"{beside} processes": f"{found.cores[beside]:.2f} times one",
+            "messages": "none came in time: of several ranks no seconds are predicted"
+            if found.latency is None or found.sent is None
             else f"{1e6 * found.latency:.0f} µs, then {_rate(found.sent)}",
             "a step": f"{1e6 * step:.0f} µs, {1e6 * (fixed['phase'] + fixed['gradient']):.0f} µs a "
             f"phase with its gradient, {1e6 * fixed['parameter']:.0f} µs an array of parameters",

@@ -13,12 +13,14 @@ import torch
 from gnnscale.costs.machine.measured import processor_name
 from gnnscale.costs.machine.profile import Machine
 from gnnscale.errors import StoreError
+from gnnscale.kernels.threads import THREADING_LAYER
+from gnnscale.partitioning.native.libraries import available_threads
 from gnnscale.storage.files import cache_root, read_json, write_json
 from gnnscale.storage.formats import Format
 
 logger = logging.getLogger(__name__)
 
-FORMAT = Format("gnnscale-machine", 1, "file of a machine's rates", "gnnscale machine --again")
+FORMAT = Format("gnnscale-machine", 2, "file of a machine's rates", "gnnscale machine --again")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Kind:
         processor: its name.
         device: "cpu".
         threads: of torch.
+        layer: numba's, by which its kernels run on threads.
+        processors: that this process may use.
         torch: version.
         gnnscale: version.
     """
@@ -36,14 +40,23 @@ class Kind:
     processor: str
     device: str
     threads: int
+    layer: str
+    processors: int
     torch: str
     gnnscale: str
 
     @classmethod
     def here(cls) -> Kind:
         """Of this process."""
-        threads = torch.get_num_threads()
-        return cls(processor_name(), "cpu", threads, torch.__version__, version("gnnscale"))
+        return cls(
+            processor=processor_name(),
+            device="cpu",
+            threads=torch.get_num_threads(),
+            layer=THREADING_LAYER,
+            processors=available_threads(),
+            torch=torch.__version__,
+            gnnscale=version("gnnscale"),
+        )
 
     @property
     def path(self) -> Path:

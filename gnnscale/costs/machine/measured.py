@@ -6,8 +6,10 @@ that take turns, few of them or as many as a large step has, and what it gives i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +17,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +26,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnnscale.costs.machine.profile import Machine
-from gnnscale.costs.machine.ranks import message_seconds
+from gnnscale.costs.machine.ranks import two_processes
 from gnnscale.costs.machine.table import Table
 from gnnscale.costs.machine.timing import Clock, Pool, Ready
 from gnnscale.errors import InputError
 from gnnscale.graph import Adjacency, Graph, Partition, cluster
 from gnnscale.kernels import CSR, activation_dropout, propagate, sparse_linear, spmm
+from gnnscale.kernels.threads import THREADING_LAYER
 from gnnscale.loader import Assembler
+from gnnscale.partitioning.native.libraries import available_threads
 from gnnscale.storage.allocator import kept_buffers
+from gnnscale.storage.files import cache_root
 
 _ROWS, _COLUMNS = (256, 4096, 32768), (8, 64, 512)
 _NODES, _DEGREES, _WIDTHS = (512, 8192, 65536, 131072, 524288), (1, 8, 64), (8, 64, 512)
@@ -43,8 +49,13 @@ _SHARES = {  # of the time that there is, one after the other
     "features gradient": 0.06, "rows": 0.06, "dropout": 0.06, "dropout gradient": 0.06,
 }  # fmt: skip
 _LEAST = 6.0
+_LEFT = 0.6  # of the seconds, for what is measured once all is compiled, at least
+_SENDING, _MOVING = 0.2, 0.25  # of these, until when messages and memory are measured
+_BEFORE = (0.2, 0.35, 0.4)  # of what is left then: processes, batches, phases
 Make = Callable[[Clock, Pool, float], Table]
 _COPIED = 64 << 20
+_READ = 8 << 20  # of a file at a time
+_NUMBERS = ("CPU implementer", "CPU part", "CPU variant", "CPU revision")
 _AWAKE = 0.25  # seconds until the system has put new threads onto processors of their own
 _LOOP = 2.0  # phases: what a step of the loop takes beside its batch, loss and update
 
@@ -53,42 +64,38 @@ def measure(seconds: float = 10.0) -> Machine:
     """Measure this machine's processor.
 
     Args:
-        seconds: it takes at most, on a machine that is left to itself; the more, the less chance
-            there is in what is found.
+        seconds: it takes at most; the more, the less chance there is in what is found. Where
+            kernels are not compiled yet, that comes first, and 0.6 of the seconds follow at most.
 
     Raises:
         InputError: `seconds` is less than 6.
     """
     if not seconds >= _LEAST:
         raise InputError(f"seconds={seconds}: a machine takes {_LEAST:g} seconds at least")
-    began, clock = time.perf_counter(), Clock()
+    began = time.perf_counter()
+    with kept_buffers(), torch.enable_grad(), two_processes() as pair:
+        # Both import torch while all that is measured is compiled: each of it is run once.
+        pool = Pool()
+        _kernels(Clock(), pool, began, began)
+        pair.wait()
+        start, clock = time.perf_counter(), Clock()
+        until = max(began + seconds, start + _LEFT * seconds)
+        latency, sent = pair.message_seconds(_SENDING * (until - start))
     with kept_buffers(), torch.enable_grad():
-        latency, sent = message_seconds(0.35 * seconds)
-        cores, alone = _cores(clock)
-        pool, tables = Pool(), {}
-        batch = _assembly(clock)
-        fixed = {**_overheads(clock), "batch": batch.pop("fixed")}
-        copied, fresh, read = _memory_rates(clock)
-        start, left = time.perf_counter(), began + seconds - time.perf_counter()
-        share = 0.0
-        for name, make in _TABLES.items():
-            share += _SHARES[name]
-            tables[name] = make(clock, pool, start + share * left)
+        copied, fresh, read = _memory_rates(clock, start + _MOVING * (until - start))
+        kernels = _kernels(clock, pool, time.perf_counter(), until)
     return Machine(
         processor=processor_name(),
         device="cpu",
         threads=torch.get_num_threads(),
-        processors=os.cpu_count() or 1,
+        layer=THREADING_LAYER,
+        processors=available_threads(),
         torch=torch.__version__,
         gnnscale=version("gnnscale"),
-        tables=tables,
-        fixed=fixed,
-        batch=batch,
+        **kernels,
         copied=copied,
         fresh=fresh,
         read=read,
-        cores=cores,
-        alone=alone,
         latency=latency,
         sent=sent,
         measured_in=time.perf_counter() - began,
@@ -96,15 +103,38 @@ def measure(seconds: float = 10.0) -> Machine:
     )
 
 
+def _kernels(clock: Clock, pool: Pool, start: float, until: float) -> dict[str, Any]:
+    """Measure all that computes: one run of each, and more of it only until then."""
+    by_cores, by_batches, by_phases = (start + share * (until - start) for share in _BEFORE)
+    cores, alone = _cores(clock, by_cores)
+    batch = _assembly(clock, by_batches)
+    fixed = {**_overheads(clock, by_phases), "batch": batch.pop("fixed")}
+    tables, share = {}, 0.0
+    began = time.perf_counter()
+    for name, make in _TABLES.items():
+        share += _SHARES[name]
+        tables[name] = make(clock, pool, began + share * (until - began))
+    return {
+        "tables": tables,
+        "fixed": fixed,
+        "batch": batch,
+        "cores": cores,
+        "alone": alone,
+    }
+
+
 def processor_name() -> str:
     """What the processor calls itself."""
-    try:
+    told: dict[str, str] = {}
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+            name, _, value = line.partition(":")
+            told.setdefault(name.strip(), value.strip())
+    if "model name" in told:
+        return told["model name"]
+    kind = platform.processor() or platform.machine()
+    # Of ARM, what tells one from another are numbers.
+    return " ".join([kind, *(told[name] for name in _NUMBERS if name in told)])
 
 
 # --- kernels ------------------------------------------------------------------------------------
@@ -262,19 +292,19 @@ _TABLES: dict[str, Make] = {
 # --- what is fixed ------------------------------------------------------------------------------
 
 
-def _overheads(clock: Clock) -> dict[str, float]:
+def _overheads(clock: Clock, until: float) -> dict[str, float]:
     """Seconds of phases and of the optimizer that do not depend on the sizes of a batch."""
     x = torch.rand(8, 8, requires_grad=True)
     a = Adjacency(torch.arange(9), torch.arange(8, dtype=torch.int32), None)
     scale, given = torch.rand(8), torch.rand(8, 8)
-    bare = clock.seconds(lambda: (spmm, (a, x.detach(), scale, scale, scale)))
+    bare = clock.seconds(lambda: (spmm, (a, x.detach(), scale, scale, scale)), until)
 
     def back() -> tuple[Callable[..., object], tuple[object, ...]]:
         out = propagate(x, a, scale, scale, scale, True)
         return torch.autograd.grad, (out, x, given)
 
-    forward = clock.seconds(lambda: (propagate, (x, a, scale, scale, scale, True)))
-    backward = clock.seconds(back)
+    forward = clock.seconds(lambda: (propagate, (x, a, scale, scale, scale, True)), until)
+    backward = clock.seconds(back, until)
     y = torch.randint(8, (8,))
 
     def loss(x: Tensor) -> None:
@@ -283,7 +313,7 @@ def _overheads(clock: Clock) -> dict[str, float]:
     found = {
         "phase": max(forward - bare, 1e-7),
         "gradient": max(backward - bare, 1e-7),
-        "step": clock.seconds(lambda: (loss, (x,))),
+        "step": clock.seconds(lambda: (loss, (x,)), until),
     }
     times = []
     for count, size in ((2, 64), (32, 64), (2, 1 << 20)):
@@ -291,7 +321,7 @@ def _overheads(clock: Clock) -> dict[str, float]:
         for parameter in parameters:
             parameter.grad = torch.rand(size)
         optimizer = torch.optim.Adam(parameters)
-        times.append(clock.seconds(lambda own=optimizer: (own.step, ())))  # type: ignore[misc]
+        times.append(clock.seconds(lambda own=optimizer: (own.step, ()), until))  # type: ignore[misc]
     few, many, large = times
     found["parameter"] = max((many - few) / 30, 1e-7)
     found["number"] = max((large - few) / (2 << 20), 1e-12)
@@ -300,7 +330,7 @@ def _overheads(clock: Clock) -> dict[str, float]:
     return found
 
 
-def _assembly(clock: Clock) -> dict[str, float]:
+def _assembly(clock: Clock, until: float) -> dict[str, float]:
     """Seconds of a batch's assembly: fixed, by node, edge, entry of sparse features, and byte."""
     rows, seconds = [], []
     for degree, columns, entries in ((2, 8, 0), (16, 8, 0), (2, 128, 0), (2, 0, 16)):
@@ -311,7 +341,7 @@ def _assembly(clock: Clock) -> dict[str, float]:
             batch = assemble(chosen)
             nodes = batch.num_nodes
             rows.append([1, nodes, drawn * 512 * degree, nodes * entries, 4 * nodes * columns])
-            seconds.append(clock.seconds(lambda own=chosen, run=assemble: (run, (own,))))  # type: ignore[misc]
+            seconds.append(clock.seconds(lambda own=chosen, run=assemble: (run, (own,)), until))  # type: ignore[misc]
     size, taken = np.array(rows, float), np.array(seconds)
     scale = size.max(0)
     fitted = nnls(size / scale / taken[:, None], np.ones(len(taken)))[0] / scale
@@ -319,7 +349,7 @@ def _assembly(clock: Clock) -> dict[str, float]:
     found = dict(zip(names, map(float, fitted), strict=True))
     adj = clustered.graph.adj
     found["transposed"] = clock.seconds(
-        lambda: (Adjacency.t, (Adjacency(adj.indptr, adj.indices),))
+        lambda: (Adjacency.t, (Adjacency(adj.indptr, adj.indices),)), until
     ) / max(1, adj.nnz)
     return found
 
@@ -337,31 +367,50 @@ def _clusters(degree: int, columns: int, entries: int, nodes: int = 1 << 15):
     return cluster(graph, Partition(torch.arange(nodes) // size, 64))
 
 
-def _memory_rates(clock: Clock) -> tuple[float, float, float]:
+def _memory_rates(clock: Clock, until: float) -> tuple[float, float, float]:
     """Seconds a byte: copied, new from the system, and read from a file that is not cached."""
     source, target = torch.ones(2, 4 * _COPIED, dtype=torch.uint8).unbind()
-    copied = clock.seconds(lambda: (target.copy_, (source,))) / source.nbytes
+    copied = clock.seconds(lambda: (target.copy_, (source,)), until) / source.nbytes
     source, target = source[:_COPIED], target[:_COPIED]
     size = 5 * _COPIED  # above what is kept
     started = time.perf_counter()
     torch.zeros(size // 4096, 4096, dtype=torch.uint8).select(1, 0).fill_(1)
     fresh = (time.perf_counter() - started) / size
-    with tempfile.TemporaryDirectory() as folder:
+    return copied, fresh, _read_rate(source.numpy(), until)
+
+
+def _read_rate(source: np.ndarray, until: float) -> float:
+    """Seconds a byte of a file on a disk, that has left the system's cache: of some blocks."""
+    runs: list[float] = []
+    source = source[:_READ]
+    with tempfile.TemporaryDirectory(dir=_disk()) as folder:
         path = Path(folder) / "bytes"
-        with path.open("wb") as file:
-            file.write(source.numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        with path.open("wb", buffering=0) as file:
+            written = 0
+            while written < _COPIED and (not written or time.perf_counter() < until):
+                written += file.write(source.data)
+                os.fsync(file.fileno())
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        started = time.perf_counter()
         with path.open("rb", buffering=0) as file:
-            file.readinto(target.numpy().data)
-        read = (time.perf_counter() - started) / _COPIED
-    return copied, fresh, read
+            while not runs or time.perf_counter() < until:
+                started = time.perf_counter()
+                if not (size := file.readinto(source.data)):
+                    break
+                runs.append((time.perf_counter() - started) / size)
+    return statistics.median(runs)
 
 
-def _cores(clock: Clock) -> tuple[dict[int, float], dict[int, float]]:
+def _disk() -> Path | None:
+    """The cache's folder, where graphs are kept: a temporary one is in memory on many machines."""
+    with contextlib.suppress(OSError):
+        (root := cache_root()).mkdir(parents=True, exist_ok=True)
+        if os.access(root, os.W_OK | os.X_OK):
+            return root
+    return None
+
+
+def _cores(clock: Clock, until: float) -> tuple[dict[int, float], dict[int, float]]:
     """How much more threads do than one: of one process, and of as many with one each."""
     x, weight = torch.rand(16384, 128), torch.rand(128, 128)
     indices = torch.randint(16384, (16384 * 8,), dtype=torch.int32)
@@ -371,21 +420,31 @@ def _cores(clock: Clock) -> tuple[dict[int, float], dict[int, float]]:
     def work() -> None:
         spmm(a, functional.linear(x, weight))
 
+    awake = min(_AWAKE, max(0.0, until - time.perf_counter()))
+
     def seconds(count: int) -> float:
         torch.set_num_threads(count)
-        _run_for(_AWAKE, work)
-        return clock.seconds(lambda: (work, ()))
+        _run_for(awake, work)
+        return clock.seconds(lambda: (work, ()), until)
 
     def beside(count: int) -> float:
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             every = partial(_each, pool, work, count)
-            _run_for(_AWAKE, every)
-            return clock.seconds(lambda: (every, ()))
+            _run_for(awake, every)
+            return clock.seconds(lambda: (every, ()), until)
 
+    alone, cores = {1: 1.0}, {1: 1.0}
     try:
         one = seconds(1)
-        alone = {1: 1.0} | {count: one / seconds(count) for count in _counts(threads)}
-        cores = {1: 1.0} | {count: count * one / beside(count) for count in _counts(threads)}
+        for number, count in enumerate(_counts(max(threads, available_threads()))):
+            if number and time.perf_counter() > until:
+                break  # what is between is read off the others
+            if count <= threads:
+                alone[count] = one / seconds(count)
+            torch.set_num_threads(1)
+            cores[count] = count * one / beside(count)
+        if threads not in alone:
+            alone[threads] = one / seconds(threads)
     finally:
         torch.set_num_threads(threads)
     return cores, alone
@@ -403,7 +462,6 @@ def _run_for(seconds: float, work: Callable[[], object]) -> None:
 
 
 def _counts(threads: int) -> Sequence[int]:
-    """Numbers of threads that are measured: powers of two, and all."""
-    return sorted(
-        {*(2**k for k in range(1, threads.bit_length()) if 2**k < threads), threads} - {1}
-    )
+    """Numbers of threads that are measured: all first, then powers of two."""
+    powers = (2**k for k in range(1, threads.bit_length()) if 2**k < threads)
+    return [count for count in (threads, *powers) if count > 1]

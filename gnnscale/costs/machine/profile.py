@@ -12,7 +12,7 @@ from typing import Any
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.facts import Kernel
 from gnnscale.costs.machine.table import Table
-from gnnscale.errors import StoreError
+from gnnscale.errors import InputError, StoreError
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Machine:
         processor: its name.
         device: "cpu", or the name of the GPU.
         threads: of torch, at which all was measured.
-        processors: that there are.
+        layer: numba's, by which its kernels run on threads.
+        processors: that this process may use.
         torch: version.
         gnnscale: version, whose kernels were measured.
         tables: by operation, the seconds a unit, as a step runs it forward or back:
@@ -32,7 +33,6 @@ class Machine:
             columns;
             "features" and "features gradient" likewise, by entries a row, columns, features;
             "dropout", "dropout gradient" and "rows" a byte read or written, by bytes;
-            "gathered" a byte of rows taken or added by index, by bytes.
             The last axis of each is the bytes that a step goes through: what is more than the
             caches hold comes from memory every time.
         fixed: seconds whatever the size: of a "phase" forward and of its "gradient", the loss of a
@@ -42,12 +42,12 @@ class Machine:
             and a "byte" of rows.
         copied: seconds a byte of memory that is copied.
         fresh: seconds a byte of memory that comes from the system and goes back.
-        read: seconds a byte of a file that is not cached.
-        cores: by number of processes that compute at once, one thread each where there are as many
-            cores, how much more all of them do together than one does with one thread.
+        read: seconds a byte of a file that memory does not hold.
+        cores: by number of processes that compute at once, one thread each, how much more all of
+            them do together than one does.
         alone: by number of threads, how much more a process does than with one.
-        latency: seconds of a message between two processes.
-        sent: seconds a byte of it.
+        latency: seconds of a message between two processes; None where none was timed.
+        sent: seconds a byte of it; likewise.
         measured_in: seconds that measuring took.
         disturbed: share of the runs that took half as long again as others of the same.
     """
@@ -55,6 +55,7 @@ class Machine:
     processor: str
     device: str
     threads: int
+    layer: str
     processors: int
     torch: str
     gnnscale: str
@@ -66,8 +67,8 @@ class Machine:
     read: float
     cores: Mapping[int, float] = field(default_factory=lambda: {1: 1.0})
     alone: Mapping[int, float] = field(default_factory=lambda: {1: 1.0})
-    latency: float = 0.0
-    sent: float = 0.0
+    latency: float | None = None
+    sent: float | None = None
     measured_in: float = 0.0
     disturbed: float = 0.0
 
@@ -90,10 +91,13 @@ class Machine:
             name = "matrix gradient" if gradient else "dense"
             return work * self.tables[name].at(rows, *kernel.columns, working)
         if kernel.kind == "sparse" and work:
+            # As it was measured: of every row its own is one more, beside what it gathers. Where P
+            # has a diagonal, that one is in the work already.
             width = kernel.columns[0]
-            entries = work / max(1, width)
-            degree = max(entries / nodes, 1e-3)
-            return (work + nodes * width) * self.tables["sparse"].at(nodes, degree, width, working)
+            own = min(kernel.work.node, width) * nodes
+            degree = max((work - own) / max(1, width) / nodes, 1e-3)
+            units = work - own + nodes * width
+            return units * self.tables["sparse"].at(nodes, degree, width, working)
         if kernel.kind == "features" and work:
             width = kernel.columns[0]
             entries = work / max(1, width)
@@ -109,8 +113,32 @@ class Machine:
             return 0.0
         return moved * self.tables[name].at(moved, max(working, moved))
 
+    def slower(self, threads: int, processes: int = 1) -> float:
+        """How many times as long a process computes as was measured.
+
+        Args:
+            threads: that it has.
+            processes: that compute at once on this host, it among them, of as many threads each.
+        """
+        alone, cores = _by_number(self.alone), _by_number(self.cores)
+        every = threads * processes
+        # What as many threads of one process lose to one another is in `alone`.
+        beside = (cores.at(threads) / threads) / (cores.at(every) / every)
+        return alone.at(self.threads) / alone.at(threads) * max(1.0, beside)
+
+    @property
+    def knows_messages(self) -> bool:
+        """Whether messages between processes were timed."""
+        return self.latency is not None and self.sent is not None
+
     def message(self, size: float, rounds: float = 1) -> float:
-        """Seconds of messages that carry so many bytes, in so many rounds one after the other."""
+        """Seconds of messages that carry so many bytes, in so many rounds one after the other.
+
+        Raises:
+            InputError: none was timed.
+        """
+        if self.latency is None or self.sent is None:
+            raise InputError("no message was timed on this machine: gnnscale machine --again")
         return rounds * self.latency + size * self.sent
 
     def to_json(self) -> dict[str, Any]:
@@ -132,3 +160,9 @@ class Machine:
             return cls(**read)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise StoreError(f"these are no rates of a machine: {error!r}") from error
+
+
+def _by_number(rates: Mapping[int, float]) -> Table:
+    """Between the numbers that were measured the logarithms go straight; beyond, nothing more."""
+    numbers = sorted(rates)
+    return Table(("number",), (tuple(map(float, numbers)),), tuple(rates[n] for n in numbers))

@@ -2,8 +2,8 @@
 
 A machine is hardly ever left to itself, and may stop a process for seconds. Points of a grid are
 therefore run in turns, round after round, and of each its lower quartile counts: what disturbs one
-round of some points disturbs no other. The first rounds are of all points, whatever they take;
-time that is left is for more.
+round of some points disturbs no other. None is run that would not be done in time: a slow machine
+has fewer points, the small ones first, and what was not run is taken to be as what is nearest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gnnscale.costs.machine.table import Table
 
 # Bytes that a step goes through: within caches, about them, and far out of them.
 WORKING = (4 << 20, 24 << 20, 160 << 20)
-_LEAST, _ROUNDS = 3, 5  # of a grid, at least and at most
+_ROUNDS = 5  # of a grid, at most
 _SHORT = 5e-4  # seconds of a point in a round, at least
 _MOST = 8  # runs of it
 _LONG = 0.01  # seconds of a run that counts though it is the first: what is new to it is little
@@ -76,11 +76,17 @@ class Clock:
         """Share of the runs that took far longer than others of the same."""
         return self._off / max(1, self._runs)
 
-    def seconds(self, ready: Ready, pool: Pool | None = None, least: int = 7) -> float:
-        """Seconds of a kernel: the lower quartile of some runs, after one that is not counted."""
-        found = self._runs_of(ready, pool, 0)
-        while len(found) < least:
-            found += self._runs_of(ready, pool, least)
+    def seconds(self, ready: Ready, until: float = math.inf, least: int = 7) -> float:
+        """Seconds of a kernel: the lower quartile of some runs, after one that is not counted.
+
+        Args:
+            ready: what makes it ready.
+            until: `time.perf_counter()` after which there is no further run.
+            least: runs.
+        """
+        found = self._runs_of(ready, None, 0)
+        while len(found) < least and time.perf_counter() < until:
+            found += self._runs_of(ready, None, least)
         return self.settled(found)
 
     def settled(self, runs: Sequence[float]) -> float:
@@ -109,23 +115,35 @@ class Clock:
             units: from a point, its units of work.
             touched: from a point, the bytes that it reads and writes.
             pool: of rows.
-            until: `time.perf_counter()` after which no further round goes on.
+            until: `time.perf_counter()` by which it is done; the smallest point is run in any case.
         """
         points = sorted(product(*axes), key=lambda point: units(*point))
-        fitting = {
-            (*point, working): ready(*point)
+        fitting = [
+            (*point, working)
             for working in WORKING
             for point in points
             # What does not fit into caches comes from memory, whatever else a step goes through.
             if (touched(*point) <= working or working == WORKING[-1])
             and touched(*point) <= WORKING[-1]
-        }
-        runs: dict[tuple[int, ...], list[float]] = {key: [] for key in fitting}
+        ]
+        made: dict[tuple[int, ...], Ready] = {}
+        runs: dict[tuple[int, ...], list[float]] = {}
+        pace, began = 0.0, time.perf_counter()  # seconds a unit, of the point before
         for number in range(_ROUNDS):
-            for key, own in fitting.items():
-                pool.working = key[-1]
-                if number < _LEAST or time.perf_counter() < until:
-                    runs[key] += self._runs_of(own, pool, number)
+            for key in fitting:
+                point, working = key[:-1], key[-1]
+                end = until
+                if not number:  # a part of the time for each class of steps
+                    end = began + (WORKING.index(working) + 1) / len(WORKING) * (until - began)
+                if key in runs:
+                    pace = min(runs[key]) / units(*point)
+                if runs and time.perf_counter() + 2 * pace * units(*point) > end:
+                    continue
+                if point not in made:
+                    made[point] = ready(*point)
+                pool.working = working
+                runs.setdefault(key, []).extend(self._runs_of(made[point], pool, number))
+                pace = min(runs[key]) / units(*point)
         found = {key: self.settled(own) / units(*key[:-1]) for key, own in runs.items()}
         sizes = (*axes, WORKING)
         values = tuple(found.get(key) or _nearest(found, key) for key in product(*sizes))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.facts import dense, features, hop, over_rows, weight_gradient
-from gnnscale.costs.machine import cached, measured
+from gnnscale.costs.machine import cached, measured, ranks
 from gnnscale.costs.machine.profile import Machine
 from gnnscale.costs.machine.table import Table
 from gnnscale.errors import InputError, StoreError
+from tests.helpers.machines import made_up
 
 KERNELS = [
     dense(64, 32, 4),
@@ -85,12 +87,6 @@ def test_a_machine_is_known_once_it_was_remembered(here):
     assert cached.known() == here
 
 
-def test_other_threads_are_another_machine(here, monkeypatch):
-    cached.remember(here)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: here.threads + 1)
-    assert cached.known() is None
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": "gnnscale-machine"}'])
 def test_a_damaged_file_is_said_and_left_out(here, content, caplog):
     path = cached.remember(here)
@@ -100,6 +96,58 @@ def test_a_damaged_file_is_said_and_left_out(here, content, caplog):
     assert "gnnscale machine --again" in caplog.text
     cached.remember(here)
     assert cached.known() == here
+
+
+@given(st.floats(1, 1e6), st.floats(0.01, 100), st.sampled_from([8, 64]), st.booleans())
+def test_a_sparse_product_takes_what_was_measured_of_its_rows_and_entries(nodes, degree, width, d):
+    """Tables are of products with a diagonal, by the entries beside it."""
+    axes = ((1.0, 1e6), (0.01, 1.0, 100.0), (8.0, 64.0), (4e6, 1e8))
+    values = tuple(1e-10 * (1 + i) for i in range(2 * 3 * 2 * 2))
+    table = Table(("rows", "entries a row", "columns", "bytes of the step"), axes, values)
+    machine = replace(made_up(), tables={**made_up().tables, "sparse": table})
+    sizes, working = Sizes(nodes, degree * nodes), 1e8
+    moved = hop(width, 4, diagonal=d).moved.of(sizes)
+    expected = nodes * (degree + 1) * width * table.at(nodes, degree, width, max(working, moved))
+    found = machine.seconds(hop(width, 4, diagonal=d), sizes, working=working)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: A: B\n\nprocessor\t: 1\nmodel name\t: C\n", "A: B"),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd0c\n", "aarch64 0x41 0xd0c"),
+        ("", "aarch64"),
+    ],
+)
+def test_processors_are_told_from_one_another(told, name, monkeypatch):
+    monkeypatch.setattr(measured.Path, "read_text", lambda _: told)
+    monkeypatch.setattr(measured.platform, "processor", lambda: "")
+    monkeypatch.setattr(measured.platform, "machine", lambda: "aarch64")
+    assert measured.processor_name() == name
+
+
+@pytest.mark.parametrize("name", ["threads", "processors", "layer", "processor"])
+def test_rates_are_of_what_they_were_measured_with(here, name, monkeypatch):
+    """Another machine that shares the cache has rates of its own."""
+    cached.remember(here)
+    kind = cached.Kind.here()
+    value = getattr(kind, name)
+    other = replace(kind, **{name: value + 1 if isinstance(value, int) else value + "!"})
+    monkeypatch.setattr(cached.Kind, "here", classmethod(lambda _: other))
+    assert cached.known() is None
+
+
+def test_processes_that_do_not_find_together_are_unknown_and_not_free(monkeypatch):
+    monkeypatch.setattr(ranks, "__file__", "/nowhere/at/all.py")
+    with ranks.two_processes() as pair:
+        pair.wait()
+        assert pair.message_seconds(1.0) == (None, None)
+    silent = replace(made_up(), latency=None, sent=None)
+    assert not silent.knows_messages
+    assert Machine.from_json(json.loads(json.dumps(silent.to_json()))) == silent
+    with pytest.raises(InputError, match="no message"):
+        silent.message(1)
 
 
 def test_seconds_that_are_too_few_are_refused():

@@ -33,12 +33,12 @@ def pool():
     return Pool()
 
 
-def measured(clock, pool, disturbed, until):
+def measured(clock, pool, disturbed, until, rate=RATE):
     def units(rows, columns):
         return rows * columns
 
     def ready(rows, columns):
-        return lambda: (disturbed.run, (RATE * units(rows, columns),))
+        return lambda: (disturbed.run, (rate * units(rows, columns),))
 
     def touched(rows, columns):
         return 4 * units(rows, columns)
@@ -46,7 +46,7 @@ def measured(clock, pool, disturbed, until):
     return clock.grid(("rows", "columns"), AXES, ready, units, touched, pool, until)
 
 
-@given(st.sampled_from([0.0, 0.01, 100.0]), st.floats(0, 10), st.integers(0, 10**6))
+@given(st.sampled_from([0.0, 0.01, 100.0]), st.sampled_from([1e4, 1e9]), st.integers(0, 10**6))
 def test_what_disturbs_some_runs_is_in_no_rate(pool, stall, until, seed):
     with pytest.MonkeyPatch.context() as patch:
         disturbed, clock = Disturbed(0.03, stall, seed), Clock()
@@ -56,15 +56,15 @@ def test_what_disturbs_some_runs_is_in_no_rate(pool, stall, until, seed):
     assert clock.disturbed < 0.2
 
 
-def test_time_that_is_over_ends_rounds(pool, monkeypatch):
-    """Three rounds are run in any case, a further one only while there is time."""
-    spent = []
-    for until in (0.0, 1e9):
+@given(st.floats(1e-12, 1e-3), st.floats(0, 100))
+def test_measuring_ends_in_time_however_slow_the_machine(pool, rate, until):
+    """Nothing is run that would end late, but the smallest point; a table is whole all the same."""
+    with pytest.MonkeyPatch.context() as patch:
         disturbed = Disturbed(0, 0.0)
-        monkeypatch.setattr(timing, "time", disturbed)
-        measured(Clock(), pool, disturbed, until)
-        spent.append(disturbed.now)
-    assert spent[0] < 0.8 * spent[1]
+        patch.setattr(timing, "time", disturbed)
+        table = measured(Clock(), pool, disturbed, until, rate)
+    assert disturbed.now <= max(until, 9 * 80 * rate) + 1e-3 + 1e-9
+    assert all(value == pytest.approx(rate) for value in table.values)
 
 
 def test_a_disturbed_clock_says_so(monkeypatch):
