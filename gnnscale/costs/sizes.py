@@ -38,7 +38,7 @@ _CLUSTERS = 10
 _PART_NODES = 128
 # Time per unit of inference work over that of training (from the seconds of the quickstart's
 # report: whole layers are fresh memory, a batch's activations are not).
-_INFERENCE_COST = 1.5
+INFERENCE_COST = 1.5
 _ROWS_AT_ONCE = 1 << 18  # of a stored graph that is counted through
 TRAINING = 3  # times a forward pass, of a perceptron on rows: backward costs twice as much
 
@@ -230,7 +230,7 @@ def evaluation_interval(
         training = learnt.step.of(trained)
     if evaluation <= 0 or training <= 0:
         evaluation, training = evaluated.nodes, TRAINING * trained.nodes
-    return epochs_between(_INFERENCE_COST * evaluation, training)
+    return epochs_between(INFERENCE_COST * evaluation, training)
 
 
 def sizes_in_training(graph: Graph, nodes: int, batches: int) -> Sizes:

@@ -2,10 +2,8 @@
 
 A step is the forward kernels of every phase, those of its gradients, the loss, the update of the
 weights, and what the loop and the loader add. The machine's tables give each by its sizes. Where
-the model has been tried on pieces of its graph (`trial`), its passes are put right by that: over 34
-configurations the median error of an epoch was 8 to 15 % by tables alone, from one measurement of
-a shared machine to another, and 56 to 70 % at most, of users' layers, whose kernels no table has;
-6 to 7 % with a trial, and 29 % at most.
+the model has been tried on pieces of its graph (`trial`), its passes are put right by that: most of
+all those of users' layers, whose kernels no table has.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from gnnscale import comm
 from gnnscale.costs.counted.amounts import Sizes
 from gnnscale.costs.counted.epochs import averaged
 from gnnscale.costs.counted.model import ModelCosts, Placed
@@ -24,6 +23,8 @@ from gnnscale.costs.machine.profile import Machine
 from gnnscale.costs.predicted.configuration import Configuration
 from gnnscale.costs.predicted.job import Job
 from gnnscale.costs.predicted.trial import Tried
+from gnnscale.costs.sizes import INFERENCE_COST, TRAINING
+from gnnscale.storage.memory import available_memory
 
 Bound = Literal["compute", "memory", "disk", "network", "overhead"]
 
@@ -57,7 +58,6 @@ _KEPT, _RETURNED = (
 )  # bytes above which a buffer is new each time: see allocator
 _TRUSTED = 8.0  # a trial that differs by more from the tables was disturbed, or they were
 _FEWEST = 1e-3  # edges a node
-_EVALUATED = 1.5  # time a unit of exact inference's work, over that of training
 _BOUNDS: dict[str, Bound] = {
     "dense": "compute",
     "sparse": "memory",
@@ -108,8 +108,10 @@ def run_seconds(
     tried: Sequence[Tried] = (),
     *,
     waiting: float | None = None,
-) -> RunSeconds:
+) -> RunSeconds | None:
     """Seconds of an epoch and of an exact evaluation.
+
+    None where ranks would talk, and what messages take is not known.
 
     Args:
         job: what is planned for.
@@ -119,6 +121,8 @@ def run_seconds(
         waiting: of a step of a pipeline over ranks, what it takes beyond the computations of its
             slowest stage, as a simulator says; None: the filling, and a message a micro-batch.
     """
+    if configuration.ranks > 1 and not machine.knows_messages:
+        return None
     rates = _Rates(job, configuration, machine, tried)
     if configuration.trainer == "layerwise":
         parts, setup = rates.layers()
@@ -144,25 +148,21 @@ def stage_seconds(
     return [(forward.total, backward.total) for forward, backward in rates.stages()]
 
 
-def from_steps(job: Job, configuration: Configuration, step: float) -> RunSeconds:
-    """The same by the mean seconds of a run's first steps, where no machine has been measured."""
-    batches = job.batches(configuration)
-    costs = job.costs(computed=configuration.computed)
-    work = costs.step.of(batches.mean) or batches.mean.nodes
-    evaluated = job.costs(training=False).forward.of(job.sizes) or job.sizes.nodes
-    epoch = step * math.ceil(batches.number / max(1, configuration.ranks))
-    return RunSeconds(epoch, _EVALUATED * step * evaluated / work)
+def from_epoch(job: Job, configuration: Configuration, epoch: float) -> RunSeconds:
+    """The same by the seconds of a run's own epoch, where no machine has been measured.
 
-
-def corrected(predicted: RunSeconds, epoch: float) -> RunSeconds:
-    """A prediction put right by the measured seconds of an epoch: all of it, in proportion."""
-    factor = epoch / predicted.epoch if predicted.epoch > 0 else 1.0
-    return RunSeconds(
-        epoch,
-        factor * predicted.evaluation,
-        factor * predicted.setup,
-        {name: factor * seconds for name, seconds in predicted.parts.items()},
-    )
+    Args:
+        job: what is trained.
+        configuration: how.
+        epoch: seconds of an epoch; of one of every layer, where each is trained by itself.
+    """
+    batches, evaluated = job.batches(configuration), job.costs(training=False)
+    learnt, work = job.costs(computed=configuration.computed).step, evaluated.forward.of(job.sizes)
+    trained = batches.number * learnt.of(batches.mean)
+    if not work or not trained:  # costs that are not known
+        work, trained = job.sizes.nodes, TRAINING * batches.number * batches.mean.nodes
+    pace = epoch * configuration.ranks / max(trained, 1.0)  # of one rank
+    return RunSeconds(epoch, INFERENCE_COST * pace * work)
 
 
 class _Rates:
@@ -178,13 +178,15 @@ class _Rates:
             way: [self._ratio(own, way) for own in tried if own.forward or way == "evaluated"]
             for way in ("forward", "backward", "evaluated")
         }
-        # Of several ranks each has its share of the cores.
-        self._threads = threads = max(1, machine.threads // configuration.ranks)
-        busy = min(configuration.ranks, max(1, job.batches(configuration).number))
-        apart = machine.cores.get(busy, 1.0) / busy
-        with_all = machine.alone.get(machine.threads, 1.0)
-        with_own = machine.alone.get(threads, 1.0)
-        self._slower = 1.0 if configuration.ranks == 1 else with_all / with_own / min(apart, 1.0)
+        # Planned from one process, ranks share its host and its threads; where they are there, a
+        # machine's threads are those of each, and only some of them may be on this host.
+        there, ranks = comm.world_size(), configuration.ranks
+        own = machine.threads if there > 1 else max(1, machine.threads // ranks)
+        here = math.ceil(ranks * comm.ranks_here() / there) if there > 1 else ranks
+        self._computing = own * here  # threads on a host
+        busy = min(here, max(1, job.batches(configuration).number))
+        self._slower = machine.slower(own, busy)
+        self._room = available_memory()
 
     # --- what is trained ------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class _Rates:
         updates = math.ceil(per_rank / chosen.accumulate)
         found = step.times(per_rank)
         found["update"] += updates * self.update(costs)
-        found += self.exchange(costs).times(updates)
+        found += self.exchange(costs, chosen.ranks).times(updates)
         found += self.loading(costs, batches.mean, step.total).times(per_rank)
         return found
 
@@ -217,7 +219,7 @@ class _Rates:
             found += step.times(steps)
             found += self.drawing(block, batches.mean).times(steps)
             found["update"] += steps * self.update(block)
-            found += self.exchange(block).times(steps)
+            found += self.exchange(block, chosen.ranks).times(steps)
             for kernel in (*block.once, *block.kernels()):
                 setup += self._machine.seconds(
                     kernel, job.sizes, working=block.peak(job.sizes), wide=self._wide(block)
@@ -249,6 +251,9 @@ class _Rates:
             found["network"] += sent * (1 + (each - 1) / len(stages))
         found["overhead"] += each * machine.fixed["loop"]
         found["update"] += self.update(costs)
+        # Every stage with its likes, all at once.
+        exchanged = [self.exchange(own, beside) for own in self.blocks(costs)]
+        found += max(exchanged, key=lambda parts: sum(parts.values()))
         found += self.loading(costs, batches.mean, max(totals)).times(each)
         return found.times(steps)
 
@@ -256,10 +261,14 @@ class _Rates:
         """The passes of every stage of a pipeline over a micro-batch; the last has the loss."""
         chosen, sizes = self._chosen, self._job.batches(self._chosen).mean
         costs = self._job.costs(computed=chosen.computed)
-        ends = [0, *chosen.stages, len(costs.blocks)]
-        found = [self.ways(costs.of_blocks(a, b), sizes) for a, b in pairwise(ends)]
+        found = [self.ways(own, sizes) for own in self.blocks(costs)]
         forward, backward = found[-1]
         return [*found[:-1], (forward, backward + self.loss(costs, sizes))]
+
+    def blocks(self, costs: ModelCosts) -> list[ModelCosts]:
+        """Those of every stage of a pipeline."""
+        ends = [0, *self._chosen.stages, len(costs.blocks)]
+        return [costs.of_blocks(a, b) for a, b in pairwise(ends)]
 
     # --- its parts ------------------------------------------------------------------------------
 
@@ -309,7 +318,14 @@ class _Rates:
         # every layer what is written, and what it is put together from.
         new = 2 * costs.peak(whole._replace(edges=0, loops=0), backward=False)
         seconds += rows * self._machine.copied + new * self._machine.fresh
-        return seconds * self._slower
+        seconds *= self._slower
+        if self._chosen.storage == "files":  # features once, edges for every hop
+            hops, files = (
+                sum(len(own.facts.reads) for own in costs.placed),
+                self.stored(costs, whole),
+            )
+            seconds += self.from_files(files + 4 * whole.edges * max(0, hops - 1), files)
+        return seconds
 
     def update(self, costs: ModelCosts) -> float:
         """Of the weights."""
@@ -318,20 +334,18 @@ class _Rates:
         numbers = fixed["number"] * sum(costs.parameters)
         return fixed["optimizer"] + fixed["parameter"] * arrays + numbers
 
-    def exchange(self, costs: ModelCosts) -> Parts:
-        """Of gradients among ranks, and of what they agree on in a step."""
-        ranks = self._chosen.ranks
+    def exchange(self, costs: ModelCosts, ranks: int) -> Parts:
+        """Of gradients among some ranks, and of what they agree on in a step."""
         if ranks == 1:
             return Parts()
         sent, rounds = averaged(costs.element * sum(costs.parameters), ranks)
-        agreed = 2 * self._machine.latency
+        agreed = self._machine.message(0, 2)
         return Parts({"network": self._machine.message(sent / ranks, rounds) + agreed})
 
     def loading(self, costs: ModelCosts, sizes: Sizes, computing: float) -> Parts:
         """What a step waits for its batch: all of it, or as far as it is not prepared beside."""
         of, x = self._machine.batch, costs.values[0]
-        rows = (0 if x.sparse else x.row) * sizes.nodes
-        rows += costs.element * costs.ahead * sizes.nodes
+        rows = ((0 if x.sparse else x.row) + costs.element * costs.ahead) * sizes.nodes
         seconds = self._machine.fixed["batch"] + sum(
             of[name] * size
             for name, size in (
@@ -343,10 +357,10 @@ class _Rates:
         )
         read = 0.0
         if self._chosen.storage == "files":
-            read = self._machine.copied * (rows + 4 * sizes.edges + 8 * sizes.entries)
+            read = self.from_files(self.stored(costs, sizes), self.stored(costs, self._job.trained))
             read += sizes.segments * self._machine.fixed["batch"]  # each cluster by itself
         # Where every processor has a thread of the step, what prepares batches takes one from it.
-        spare = self._machine.processors > self._chosen.ranks * self._threads
+        spare = self._machine.processors > self._computing
         if self._chosen.prefetch and spare and not self._chosen.is_full_batch:
             beside = max(0.0, seconds + read - computing) / max(seconds + read, 1e-12)
             seconds, read = beside * seconds, beside * read
@@ -357,8 +371,22 @@ class _Rates:
         machine, rows = self._machine, costs.element * max(1, costs.ahead) * sizes.nodes
         # They are taken, put into a block and shuffled; from files they are read before.
         seconds = machine.fixed["batch"] + 3 * machine.batch["byte"] * rows
-        read = machine.copied * rows if self._chosen.storage == "files" else 0.0
+        in_files = self._chosen.storage == "files"
+        every = rows / max(sizes.nodes, 1.0) * self._job.trained.nodes
+        read = self.from_files(rows, every) if in_files else 0.0
         return Parts({"loading": seconds, "read": read})
+
+    def stored(self, costs: ModelCosts, sizes: Sizes) -> float:
+        """Bytes of files: features, what was computed ahead, and edges."""
+        x = costs.values[0]
+        row = (0 if x.sparse else x.row) + costs.element * costs.ahead
+        return row * sizes.nodes + 4 * sizes.edges + 8 * sizes.entries
+
+    def from_files(self, size: float, every: float) -> float:
+        """Of reading so many bytes of files, from the disk what memory does not hold of all."""
+        copied, read = self._machine.copied, self._machine.read
+        beyond = max(0.0, 1 - self._room / max(every, 1.0))
+        return size * (copied + beyond * max(0.0, read - copied))
 
     def ahead(self) -> float:
         """The first hop, where it is computed before training."""

@@ -58,8 +58,10 @@ def link_of(machine: Machine) -> Link:
 
 def pipeline_seconds(
     job: Job, configuration: Configuration, machine: Machine, tried: Sequence[Tried] = ()
-) -> RunSeconds:
+) -> RunSeconds | None:
     """Seconds of a run of a pipeline over ranks: what stages wait is the simulator's to say.
+
+    None where what messages take is not known.
 
     Args:
         job: what is planned for.
@@ -69,6 +71,8 @@ def pipeline_seconds(
     """
     if configuration.ranks == 1:  # stages take turns in one process
         return run_seconds(job, configuration, machine, tried)
+    if not machine.knows_messages:
+        return None
     timeline = predicted_timeline(job, configuration, machine, tried)
     slowest = max(map(sum, stage_seconds(job, configuration, machine, tried)))
     waiting = timeline.makespan - configuration.micro_batches * slowest

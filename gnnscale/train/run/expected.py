@@ -9,7 +9,6 @@ Nothing is measured for it, and what cannot be predicted is left out: it never f
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gnnscale import comm
@@ -51,7 +50,6 @@ class Expectation:
         is_known, is_short = comm.from_main(self._reasons)
         if is_known or is_short:
             self._try()
-        self._said = is_known
 
     def after(self, steps: int, of: int, seconds: float) -> None:
         """Say it after some steps of an epoch, or the second epoch, where that has not been done.
@@ -66,12 +64,12 @@ class Expectation:
         whole = steps == of and (bool(self._setup.report.rows) or self._setup.until == 1)
         if whole or (seconds >= _ENOUGH and comm.world_size() == 1):  # clocks of ranks differ
             self._said = True
-            self._try(seconds / steps, of)
+            self._try(seconds / steps * of)
 
-    def _try(self, step: float | None = None, steps: int = 1) -> None:
+    def _try(self, epoch: float | None = None) -> None:
         """Predict, on all ranks: a norm over all of them talks where its costs are counted."""
         try:
-            self._predict(step, steps)
+            self._predict(epoch)
         except RankFailure:
             raise
         except Exception as error:  # it is no part of the run
@@ -100,21 +98,21 @@ class Expectation:
         rows = graph.num_nodes + graph.num_edges
         return rows * row_bytes(model, graph) * len(model.phases) > available_memory() / 2
 
-    def _predict(self, step: float | None = None, steps: int = 1) -> None:
-        """Predict, by the machine or what a step takes and their number; keep it and say it."""
+    def _predict(self, epoch: float | None = None) -> None:
+        """Predict, by the machine or what an epoch takes; keep it and say it."""
         # Here, so that a first step is not behind what it does not need.
         from gnnscale.costs.predicted.memory import run_memory
-        from gnnscale.costs.predicted.seconds import from_steps, run_seconds
+        from gnnscale.costs.predicted.seconds import from_epoch, run_seconds
 
         setup, report = self._setup, self._setup.report
         job, configuration = setup.job(self._data), self._configuration()
         memory, machine = run_memory(job, configuration), self._known_machine()
-        found = None
+        found, by = None, ""
         if machine is not None:
             found, by = run_seconds(job, configuration, machine), "profile"
-        elif step is not None:
-            found, by = from_steps(job, configuration, step), "first steps"
-            found = replace(found, epoch=step * steps * self._layers(job))
+        if found is None and epoch is not None:
+            every = epoch * self._layers(job)
+            found, by = from_epoch(job, configuration, every), "first steps"
         if "epoch" not in report.predicted:  # else a run goes on: what was said before it stays
             seconds: dict[str, Any] = {}
             if found is not None:
@@ -126,9 +124,10 @@ class Expectation:
                 "moment": memory.moment,
                 "parts": parts,
             }
-        if step is None and setup.device.type == "cpu" and comm.is_main():
+        if epoch is None and setup.device.type == "cpu" and comm.is_main():
             self._warn(memory.total)
         if found is not None:
+            self._said = True
             line = self._line(found.epoch, found.evaluation, memory.total, by)
             logger.log(logging.INFO if comm.is_main() else logging.DEBUG, "%s", line)
 
