@@ -13,6 +13,7 @@ from gnnscale.errors import InputError
 from gnnscale.parallel.schedules import make_schedule
 from gnnscale.parallel.simulation.asynchrony import _undrained, stale_neighbours, stale_weights
 from gnnscale.parallel.simulation.links import Link
+from gnnscale.parallel.simulation.simulator import simulate
 
 LINK = Link(0.01, 1000.0, 0.02, 0.001, 0.03)
 names, few = st.sampled_from(["gpipe", "1f1b"]), st.integers(1, 4)
@@ -25,15 +26,23 @@ def costs_of(schedule, seed):
 
 
 @settings(deadline=None, max_examples=25)
-@given(name=names, devices=few, micro_batches=few, seed=st.integers(0, 99))
-def test_more_staleness_never_takes_longer(name, devices, micro_batches, seed):
-    schedule = make_schedule(name, devices, micro_batches)
+@given(name=names, devices=few, micro_batches=few, seed=st.integers(0, 99), messages=st.booleans())
+def test_more_staleness_never_takes_longer(name, devices, micro_batches, seed, messages):
+    schedule, steps = make_schedule(name, devices, micro_batches), 4
     seconds = costs_of(schedule, seed)
+    link = LINK if messages else Link()
+    many = {kind: np.tile(values, steps) for kind, values in seconds.items()}
+    costs = {"sent": 10, "returned": 10, "ahead": 1, **link._asdict()}
+    alone = [
+        simulate(_undrained(schedule, t, steps), many, **costs).makespan / steps for t in range(5)
+    ]
+    assert all(more <= less + 1e-9 for less, more in pairwise(alone))
     found = [
-        stale_weights(schedule, seconds, t, sent=10, link=LINK, ahead=1, steps=4) for t in range(5)
+        stale_weights(schedule, seconds, t, sent=10, link=link, ahead=1, steps=steps)
+        for t in range(5)
     ]
     assert found[0].stale == found[0].synchronous
-    assert all(more.stale <= less.stale for less, more in pairwise(found))
+    assert all(one.stale <= least + 1e-9 for one, least in zip(found[1:], alone[1:], strict=True))
     slowest = (seconds["forward"] + seconds["backward"]).sum(1).max()
     assert found[-1].stale >= slowest - 1e-9
 
