@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from gnnscale.errors import InputError, RunMismatch, UnsupportedModel
 from gnnscale.parallel import pipeline as pipelines
 from gnnscale.parallel.micro_batches import BalancedLoader
 from gnnscale.parallel.pipeline_step import PipelineStep
+from gnnscale.parallel.schedules import make_schedule
 from tests.helpers.rank_runs import Ranks
 from tests.helpers.small_runs import (
     assert_same,
@@ -240,6 +242,18 @@ def test_micro_batches_that_are_kept_together_count_in_memory(monkeypatch):
     trainer(schedule="gpipe", micro_batches=1).prepare()
     with pytest.raises(InputError, match="a step on 2 clusters takes up to"):
         trainer(schedule="gpipe", micro_batches=30).prepare()
+    monkeypatch.setattr(pipelines.Pipeline, "messages_ahead", lambda _: 300)
+    with pytest.raises(InputError, match="a step on 2 clusters takes up to"):
+        trainer(schedule="gpipe", micro_batches=1).prepare()
+
+
+@pytest.mark.parametrize(("devices", "ahead"), [(1, 0), (2, 1), (4, 2)])
+def test_a_message_of_every_link_is_asked_for_ahead(devices, ahead):
+    of_ranks = SimpleNamespace(
+        _mesh=object(), _setup=SimpleNamespace(device=torch.device("cpu")),
+        schedule=make_schedule("1f1b", devices, 3),
+    )  # fmt: skip
+    assert pipelines.Pipeline.messages_ahead(of_ranks) == ahead
 
 
 SPOILT = """
