@@ -51,7 +51,7 @@ _SHARES = {  # of the time that there is, one after the other
 _LEAST = 6.0
 _LEFT = 0.6  # of the seconds, for what is measured once all is compiled, at least
 _SENDING, _MOVING = 0.2, 0.25  # of these, until when messages and memory are measured
-_BEFORE = (0.2, 0.35, 0.4)  # of what is left then: processes, batches, phases
+_BEFORE = (0.08, 0.25, 0.4)  # of what is left then: phases, processes, batches
 Make = Callable[[Clock, Pool, float], Table]
 _COPIED = 64 << 20
 _READ = 8 << 20  # of a file at a time
@@ -105,10 +105,11 @@ def measure(seconds: float = 10.0) -> Machine:
 
 def _kernels(clock: Clock, pool: Pool, start: float, until: float) -> dict[str, Any]:
     """Measure all that computes: one run of each, and more of it only until then."""
-    by_cores, by_batches, by_phases = (start + share * (until - start) for share in _BEFORE)
+    by_phases, by_cores, by_batches = (start + share * (until - start) for share in _BEFORE)
+    fixed = _overheads(clock, by_phases)
     cores, alone = _cores(clock, by_cores)
     batch = _assembly(clock, by_batches)
-    fixed = {**_overheads(clock, by_phases), "batch": batch.pop("fixed")}
+    fixed["batch"] = batch.pop("fixed")
     tables, share = {}, 0.0
     began = time.perf_counter()
     for name, make in _TABLES.items():

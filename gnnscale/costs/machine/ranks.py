@@ -80,6 +80,9 @@ def _run(folder: Path, rank: int) -> None:
     import torch
     from torch import distributed
 
+    if hasattr(os, "sched_setaffinity"):  # as ranks that compute: one of them a processor
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {processors[rank % len(processors)]})
     meet = folder / "meet"
     distributed.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2)
     distributed.barrier()
@@ -96,7 +99,7 @@ def _run(folder: Path, rank: int) -> None:
             found.append((time.perf_counter() - began) / 2)
         seconds.append(statistics.median(found[1:]))
     latency, large = seconds
-    sys.stdout.write(f"{latency} {max(large - latency, 0.0) / _LARGE}\n")
+    sys.stdout.write(f"{latency} {(large - min(latency, large / 2)) / _LARGE}\n")
     sys.stdout.flush()
     os._exit(0)  # what torch does at its end takes longer than all of it
 
