@@ -155,6 +155,9 @@ def _under_way(
     if configuration.ranks > 1:
         worst = max(stages.memory, key=lambda stage: stage.kept + stage.workspace)
         kept, workspace = worst.kept, worst.workspace
+        # Of every link to a stage the next message is asked for ahead.
+        largest = max((costs.crossings[cut - 1].forward for cut in cuts), default=0)
+        workspace += min(2, len(cuts)) * largest * batch.nodes
     else:
         kept = sum(stage.kept for stage in stages.memory)
         workspace = max(stage.workspace for stage in stages.memory)
