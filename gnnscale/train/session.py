@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gnnscale import comm
-from gnnscale.costs.predicted.job import Job
-from gnnscale.costs.sizes import sizes_in_training
 from gnnscale.errors import InputError
 from gnnscale.graph import ClusteredGraph
 from gnnscale.nn import LayeredGNN
@@ -25,6 +23,7 @@ from gnnscale.train.run.going_on import snapshot
 from gnnscale.train.run.process import resident_arrays
 from gnnscale.train.run.records import Row, State
 from gnnscale.train.run.report import Meter, Report
+from gnnscale.train.run.run_job import RunJob
 from gnnscale.train.steps.learnt import Learnt
 from gnnscale.train.task import Task
 
@@ -72,32 +71,29 @@ class Setup:
         self.until = config.epochs
         self.is_fitting = False
         self.interrupted: Callable[[], bool] = lambda: False
-        self._job: Job | None = None
+        self._job: RunJob | None = None
 
     @property
     def learnt(self) -> Learnt:
         """The model, and what its task has besides that is trained or kept."""
         return Learnt(self.model, self.task)
 
-    def job(self, data: Data) -> Job:
-        """What is planned for: its costs are counted once, for all who ask."""
+    def job(self, data: Data) -> RunJob:
+        """What is planned for: its costs are counted once, for all who ask, while they hold."""
         config: Any = self.config
-        if self._job is None:
-            given: Any = data.held().get("given", data.held()[""])
-            self._job = Job(
+        held = data.held()
+        given: Any = held.get("given", held[""])
+        made = held[""] if isinstance(held[""], ClusteredGraph) else None
+        if self._job is None or not self._job.is_of(given, self.model, made):
+            self._job = RunJob(
                 given,
                 self.model,
+                made,
                 split=config.split,
                 inductive=getattr(config, "inductive", False),
                 optimizer=config.optimizer,
                 seed=config.seed,
             )
-        made = data.held()[""]
-        self._job.clustered = made if isinstance(made, ClusteredGraph) else None
-        if self._job.inductive and self._job.clustered is not None:
-            # No subgraph is made to count it.
-            graph, batches = self._job.graph, self._job.clustered.num_parts
-            self._job.trained = sizes_in_training(graph, self._job.clustered.num_nodes, batches)
         return self._job
 
     def count(self, name: str, seconds: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -267,5 +269,15 @@ def ones(value: Value, rows: int, setting: Setting) -> Tensor:
 
 
 def copies_of(modules: Sequence[nn.Module], setting: Setting) -> list[nn.Module]:
-    """Copies on the CPU: a layer may keep what it sees, and count what it has seen."""
-    return [copy_of(module).train(setting.training) for module in modules]
+    """Copies on the CPU: a layer may keep what it sees, and count what it has seen.
+
+    Norms over all ranks are of one: a rank that counts by itself waits for no other.
+    """
+    copies = [copy_of(module).train(setting.training) for module in modules]
+    for part in (part for copied in copies for part in copied.modules()):
+        if isinstance(part, nn.SyncBatchNorm):
+            # Its own talks, and on GPUs alone.
+            vars(part)["forward"] = partial(_BatchNorm.forward, part)
+        elif hasattr(part, "synchronised"):
+            vars(part)["synchronised"] = False
+    return copies

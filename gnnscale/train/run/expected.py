@@ -3,18 +3,21 @@
     the machine's cached profile ─▶ before the first step
     the run's own first steps    ─▶ after them, where no machine is known
 
-Nothing is measured for it, and what cannot be predicted is left out: it never fails a run.
+Nothing is measured for it, no more of the graph is read than some edges, and what cannot be
+predicted is left out: it never fails a run. Rank 0 predicts, and no rank waits for it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gnnscale import comm
 from gnnscale.costs.sizes import row_bytes
-from gnnscale.errors import RankFailure
 from gnnscale.shown import duration, size
+from gnnscale.storage.mapped import is_mapped
 from gnnscale.storage.memory import available_memory, in_words, memory_bytes
 from gnnscale.train.contracts import Data
 from gnnscale.train.options import OPTIONS
@@ -43,13 +46,12 @@ class Expectation:
         self, setup: Setup, data: Data, sessions: Sessions, cuts: tuple[int, ...] = ()
     ) -> None:
         self._setup, self._data, self._sessions, self._cuts = setup, data, sessions, cuts
-        self._said = False
+        self._said = not comm.is_main()
 
     def begin(self) -> None:
         """Say it before the first step, where the machine is known or memory may be short."""
-        is_known, is_short = comm.from_main(self._reasons)
-        if is_known or is_short:
-            self._try()
+        if not self._said:
+            self._try(self._begin)
 
     def after(self, steps: int, of: int, seconds: float) -> None:
         """Say it after some steps of an epoch, or the second epoch, where that has not been done.
@@ -62,28 +64,24 @@ class Expectation:
         if self._said:
             return
         whole = steps == of and (bool(self._setup.report.rows) or self._setup.until == 1)
-        if whole or (seconds >= _ENOUGH and comm.world_size() == 1):  # clocks of ranks differ
+        if whole or seconds >= _ENOUGH:
             self._said = True
-            self._try(seconds / steps * of)
+            self._try(lambda: self._predict(None, seconds / steps * of))
 
-    def _try(self, epoch: float | None = None) -> None:
-        """Predict, on all ranks: a norm over all of them talks where its costs are counted."""
+    def _begin(self) -> None:
+        machine = self._known_machine()
+
+        if machine is not None or self._may_be_short():
+            self._predict(machine)
+
+    @staticmethod
+    def _try(predict: Callable[[], None]) -> None:
         try:
-            self._predict(epoch)
-        except RankFailure:
-            raise
+            predict()
         except Exception as error:  # it is no part of the run
             logger.debug("nothing is predicted: %r", error)
 
     # --- what is known ----------------------------------------------------------------------
-
-    def _reasons(self) -> tuple[bool, bool]:
-        """Whether the machine is known, and whether memory may be short."""
-        try:
-            return self._known_machine() is not None, self._may_be_short()
-        except Exception as error:
-            logger.debug("nothing is predicted: %r", error)
-            return False, False
 
     def _known_machine(self) -> Any:
         if self._setup.device.type != "cpu":
@@ -92,13 +90,18 @@ class Expectation:
 
         return known()
 
+    @property
+    def _there(self) -> int:
+        """Bytes that a rank has for itself: those of a host share its memory."""
+        return available_memory() // comm.ranks_here()
+
     def _may_be_short(self) -> bool:
         """Whether all layers of the whole graph, and rows of edges too, would fill the memory."""
         graph, model = self._data.whole, self._setup.model
         rows = graph.num_nodes + graph.num_edges
-        return rows * row_bytes(model, graph) * len(model.phases) > available_memory() / 2
+        return rows * row_bytes(model, graph) * len(model.phases) > self._there / 2
 
-    def _predict(self, epoch: float | None = None) -> None:
+    def _predict(self, machine: Any, epoch: float | None = None) -> None:
         """Predict, by the machine or what an epoch takes; keep it and say it."""
         # Here, so that a first step is not behind what it does not need.
         from gnnscale.costs.predicted.memory import run_memory
@@ -106,7 +109,7 @@ class Expectation:
 
         setup, report = self._setup, self._setup.report
         job, configuration = setup.job(self._data), self._configuration()
-        memory, machine = run_memory(job, configuration), self._known_machine()
+        memory = run_memory(job, configuration)
         found, by = None, ""
         if machine is not None:
             found, by = run_seconds(job, configuration, machine), "profile"
@@ -124,22 +127,29 @@ class Expectation:
                 "moment": memory.moment,
                 "parts": parts,
             }
-        if epoch is None and setup.device.type == "cpu" and comm.is_main():
+        if epoch is None and setup.device.type == "cpu":
             self._warn(memory.total)
         if found is not None:
             self._said = True
-            line = self._line(found.epoch, found.evaluation, memory.total, by)
-            logger.log(logging.INFO if comm.is_main() else logging.DEBUG, "%s", line)
+            left, told = self._left(job, found.epoch, found.evaluation)
+            how = "predicted" if by == "profile" else "predicted by the first steps"
+            about = f"about {size(memory.total)} and {duration(left)} for {told}"
+            logger.info("%s (%s; %s)", about, how, self._way())
 
     def _layers(self, job: Job) -> float:
         """What an epoch of every layer takes, in that of the layer in training."""
         session = self._sessions.open
         if session is None or session.layer is None:
             return 1.0
+        works = self._works(job)
+        return sum(works) / works[min(session.layer, len(works)) - 1] if works else 1.0
+
+    @staticmethod
+    def _works(job: Job) -> list[float]:
+        """What the layers compute that are trained one by one."""
         costs, sizes = job.costs(computed="each"), job.sizes
-        blocks = [costs.of_blocks(n, n + 1).step.of(sizes) for n in range(len(costs.blocks))]
-        every = [work for work in blocks if work]
-        return sum(every) / every[min(session.layer, len(every)) - 1] if every else 1.0
+        blocks = (costs.of_blocks(n, n + 1).step.of(sizes) for n in range(len(costs.blocks)))
+        return [work for work in blocks if work]
 
     def _configuration(self) -> Configuration:
         from gnnscale.costs.predicted.configuration import Configuration
@@ -163,7 +173,7 @@ class Expectation:
         loader = getattr(self._data, "loader", None) if self._is_of_clusters else None
         if loader is not None:
             taken |= {"parts": loader.clusters_drawn, "clusters": loader.clusters_per_batch}
-        in_files = config.storage is not None or getattr(config, "store", None) is not None
+        in_files = is_mapped(self._data.graph.adj.indices)
         return Configuration(
             trainer=self._trainer,
             ranks=comm.world_size(),
@@ -185,23 +195,29 @@ class Expectation:
 
     # --- in words ---------------------------------------------------------------------------
 
-    def _line(self, epoch: float, evaluation: float, memory: float, by: str) -> str:
-        setup, done = self._setup, self._sessions.epochs_done
-        config: Any = setup.config
-        each = setup.until
-        if layers := self._trainer == "layerwise":
-            each, done = min(each, getattr(config.controller, "epochs", each)), 0
-            evaluations = 1
-        else:
-            session = self._sessions.open
-            every = each if session is None else session.interval(config.evaluate_every)
-            evaluations = each // every - done // every + (each % every > 0) + 1
-        left = max(0, each - done)
-        told = f"{left} epochs" if left != 1 else "1 epoch"
-        told = f"{told} of each layer" if layers else told
-        how = "predicted" if by == "profile" else "predicted by the first steps"
-        seconds = left * epoch + evaluations * evaluation
-        return f"about {size(memory)} and {duration(seconds)} for {told} ({how}; {self._way()})"
+    def _left(self, job: Job, epoch: float, evaluation: float) -> tuple[float, str]:
+        """Seconds of what is left to do, and what that is."""
+        config: Any = self._setup.config
+        until, session = self._setup.until, self._sessions.open
+        begun = 0.0 if session is None else session.source.step / max(1, len(session.source))
+        if self._trainer == "layerwise":
+            each, accounts = getattr(config.controller, "epochs", until), self._setup.report.layers
+            each, works = min(each, until), self._works(job)
+            at = accounts[-1]["layer"] if accounts else 1
+            at = at if isinstance(at, int) else len(works) + 1  # they are tuned together by now
+            done = accounts[-1]["epochs"] + begun if accounts and at <= len(works) else 0.0
+            left = [each * (number >= at) - done * (number == at) for number in _from_1(works)]
+            left = [max(0.0, epochs) for epochs in left]
+            seconds = sum(e * work for e, work in zip(left, works, strict=True)) / sum(works)
+            whole = at == 1 and not done
+            told = f"{_epochs(each)} of each layer" if whole else _epochs(sum(left))
+            return seconds * epoch + evaluation, told
+        done, every = self._sessions.epochs_done, until
+        if session is not None:
+            every = session.interval(config.evaluate_every)
+        evaluations = until // every - done // every + (until % every > 0) + 1
+        epochs = max(0.0, until - done - begun)
+        return epochs * epoch + evaluations * evaluation, _epochs(epochs)
 
     def _way(self) -> str:
         config: Any = self._setup.config
@@ -217,12 +233,27 @@ class Expectation:
         return f"clusters {drawn:,} of {of:,}{ranks}"
 
     def _warn(self, memory: float) -> None:
-        there = available_memory()
+        there = self._there
         if memory > there:
+            ranks = comm.ranks_here()
             logger.warning(
-                "this run may need about %s, and %s are there: memory=%r holds it to that, or says "
-                "what would do; gs.plan shows which way to train fits",
+                "this run may need about %s%s, and %s are there%s: memory=%r holds it to that, or "
+                "says what would do; gs.plan shows which way to train fits",
                 size(memory),
+                " a rank" if ranks > 1 else "",
                 size(there),
+                f" for each of {ranks}" if ranks > 1 else "",
                 in_words(there),
             )
+
+
+def _from_1(values: list[float]) -> range:
+    return range(1, len(values) + 1)
+
+
+def _epochs(left: float) -> str:
+    """Epochs that are left, one that has begun among them."""
+    number = math.ceil(left - 1e-9)
+    if number == 0:
+        return "the evaluation at its end"
+    return f"{number} epochs" if number != 1 else "1 epoch"

@@ -181,7 +181,8 @@ class Report:
             steps": seconds of an "epoch" and of an exact "evaluation", bytes of "memory" that it
             adds to the process, at which "moment" that is, and its "parts".
         measured: the same, as it was: the median of epochs after the first, the evaluation at the
-            end, and anonymous memory beyond what there was, imports included.
+            end, and the most that a call of `fit` has added to anonymous memory, by what it
+            imports too.
         notes: what is to be known of it, in sentences: why there are no metrics, for one.
         run: what was run: model, graph, configuration, versions, threads, device.
     """

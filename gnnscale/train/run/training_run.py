@@ -119,7 +119,7 @@ class TrainingRun:
             folder = self._setup.folder
             comm.from_main(lambda: None if folder is None else folder.hold(held))
             held.enter_context(buffers_within(self._setup.config.memory))
-            self._setup.is_fitting = True
+            self._setup.is_fitting, self._meter = True, memory
             held.callback(setattr, self._setup, "is_fitting", False)
             if self._starts(resume, epochs):
                 self._train(trainer)
@@ -305,7 +305,8 @@ class TrainingRun:
         report.final = self._evaluator.evaluate(self._evaluator.sets())
         evaluation = time.monotonic() - started if report.final else None
         memory.look()
-        report.measured = measured(report.rows, evaluation, memory.added)
+        report.predicted = comm.from_main(lambda: report.predicted)
+        report.measured = measured(report.rows, evaluation, memory.added, report.measured)
         arrays = resident_arrays(self._data.held())
         report.memory = {**memory_use(memory), "arrays": arrays}
         report.seconds["total"] = sum(
@@ -342,6 +343,8 @@ class TrainingRun:
         if comm.any_rank(not sound):
             return
         state = self._state()
+        most = max(self._meter.added, self._setup.report.measured.get("memory", 0))
+        self._setup.report.measured["memory"] = most  # a run that is killed has had it too
         comm.from_main(lambda: folder.checkpoint(state, self._setup.report))
         self._last_checkpoint = time.monotonic()
 
