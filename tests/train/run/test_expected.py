@@ -152,3 +152,30 @@ def test_who_has_no_room_is_warned_before_the_first_step(said, monkeypatch):
 )  # fmt: skip
 def test_durations_are_said_as_people_say_them(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: clusters(epochs=1), "for the evaluation at its end"),
+        (lambda: clusters(epochs=2), "for the evaluation at its end"),
+        (lambda: clusters(epochs=3), "for 1 epoch"),
+        (layers, "for 6 epochs"),  # two of four of the first of two layers are behind it
+    ],
+)
+def test_what_is_left_does_not_count_the_epoch_that_has_ended(make, words, said):
+    make().fit()
+    ((_, line),) = said()
+    assert f" {words} (" in line
+
+
+def test_ranks_of_a_host_share_its_memory(said, monkeypatch):
+    monkeypatch.setattr(expected, "available_memory", lambda: 2000)
+    monkeypatch.setattr(expected.comm, "ranks_here", lambda: 2)
+    clusters().fit()
+    assert "a rank, and 1.0 kB are there for each of 2: memory='1kB'" in said()[0][1]
+
+
+def test_memory_that_was_measured_is_the_most_of_all_calls(tmp_path):
+    first = clusters(run_dir=tmp_path).fit().measured["memory"]
+    assert clusters(run_dir=tmp_path, epochs=EPOCHS + 1).fit().measured["memory"] >= first
