@@ -70,7 +70,6 @@ class Expectation:
 
     def _begin(self) -> None:
         machine = self._known_machine()
-
         if machine is not None or self._may_be_short():
             self._predict(machine)
 
