@@ -175,7 +175,7 @@ class Search:
         return (order, off, *pace, prediction.bytes)
 
     def seconds(self, prediction: Prediction) -> float | None:
-        """Seconds an epoch with its share of evaluations; None where no machine is known."""
+        """Seconds of an epoch, without evaluations; None where no machine is known."""
         return None if prediction.seconds is None else prediction.seconds.epoch
 
     def share(self, prediction: Prediction) -> float:
