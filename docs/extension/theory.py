@@ -98,12 +98,12 @@ def schemes() -> list[str]:
     for name, (work, depth, epoch) in found.items():
         rows.append(_row(name, work, depth, epoch))
     steps = sum(layer.epoch.steps for layer in layers)
-    work = sum(layer.epoch.work for layer in layers)
-    depth = sum(layer.epoch.depth for layer in layers)
+    done = sum(layer.epoch.work for layer in layers)
+    chained = sum(layer.epoch.depth for layer in layers)
     once = sum(layer.ahead.work for layer in layers)
     rows.append(
-        f"| layer by layer | | | {steps} | {_count(work)}, and {_count(once)} once | {depth:,} | "
-        f"{work / depth / 1e6:.1f} · 10⁶ | 0 | 0 |"
+        f"| layer by layer | | | {steps} | {_count(done)}, and {_count(once)} once | {chained:,} | "
+        f"{done / chained / 1e6:.1f} · 10⁶ | 0 | 0 |"
     )
     assert averaged(size, 2)[0] * beside.steps == beside.sent
     return rows
