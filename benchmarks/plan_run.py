@@ -271,17 +271,17 @@ def _measured(channel: socket.socket, setting: dict[str, Any]) -> None:
         channel.sendall(b"ready\n")
         reader.readline()
         started = time.monotonic()
-        outcome: dict[str, Any] = {}
+        took: dict[str, Any] = {}
         try:
             report = trainer.fit()
-            outcome = clock.outcome(trainer, report, time.monotonic() - started)
+            took = clock.outcome(trainer, report, time.monotonic() - started)
             if setting.get("predicts"):
                 trainer.predict()
         except ValueError as error:  # InputError: refused
             if not setting.get("may_refuse"):
                 raise
-            outcome = {"refused": str(error)}
-        channel.sendall(f"{json.dumps(outcome)}\n".encode())
+            took = {"refused": str(error)}
+        channel.sendall(f"{json.dumps(took)}\n".encode())
         reader.readline()
 
 
