@@ -21,6 +21,7 @@ ROOMS = (
     "gnnscale.train.layerwise",
     "gnnscale.benchmarking",
     "gnnscale.statistics",
+    "gnnscale.planning",
     "gnnscale.parallel",
     "gnnscale.inference",
     "gnnscale.comm",
